@@ -1,0 +1,118 @@
+"""Audio in and out: one rate, one layout, time in integer samples.
+
+Everywhere in simulsa, audio is float32 mono PCM in [-1, 1] at `SAMPLE_RATE`. Files of any rate, channel count and format that
+libsndfile reads (WAV, FLAC, OGG/Opus, MP3, ...) are converted here, and only here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+SAMPLE_RATE = 16_000  # Hz, what every supported audio-language model hears
+SAMPLES_PER_MS = SAMPLE_RATE // 1000  # 16
+
+
+class AudioError(ValueError):
+    """An audio file or array that cannot be used; the message names it, the value found, the rule and the fix."""
+
+
+def s_to_samples(seconds: float, rate: int = SAMPLE_RATE) -> int:
+    """Seconds to the nearest whole sample."""
+    return round(seconds * rate)
+
+
+def ms_to_samples(milliseconds: float) -> int:
+    """Milliseconds to the nearest whole sample."""
+    return round(milliseconds * SAMPLES_PER_MS)
+
+
+def samples_to_s(samples: int) -> float:
+    """Samples to seconds."""
+    return samples / SAMPLE_RATE
+
+
+def samples_to_ms(samples: int) -> float:
+    """Samples to milliseconds."""
+    return samples / SAMPLES_PER_MS
+
+
+def resample(samples: np.ndarray, rate: int, target_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Resample float32 `[samples]` or `[samples, channels]` from `rate` to `target_rate` Hz with soxr (high quality)."""
+    if rate == target_rate:
+        return np.ascontiguousarray(samples, dtype=np.float32)
+    import soxr
+
+    return np.asarray(soxr.resample(np.asarray(samples, dtype=np.float32), rate, target_rate), dtype=np.float32)
+
+
+def audio_length(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> int:
+    """The length in samples (at `SAMPLE_RATE`) of a file or a slice of it, from its header alone.
+
+    Raises `AudioError` when the file is missing, unreadable or empty, or the slice lies outside it.
+    """
+    with _open(path) as file:
+        first, last = _slice(path, file.frames, file.samplerate, start_s, duration_s)
+        return round((last - first) * SAMPLE_RATE / int(file.samplerate))
+
+
+def load_audio(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
+    """Read a file, or `duration_s` seconds of it from `start_s`, as float32 mono `[samples]` at `SAMPLE_RATE`.
+
+    Only the slice is decoded. Channels are averaged. Raises `AudioError` when the file is missing, unreadable, empty or holds
+    NaN or infinite samples, or the slice lies outside it.
+    """
+    import soundfile
+
+    with _open(path) as file:
+        first, last = _slice(path, file.frames, file.samplerate, start_s, duration_s)
+        try:
+            file.seek(first)
+            samples = file.read(last - first, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise AudioError(f"{path}: cannot be decoded ({error}); re-encode it, e.g. as 16 kHz WAV") from error
+        rate = file.samplerate
+    # a header may promise a little more than the file holds (MP3 does); a missing tenth of a second is damage
+    if last - first - len(samples) > rate // 10:
+        raise AudioError(f"{path}: the header promises {last - first} samples, {len(samples)} are there; the file is cut off")
+    return resample(check_samples(samples.mean(axis=1), str(path)), rate)
+
+
+def check_samples(samples: np.ndarray, name: str) -> np.ndarray:
+    """`samples` as float32 if they are finite, mono and not empty, else `AudioError`."""
+    samples = np.asarray(samples, dtype=np.float32)
+    if samples.ndim != 1:
+        raise AudioError(f"{name}: audio has shape {samples.shape}; one dimension is needed: average the channels first")
+    if len(samples) == 0:
+        raise AudioError(f"{name}: the audio is empty (0 samples); remove it or give a file with sound")
+    broken = int(np.count_nonzero(~np.isfinite(samples)))
+    if broken:
+        raise AudioError(f"{name}: {broken} of {len(samples)} samples are NaN or infinite; re-export the audio")
+    return samples
+
+
+def _open(path: str | Path):  # type: ignore[no-untyped-def]  # soundfile has no types
+    import soundfile
+
+    if not Path(path).is_file():
+        raise AudioError(f"{path}: no such audio file; check the path (manifest paths are relative to the manifest)")
+    if Path(path).stat().st_size == 0:
+        raise AudioError(f"{path}: the file has 0 bytes; remove it or copy it again")
+    try:
+        return soundfile.SoundFile(str(path))
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{path}: not readable as audio ({error}); use WAV, FLAC, OGG/Opus or MP3") from error
+
+
+def _slice(path: str | Path, frames: int, rate: int, start_s: float, duration_s: float | None) -> tuple[int, int]:
+    """The first and the past-the-last frame of a slice, checked against the file's length."""
+    if frames == 0:
+        raise AudioError(f"{path}: the audio is empty (0 samples); remove it or give a file with sound")
+    first = s_to_samples(start_s, rate)
+    last = frames if duration_s is None else first + s_to_samples(duration_s, rate)
+    tolerance = rate // 100  # corpora round their segment times
+    if first < 0 or last <= first or last > frames + tolerance:
+        asked = f"start_s {start_s}, duration_s {duration_s}"
+        raise AudioError(f"{path}: the slice ({asked}) must lie inside the file, which lasts {frames / rate:.3f} s")
+    return first, min(last, frames)

@@ -1,0 +1,64 @@
+"""Files that are either whole or absent, and JSON Lines that survive a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file beside `path` that takes its place only when everything was written; on any error `path` is untouched."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, mode, encoding=None if "b" in mode else "utf-8", newline=None if "b" in mode else "\n") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write indented JSON, whole or not at all."""
+    with atomic_write(path) as file:
+        json.dump(value, file, ensure_ascii=False, indent=2)
+        file.write("\n")
+
+
+def append_jsonl(path: str | Path, values: Iterable[dict[str, Any]]) -> None:
+    """Append objects to a JSON Lines file and make sure that they are on disk before returning."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+    with open(path, "ab") as file:
+        end = file.tell()
+        try:
+            file.write(lines.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            # a full disk must not leave half a line behind
+            with contextlib.suppress(OSError):
+                os.truncate(path, end)
+            raise
+
+
+def read_jsonl_after_a_kill(path: str | Path) -> list[dict[str, Any]]:
+    """The objects of a journal that `append_jsonl` wrote; a last line that a kill cut off is removed from the file."""
+    path = Path(path)
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        os.truncate(path, whole)
+    return [json.loads(line) for line in data[:whole].decode("utf-8").splitlines() if line.strip()]

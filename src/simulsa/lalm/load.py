@@ -1,0 +1,139 @@
+"""`load(name)`: from a name to a ready LALM."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import simulsa
+from simulsa.lalm.interface import LALMError
+from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.lalm.signature import folder_signature, text_signature
+
+EMBEDDED_MODELS = Path(simulsa.__file__).parent / "models"
+RECORD = "simulsa.json"  # in an adapter folder: which base it was trained on, on what, and how
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which model to use, and where."""
+
+    model: str = "tiny-en-de"
+    """Hugging Face id, local folder, adapter folder made by `simulsa train`, or `tiny-en-de`"""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes a GPU when there is one"""
+    dtype: Dtype = "auto"
+    """number format; `auto` is float32 on a CPU and bfloat16 on a GPU"""
+
+
+def load(model: str = "tiny-en-de", device: str = "auto", dtype: Dtype = "auto") -> HuggingFaceLALM:
+    """Load a model and its processor; see `ModelConfig` for the arguments.
+
+    Raises `LALMError` when the name leads nowhere, the model does not hear, or an adapter belongs to another base.
+    """
+    place, number_format = _resolve(device, dtype)
+    folder = local_folder(model)
+    if folder is not None and (folder / "adapter_config.json").exists():
+        return _load_adapter(model, folder, place, number_format)
+    return _load_model(model, folder, place, number_format)
+
+
+def local_folder(model: str) -> Path | None:
+    """The folder a name stands for: an embedded model or a folder of the user's; `None` for a hub id."""
+    embedded = EMBEDDED_MODELS / model
+    if "/" not in model and embedded.is_dir():
+        return embedded
+    return Path(model) if Path(model).is_dir() else None
+
+
+def _resolve(device: str, dtype: Dtype) -> tuple[str, Any]:
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise LALMError(f"device {device!r} was asked for and PyTorch sees no GPU; use --device cpu")
+    if dtype == "auto":
+        return device, torch.bfloat16 if device.startswith("cuda") else torch.float32
+    return device, getattr(torch, dtype)
+
+
+def _load_model(name: str, folder: Path | None, device: str, dtype: Any) -> HuggingFaceLALM:
+    source = str(folder) if folder is not None else name
+    with _errors_about(name):
+        from transformers import AutoConfig, AutoProcessor
+
+        config = AutoConfig.from_pretrained(source)
+        if getattr(config, "audio_config", None) is None:
+            raise LALMError(
+                f"{name}: a {config.model_type!r} model has no audio tower; an audio-language model such as Qwen2-Audio is needed"
+            )
+        model = _model_class(config).from_pretrained(source, dtype=dtype).to(device)
+        processor = AutoProcessor.from_pretrained(source)
+    if not hasattr(processor, "feature_extractor"):
+        raise LALMError(f"{name}: its processor has no feature extractor, so audio would be ignored; add preprocessor files")
+    signature = folder_signature(folder) if folder is not None else text_signature([name, str(config._commit_hash)])
+    return HuggingFaceLALM(model, processor, name, f"{name}@{signature}")
+
+
+def _model_class(config: Any) -> Any:
+    import transformers
+
+    architecture = (config.architectures or [None])[0]
+    return getattr(transformers, architecture or "", None) or transformers.AutoModelForMultimodalLM
+
+
+def _load_adapter(name: str, folder: Path, device: str, dtype: Any) -> HuggingFaceLALM:
+    from peft import PeftModel
+
+    record = read_record(folder)
+    base_name = (
+        record["base_model"] if record else json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    )
+    base = load(str(base_name), device, "float32" if str(dtype) == "torch.float32" else _name(dtype))
+    if record and record["base_signature"] != base.signature:
+        raise LALMError(
+            f"{name}: the adapter was trained on {record['base_signature']} and {base_name!r} is now {base.signature}; "
+            "restore that base, or train the adapter again"
+        )
+    with _errors_about(name):
+        model = PeftModel.from_pretrained(base.model, str(folder)).to(device)
+    return HuggingFaceLALM(model, base.processor, name, f"{name}@{folder_signature(folder)}", base.max_target_tokens)
+
+
+def _name(dtype: Any) -> Dtype:
+    name: Dtype = str(dtype).removeprefix("torch.")  # type: ignore[assignment]
+    return name
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """What `simulsa train` wrote about an adapter, or `None` for one from another trainer."""
+    path = folder / RECORD
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
+@contextlib.contextmanager
+def _errors_about(name: str) -> Iterator[None]:
+    """Turn what transformers and peft raise into one clear line; silence their progress bars and warnings."""
+    import transformers
+
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    except LALMError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise LALMError(
+            f"{name}: cannot be loaded ({lines[0]}); give a Hugging Face id, a model folder, an adapter folder or 'tiny-en-de'"
+        ) from error
+    finally:
+        transformers.logging.set_verbosity(verbosity)

@@ -1,0 +1,235 @@
+"""The LALM of Hugging Face transformers: `score` and `continue_` for Qwen2-Audio-class models.
+
+Rows of a batch are padded on the left, so that all of them end at the same position. The committed translation is appended as
+token ids behind the generation prompt, which is exact for every chat template; text is never tokenised again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from simulsa.audio import SAMPLE_RATE
+from simulsa.lalm.instructions import instruction
+from simulsa.lalm.interface import Direction, LALMError, TokenScores
+from simulsa.manifest import too_long
+
+MIN_SAMPLES = SAMPLE_RATE // 25  # 40 ms: shorter clips crash some feature extractors, so they are padded with silence
+MAX_TARGET_TOKENS = 256  # a translation, prefix included, is cut off here
+
+
+@dataclass
+class Inputs:
+    """A left-padded batch: `ids` and `mask` int64 `[batch, length]`, and the processor's audio tensors by name."""
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    audio: dict[str, torch.Tensor]
+
+
+class HuggingFaceLALM:
+    """An audio-language model of transformers with its processor; implements `LALM`.
+
+    `model` may carry LoRA adapters (a `PeftModel`): they are inserted in place, so nothing here needs to know.
+    """
+
+    def __init__(self, model: Any, processor: Any, name: str, signature: str, max_target_tokens: int = MAX_TARGET_TOKENS) -> None:
+        self.model = model.eval()
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        self.name = name
+        self.signature = signature
+        self.max_target_tokens = max_target_tokens
+        whole = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._backbone = whole.model  # everything below the language-model head
+        self._head = whole.get_output_embeddings()
+        self.audio_token_id = int(whole.config.audio_token_id)
+        self.eos_ids = _eos_ids(whole.generation_config, self.tokenizer)
+        self.eos_id = self.eos_ids[0]
+        pad = self.tokenizer.pad_token_id
+        self._pad_id = self.eos_id if pad is None else int(pad)
+        self.vocabulary_size = int(self._head.weight.shape[0])
+        self.max_samples = int(processor.feature_extractor.n_samples)
+
+    @property
+    def exact(self) -> bool:
+        """Whether equal inputs give equal tokens whatever the batch."""
+        return self.dtype == torch.float32
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights lie."""
+        return self._head.weight.device  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The model's number format."""
+        return self._head.weight.dtype  # type: ignore[no-any-return]
+
+    def encode(self, text: str) -> list[int]:
+        """Text to target token ids, without special tokens."""
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Target token ids to text, special tokens left out; an incomplete character decodes to U+FFFD."""
+        text = self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(text)
+
+    def prompts(
+        self, audios: Sequence[np.ndarray], directions: Sequence[Direction]
+    ) -> tuple[list[list[int]], dict[str, torch.Tensor]]:
+        """Token ids of each prompt, unpadded, up to where the answer begins; and the batch's audio tensors.
+
+        Raises `LALMError` for a clip that is longer than the model's window.
+        """
+        for number, audio in enumerate(audios):
+            if len(audio) > self.max_samples:
+                raise LALMError(too_long(f"clip {number} of the batch", len(audio), self.max_samples))
+        conversations = [
+            [{"role": "user", "content": [
+                {"type": "audio", "audio": _at_least(audio, MIN_SAMPLES)},
+                {"type": "text", "text": instruction(direction)},
+            ]}]
+            for audio, direction in zip(audios, directions, strict=True)
+        ]  # fmt: skip
+        batch = self.processor.apply_chat_template(
+            conversations,
+            tokenize=True,
+            add_generation_prompt=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"text_kwargs": {"padding": True, "padding_side": "left"}},
+        )
+        ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
+        rows = [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
+        return rows, {name: self._move(tensor) for name, tensor in batch.items()}
+
+    @torch.inference_mode()
+    def score(
+        self, audios: Sequence[np.ndarray], targets: Sequence[Sequence[int]], directions: Sequence[Direction]
+    ) -> list[TokenScores]:
+        """Score every target token given its audio and the tokens before it, in one forward pass for the batch."""
+        prompts, audio = self.prompts(audios, directions)
+        inputs = self._pad([prompt + list(target) for prompt, target in zip(prompts, targets, strict=True)], audio)
+        hidden, _ = self._forward(inputs)
+        scores = []
+        for row, target in zip(hidden, targets, strict=True):
+            # the logits at position i are about token i + 1; rows end with their target
+            logits = self._logits(row[len(row) - len(target) - 1 : -1])
+            gold = torch.tensor(list(target), device=logits.device, dtype=torch.long)
+            chosen = logits.gather(1, gold[:, None])
+            log_probs = (chosen - logits.logsumexp(1, keepdim=True)).squeeze(1)
+            ranks = (logits > chosen).sum(1)
+            scores.append(TokenScores(log_probs.float().cpu().numpy(), ranks.cpu().numpy()))
+        return scores
+
+    @torch.inference_mode()
+    def continue_(
+        self,
+        audios: Sequence[np.ndarray],
+        prefixes: Sequence[Sequence[int]],
+        directions: Sequence[Direction],
+        drafts: Sequence[Sequence[int]] | None = None,
+    ) -> list[list[int]]:
+        """Continue each prefix greedily to EOS; a draft is verified in one forward pass (see `LALM.continue_`)."""
+        drafts = [[] for _ in audios] if drafts is None else [list(draft) for draft in drafts]
+        prompts, audio = self.prompts(audios, directions)
+        rows = [[*p, *prefix, *draft] for p, prefix, draft in zip(prompts, prefixes, drafts, strict=True)]
+        inputs = self._pad(rows, audio)
+        hidden, cache = self._forward(inputs, use_cache=True)
+        limits = [self.max_target_tokens - len(prefix) for prefix in prefixes]
+        outputs: list[list[int]] = []
+        for row, draft in enumerate(drafts):
+            # of the draft's own logits and the one before it, each is about the next token
+            choices = self._logits(hidden[row, hidden.shape[1] - len(draft) - 1 :]).argmax(-1).tolist()
+            accepted = _agreeing(draft, choices)
+            if accepted < len(draft):  # the rejected tokens stay in the cache, unseen
+                inputs.mask[row, inputs.mask.shape[1] - (len(draft) - accepted) :] = 0
+            outputs.append([*draft[:accepted], choices[accepted]])
+        self._decode(outputs, limits, inputs.mask, cache)
+        return [self._finish(output, limit) for output, limit in zip(outputs, limits, strict=True)]
+
+    def _decode(self, outputs: list[list[int]], limits: list[int], mask: torch.Tensor, cache: Any) -> None:
+        """Greedy decoding of all rows that have not ended, one token a step; rows that end leave the batch."""
+        active = list(range(len(outputs)))
+        while True:
+            going = [i for i, row in enumerate(active) if self._goes_on(outputs[row], limits[row])]
+            if not going:
+                return
+            if len(going) < len(active):
+                chosen = torch.tensor(going, device=mask.device)
+                cache.batch_select_indices(chosen)
+                mask = mask[chosen]
+                active = [active[i] for i in going]
+            mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
+            last = torch.tensor([[outputs[row][-1]] for row in active], device=mask.device)
+            result = self._backbone(
+                input_ids=last,
+                attention_mask=mask,
+                position_ids=mask.sum(1, keepdim=True) - 1,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            for row, token in zip(active, self._logits(result.last_hidden_state[:, -1]).argmax(-1).tolist(), strict=True):
+                outputs[row].append(token)
+
+    def _goes_on(self, output: list[int], limit: int) -> bool:
+        return output[-1] not in self.eos_ids and len(output) < limit
+
+    def _finish(self, output: list[int], limit: int) -> list[int]:
+        """The output up to EOS or the limit."""
+        ends = [i for i, token in enumerate(output) if token in self.eos_ids]
+        return output[: min([*ends, max(limit, 0)])]
+
+    def _forward(self, inputs: Inputs, use_cache: bool = False) -> tuple[torch.Tensor, Any]:
+        positions = (inputs.mask.cumsum(1) - 1).clamp(min=0)
+        result = self._backbone(
+            input_ids=inputs.ids, attention_mask=inputs.mask, position_ids=positions, use_cache=use_cache, **inputs.audio
+        )
+        return result.last_hidden_state, result.past_key_values if use_cache else None
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Float32 logits with the audio placeholder ruled out: it must never be said."""
+        logits = self._head(hidden).float()
+        logits[..., self.audio_token_id] = -torch.inf
+        return logits  # type: ignore[no-any-return]
+
+    def _pad(self, rows: Sequence[Sequence[int]], audio: dict[str, torch.Tensor]) -> Inputs:
+        longest = max(len(row) for row in rows)
+        ids = torch.tensor([[self._pad_id] * (longest - len(row)) + list(row) for row in rows], device=self.device)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=self.device)
+        return Inputs(ids, mask, audio)
+
+    def _move(self, tensor: torch.Tensor) -> torch.Tensor:
+        tensor = tensor.to(self.device)
+        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+
+
+def _agreeing(draft: Sequence[int], choices: Sequence[int]) -> int:
+    """How many leading tokens of a draft are what the model would have chosen."""
+    for i, (guess, choice) in enumerate(zip(draft, choices, strict=False)):
+        if guess != choice:
+            return i
+    return len(draft)
+
+
+def _at_least(audio: np.ndarray, length: int) -> np.ndarray:
+    return audio if len(audio) >= length else np.pad(audio, (0, length - len(audio)))
+
+
+def _eos_ids(generation_config: Any, tokenizer: Any) -> list[int]:
+    """Every token that ends an answer, the one to train on first."""
+    configured = generation_config.eos_token_id
+    ids = [configured] if isinstance(configured, int) else list(configured or [])
+    own = tokenizer.eos_token_id
+    if own is not None and own in ids:
+        ids.remove(own)
+    if own is not None:
+        ids.insert(0, own)
+    if not ids:
+        raise LALMError("neither the tokenizer nor the generation config names an end-of-sequence token; set eos_token")
+    return [int(token) for token in ids]

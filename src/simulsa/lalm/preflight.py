@@ -1,0 +1,74 @@
+"""Seconds of checks that catch the silent faults of audio-language models before hours are spent on them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simulsa.audio import SAMPLE_RATE
+from simulsa.lalm.interface import LALM, Direction, LALMError
+
+_DEAF_BELOW_NATS = 1e-4  # two sounds that change no log-probability by more than this were not heard
+_TOLERANCE_NATS = {True: 1e-2, False: 0.5}  # batch against single, by whether the numbers are float32
+
+
+def preflight(lalm: LALM, direction: Direction = Direction("en", "de")) -> None:
+    """Check that the model hears, that a batch equals its rows, and that prefix forcing and drafts equal free decoding.
+
+    Takes seconds. Raises `LALMError` that says which check failed and what it means. Models in half precision are
+    held to log-probabilities within a tolerance instead of equal tokens, because near-ties may fall either way.
+    """
+    sounds = _sounds()
+    directions = [direction] * len(sounds)
+    exact = lalm.exact
+    outputs = lalm.continue_(sounds, [[] for _ in sounds], directions)
+    probe = (outputs[0] or lalm.encode("The"))[:16]
+
+    batch = [scores.log_probs for scores in lalm.score(sounds, [probe] * len(sounds), directions)]
+    _check_hearing(lalm, batch)
+    for number, (sound, together) in enumerate(zip(sounds, batch, strict=True)):
+        alone = lalm.score([sound], [probe], [direction])[0].log_probs
+        difference = float(np.max(np.abs(alone - together)))
+        if difference > _TOLERANCE_NATS[exact]:
+            raise LALMError(
+                f"{lalm.name}: clip {number} scores differently in a batch than alone (by {difference:.3g} nats); "
+                "this model mixes rows of different lengths: use --batch-size 1"
+            )
+    if exact:
+        _check_decoding(lalm, sounds, outputs, direction)
+
+
+def _check_hearing(lalm: LALM, log_probs: list[np.ndarray]) -> None:
+    # only the first two sounds are equally long: another length alone would already change the scores of a deaf model
+    difference = float(np.max(np.abs(log_probs[0] - log_probs[1])))
+    if difference < _DEAF_BELOW_NATS:
+        raise LALMError(
+            f"{lalm.name}: the model does not hear: different sounds change its log-probabilities by {difference:.1g} nats at "
+            "most; its processor drops the audio or its weights are not those of an audio-language model"
+        )
+
+
+def _check_decoding(lalm: LALM, sounds: list[np.ndarray], outputs: list[list[int]], direction: Direction) -> None:
+    directions = [direction] * len(sounds)
+    alone = [lalm.continue_([sound], [[]], [direction])[0] for sound in sounds]
+    if alone != outputs:
+        raise LALMError(f"{lalm.name}: a batch decodes to other tokens than its rows alone; use --batch-size 1")
+    halves = [len(output) // 2 for output in outputs]
+    heads = [output[:half] for output, half in zip(outputs, halves, strict=True)]
+    tails = [output[half:] for output, half in zip(outputs, halves, strict=True)]
+    if lalm.continue_(sounds, heads, directions) != tails:
+        raise LALMError(f"{lalm.name}: continuing a forced prefix differs from decoding freely; its prompt is not stable")
+    wrong_end = [[*tail[: len(tail) // 2], lalm.eos_id] for tail in tails]
+    if lalm.continue_(sounds, heads, directions, wrong_end) != tails:
+        raise LALMError(f"{lalm.name}: verifying a draft changes the translation; its attention ignores the mask")
+
+
+def _sounds() -> list[np.ndarray]:
+    """Two noises and a chirp of different lengths, float32 at `SAMPLE_RATE`."""
+    rng = np.random.default_rng(0)
+    time = np.arange(SAMPLE_RATE) / SAMPLE_RATE
+    chirp = 0.3 * np.sin(2 * np.pi * (200 * time + 900 * time**2))
+    noise = 0.1 * rng.standard_normal(SAMPLE_RATE)
+    bursts = noise * (np.sin(2 * np.pi * 3 * time) > 0)
+    lengths = (SAMPLE_RATE, SAMPLE_RATE, SAMPLE_RATE * 3 // 5)
+    sounds = zip((chirp, bursts, noise), lengths, strict=True)
+    return [sound[:length].astype(np.float32) for sound, length in sounds]

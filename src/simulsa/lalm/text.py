@@ -1,0 +1,46 @@
+"""Token ids to the text that may be shown: never half a character, never half a word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from simulsa.lalm.interface import LALM
+from simulsa.languages import is_spaced
+
+_INCOMPLETE = "\ufffd"  # what an unfinished multi-byte character decodes to
+
+
+def stable_text(lalm: LALM, committed: Sequence[int], hypothesis: Sequence[int], lang: str, final: bool) -> str:
+    """The text of the `committed` tokens that is safe to show for good.
+
+    `hypothesis` begins with `committed` and goes on with what the model would say next. A character whose bytes are not all
+    committed is held back, and so is a last word that the hypothesis continues, in languages that put spaces between words.
+    When `final`, everything is shown.
+    """
+    text = lalm.decode(committed)
+    if final:
+        return text
+    shown = text.rstrip(_INCOMPLETE)
+    if len(shown) < len(text):
+        return _whole_words(shown) if is_spaced(lang) else shown
+    following = lalm.decode(hypothesis)[len(shown) :]
+    in_word = bool(shown) and bool(following) and _joins(shown[-1]) and _joins(following[0])
+    return _whole_words(shown) if in_word and is_spaced(lang) else shown
+
+
+def whole_characters(lalm: LALM, tokens: Sequence[int]) -> int:
+    """How many of `tokens` can be kept so that their text ends with a complete character."""
+    count = len(tokens)
+    while count and lalm.decode(tokens[:count]).endswith(_INCOMPLETE):
+        count -= 1
+    return count
+
+
+def _joins(character: str) -> bool:
+    return character.isalnum() or character in "-'’" + _INCOMPLETE
+
+
+def _whole_words(text: str) -> str:
+    """`text` without its last, unfinished word; the space before it goes too."""
+    space = max(text.rfind(" "), text.rfind("\n"))
+    return text[:space] if space > 0 else ""

@@ -1,0 +1,183 @@
+"""Manifests: one `Utterance` a line, in JSON Lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simulsa.audio import audio_length, load_audio
+from simulsa.files import atomic_write
+from simulsa.languages import language_name
+
+
+class ManifestError(ValueError):
+    """A manifest or one of its rows is broken; the message names file, line and row, the rule and the fix."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One row: a stretch of speech and its translation.
+
+    `audio` is the path of the file; `start_s` and `duration_s` choose a slice of it (default: all). An augmented row has a
+    `parent_id`, its cut as `duration_s`, the partial translation as `target_text` (it may be empty) and as the token ids
+    `target_tokens` that its model gave it, and `made_by`, which says how it was made. `extra` keeps fields that simulsa does
+    not know.
+    """
+
+    id: str
+    audio: str
+    source_lang: str
+    target_lang: str
+    target_text: str
+    source_text: str | None = None
+    start_s: float = 0.0
+    duration_s: float | None = None
+    parent_id: str | None = None
+    target_tokens: tuple[int, ...] | None = None
+    made_by: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_augmented(self) -> bool:
+        """Whether the row was made from another one by truncation."""
+        return self.parent_id is not None
+
+    def load(self) -> np.ndarray:
+        """The row's audio: float32 mono `[samples]` at `SAMPLE_RATE`. Raises `AudioError`."""
+        return load_audio(self.audio, self.start_s, self.duration_s)
+
+    def length_samples(self) -> int:
+        """The row's length in samples at `SAMPLE_RATE`, from the file's header. Raises `AudioError`."""
+        return audio_length(self.audio, self.start_s, self.duration_s)
+
+
+_FIELDS = {f.name: f for f in dataclasses.fields(Utterance) if f.name != "extra"}
+_REQUIRED = ("id", "audio", "source_lang", "target_lang", "target_text")
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("id", "audio", "source_lang", "target_lang", "target_text", "source_text", "parent_id"), (str,)),
+    **dict.fromkeys(("start_s", "duration_s"), (int, float)),
+    "target_tokens": (list,),
+    "made_by": (dict,),
+}
+
+
+def read_manifest(path: str | Path) -> list[Utterance]:
+    """Read a manifest; audio paths come out absolute. A BOM, CRLF line ends and blank lines are fine.
+
+    Raises `ManifestError` at the first broken line, naming it.
+    """
+    rows = []
+    seen: dict[str, int] = {}
+    for number, values in _objects(Path(path)):
+        row = _row(values, Path(path), number)
+        if row.id in seen:
+            raise ManifestError(f"{path}:{number}: id {row.id!r} was used in line {seen[row.id]} already; ids must be unique")
+        seen[row.id] = number
+        rows.append(row)
+    if not rows:
+        raise ManifestError(f"{path}: the manifest has no rows; one JSON object a line is needed")
+    return rows
+
+
+def write_manifest(path: str | Path, rows: Iterable[Utterance]) -> None:
+    """Write rows, whole or not at all; audio inside the manifest's folder gets a relative path."""
+    with atomic_write(path) as file:
+        for row in rows:
+            file.write(json.dumps(to_json(row, Path(path).parent), ensure_ascii=False) + "\n")
+
+
+def to_json(row: Utterance, folder: Path) -> dict[str, Any]:
+    """A row as the object that stands in a manifest in `folder`; fields at their default are left out."""
+    values: dict[str, Any] = {}
+    for name, spec in _FIELDS.items():
+        value = getattr(row, name)
+        if spec.default is dataclasses.MISSING or value != spec.default:
+            values[name] = list(value) if isinstance(value, tuple) else value
+    audio, home = os.path.abspath(row.audio), os.path.abspath(folder)
+    values["audio"] = os.path.relpath(audio, home) if audio.startswith(home + os.sep) else audio
+    return {**values, **row.extra}
+
+
+def check_audio(rows: Sequence[Utterance], max_samples: int | None = None) -> Iterator[tuple[Utterance, str]]:
+    """Open every row's audio file and yield `(row, what is wrong)` for those that cannot be read or are too long.
+
+    Only headers are read. `max_samples` is the model's window.
+    """
+    for row in rows:
+        try:
+            length = row.length_samples()
+        except ValueError as error:
+            yield row, str(error)
+            continue
+        if max_samples is not None and length > max_samples:
+            yield row, too_long(row.id, length, max_samples)
+
+
+def too_long(name: str, length: int, max_samples: int) -> str:
+    """What to say of a clip that does not fit the model."""
+    return (
+        f"{name}: the clip lasts {length / 16_000:.2f} s and the model hears at most {max_samples / 16_000:.2f} s; "
+        "cut it into shorter rows (start_s, duration_s)"
+    )
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ManifestError(f"{path}: no such manifest") from None
+    except IsADirectoryError:
+        raise ManifestError(f"{path}: is a folder; a manifest is a .jsonl file") from None
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ManifestError(f"{path}:{number}: not JSON ({error}); each line must be one whole object") from error
+        if not isinstance(values, dict):
+            raise ManifestError(f"{path}:{number}: a {type(values).__name__} where an object is needed")
+        yield number, values
+
+
+def _row(values: dict[str, Any], path: Path, number: int) -> Utterance:
+    where = f"{path}:{number}" + (f" (id {values['id']!r})" if "id" in values else "")
+    missing = [name for name in _REQUIRED if name not in values]
+    if missing:
+        raise ManifestError(f"{where}: missing {', '.join(missing)}; every row needs {', '.join(_REQUIRED)}")
+    known = {name: value for name, value in values.items() if name in _FIELDS and value is not None}
+    extra = {name: value for name, value in values.items() if name not in _FIELDS}
+    for name, value in known.items():
+        if not isinstance(value, _KINDS[name]) or isinstance(value, bool):
+            expected = " or ".join(kind.__name__ for kind in _KINDS[name])
+            raise ManifestError(f"{where}: {name} is {value!r}; it must be of type {expected}")
+    row = Utterance(**{**known, "audio": str(path.parent.absolute() / known["audio"])}, extra=extra)
+    if row.target_tokens is not None:
+        row = dataclasses.replace(row, target_tokens=tuple(row.target_tokens))
+    _check_row(row, where)
+    return row
+
+
+def _check_row(row: Utterance, where: str) -> None:
+    if not row.id:
+        raise ManifestError(f"{where}: the id is empty; give every row its own id")
+    if not row.target_text.strip() and not row.is_augmented:
+        raise ManifestError(f"{where}: target_text is empty; remove the row or translate it")
+    if row.start_s < 0:
+        raise ManifestError(f"{where}: start_s is {row.start_s}; it must be 0 or more")
+    if row.duration_s is not None and row.duration_s <= 0:
+        raise ManifestError(f"{where}: duration_s is {row.duration_s}; it must be more than 0")
+    for lang in (row.source_lang, row.target_lang):
+        try:
+            language_name(lang)
+        except ValueError as error:
+            raise ManifestError(f"{where}: {error}") from None

@@ -1,0 +1,68 @@
+"""Settings: one frozen dataclass per stage is at once Python API, YAML file and command-line flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+Settings = TypeVar("Settings")
+
+
+class SettingsError(ValueError):
+    """A setting that does not exist or cannot have the value given."""
+
+
+def from_mapping(kind: type[Settings], values: Mapping[str, Any], where: str) -> Settings:
+    """Build the settings dataclass `kind` from a mapping (of a YAML file, say); lists become tuples, keys may use hyphens.
+
+    Raises `SettingsError` for an unknown key, naming the nearest known one, and for a value that the settings refuse.
+    """
+    names = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]  # every settings class is a dataclass
+    normal = {key.replace("-", "_"): value for key, value in values.items()}
+    for key in normal:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
+            raise SettingsError(f"{where}: unknown key {key!r}; did you mean {near!r}? (known: {', '.join(names)})")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in normal.items()}
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{where}: {error}") from error
+
+
+def read_yaml(kind: type[Settings], path: str | Path) -> Settings:
+    """Read settings from a YAML file; see `from_mapping`."""
+    return from_mapping(kind, read_yaml_mapping(path), str(path))
+
+
+def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
+    """The keys and values of a YAML file. Raises `SettingsError` when it is missing or holds anything but a mapping."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: no such settings file") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not YAML ({error})") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}: a {type(values).__name__} where `key: value` lines are needed")
+    return values
+
+
+def to_mapping(settings: Any) -> dict[str, Any]:
+    """Plain values of a settings dataclass, ready for JSON or YAML; paths become strings, infinity stays a float."""
+    return {key: _plain(value) for key, value in dataclasses.asdict(settings).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,136 @@
+"""The settings and the state of one stream of speech, and the update that a step returns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from simulsa.audio import SAMPLE_RATE, AudioError, check_samples, ms_to_samples, samples_to_s
+from simulsa.lalm.interface import Direction
+from simulsa.languages import language_name
+from simulsa.streaming.policies import Policy, Rollback
+
+MIN_CHUNK_MS = 40
+MAX_ROLLBACK = 1000
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """How speech is translated while it runs."""
+
+    target_lang: str = "de"
+    """language of the translation"""
+    source_lang: str = "en"
+    """language of the speech"""
+    chunk_ms: float = 500
+    """k: milliseconds of new audio between two hypotheses; `inf` waits for the end of the speech"""
+    rollback: int = 3
+    """b: tokens at the end of each hypothesis that are not committed yet"""
+    drafts: bool = True
+    """verify the last hypothesis in one forward pass instead of decoding it again (never changes the output)"""
+
+    def __post_init__(self) -> None:
+        check_chunk_ms(self.chunk_ms)
+        check_rollback(self.rollback)
+        for lang in (self.source_lang, self.target_lang):
+            language_name(lang)
+
+    @property
+    def direction(self) -> Direction:
+        """Source and target language."""
+        return Direction(self.source_lang, self.target_lang)
+
+    @property
+    def chunk_samples(self) -> int | None:
+        """k in samples, `None` for offline translation."""
+        return None if math.isinf(self.chunk_ms) else ms_to_samples(self.chunk_ms)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that these settings name."""
+        return Rollback(self.rollback)
+
+
+def check_chunk_ms(chunk_ms: float) -> None:
+    """Raise `ValueError` for a chunk size that is not `inf` or at least 40 ms."""
+    if not chunk_ms >= MIN_CHUNK_MS:  # also refuses NaN
+        raise ValueError(f"chunk_ms is {chunk_ms}; it must be at least {MIN_CHUNK_MS} or inf (offline)")
+
+
+def check_rollback(rollback: int) -> None:
+    """Raise `ValueError` for a rollback outside 0 to 1000."""
+    if not 0 <= rollback <= MAX_ROLLBACK:
+        raise ValueError(f"rollback is {rollback}; it must be a number of tokens from 0 to {MAX_ROLLBACK}")
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one step did to one stream.
+
+    `committed` is the whole text that is final, `tentative` what would follow but may still change. `audio_samples` is the
+    audio that the model had heard, at `SAMPLE_RATE`; `compute_s` the wall time of the step, which is shared by all streams
+    of a batch.
+    """
+
+    committed: str
+    tentative: str
+    audio_samples: int
+    compute_s: float
+    final: bool
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio heard."""
+        return samples_to_s(self.audio_samples)
+
+
+@dataclass
+class StreamState:
+    """Everything that is known of a stream between two steps; `step` reads and advances it."""
+
+    config: StreamConfig
+    max_samples: int
+    audio: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+    """all audio received, float32 mono `[samples]`"""
+    heard_samples: int = 0
+    """how much of it the model has heard"""
+    committed: list[int] = field(default_factory=list)
+    """final tokens"""
+    draft: list[int] = field(default_factory=list)
+    """the rest of the last hypothesis"""
+    shown: str = ""
+    """final text"""
+    closed: bool = False
+    """no more audio will come"""
+    finished: bool = False
+    """the final step was done"""
+
+    def receive(self, samples: np.ndarray) -> None:
+        """Add audio. Raises `AudioError` after `close`, for broken samples, or past the model's window."""
+        if self.closed:
+            raise AudioError("audio after the end: the stream was closed; start a new Stream")
+        if len(samples) == 0:
+            return
+        samples = check_samples(samples, "pushed audio")
+        total = len(self.audio) + len(samples)
+        if total > self.max_samples:
+            raise AudioError(
+                f"the stream has {total / SAMPLE_RATE:.2f} s of audio and the model hears at most "
+                f"{self.max_samples / SAMPLE_RATE:.2f} s; end the stream at a pause and start a new one"
+            )
+        self.audio = np.concatenate([self.audio, samples])
+
+    def close(self) -> None:
+        """Say that no more audio will come. Raises `AudioError` if none came at all."""
+        if len(self.audio) == 0:
+            raise AudioError("the stream ended with no audio (0 samples); push some before finishing")
+        self.closed = True
+
+    def next_samples(self) -> int | None:
+        """How much audio the next step will have heard, or `None` if it has to wait for more."""
+        chunk = self.config.chunk_samples
+        if chunk is not None and self.heard_samples + chunk <= len(self.audio):
+            return self.heard_samples + chunk
+        return len(self.audio) if self.closed and not self.finished else None

@@ -1,0 +1,75 @@
+"""Stand-ins for tests, the project's own and those of its users: no weights, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from simulsa.audio import SAMPLE_RATE
+from simulsa.lalm.interface import Direction, TokenScores
+
+Script = Callable[[np.ndarray], str]
+
+
+@dataclass
+class FakeLALM:
+    """A scripted LALM: `script(audio)` is the translation of the audio heard; tokens are UTF-8 bytes.
+
+    A prefix is continued from where the script's answer goes on behind it: forced tokens are never questioned, so a prefix
+    that disagrees with the script is simply followed by the script's tokens from the same position. Scores are
+    `-distance` nats where the script has another token, 0 where it agrees. `calls` counts the passes by verb.
+    """
+
+    script: Script
+    name: str = "fake"
+    signature: str = "fake@0"
+    max_samples: int = 3600 * SAMPLE_RATE
+    vocabulary_size: int = 257
+    eos_id: int = 256
+    exact: bool = True
+    calls: list[tuple[str, int]] = field(default_factory=list)
+
+    def encode(self, text: str) -> list[int]:
+        """One token a UTF-8 byte."""
+        return list(text.encode("utf-8"))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Bytes to text; an incomplete character becomes U+FFFD."""
+        return bytes(token for token in tokens if token < 256).decode("utf-8", errors="replace")
+
+    def score(
+        self, audios: Sequence[np.ndarray], targets: Sequence[Sequence[int]], directions: Sequence[Direction]
+    ) -> list[TokenScores]:
+        """0 nats and rank 0 where the script says the same token at the same place, −20 nats and rank 200 elsewhere."""
+        self.calls.append(("score", len(audios)))
+        scores = []
+        for audio, target, _ in zip(audios, targets, directions, strict=True):
+            answer = self.encode(self.script(audio))
+            agrees = np.array([i < len(answer) and answer[i] == token for i, token in enumerate(target)], dtype=bool)
+            scores.append(TokenScores(np.where(agrees, 0.0, -20.0).astype(np.float32), np.where(agrees, 0, 200)))
+        return scores
+
+    def continue_(
+        self,
+        audios: Sequence[np.ndarray],
+        prefixes: Sequence[Sequence[int]],
+        directions: Sequence[Direction],
+        drafts: Sequence[Sequence[int]] | None = None,
+    ) -> list[list[int]]:
+        """The script's tokens behind each prefix's length; drafts are ignored, as they must never matter."""
+        self.calls.append(("continue_", len(audios)))
+        return [
+            self.encode(self.script(audio))[len(prefix) :] for audio, prefix, _ in zip(audios, prefixes, directions, strict=True)
+        ]
+
+
+def growing_script(text: str, samples_per_word: int = SAMPLE_RATE // 4) -> Script:
+    """A script that has heard one more word of `text` for every `samples_per_word` samples."""
+    words = text.split(" ")
+
+    def script(audio: np.ndarray) -> str:
+        return " ".join(words[: len(audio) // samples_per_word])
+
+    return script

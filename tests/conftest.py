@@ -1,0 +1,82 @@
+"""Fixtures: scripted and random models, small audio files, manifests. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from simulsa.audio import SAMPLE_RATE
+from simulsa.manifest import Utterance, write_manifest
+
+CAPTIONS = [
+    ("A man in a red shirt rides a bicycle.", "Ein Mann in einem roten Hemd fährt Fahrrad."),
+    ("Two dogs play in the snow.", "Zwei Hunde spielen im Schnee."),
+    ("A woman sells fruit at a market.", "Eine Frau verkauft Obst auf einem Markt."),
+    ("Children climb over a wooden fence.", "Kinder klettern über einen Holzzaun."),
+]
+
+
+def noise(seconds: float, seed: int = 0) -> np.ndarray:
+    """White noise, float32 at 16 kHz."""
+    return (0.1 * np.random.default_rng(seed).standard_normal(round(seconds * SAMPLE_RATE))).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def random_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved Qwen2-Audio model of the real classes with random weights (one layer each, 10 s window)."""
+    import torch
+
+    from recipes.tiny.architecture import build_model, build_processor, build_tokenizer
+
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer([text for pair in CAPTIONS for text in pair])
+    model = build_model(tokenizer, encoder_layers=1, decoder_layers=1)
+    folder = tmp_path_factory.mktemp("random-model")
+    model.save_pretrained(folder)
+    build_processor(tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_lalm(random_model_folder: Path):  # type: ignore[no-untyped-def]
+    """The random model, loaded; it never says EOS, so its answers end at 12 tokens."""
+    from simulsa.lalm.load import load
+
+    lalm = load(str(random_model_folder), device="cpu")
+    lalm.max_target_tokens = 12
+    return lalm
+
+
+@pytest.fixture
+def make_rows(tmp_path: Path) -> Callable[..., list[Utterance]]:
+    """`make_rows(count, seconds=2.0)`: rows with noise as audio, written below `tmp_path`; see `write_rows` for a manifest."""
+
+    def make(count: int, seconds: float = 2.0) -> list[Utterance]:
+        rows = []
+        for i in range(count):
+            path = tmp_path / "audio" / f"{i}.wav"
+            path.parent.mkdir(exist_ok=True)
+            soundfile.write(path, noise(seconds + 0.3 * (i % 4), seed=i), SAMPLE_RATE)
+            english, german = CAPTIONS[i % len(CAPTIONS)]
+            rows.append(Utterance(f"row-{i}", str(path), "en", "de", german, source_text=english))
+        return rows
+
+    return make
+
+
+@pytest.fixture
+def write_rows(tmp_path: Path) -> Callable[[list[Utterance]], Path]:
+    """Write rows as a manifest in `tmp_path`."""
+
+    def write(rows: list[Utterance]) -> Path:
+        write_manifest(tmp_path / "rows.jsonl", rows)
+        return tmp_path / "rows.jsonl"
+
+    return write
