@@ -1,0 +1,1 @@
+"""The embedded model `tiny-en-de`, from text to checkpoint."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from recipes.tiny.architecture import AUDIO, AUDIO_BEGIN, AUDIO_END, EOS, FRAMES_PER_WINDOW, TURN
-from recipes.tiny.speech import SILENCE, Rendition
+from recipes.tiny.speech import Rendition
 
 IGNORED = -100  # the label that carries no loss
 
@@ -39,7 +39,7 @@ def order(rendition: Rendition, batch_size: int, seed: int) -> list[np.ndarray]:
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def speech_batch(rendition: Rendition, numbers: Sequence[int]) -> SpeechBatch:
+def speech_batch(rendition: Rendition, numbers: Iterable[int]) -> SpeechBatch:
     """Pad clips as the full window would: each with its own quietest value, which is what silence becomes."""
     clips = [rendition[i] for i in numbers]
     longest = max(len(clip.mel) for clip in clips)
@@ -109,6 +109,3 @@ def epochs(renditions: Sequence[Rendition], count: float, batch_size: int, seed:
             yield rendition, numbers
             made += 1
         epoch += 1
-
-
-__all__ = ["IGNORED", "SILENCE", "Prompts", "SpeechBatch", "audio_tokens", "epochs", "mask_spectrogram", "speech_batch"]

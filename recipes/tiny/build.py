@@ -7,7 +7,6 @@ Two cores take about two hours, a GPU minutes.
 
 from __future__ import annotations
 
-import gzip
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +16,12 @@ import tyro
 from recipes.tiny.architecture import build_model, build_processor, build_tokenizer
 from recipes.tiny.pretrain import Pretraining, Stage, run_stage, validation_loss
 from recipes.tiny.speech import make_rendition, phoneme_inventory
+from simulsa.corpora.multi30k import read_captions
 
 STAGES = (
     Stage("hear", epochs=2, learning_rate=1e-3),
-    Stage("say", epochs=4.5, learning_rate=1e-3),
-    Stage("join", epochs=1, learning_rate=3e-4),
+    Stage("say", epochs=1.5, learning_rate=1e-3),
+    Stage("join", epochs=3, learning_rate=8e-4),
 )
 VALIDATION_RENDITION = 1000
 
@@ -36,15 +36,6 @@ class BuildConfig:
     renditions: int = 2  # readings of the training captions by other voices
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     seed: int = 0
-
-
-def read_captions(data: Path, split: str, lang: str) -> list[str]:
-    """The captions of one split, one a line; raises `FileNotFoundError` that says what was expected."""
-    path = data / f"{split}.{lang}.gz"
-    if not path.exists():
-        raise FileNotFoundError(f"no captions at {path}: give the folder that holds Multi30k's {split}.{lang}.gz by --data")
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        return [line.strip() for line in lines]
 
 
 def export(training: Pretraining, out: Path) -> None:
@@ -67,9 +58,9 @@ def build(config: BuildConfig) -> None:
     tokenizer = build_tokenizer([*sources, *targets])
     model = build_model(tokenizer)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, training on {config.device}", flush=True)
-    everything = [[*train, *val] for train, val in zip((sources, targets), validation, strict=True)]
-    training = Pretraining(model, tokenizer, len(names), *everything, config.device)
-    held_out.indices = held_out.indices + len(sources)  # the captions of val follow those of train
+    # the captions of val follow those of train in one numbering
+    training = Pretraining(model, tokenizer, len(names), [*sources, *validation[0]], [*targets, *validation[1]], config.device)
+    held_out.indices = held_out.indices + len(sources)
     for stage in STAGES:
         run_stage(training, stage, renditions, config.work)
         print(f"{stage.name} done, on other captions: {validation_loss(training, stage, held_out)}", flush=True)

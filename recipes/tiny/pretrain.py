@@ -3,7 +3,7 @@
 1. **hear**: the encoder alone. A phoneme classifier at its middle layer (frame labels come free with synthesised speech) and a
    CTC loss over the transcript's BPE tokens at its top. Both heads are thrown away afterwards.
 2. **say**: the language model on the frozen encoder, to translate and to transcribe whole utterances.
-3. **join**: everything together at a lower rate, with the CTC loss kept as an auxiliary.
+3. **join**: everything together, with the CTC loss kept as an auxiliary.
 
 No stage ever sees truncated speech.
 """
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,7 +83,7 @@ class Pretraining:
     def __init__(
         self,
         model: Qwen2AudioForConditionalGeneration,
-        tokenizer,  # type: ignore[no-untyped-def]
+        tokenizer: Any,
         phonemes: int,
         sources: list[str],
         targets: list[str],
@@ -132,7 +133,7 @@ class Pretraining:
         loss = functional.cross_entropy(logits, labels, label_smoothing=stage.label_smoothing)
         plain = float(functional.cross_entropy(logits.detach(), labels)) if stage.label_smoothing else loss.item()
         if train_encoder:
-            loss = loss + 0.3 * self.ctc_loss(top, batch)
+            loss = loss + 0.5 * self.ctc_loss(top, batch)
         return loss, {"cross_entropy": plain}
 
     def answer_logits(
@@ -182,7 +183,7 @@ def run_stage(training: Pretraining, stage: Stage, renditions: list[Rendition], 
             group["lr"] = stage.learning_rate * learning_rate_at(step, len(batches), stage.warmup_share)
         loss, numbers_to_log = loss_of(speech_batch(rendition, numbers), step)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         for key, value in {"loss": loss.item(), **numbers_to_log}.items():

@@ -144,13 +144,11 @@ def _make_clip(job: tuple[int, str]) -> Clip | None:
 def make_rendition(captions: list[str], number: int, folder: Path, names: dict[str, int]) -> Rendition:
     """Speak every caption once (about 150 captions per second and core), or read the rendition made earlier."""
     if not (folder / "frames.npy").exists():
-        clips = []
         context = multiprocessing.get_context("spawn")
         with context.Pool(os.cpu_count(), _start_worker, (number, names)) as pool:
             jobs = pool.imap(_make_clip, enumerate(captions), chunksize=64)
-            for clip in tqdm(jobs, total=len(captions), desc=f"rendition {number}", mininterval=5):
-                if clip is not None:
-                    clips.append(clip)
+            progress = tqdm(jobs, total=len(captions), desc=f"rendition {number}", mininterval=5)
+            clips = [clip for clip in progress if clip is not None]
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "mel.npy", np.concatenate([clip.mel for clip in clips]))
         np.save(folder / "phonemes.npy", np.concatenate([clip.phonemes for clip in clips]))

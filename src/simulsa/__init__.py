@@ -30,7 +30,27 @@ _HOMES = {
     "evaluate": "simulsa.evaluation.evaluate",
     "EvaluateConfig": "simulsa.evaluation.evaluate",
 }
-__all__ = sorted([*_HOMES, "__version__"])
+__all__ = [
+    "AugmentConfig",
+    "Direction",
+    "EvaluateConfig",
+    "LALMError",
+    "Stream",
+    "StreamConfig",
+    "TrainConfig",
+    "Update",
+    "Utterance",
+    "__version__",
+    "augment",
+    "evaluate",
+    "load",
+    "load_audio",
+    "preflight",
+    "read_manifest",
+    "step",
+    "train",
+    "write_manifest",
+]
 
 if TYPE_CHECKING:
     from simulsa.audio import load_audio

@@ -125,7 +125,7 @@ class Synthesizer:
         return Speech(samples, self._words(text, len(samples)), self._phonemes(len(samples)))
 
     def _to_samples(self, native_sample: int) -> int:
-        return native_sample * SAMPLE_RATE // self._native_rate
+        return native_sample * SAMPLE_RATE // int(self._native_rate)
 
     def _words(self, text: str, end: int) -> tuple[Mark, ...]:
         # text_position counts characters from 1

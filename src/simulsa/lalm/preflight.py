@@ -7,11 +7,12 @@ import numpy as np
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.interface import LALM, Direction, LALMError
 
+ENGLISH_TO_GERMAN = Direction("en", "de")
 _DEAF_BELOW_NATS = 1e-4  # two sounds that change no log-probability by more than this were not heard
 _TOLERANCE_NATS = {True: 1e-2, False: 0.5}  # batch against single, by whether the numbers are float32
 
 
-def preflight(lalm: LALM, direction: Direction = Direction("en", "de")) -> None:
+def preflight(lalm: LALM, direction: Direction = ENGLISH_TO_GERMAN) -> None:
     """Check that the model hears, that a batch equals its rows, and that prefix forcing and drafts equal free decoding.
 
     Takes seconds. Raises `LALMError` that says which check failed and what it means. Models in half precision are

@@ -1,0 +1,28 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: venv demo test lint format
+
+# the environment: .venv with simulsa, its synthesiser and its test tools
+venv: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# the whole method on the embedded model and bundled speech; look at demo-out/report.html
+demo: venv
+	$(BIN)/simulsa demo --out demo-out
+
+test: venv lint
+	$(BIN)/python -m pytest --numprocesses 2
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .

@@ -1,0 +1,1 @@
+"""Makes the speech that `simulsa demo` bundles."""

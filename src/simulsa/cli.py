@@ -1,0 +1,109 @@
+"""The command line: one thin command per verb, flags made from the settings dataclasses by tyro.
+
+Exit codes: 0 done, 1 failed (one line says why and what to do; `--debug` shows the traceback), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from simulsa import __version__
+
+VERBS = {  # verb -> (module of the command, what it does)
+    "demo": ("demo", "the whole method on the embedded model and speech, in minutes"),
+    "augment": ("augment", "make simultaneous training rows from offline ones"),
+    "train": ("train", "fine-tune a model on offline and simultaneous rows"),
+    "translate": ("translate", "translate audio files while they play"),
+    "evaluate": ("evaluate", "measure quality and latency over chunk sizes and rollbacks"),
+    "compare": ("compare", "one table and one plot from several evaluations"),
+    "manifest": ("manifest", "make and check manifests"),
+}
+USAGE = 2
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `simulsa VERB ...`; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if arguments else USAGE
+    if arguments[0] == "--version":
+        print(f"simulsa {__version__}")
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        return _wrong_usage(f"unknown command {verb!r}{_nearest(verb)}; see simulsa --help")
+    debug = "--debug" in rest
+    rest = [argument for argument in rest if argument != "--debug"]
+    return _run(verb, rest, debug)
+
+
+def _run(verb: str, arguments: list[str], debug: bool) -> int:
+    from simulsa.commands.parsing import UsageError
+
+    command = importlib.import_module(f"simulsa.commands.{VERBS[verb][0]}")
+    try:
+        command.main(arguments)
+    except UsageError as error:
+        return _wrong_usage(str(error))
+    except KeyboardInterrupt:
+        print("\nsimulsa: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away; nothing more can be said
+        return 1
+    except SystemExit as exit_:  # tyro: 0 after --help, 2 after wrong flags
+        return _exit_code(exit_.code)
+    except (ValueError, RuntimeError, OSError) as error:
+        if debug:
+            raise
+        print(f"simulsa {verb}: {_one_line(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _exit_code(code: Any) -> int:
+    return code if isinstance(code, int) else 0 if code is None else 1
+
+
+def _one_line(error: Exception) -> str:
+    import errno
+
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"the disk is full ({error.filename or 'while writing'}); free some space and run the same command again"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _wrong_usage(message: str) -> int:
+    print(f"simulsa: {message}", file=sys.stderr)
+    return USAGE
+
+
+def _nearest(verb: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(verb, VERBS, n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def _overview() -> str:
+    lines = [f"  {verb:<10} {text}" for verb, (_, text) in VERBS.items()]
+    return "\n".join(
+        [
+            f"simulsa {__version__}: translate while the speaker talks, with any audio-language model",
+            "",
+            "usage: simulsa COMMAND [OPTIONS]",
+            "",
+            *lines,
+            "",
+            "simulsa COMMAND --help shows a command's options; --debug shows the traceback of an error.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""`simulsa augment`: simultaneous training rows from offline ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from simulsa.augmentation.augment import AugmentConfig
+from simulsa.commands.parsing import parse, show_log
+from simulsa.lalm.load import ModelConfig
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Cut utterances at random points and keep as much of the translation as the model finds supported."""
+
+    manifest: Path
+    """offline rows (.jsonl)"""
+    out: Path
+    """where the simultaneous rows go (.jsonl); a histogram goes beside it (.png)"""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    settings: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command."""
+    command = parse(Augment, arguments, "augment")
+    show_log()
+    from simulsa.augmentation.augment import augment
+    from simulsa.lalm.load import load
+    from simulsa.manifest import read_manifest
+
+    rows = read_manifest(command.manifest)
+    lalm = load(command.model.model, command.model.device, command.model.dtype)
+    augment(rows, lalm, command.settings, command.out)

@@ -1,0 +1,35 @@
+"""`simulsa compare`: several evaluations in one table and one plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from simulsa.commands.parsing import UsageError, parse, show_log
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Put several evaluations of the same test set into one table and one quality-latency plot."""
+
+    dirs: tyro.conf.Positional[tuple[Path, ...]]
+    """folders that `simulsa evaluate` wrote"""
+    out: Path = Path("comparison")
+    """where `table.md` and `quality-latency.png` go"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command."""
+    command = parse(Compare, arguments, "compare")
+    if not command.dirs:
+        raise UsageError("compare needs at least one folder that simulsa evaluate wrote")
+    show_log()
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from simulsa.evaluation.compare import compare
+
+    Console().print(Markdown(compare(command.dirs, command.out)))

@@ -1,0 +1,58 @@
+"""`simulsa demo`: the whole method, from an offline model to a simultaneous one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from simulsa.commands.parsing import parse, show_log
+from simulsa.demo.run import DemoConfig, DemoResult, run_demo
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Make an offline model simultaneous, on bundled speech, and show what it gained."""
+
+    settings: DemoConfig = field(default_factory=DemoConfig)
+    live: bool = True
+    """at the end, translate one sentence live in the terminal"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command."""
+    command = parse(Demo, arguments, "demo")
+    show_log()
+    result = run_demo(command.settings)
+    _print_table(result)
+    if command.live:
+        _translate_live(result)
+    print(f"\nreport: {command.settings.out / 'report.html'}  ({result.seconds / 60:.1f} minutes)")
+
+
+def _print_table(result: DemoResult) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from simulsa.demo.report import table_rows
+
+    header, rows = table_rows(result.before.scores, result.after.scores)
+    table = Table(title="BLEU @ LAAL, before and after", title_justify="left")
+    for name in header:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*row, style="bold" if row[1] == "after" else None, end_section=row[1] == "after")
+    Console().print(table)
+
+
+def _translate_live(result: DemoResult) -> None:
+    from rich.console import Console
+
+    from simulsa.streaming.state import StreamConfig
+    from simulsa.terminal import show_final, show_live, updates_of
+
+    console = Console()
+    console.print("\nspoken:    ", result.example.source_text, sep="")
+    terminal = sys.stdout.isatty()
+    updates = updates_of(result.tuned, result.example.load(), StreamConfig(chunk_ms=500, rollback=3), realtime=terminal)
+    (show_live if terminal else show_final)(updates, console)

@@ -1,0 +1,39 @@
+"""`simulsa evaluate`: quality and latency over a grid of settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from simulsa.commands.parsing import parse, show_log
+from simulsa.evaluation.evaluate import EvaluateConfig
+from simulsa.lalm.load import ModelConfig
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Translate a whole manifest simultaneously and measure BLEU, chrF and latency for each chunk size and rollback."""
+
+    manifest: Path
+    """test rows (.jsonl)"""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    settings: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command."""
+    command = parse(Evaluate, arguments, "evaluate")
+    show_log()
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from simulsa.evaluation.evaluate import evaluate
+    from simulsa.evaluation.report import markdown_table
+    from simulsa.lalm.load import load
+    from simulsa.manifest import read_manifest
+
+    rows = read_manifest(command.manifest)
+    lalm = load(command.model.model, command.model.device, command.model.dtype)
+    result = evaluate(lalm, rows, command.settings)
+    Console().print(Markdown(markdown_table(result.scores)))

@@ -1,0 +1,86 @@
+"""Flags and YAML files to settings, for every command in the same way."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from simulsa.settings import SettingsError, from_mapping, read_yaml_mapping
+
+Command = TypeVar("Command")
+
+
+class UsageError(ValueError):
+    """Flags or a settings file that cannot be used."""
+
+
+def parse(kind: type[Command], arguments: Sequence[str], verb: str) -> Command:
+    """Parse the flags of a command.
+
+    `kind` is a dataclass; the settings dataclasses among its fields give their own flags without a prefix. `--config FILE.yaml`
+    sets them first, flags win over it. Raises `UsageError`, or `SystemExit` after help or an unknown flag.
+    """
+    arguments, path = _without_config(list(arguments))
+    try:
+        default = _defaults(kind, path)
+        return tyro.cli(
+            tyro.conf.configure(tyro.conf.OmitArgPrefixes)(kind),
+            args=arguments,
+            default=default,
+            prog=f"simulsa {verb}",
+            description=f"{(kind.__doc__ or '').strip()}\n\nEvery command also takes --config FILE.yaml (flags win over it).",
+        )
+    except (SettingsError, ValueError) as error:
+        raise UsageError(" ".join(str(error).split())) from error
+
+
+def _without_config(arguments: list[str]) -> tuple[list[str], Path | None]:
+    for i, argument in enumerate(arguments):
+        if argument == "--config":
+            if i + 1 == len(arguments):
+                raise UsageError("--config needs the path of a YAML file")
+            return arguments[:i] + arguments[i + 2 :], Path(arguments[i + 1])
+        if argument.startswith("--config="):
+            return arguments[:i] + arguments[i + 1 :], Path(argument.removeprefix("--config="))
+    return arguments, None
+
+
+def _defaults(kind: type[Command], path: Path | None) -> Any:
+    """A `kind` filled from the YAML file; what neither file nor class sets stays missing."""
+    if path is None:
+        return None
+    values = read_yaml_mapping(path)
+    parts: dict[str, Any] = {}
+    hints = typing.get_type_hints(kind)
+    names: list[str] = []
+    for spec in dataclasses.fields(kind):  # type: ignore[arg-type]
+        part = hints[spec.name]
+        if dataclasses.is_dataclass(part):
+            own = {f.name for f in dataclasses.fields(part)}
+            names += sorted(own)
+            parts[spec.name] = from_mapping(part, {k: v for k, v in values.items() if k.replace("-", "_") in own}, str(path))  # type: ignore[arg-type]
+        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+            parts[spec.name] = tyro.MISSING
+    unknown = [key for key in values if key.replace("-", "_") not in names]
+    if unknown:
+        known = dataclasses.make_dataclass("Known", [(name, Any, None) for name in dict.fromkeys(names)])
+        from_mapping(known, {unknown[0]: None}, str(path))  # raises and names the nearest key
+    return kind(**parts)
+
+
+def show_log() -> None:
+    """Send the library's messages to standard error, as plain lines."""
+    logger = logging.getLogger("simulsa")
+    logger.setLevel(logging.INFO)
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+    logger.propagate = False

@@ -1,0 +1,38 @@
+"""`simulsa train`: fine-tune on offline and simultaneous rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from simulsa.commands.parsing import parse, show_log
+from simulsa.lalm.load import ModelConfig
+from simulsa.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Train:
+    """Fine-tune a LoRA adapter on the mix of offline and simultaneous rows, in one stage."""
+
+    offline: Path
+    """offline rows (.jsonl)"""
+    augmented: Path | None = None
+    """simultaneous rows made by `simulsa augment` (.jsonl); without them this is plain fine-tuning"""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    settings: TrainConfig = field(default_factory=TrainConfig)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command."""
+    command = parse(Train, arguments, "train")
+    show_log()
+    from simulsa.lalm.load import load
+    from simulsa.manifest import read_manifest
+    from simulsa.training.train import train
+
+    rows = read_manifest(command.offline)
+    if command.augmented is not None:
+        rows = rows + read_manifest(command.augmented)
+    lalm = load(command.model.model, command.model.device, command.model.dtype)
+    train(lalm, rows, command.settings)

@@ -1,0 +1,96 @@
+"""Multi30k captions (arXiv 1605.00459) spoken by the synthesiser: text in, audio files and a manifest out."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from simulsa.audio import SAMPLE_RATE
+from simulsa.corpora.synthesis import Voice, synthesizer
+from simulsa.files import atomic_write
+from simulsa.manifest import Utterance, write_manifest
+from simulsa.progress import track
+
+SPLITS = ("train", "val", "test_2016_flickr", "test_2017_flickr", "test_2017_mscoco")
+
+
+@dataclass(frozen=True)
+class Multi30kConfig:
+    """Which captions to speak, and how."""
+
+    data: Path = Path("../shared/data/multi30k")
+    """folder with the captions, e.g. `test_2016_flickr.en.gz`"""
+    split: str = "test_2016_flickr"
+    """train, val, test_2016_flickr, test_2017_flickr or test_2017_mscoco"""
+    target_lang: str = "de"
+    """language of the translation: de or fr"""
+    voices: tuple[str, ...] = ("en-us", "en", "en-us+f2", "en+m3")
+    """eSpeak NG voices that take turns"""
+    rate_wpm: int = 165
+    """words per minute"""
+    pitch: int = 50
+    """eSpeak's pitch, 0 to 99"""
+    limit: int | None = None
+    """only the first captions"""
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"split is {self.split!r}; it must be one of {', '.join(SPLITS)}")
+        if not self.voices:
+            raise ValueError("voices is empty; name at least one eSpeak NG voice, e.g. en-us")
+
+
+def read_captions(data: Path, split: str, lang: str) -> list[str]:
+    """The captions of one split and language, one a line.
+
+    Raises `FileNotFoundError` that says which file was expected.
+    """
+    path = data / f"{split}.{lang}.gz"
+    if not path.exists():
+        raise FileNotFoundError(f"no captions at {path}: --data must be the folder that holds Multi30k's {split}.{lang}.gz")
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        return [line.strip() for line in lines]
+
+
+def speak_multi30k(config: Multi30kConfig, out: Path) -> list[Utterance]:
+    """Speak a split into FLAC files in a folder beside `out` and write the manifest `out`; files that exist are kept."""
+    sources = read_captions(config.data, config.split, "en")[: config.limit]
+    targets = read_captions(config.data, config.split, config.target_lang)[: config.limit]
+    voices = [Voice(name, config.rate_wpm, config.pitch) for name in config.voices]
+    rows = speak_captions(list(zip(sources, targets, strict=True)), voices, config.split, config.target_lang, out)
+    write_manifest(out, rows)
+    return rows
+
+
+def speak_captions(
+    pairs: Sequence[tuple[str, str]], voices: Sequence[Voice], name: str, target_lang: str, out: Path
+) -> list[Utterance]:
+    """Speak `(English, translation)` pairs, voices in turn, into `<out without suffix>-audio/`; returns the rows."""
+    folder = out.with_suffix("").with_name(out.stem + "-audio")
+    rows = []
+    for number, (source, target) in enumerate(track(pairs, f"speaking {name}")):
+        voice = voices[number % len(voices)]
+        # the name carries what was said and how, so a file of other settings is never taken for this one
+        tag = zlib.crc32(f"{source}|{voice}".encode())
+        path = folder / f"{number:05d}-{tag:08x}.flac"
+        if not path.exists():
+            _write_flac(path, synthesizer().speak(source, voice).samples)
+        rows.append(
+            Utterance(
+                f"{name}-{number:05d}", str(path), "en", target_lang, target, source_text=source, extra={"voice": voice.name}
+            )
+        )
+    return rows
+
+
+def _write_flac(path: Path, samples: np.ndarray) -> None:
+    import soundfile
+
+    peak = float(np.abs(samples).max())
+    with atomic_write(path, "wb") as file:
+        soundfile.write(file, samples / max(1.0, peak), SAMPLE_RATE, format="FLAC", subtype="PCM_16")

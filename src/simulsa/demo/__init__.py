@@ -1,0 +1,1 @@
+"""`simulsa demo`: the whole method on the embedded model and bundled speech."""

@@ -1,0 +1,151 @@
+"""The demo's run: evaluate, augment, train, evaluate again, report."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simulsa.augmentation.augment import AugmentConfig, augment
+from simulsa.demo.report import write_report
+from simulsa.demo.timeline import committed_lane, plot_timeline, spoken_lane
+from simulsa.evaluation.compare import compare
+from simulsa.evaluation.evaluate import EvaluateConfig, EvaluationResult, evaluate
+from simulsa.lalm.load import load
+from simulsa.lalm.preflight import preflight
+from simulsa.manifest import Utterance, read_manifest
+from simulsa.streaming.state import StreamConfig
+from simulsa.training.config import TrainConfig
+from simulsa.training.train import train
+
+if TYPE_CHECKING:
+    from simulsa.lalm.model import HuggingFaceLALM
+
+DATA = Path(__file__).parent / "data"
+CHUNKS_MS = (500.0, 1000.0, 2000.0, math.inf)
+ROLLBACKS = (0, 3)
+TIMELINE = StreamConfig(chunk_ms=500, rollback=0)
+
+logger = logging.getLogger("simulsa")
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """How much of the bundled speech is used, and how the model is tuned."""
+
+    out: Path = Path("demo-out")
+    """folder for everything that the demo makes"""
+    test_rows: int = 120
+    """sentences to measure on, at most 120"""
+    train_rows: int = 680
+    """offline training sentences, at most 680"""
+    augmented_rows: int = 340
+    """of these, how many are also cut and added as simultaneous rows"""
+    tau: float = 0.2
+    """plausibility that a token needs to be kept, given the audio before the cut"""
+    learning_rate: float = 1e-3
+    """a model this small takes larger steps than the paper's 7 B one"""
+    batch_size: int = 16
+    """rows per optimiser step"""
+    epochs: float = 2.0
+    """passes over the rows"""
+    seed: int = 0
+    """seed of cuts, shuffling and weights"""
+    overwrite: bool = False
+    """start again although the folder holds a run"""
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made."""
+
+    before: EvaluationResult
+    after: EvaluationResult
+    tuned: HuggingFaceLALM
+    example: Utterance
+    seconds: float
+
+
+def run_demo(config: DemoConfig) -> DemoResult:
+    """Run the whole method; a run that was interrupted goes on where it stopped. Writes `report.html` at the end."""
+    started = time.monotonic()
+    test = read_manifest(DATA / "test.jsonl")[: config.test_rows]
+    offline = read_manifest(DATA / "train.jsonl")[: config.train_rows]
+    base = load("tiny-en-de", device="cpu")
+    logger.info("1/5 preflight: does the model hear, and is its decoding exact?")
+    preflight(base)
+    logger.info("2/5 measuring the model as it is on %d sentences", len(test))
+    before = evaluate(base, test, _evaluate_config(config, "before"))
+    logger.info("3/5 making %d simultaneous rows from %d offline ones", config.augmented_rows, len(offline))
+    augmented = augment(offline, base, _augment_config(config), config.out / "augmented.jsonl")
+    logger.info("4/5 fine-tuning on %d offline and %d simultaneous rows", len(offline), len(augmented))
+    tuned = train(base, [*offline, *augmented], _train_config(config))
+    logger.info("5/5 measuring again")
+    after = evaluate(tuned, test, _evaluate_config(config, "after"))
+    compare([config.out / "before", config.out / "after"], config.out / "comparison")
+    example = _example(test)
+    seconds = time.monotonic() - started
+    _report(config, before, after, base, tuned, example, seconds)
+    return DemoResult(before, after, tuned, example, seconds)
+
+
+def _evaluate_config(config: DemoConfig, name: str) -> EvaluateConfig:
+    return EvaluateConfig(
+        chunk_ms=CHUNKS_MS, rollback=ROLLBACKS, out=config.out / name, batch_size=16, preflight=False, overwrite=config.overwrite
+    )
+
+
+def _augment_config(config: DemoConfig) -> AugmentConfig:
+    return AugmentConfig(num=config.augmented_rows, tau=config.tau, seed=config.seed, preflight=False, overwrite=config.overwrite)
+
+
+def _train_config(config: DemoConfig) -> TrainConfig:
+    return TrainConfig(
+        out=config.out / "adapter",
+        learning_rate=config.learning_rate,
+        batch_size=config.batch_size,
+        micro_batch_size=config.batch_size,
+        epochs=config.epochs,
+        seed=config.seed,
+        preflight=False,
+        overwrite=config.overwrite,
+    )
+
+
+def _example(test: Sequence[Utterance]) -> Utterance:
+    """The longest test sentence: the more time to speak, the more there is to see."""
+    return max(test, key=lambda row: row.duration_s or 0.0)
+
+
+def _report(
+    config: DemoConfig,
+    before: EvaluationResult,
+    after: EvaluationResult,
+    base: HuggingFaceLALM,
+    tuned: HuggingFaceLALM,
+    example: Utterance,
+    seconds: float,
+) -> None:
+    timeline = config.out / "timeline.png"
+    lanes = [
+        spoken_lane(example),
+        committed_lane("before", base, example, TIMELINE),
+        committed_lane("after", tuned, example, TIMELINE),
+    ]
+    plot_timeline(lanes, example.duration_s or 0.0, timeline)
+    facts = {
+        "base model": base.signature,
+        "tuned model": tuned.signature,
+        "offline rows": str(config.train_rows),
+        "simultaneous rows": str(config.augmented_rows),
+        "τ": f"{config.tau:g} (probability)",
+        "timeline": f"k = {TIMELINE.chunk_ms:g} ms, b = {TIMELINE.rollback}",
+        "seed": str(config.seed),
+        "time": f"{seconds / 60:.1f} minutes",
+    }
+    pictures = {"quality_latency": config.out / "comparison" / "quality-latency.png", "timeline": timeline}
+    write_report(config.out / "report.html", before.scores, after.scores, pictures, facts)

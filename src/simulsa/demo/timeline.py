@@ -1,0 +1,87 @@
+"""When each word was spoken and when each word of the translation was committed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from simulsa.lalm.interface import LALM
+from simulsa.manifest import Utterance
+from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.stream import Stream
+
+
+@dataclass(frozen=True)
+class TimedWord:
+    """A word and the second of audio at which it ended (spoken) or was committed (translated)."""
+
+    text: str
+    time_s: float
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One row of the timeline."""
+
+    name: str
+    words: tuple[TimedWord, ...]
+
+
+def spoken_lane(row: Utterance) -> Lane:
+    """The words of a bundled row, from the times that the synthesiser gave."""
+    return Lane("spoken", tuple(TimedWord(str(text), float(end_s)) for text, _, end_s in row.extra["words"]))
+
+
+def committed_lane(name: str, lalm: LALM, row: Utterance, config: StreamConfig) -> Lane:
+    """The words of the translation with the audio time at which each was committed."""
+    stream = Stream(lalm, config)
+    words: list[TimedWord] = []
+    for update in [*stream.push(row.load()), *stream.finish()]:
+        words += [TimedWord(text, update.audio_s) for text in update.committed.split()[len(words) :]]
+    return Lane(name, tuple(words))
+
+
+def plot_timeline(lanes: Sequence[Lane], duration_s: float, path: Path) -> None:
+    """Draw the lanes below each other over audio time; words committed at the same moment are stacked."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    heights = [max(3, _tallest_stack(lane)) for lane in lanes]
+    figure, axes = pyplot.subplots(
+        len(lanes), 1, sharex=True, figsize=(11, 0.6 + 0.28 * sum(heights)), gridspec_kw={"height_ratios": heights}
+    )
+    colors = ("#444444", "#b3541e", "#00639c", "#2f7d32")
+    for lane, height, color, axis in zip(lanes, heights, colors, axes, strict=False):
+        _draw(axis, lane, height, color)
+        axis.axvline(duration_s, color="#999999", linestyle="--", linewidth=1)
+    axes[-1].set_xlim(0, duration_s * 1.13)
+    axes[-1].set_xlabel("audio time in seconds (dashed: the speech ends)")
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def _draw(axis, lane: Lane, height: int, color: str) -> None:  # type: ignore[no-untyped-def]  # matplotlib's Axes
+    below: dict[float, int] = {}
+    for number, word in enumerate(lane.words):
+        # spoken words follow each other closely, so they take three levels in turn
+        level = number % 3 if lane.name == "spoken" else below.get(word.time_s, 0)
+        below[word.time_s] = level + 1
+        axis.plot([word.time_s, word.time_s], [height, height - level - 0.2], color=color, alpha=0.25, linewidth=1)
+        axis.text(word.time_s + 0.02, height - level - 0.1, word.text, color=color, fontsize=9, va="top")
+    axis.set_ylim(-0.2, height + 0.1)
+    axis.set_yticks([])
+    axis.set_ylabel(lane.name, rotation=0, ha="right", va="center", color=color)
+    axis.grid(axis="x", alpha=0.2)
+    for side in ("top", "right", "left"):
+        axis.spines[side].set_visible(False)
+
+
+def _tallest_stack(lane: Lane) -> int:
+    if lane.name == "spoken":
+        return 3
+    times = [word.time_s for word in lane.words]
+    return max((times.count(time_s) for time_s in times), default=1)
