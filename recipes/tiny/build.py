@@ -7,6 +7,7 @@ Two cores take about two hours, a GPU minutes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from simulsa.corpora.multi30k import read_captions
 STAGES = (
     Stage("hear", epochs=2, learning_rate=1e-3),
     Stage("say", epochs=1.5, learning_rate=1e-3),
-    Stage("join", epochs=3, learning_rate=8e-4),
+    Stage("join", epochs=2.2, learning_rate=8e-4),
 )
 VALIDATION_RENDITION = 1000
 
@@ -46,8 +47,8 @@ def export(training: Pretraining, out: Path) -> None:
     build_processor(training.tokenizer).save_pretrained(out)
 
 
-def build(config: BuildConfig) -> None:
-    """Speak, train every stage, and save."""
+def build(config: BuildConfig, stages: Sequence[Stage] = STAGES) -> None:
+    """Speak, train every stage, and save; what an earlier run finished is taken from `config.work`."""
     sources, targets = (read_captions(config.data, "train", lang) for lang in ("en", "de"))
     validation = [read_captions(config.data, "val", lang) for lang in ("en", "de")]
     names = phoneme_inventory(sources, config.work)
@@ -61,7 +62,7 @@ def build(config: BuildConfig) -> None:
     # the captions of val follow those of train in one numbering
     training = Pretraining(model, tokenizer, len(names), [*sources, *validation[0]], [*targets, *validation[1]], config.device)
     held_out.indices = held_out.indices + len(sources)
-    for stage in STAGES:
+    for stage in stages:
         run_stage(training, stage, renditions, config.work)
         print(f"{stage.name} done, on other captions: {validation_loss(training, stage, held_out)}", flush=True)
     export(training, config.out)

@@ -6,12 +6,14 @@ libsndfile reads (WAV, FLAC, OGG/Opus, MP3, ...) are converted here, and only he
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 
 SAMPLE_RATE = 16_000  # Hz, what every supported audio-language model hears
 SAMPLES_PER_MS = SAMPLE_RATE // 1000  # 16
+_MP3_RUN_IN_S = 1  # an MP3 frame borrows bits from earlier ones, so a decoder that has sought needs some frames to run in
 
 
 class AudioError(ValueError):
@@ -68,8 +70,9 @@ def load_audio(path: str | Path, start_s: float = 0.0, duration_s: float | None 
     with _open(path) as file:
         first, last = _slice(path, file.frames, file.samplerate, start_s, duration_s)
         try:
-            file.seek(first)
-            samples = file.read(last - first, dtype="float32", always_2d=True)
+            run_in = min(first, _MP3_RUN_IN_S * file.samplerate) if file.format == "MP3" else 0
+            file.seek(first - run_in)
+            samples = file.read(run_in + last - first, dtype="float32", always_2d=True)[run_in:]
         except soundfile.LibsndfileError as error:
             raise AudioError(f"{path}: cannot be decoded ({error}); re-encode it, e.g. as 16 kHz WAV") from error
         rate = file.samplerate
@@ -81,7 +84,10 @@ def load_audio(path: str | Path, start_s: float = 0.0, duration_s: float | None 
 
 def check_samples(samples: np.ndarray, name: str) -> np.ndarray:
     """`samples` as float32 if they are finite, mono and not empty, else `AudioError`."""
-    samples = np.asarray(samples, dtype=np.float32)
+    samples = np.asarray(samples)
+    if np.issubdtype(samples.dtype, np.integer):
+        raise AudioError(f"{name}: samples are {samples.dtype}; float in [-1, 1] is needed: divide int16 by 32768")
+    samples = samples.astype(np.float32, copy=False)
     if samples.ndim != 1:
         raise AudioError(f"{name}: audio has shape {samples.shape}; one dimension is needed: average the channels first")
     if len(samples) == 0:
@@ -109,6 +115,8 @@ def _slice(path: str | Path, frames: int, rate: int, start_s: float, duration_s:
     """The first and the past-the-last frame of a slice, checked against the file's length."""
     if frames == 0:
         raise AudioError(f"{path}: the audio is empty (0 samples); remove it or give a file with sound")
+    if not (math.isfinite(start_s) and math.isfinite(duration_s or 0.0)):
+        raise AudioError(f"{path}: the slice (start_s {start_s}, duration_s {duration_s}) must be made of finite seconds")
     first = s_to_samples(start_s, rate)
     last = frames if duration_s is None else first + s_to_samples(duration_s, rate)
     tolerance = rate // 100  # corpora round their segment times

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -151,7 +152,7 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _row(values: dict[str, Any], path: Path, number: int) -> Utterance:
     where = f"{path}:{number}" + (f" (id {values['id']!r})" if "id" in values else "")
-    missing = [name for name in _REQUIRED if name not in values]
+    missing = [name for name in _REQUIRED if values.get(name) is None]
     if missing:
         raise ManifestError(f"{where}: missing {', '.join(missing)}; every row needs {', '.join(_REQUIRED)}")
     known = {name: value for name, value in values.items() if name in _FIELDS and value is not None}
@@ -172,10 +173,12 @@ def _check_row(row: Utterance, where: str) -> None:
         raise ManifestError(f"{where}: the id is empty; give every row its own id")
     if not row.target_text.strip() and not row.is_augmented:
         raise ManifestError(f"{where}: target_text is empty; remove the row or translate it")
-    if row.start_s < 0:
-        raise ManifestError(f"{where}: start_s is {row.start_s}; it must be 0 or more")
-    if row.duration_s is not None and row.duration_s <= 0:
-        raise ManifestError(f"{where}: duration_s is {row.duration_s}; it must be more than 0")
+    if not 0 <= row.start_s < math.inf:  # JSON as Python reads it may hold NaN and Infinity
+        raise ManifestError(f"{where}: start_s is {row.start_s}; it must be a number of seconds, 0 or more")
+    if row.duration_s is not None and not 0 < row.duration_s < math.inf:
+        raise ManifestError(f"{where}: duration_s is {row.duration_s}; it must be a number of seconds, more than 0")
+    if not all(type(token) is int for token in row.target_tokens or ()):
+        raise ManifestError(f"{where}: target_tokens is {list(row.target_tokens or ())}; it must be a list of token ids (int)")
     for lang in (row.source_lang, row.target_lang):
         try:
             language_name(lang)

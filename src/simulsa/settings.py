@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import types
+import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, Union
 
 Settings = TypeVar("Settings")
 
@@ -16,21 +19,46 @@ class SettingsError(ValueError):
 
 
 def from_mapping(kind: type[Settings], values: Mapping[str, Any], where: str) -> Settings:
-    """Build the settings dataclass `kind` from a mapping (of a YAML file, say); lists become tuples, keys may use hyphens.
+    """Build the settings dataclass `kind` from a mapping (of a YAML file, say); keys may use hyphens.
 
-    Raises `SettingsError` for an unknown key, naming the nearest known one, and for a value that the settings refuse.
+    Lists become tuples, and text becomes a path or a number where the settings say so (YAML takes `1e-4` for text). Raises
+    `SettingsError` for an unknown key, naming the nearest known one, and for a value of another type or that the settings refuse.
     """
     names = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]  # every settings class is a dataclass
-    normal = {key.replace("-", "_"): value for key, value in values.items()}
+    normal = {str(key).replace("-", "_"): value for key, value in values.items()}
     for key in normal:
         if key not in names:
             near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
             raise SettingsError(f"{where}: unknown key {key!r}; did you mean {near!r}? (known: {', '.join(names)})")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in normal.items()}
+    hints = typing.get_type_hints(kind)
     try:
-        return kind(**values)
+        return kind(**{key: _fit(key, value, hints[key]) for key, value in normal.items()})
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{where}: {error}") from error
+
+
+def _fit(key: str, value: Any, kind: Any) -> Any:
+    """`value` as the type that a setting is annotated with; raises `ValueError` if it is of another."""
+    origin, options = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (Union, types.UnionType):
+        for option in options:
+            with contextlib.suppress(ValueError):
+                return _fit(key, value, option)
+    elif origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_fit(key, item, options[0]) for item in value)
+    elif origin is Literal and value in options:
+        return value
+    elif kind in (Path, float) and isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return kind(value)
+    elif kind is Any or (origin is None and _is_a(value, kind)):
+        return value
+    raise ValueError(f"{key} is {value!r}; it must be of type {getattr(kind, '__name__', kind) if origin is None else kind}")
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    """`isinstance`, but whole numbers are floats too and booleans are no numbers."""
+    return isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
 
 
 def read_yaml(kind: type[Settings], path: str | Path) -> Settings:
@@ -52,7 +80,7 @@ def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: a {type(values).__name__} where `key: value` lines are needed")
-    return values
+    return {str(key): value for key, value in values.items()}
 
 
 def to_mapping(settings: Any) -> dict[str, Any]:

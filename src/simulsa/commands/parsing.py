@@ -30,13 +30,14 @@ def parse(kind: type[Command], arguments: Sequence[str], verb: str) -> Command:
     arguments, path = _without_config(list(arguments))
     try:
         default = _defaults(kind, path)
-        return tyro.cli(
+        command: Command = tyro.cli(
             tyro.conf.configure(tyro.conf.OmitArgPrefixes)(kind),
             args=arguments,
             default=default,
             prog=f"simulsa {verb}",
             description=f"{(kind.__doc__ or '').strip()}\n\nEvery command also takes --config FILE.yaml (flags win over it).",
         )
+        return command
     except (SettingsError, ValueError) as error:
         raise UsageError(" ".join(str(error).split())) from error
 

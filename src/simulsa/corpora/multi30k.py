@@ -61,6 +61,11 @@ def speak_multi30k(config: Multi30kConfig, out: Path) -> list[Utterance]:
     """Speak a split into FLAC files in a folder beside `out` and write the manifest `out`; files that exist are kept."""
     sources = read_captions(config.data, config.split, "en")[: config.limit]
     targets = read_captions(config.data, config.split, config.target_lang)[: config.limit]
+    if len(sources) != len(targets):
+        raise ValueError(
+            f"{config.data}: {config.split}.en.gz has {len(sources)} captions and {config.split}.{config.target_lang}.gz "
+            f"{len(targets)}; they must be translations of each other, line by line"
+        )
     voices = [Voice(name, config.rate_wpm, config.pitch) for name in config.voices]
     rows = speak_captions(list(zip(sources, targets, strict=True)), voices, config.split, config.target_lang, out)
     write_manifest(out, rows)

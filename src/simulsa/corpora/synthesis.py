@@ -1,7 +1,8 @@
 """Speech from text, by the eSpeak NG library that the `espeakng-loader` package carries.
 
-The library is called through ctypes in its synchronous mode. It is deterministic: the same text, voice, rate and
-pitch give the same samples. Word and phoneme events come with their sample position, which gives exact alignments for free.
+The library is called through ctypes in its synchronous mode. The same calls in a fresh process give the same durations;
+it keeps state between utterances, so a text spoken again differs by some milliseconds. Word and phoneme events come with
+their sample position, which gives exact alignments for free.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -80,8 +82,9 @@ class Synthesizer:
         except ImportError as error:
             raise RuntimeError("speech synthesis needs the package espeakng-loader: pip install 'simulsa[synthesis]'") from error
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
-        data_path = espeakng_loader.get_data_path().encode()
-        self._native_rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data_path, _PHONEME_EVENTS)
+        data = Path(espeakng_loader.get_data_path())
+        self._variants = data / "voices" / "!v"
+        self._native_rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, str(data).encode(), _PHONEME_EVENTS)
         if self._native_rate <= 0:
             raise RuntimeError(f"eSpeak NG did not start: espeak_Initialize returned {self._native_rate}")
         self._pieces: list[np.ndarray] = []
@@ -104,8 +107,11 @@ class Synthesizer:
     def _use(self, voice: Voice) -> None:
         if voice == self._voice:
             return
-        if self._library.espeak_SetVoiceByName(voice.name.encode()) != 0:
-            raise RuntimeError(f"eSpeak NG has no voice {voice.name!r}; try 'en-us', 'en-gb', 'de' or a variant as 'en-us+f3'")
+        # an unknown variant would be ignored in silence, so it is looked for here
+        variant = voice.name.partition("+")[2]
+        known = not variant or (self._variants / variant).is_file()
+        if not known or self._library.espeak_SetVoiceByName(voice.name.encode()) != 0:
+            raise RuntimeError(f"eSpeak NG has no voice {voice.name!r}; try 'en', 'en-us', 'de' or a variant as 'en-us+f3'")
         self._library.espeak_SetParameter(_RATE, voice.rate_wpm, 0)
         self._library.espeak_SetParameter(_PITCH, voice.pitch, 0)
         self._voice = voice
@@ -130,12 +136,12 @@ class Synthesizer:
     def _words(self, text: str, end: int) -> tuple[Mark, ...]:
         # text_position counts characters from 1
         starts = [(self._to_samples(s), p - 1, n) for kind, s, p, n, _ in self._events if kind == _EVENT_WORD]
-        ends = [start for start, _, _ in starts[1:]] + [end]
+        ends = [*[start for start, _, _ in starts], end][1:]  # no words: no ends either
         return tuple(Mark(text[p : p + n], s, e) for (s, p, n), e in zip(starts, ends, strict=True))
 
     def _phonemes(self, end: int) -> tuple[Mark, ...]:
         starts = [(self._to_samples(s), label) for kind, s, _, _, label in self._events if kind == _EVENT_PHONEME]
-        ends = [start for start, _ in starts[1:]] + [end]
+        ends = [*[start for start, _ in starts], end][1:]
         return tuple(Mark(label, s, e) for (s, label), e in zip(starts, ends, strict=True))
 
 

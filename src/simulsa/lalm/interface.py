@@ -43,8 +43,11 @@ class LALM(Protocol):
     """The longest clip that the model hears whole."""
     vocabulary_size: int
     eos_id: int
-    exact: bool
-    """Whether equal inputs give equal tokens whatever the batch (float32 does, half precision may not)."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether equal inputs give equal tokens whatever the batch (float32 does, half precision may not)."""
+        ...
 
     def score(
         self, audios: Sequence[np.ndarray], targets: Sequence[Sequence[int]], directions: Sequence[Direction]

@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import simulsa
 from simulsa.lalm.interface import LALMError
-from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.lalm.signature import folder_signature, text_signature
+
+if TYPE_CHECKING:  # torch is slow to import, and every command's flags need `ModelConfig`
+    from simulsa.lalm.model import HuggingFaceLALM
 
 EMBEDDED_MODELS = Path(simulsa.__file__).parent / "models"
 RECORD = "simulsa.json"  # in an adapter folder: which base it was trained on, on what, and how
@@ -65,6 +67,8 @@ def _resolve(device: str, dtype: Dtype) -> tuple[str, Any]:
 
 
 def _load_model(name: str, folder: Path | None, device: str, dtype: Any) -> HuggingFaceLALM:
+    from simulsa.lalm.model import HuggingFaceLALM
+
     source = str(folder) if folder is not None else name
     with _errors_about(name):
         from transformers import AutoConfig, AutoProcessor
@@ -91,6 +95,8 @@ def _model_class(config: Any) -> Any:
 
 def _load_adapter(name: str, folder: Path, device: str, dtype: Any) -> HuggingFaceLALM:
     from peft import PeftModel
+
+    from simulsa.lalm.model import HuggingFaceLALM
 
     record = read_record(folder)
     base_name = (
@@ -130,7 +136,7 @@ def _errors_about(name: str) -> Iterator[None]:
         yield
     except LALMError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # safetensors and tokenizers raise bare subclasses of Exception for damaged files
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise LALMError(
             f"{name}: cannot be loaded ({lines[0]}); give a Hugging Face id, a model folder, an adapter folder or 'tiny-en-de'"

@@ -114,12 +114,12 @@ class HuggingFaceLALM:
     ) -> list[TokenScores]:
         """Score every target token given its audio and the tokens before it, in one forward pass for the batch."""
         prompts, audio = self.prompts(audios, directions)
-        inputs = self._pad([prompt + list(target) for prompt, target in zip(prompts, targets, strict=True)], audio)
-        hidden, _ = self._forward(inputs)
+        inputs = self.pad([prompt + list(target) for prompt, target in zip(prompts, targets, strict=True)], audio)
+        hidden, _ = self.forward(inputs)
         scores = []
         for row, target in zip(hidden, targets, strict=True):
             # the logits at position i are about token i + 1; rows end with their target
-            logits = self._logits(row[len(row) - len(target) - 1 : -1])
+            logits = self.logits(row[len(row) - len(target) - 1 : -1])
             gold = torch.tensor(list(target), device=logits.device, dtype=torch.long)
             chosen = logits.gather(1, gold[:, None])
             log_probs = (chosen - logits.logsumexp(1, keepdim=True)).squeeze(1)
@@ -139,13 +139,13 @@ class HuggingFaceLALM:
         drafts = [[] for _ in audios] if drafts is None else [list(draft) for draft in drafts]
         prompts, audio = self.prompts(audios, directions)
         rows = [[*p, *prefix, *draft] for p, prefix, draft in zip(prompts, prefixes, drafts, strict=True)]
-        inputs = self._pad(rows, audio)
-        hidden, cache = self._forward(inputs, use_cache=True)
+        inputs = self.pad(rows, audio)
+        hidden, cache = self.forward(inputs, use_cache=True)
         limits = [self.max_target_tokens - len(prefix) for prefix in prefixes]
         outputs: list[list[int]] = []
         for row, draft in enumerate(drafts):
             # of the draft's own logits and the one before it, each is about the next token
-            choices = self._logits(hidden[row, hidden.shape[1] - len(draft) - 1 :]).argmax(-1).tolist()
+            choices = self.logits(hidden[row, hidden.shape[1] - len(draft) - 1 :]).argmax(-1).tolist()
             accepted = _agreeing(draft, choices)
             if accepted < len(draft):  # the rejected tokens stay in the cache, unseen
                 inputs.mask[row, inputs.mask.shape[1] - (len(draft) - accepted) :] = 0
@@ -174,7 +174,7 @@ class HuggingFaceLALM:
                 past_key_values=cache,
                 use_cache=True,
             )
-            for row, token in zip(active, self._logits(result.last_hidden_state[:, -1]).argmax(-1).tolist(), strict=True):
+            for row, token in zip(active, self.logits(result.last_hidden_state[:, -1]).argmax(-1).tolist(), strict=True):
                 outputs[row].append(token)
 
     def _goes_on(self, output: list[int], limit: int) -> bool:
@@ -185,20 +185,22 @@ class HuggingFaceLALM:
         ends = [i for i, token in enumerate(output) if token in self.eos_ids]
         return output[: min([*ends, max(limit, 0)])]
 
-    def _forward(self, inputs: Inputs, use_cache: bool = False) -> tuple[torch.Tensor, Any]:
+    def forward(self, inputs: Inputs, use_cache: bool = False) -> tuple[torch.Tensor, Any]:
+        """Last hidden states `[batch, length, width]` of one pass, and its cache if asked for; gradients are kept."""
         positions = (inputs.mask.cumsum(1) - 1).clamp(min=0)
         result = self._backbone(
             input_ids=inputs.ids, attention_mask=inputs.mask, position_ids=positions, use_cache=use_cache, **inputs.audio
         )
         return result.last_hidden_state, result.past_key_values if use_cache else None
 
-    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Float32 logits with the audio placeholder ruled out: it must never be said."""
         logits = self._head(hidden).float()
         logits[..., self.audio_token_id] = -torch.inf
         return logits  # type: ignore[no-any-return]
 
-    def _pad(self, rows: Sequence[Sequence[int]], audio: dict[str, torch.Tensor]) -> Inputs:
+    def pad(self, rows: Sequence[Sequence[int]], audio: dict[str, torch.Tensor]) -> Inputs:
+        """Token ids as one batch, padded on the left."""
         longest = max(len(row) for row in rows)
         ids = torch.tensor([[self._pad_id] * (longest - len(row)) + list(row) for row in rows], device=self.device)
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=self.device)

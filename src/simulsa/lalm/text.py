@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 from simulsa.lalm.interface import LALM
@@ -37,7 +38,8 @@ def whole_characters(lalm: LALM, tokens: Sequence[int]) -> int:
 
 
 def _joins(character: str) -> bool:
-    return character.isalnum() or character in "-'’" + _INCOMPLETE
+    # combining marks (category M) are the vowel signs of Hindi or Tamil, joiners (category Cf) stand in Persian words
+    return character.isalnum() or unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf") or character in "-'’" + _INCOMPLETE
 
 
 def _whole_words(text: str) -> str:

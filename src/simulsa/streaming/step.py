@@ -17,6 +17,8 @@ def step(lalm: LALM, streams: Sequence[StreamState]) -> list[Update]:
     continues the tokens committed so far; the stream's policy says how many of the new tokens become final. At the end of the
     speech all do. No state changes if the model raises.
     """
+    if not streams:
+        return []
     ends = [state.next_samples() for state in streams]
     if None in ends:
         raise ValueError(f"stream {ends.index(None)} has no chunk waiting; pass only streams whose next_samples() is not None")

@@ -1,0 +1,155 @@
+"""How fast `augment` scores, against walking along each reference one forward pass per token.
+
+    python benchmarks/augmentation.py [--model tiny-en-de] [--manifest M.jsonl] [--rows 48] [--batch-size 16] [--repeats 3]
+
+Three ways to find out how much of a translation stays, on the same cuts, audio reading included:
+- token by token: the audio and y_1 ... y_t go through the model for t = 1, 2, ... until a token is not plausible;
+- one pass per row: all target tokens are scored at once, one row at a time;
+- one pass per batch: what `augment` does.
+The walk stops at the first implausible token, so the more is kept, the more passes it needs; it never reads further.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+import tyro
+
+from simulsa.audio import SAMPLE_RATE
+from simulsa.augmentation.augment import AugmentConfig, augment
+from simulsa.augmentation.speculation import kept_tokens, resolve_tau
+from simulsa.corpora.synthesis import synthesizer
+from simulsa.lalm.interface import LALM, Direction
+from simulsa.lalm.load import load
+from simulsa.lalm.text import whole_characters
+from simulsa.manifest import Utterance, read_manifest
+
+SUBJECTS = [
+    ("A man", "Ein Mann"),
+    ("A little girl", "Ein kleines Mädchen"),
+    ("A woman in a red coat", "Eine Frau in einem roten Mantel"),
+    ("An old farmer", "Ein alter Bauer"),
+    ("A boy with a hat", "Ein Junge mit Hut"),
+    ("A young dancer", "Eine junge Tänzerin"),
+]
+SCENES = [
+    ("waits for the bus in front of the station.", "wartet vor dem Bahnhof auf den Bus."),
+    ("is riding a bicycle along the river.", "fährt mit dem Fahrrad am Fluss entlang."),
+    ("buys apples and bread at the market.", "kauft Äpfel und Brot auf dem Markt."),
+    ("is reading a book under a large tree.", "liest ein Buch unter einem großen Baum."),
+    ("plays with two dogs in the snow.", "spielt mit zwei Hunden im Schnee."),
+    ("takes a picture of a white horse.", "macht ein Foto von einem weißen Pferd."),
+    ("is cooking soup over an open fire.", "kocht Suppe über einem offenen Feuer."),
+    ("sits on a bench and looks at the sea.", "sitzt auf einer Bank und blickt auf das Meer."),
+]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What to measure on."""
+
+    model: str = "tiny-en-de"
+    """Hugging Face id, local folder or `tiny-en-de`"""
+    manifest: Path | None = None
+    """offline rows; by default captions are synthesised (needs simulsa[synthesis])"""
+    rows: int = 48
+    """how many rows to augment"""
+    batch_size: int = 16
+    """rows per forward pass of `augment`"""
+    tau: float | None = None
+    """plausibility threshold; by default 100 / vocabulary size"""
+    device: str = "auto"
+    """`cpu`, `cuda`, ...; `auto` takes a GPU when there is one"""
+    repeats: int = 3
+    """the fastest of so many runs counts"""
+
+
+def main() -> None:
+    settings = tyro.cli(Benchmark)
+    lalm = load(settings.model, settings.device)
+    print(machine(str(lalm.device)))
+    with tempfile.TemporaryDirectory() as folder:
+        rows = read_manifest(settings.manifest) if settings.manifest else synthesise(Path(folder), settings.rows)
+        measure(rows, lalm, settings)
+
+
+def measure(rows: Sequence[Utterance], lalm: LALM, settings: Benchmark) -> None:
+    def augmented(batch_size: int) -> Callable[[], list[int]]:
+        config = AugmentConfig(num=settings.rows, batch_size=batch_size, tau=settings.tau or "auto", preflight=False)
+        return lambda: [len(row.target_tokens or ()) for row in augment(rows, lalm, config)]
+
+    cuts = augment(rows, lalm, AugmentConfig(num=settings.rows, tau=settings.tau or "auto", preflight=False))  # also warms up
+    parents = {row.id: row for row in rows}
+    tau = resolve_tau(settings.tau or "auto", lalm.vocabulary_size)
+    ways = {
+        "token by token": lambda: [walk(cut, parents[str(cut.parent_id)].target_text, lalm, tau) for cut in cuts],
+        "one pass per row": augmented(1),
+        f"one pass per batch of {settings.batch_size}": augmented(settings.batch_size),
+    }
+    total = sum(int((cut.made_by or {})["total_tokens"]) for cut in cuts)
+    rates, results = {}, []
+    for name, way in ways.items():
+        seconds, kept = fastest(way, settings.repeats)
+        rates[name] = len(cuts) / seconds
+        results.append(kept)
+    print(f"{lalm.signature}: {len(cuts)} rows, {sum(results[0])} of {total} target tokens kept at τ = {tau:.3g}")
+    slowest = min(rates.values())
+    for name, rate in rates.items():
+        print(f"{name:<26}{rate:>9.1f} rows/s{rate / slowest:>9.1f}x")
+    differing = sum(len(set(row)) > 1 for row in zip(*results, strict=True))
+    print(f"rows for which the three ways keep different tokens: {differing}")
+
+
+def walk(cut: Utterance, reference: str, lalm: LALM, tau: float) -> int:
+    """How many reference tokens stay, found with one forward pass per token."""
+    audio, target = cut.load(), lalm.encode(reference)
+    direction = Direction(cut.source_lang, cut.target_lang)
+    kept = 0
+    while kept < len(target):
+        scores = lalm.score([audio], [target[: kept + 1]], [direction])[0]
+        if kept_tokens(scores, "probability", tau, lalm.vocabulary_size) <= kept:
+            break
+        kept += 1
+    return whole_characters(lalm, target[:kept])
+
+
+def fastest(way: Callable[[], list[int]], repeats: int) -> tuple[float, list[int]]:
+    """Seconds of the fastest run, and its result."""
+    seconds, kept = float("inf"), []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        kept = way()
+        seconds = min(seconds, time.perf_counter() - started)
+    return seconds, kept
+
+
+def synthesise(folder: Path, count: int) -> list[Utterance]:
+    """Up to 48 spoken captions."""
+    rows = []
+    pairs = [(f"{who} {does}", f"{wer} {tut}") for does, tut in SCENES for who, wer in SUBJECTS]
+    for number, (english, german) in enumerate(pairs[:count]):
+        path = folder / f"{number}.wav"
+        soundfile.write(path, synthesizer().speak(english).samples, SAMPLE_RATE)
+        rows.append(Utterance(str(number), str(path), "en", "de", german, source_text=english))
+    return rows
+
+
+def machine(device: str) -> str:
+    import torch
+
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
+    threads = torch.get_num_threads()
+    return (
+        f"{name}, {os.cpu_count()} cores, {threads} torch threads, torch {torch.__version__}, Python {platform.python_version()}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""`augment`: cut utterances at random points and keep as much of each translation as the model finds supported."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from simulsa.audio import SAMPLES_PER_MS, AudioError, samples_to_s
+from simulsa.augmentation.config import AugmentConfig
+from simulsa.augmentation.journal import Journal
+from simulsa.augmentation.speculation import kept_tokens, resolve_tau
+from simulsa.augmentation.summary import AugmentSummary
+from simulsa.augmentation.truncation import draw_cut, row_generator
+from simulsa.lalm.interface import LALM, Direction
+from simulsa.lalm.preflight import preflight
+from simulsa.lalm.signature import text_signature
+from simulsa.lalm.text import whole_characters
+from simulsa.manifest import ManifestError, Utterance, read_manifest, too_long, write_manifest
+from simulsa.progress import track
+
+__all__ = ["AugmentConfig", "AugmentError", "augment"]
+
+logger = logging.getLogger("simulsa")
+
+
+class AugmentError(ValueError):
+    """Rows or an output that augmentation cannot work with; the message gives the values found, the rule and the fix."""
+
+
+def augment(
+    rows: Sequence[Utterance], lalm: LALM, config: AugmentConfig | None = None, out: Path | None = None
+) -> list[Utterance]:
+    """Make `config.num` simultaneous rows from offline ones; the model scores each batch in one forward pass.
+
+    The rows come in the order in which a seeded permutation picks their parents, the same for any batch size. Rows of `rows`
+    that are augmented already are left alone. A partial translation may be empty: the model should then say nothing yet.
+
+    With `out`, the manifest is written there and a histogram of the cuts beside it (.png). A run that was stopped goes on
+    where it was, by a journal (.partial.jsonl), and a manifest that exists and was made from the same rows, model and
+    settings is returned as it is.
+
+    Raises `AugmentError` when fewer rows than `num` can be cut or `out` holds something else, `JournalError` for another run's
+    journal, `AudioError` for broken audio unless `config.on_error` is `skip`, and `LALMError` when the model fails preflight.
+    """
+    config = config or AugmentConfig()
+    offline = [row for row in rows if not row.is_augmented]
+    run = _Run(lalm, config, _signature(offline, lalm, config))
+    if out is None:
+        return run.make(offline, None)
+    out = Path(out)
+    if out.suffix != ".jsonl":
+        raise AugmentError(f"{out}: the output must be a .jsonl file, because journal and histogram take its name")
+    journal = Journal(out, run.signature)
+    finished = None if config.overwrite else _finished(out, run.signature)
+    if finished is None:
+        finished = run.make(offline, journal)
+        summary = AugmentSummary.of(finished)
+        logger.info("augment: what was kept, by the length of the cut audio\n%s", summary.table())
+        summary.plot(out.with_suffix(".png"))
+        write_manifest(out, finished)
+    journal.remove()
+    return finished
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """An offline row and how many samples of it stay."""
+
+    row: Utterance
+    samples: int
+
+    @property
+    def heard(self) -> Utterance:
+        """The row without the audio behind the cut."""
+        return dataclasses.replace(self.row, duration_s=samples_to_s(self.samples))
+
+
+@dataclass
+class _Run:
+    """One run: its model and settings, and which rows could not be used."""
+
+    lalm: LALM
+    config: AugmentConfig
+    signature: str
+    short: int = 0
+    broken: list[str] = field(default_factory=list)
+
+    @property
+    def tau(self) -> float:
+        return resolve_tau(self.config.tau, self.lalm.vocabulary_size)
+
+    def make(self, offline: Sequence[Utterance], journal: Journal | None) -> list[Utterance]:
+        _check_ids(offline)
+        candidates = self._candidates(offline)
+        cuts = list(islice(candidates, self.config.num))
+        # rows with broken audio are candidates that turned out bad later: `skip` is asked to do without them
+        if len(cuts) + len(self.broken) < self.config.num:
+            raise AugmentError(self._too_few(len(cuts) + len(self.broken), len(offline)))
+        kept = journal.start(self.config.overwrite) if journal else {}
+        if kept:
+            logger.info("augment: going on after %d finished rows", len(kept))
+        if self.config.preflight and cuts:
+            preflight(self.lalm, _direction(cuts[0].row))
+        made: list[Utterance] = []
+        while cuts:
+            self._speculate_all(cuts, kept, journal)
+            made += [self._row(cut, kept[cut.row.id]) for cut in cuts if cut.row.id in kept]
+            cuts = list(islice(candidates, self.config.num - len(made)))  # in place of broken ones
+        if not made:
+            raise AugmentError(
+                f"none of the {len(self.broken)} rows that could be cut has readable audio; see the warnings above"
+            )
+        logger.info("augment: %d rows made; %d too short to cut, %d with broken audio", len(made), self.short, len(self.broken))
+        return made
+
+    def _candidates(self, offline: Sequence[Utterance]) -> Iterator[_Cut]:
+        """The rows that can be cut, each with its cut, in the order of a seeded permutation."""
+        allowed = self.config.cut_range
+        for index in np.random.default_rng(self.config.seed).permutation(len(offline)):
+            row = offline[index]
+            try:
+                length = row.length_samples()
+            except AudioError as error:
+                self._give_up(row, error)
+                continue
+            if not allowed.can_cut(length):
+                self.short += 1
+                continue
+            yield _Cut(row, draw_cut(self.config.truncation, length, allowed, row_generator(self.config.seed, row.id)))
+
+    def _speculate_all(self, cuts: Sequence[_Cut], kept: dict[str, int], journal: Journal | None) -> None:
+        """Add to `kept` how many tokens each cut keeps, batch by batch; cuts that are there already are not done again."""
+        # rows of a batch are about equally long, so little is padding; the longest come first, so that a batch that does not
+        # fit into memory is the first one
+        ordered = sorted(cuts, key=lambda cut: -cut.samples)
+        size = self.config.batch_size
+        for start in track(range(0, len(ordered), size), "augmenting"):
+            waiting = [cut for cut in ordered[start : start + size] if cut.row.id not in kept]
+            done = self._speculate(waiting)
+            if journal and done:
+                journal.append(done)
+            kept.update(done)
+
+    def _speculate(self, cuts: Sequence[_Cut]) -> dict[str, int]:
+        """How many target tokens each of a batch of cuts keeps, by row id, from one forward pass."""
+        readable, audios = [], []
+        for cut in cuts:
+            try:
+                audios.append(self._load(cut))
+                readable.append(cut)
+            except AudioError as error:
+                self._give_up(cut.row, error)
+        if not readable:
+            return {}
+        targets = [self.lalm.encode(cut.row.target_text) for cut in readable]
+        kept = {}
+        for cut, target, scores in zip(
+            readable, targets, self.lalm.score(audios, targets, [_direction(cut.row) for cut in readable]), strict=True
+        ):
+            plausible = kept_tokens(scores, self.config.criterion, self.tau, self.lalm.vocabulary_size)
+            kept[cut.row.id] = whole_characters(self.lalm, target[:plausible])
+        return kept
+
+    def _load(self, cut: _Cut) -> np.ndarray:
+        if cut.samples > self.lalm.max_samples:
+            problem = too_long("the cut", cut.samples, self.lalm.max_samples)
+            raise AudioError(f"{problem}, or use truncation 'beta-decay' with a smaller --max-ms")
+        return cut.heard.load()
+
+    def _row(self, cut: _Cut, kept: int) -> Utterance:
+        tokens = self.lalm.encode(cut.row.target_text)
+        return dataclasses.replace(
+            cut.heard,
+            id=f"{cut.row.id}@{cut.samples // SAMPLES_PER_MS}ms",
+            parent_id=cut.row.id,
+            source_text=None,  # the transcript is of the whole utterance
+            target_text=self.lalm.decode(tokens[:kept]),
+            target_tokens=tuple(tokens[:kept]),
+            made_by={
+                "truncation": self.config.truncation,
+                "criterion": self.config.criterion,
+                "tau": self.tau,
+                "kept_tokens": kept,
+                "total_tokens": len(tokens),
+                "cut_samples": cut.samples,
+                "seed": self.config.seed,
+                "model": self.lalm.signature,
+                "run": self.signature,
+            },
+        )
+
+    def _give_up(self, row: Utterance, error: AudioError) -> None:
+        if self.config.on_error == "fail":
+            raise AudioError(f"row {row.id!r}: {error}; or leave such rows out with --on-error skip") from error
+        logger.warning("augment: row %r left out: %s", row.id, error)
+        self.broken.append(row.id)
+
+    def _too_few(self, usable: int, offline: int) -> str:
+        fix = f"use --num {usable} or fewer, or give more rows" if usable else "give rows that are longer and not augmented"
+        return (
+            f"num is {self.config.num} and only {usable} of the {offline} offline rows can be cut ({self.short} are not longer "
+            f"than min_ms, {self.config.min_ms:g} ms); {fix}"
+        )
+
+
+def _direction(row: Utterance) -> Direction:
+    return Direction(row.source_lang, row.target_lang)
+
+
+def _check_ids(rows: Sequence[Utterance]) -> None:
+    seen: set[str] = set()
+    for row in rows:
+        if row.id in seen:
+            raise ManifestError(f"row id {row.id!r} occurs twice; ids must be unique, because cuts are drawn by id")
+        seen.add(row.id)
+
+
+def _signature(offline: Sequence[Utterance], lalm: LALM, config: AugmentConfig) -> str:
+    """What decides about the rows, in twelve digits: settings, model, offline rows; not where the files lie."""
+    tau = resolve_tau(config.tau, lalm.vocabulary_size)
+    settings = [config.num, config.truncation, config.criterion, tau, *dataclasses.astuple(config.cut_range), config.seed]
+    described = (
+        json.dumps([row.id, Path(row.audio).name, row.start_s, row.duration_s, row.source_lang, row.target_lang, row.target_text])
+        for row in offline
+    )
+    return text_signature([json.dumps(settings), lalm.signature, *described])
+
+
+def _finished(out: Path, run: str) -> list[Utterance] | None:
+    """The rows of `out` if an equal run made them, `None` if there is no such file; anything else must not be touched."""
+    if not out.exists():
+        return None
+    try:
+        rows = read_manifest(out)
+    except (ManifestError, OSError):
+        rows = []
+    if rows and all(row.made_by is not None and row.made_by.get("run") == run for row in rows):
+        logger.info("augment: %s is complete already", out)
+        return rows
+    raise AugmentError(
+        f"{out}: exists and was made with other settings, rows or model; choose another --out, or replace it with --overwrite"
+    )

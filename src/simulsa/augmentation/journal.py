@@ -1,0 +1,57 @@
+"""What an augmentation run has done so far, in a file beside its output, so that a killed run goes on where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from simulsa.files import append_jsonl, read_jsonl_after_a_kill
+
+
+class JournalError(ValueError):
+    """A journal that belongs to another run, or a file that is no journal."""
+
+
+class Journal:
+    """How many target tokens each finished row kept, by the parent's id.
+
+    Cuts and tokens follow from the settings, so no more is needed to make the rows again. The first line names the run, a
+    signature of all that decides about the rows.
+    """
+
+    def __init__(self, out: Path, run: str) -> None:
+        self.path = out.with_suffix(".partial.jsonl")
+        self._run = run
+        self._named = False  # whether the file says which run it belongs to
+
+    def start(self, overwrite: bool) -> dict[str, int]:
+        """Begin or resume: returns the finished rows. Raises `JournalError` when the journal is another run's.
+
+        With `overwrite`, what was there is dropped.
+        """
+        if overwrite:
+            self.remove()
+        try:
+            lines = read_jsonl_after_a_kill(self.path)
+            if not lines:
+                return {}
+            if lines[0]["run"] == self._run:
+                self._named = True
+                return {str(line["parent_id"]): int(line["kept_tokens"]) for line in lines[1:]}
+        except (KeyError, TypeError, ValueError) as error:
+            raise JournalError(f"{self.path}: not a journal of simulsa augment; move it away or use --overwrite") from error
+        raise JournalError(
+            f"{self.path}: an unfinished run with other settings, rows or model; repeat that run to finish it, "
+            "choose another --out, or start again with --overwrite"
+        )
+
+    def append(self, kept: Mapping[str, int]) -> None:
+        """Record finished rows."""
+        entries: list[dict[str, Any]] = [{"parent_id": parent_id, "kept_tokens": count} for parent_id, count in kept.items()]
+        append_jsonl(self.path, entries if self._named else [{"run": self._run}, *entries])
+        self._named = True
+
+    def remove(self) -> None:
+        """The run is complete, or given up."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,219 @@
+"""`evaluate`: quality and latency of a model on a test set, for a grid of chunk sizes and rollbacks."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+import simulsa
+from simulsa.evaluation.folder import clear, finished_scores, write_report, write_scores
+from simulsa.evaluation.instances import EvaluationError, chunk_name, log_name, write_instances
+from simulsa.evaluation.scores import Score, quality_metrics, score_instances
+from simulsa.evaluation.simulate import Clip, OnError, admit, simulate
+from simulsa.lalm.interface import LALM, Direction
+from simulsa.lalm.preflight import preflight
+from simulsa.lalm.signature import text_signature
+from simulsa.manifest import Utterance
+from simulsa.streaming.policies import Rollback
+from simulsa.streaming.state import check_chunk_ms, check_rollback
+
+logger = logging.getLogger("simulsa")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Which settings are measured, and how. The defaults are the paper's grid (arXiv 2509.15692, table 1)."""
+
+    chunk_ms: tuple[float, ...] = (500, 1000, 1500, 2000, math.inf)
+    """k: milliseconds of new audio between two hypotheses; `inf` is offline translation"""
+    rollback: tuple[int, ...] = (0, 3, 5)
+    """b: tokens at the end of each hypothesis that are not committed yet"""
+    out: Path | None = None
+    """folder for scores, instance logs, table and plot; an evaluation that was interrupted goes on there"""
+    batch_size: int = 16
+    """utterances that advance together; with 1, latency is measured with the computing time as well"""
+    drafts: bool = True
+    """verify the last hypothesis in one forward pass instead of decoding it again (never changes the output)"""
+    overwrite: bool = False
+    """start again although the folder holds another evaluation"""
+    on_error: OnError = "fail"
+    """what to do with a row whose audio is broken or too long: `fail`, or `skip` it with a warning"""
+    preflight: bool = True
+    """check the model first: does it hear, and is its decoding exact?"""
+
+    def __post_init__(self) -> None:
+        for name in ("chunk_ms", "rollback"):
+            values = getattr(self, name)
+            if not isinstance(values, (tuple, list)) or not values:
+                raise ValueError(f"{name} is {values!r}; it must be a list of at least one value")
+        # YAML has no word for infinity that JSON and people share: "inf" comes as text
+        object.__setattr__(self, "chunk_ms", tuple(float(chunk_ms) for chunk_ms in self.chunk_ms))
+        object.__setattr__(self, "out", None if self.out is None else Path(self.out))
+        for chunk_ms in self.chunk_ms:
+            check_chunk_ms(chunk_ms)
+        for rollback in self.rollback:
+            if not isinstance(rollback, int):
+                raise ValueError(f"rollback is {rollback!r}; it must be a whole number of tokens")
+            check_rollback(rollback)
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}; it must be 1 or more")
+        if self.on_error not in ("fail", "skip"):
+            raise ValueError(f"on_error is {self.on_error!r}; it must be 'fail' or 'skip'")
+
+    @property
+    def grid(self) -> list[tuple[float, int]]:
+        """Every (k, b), each once."""
+        return list(dict.fromkeys((chunk_ms, rollback) for rollback in self.rollback for chunk_ms in self.chunk_ms))
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """One object per setting of the grid, as in `scores.json`, where infinity is the text `inf`."""
+
+    scores: list[Score]
+    out: Path | None = None
+
+
+def evaluate(lalm: LALM, rows: Sequence[Utterance], config: EvaluateConfig | None = None) -> EvaluationResult:
+    """Translate `rows` simultaneously with every setting and score the translations.
+
+    Writes into `config.out` after each setting; settings that are there already, made with the same model and test set, are
+    not done again, and others stay beside the new ones. Offline (k = inf) nothing is rolled back: it runs once and stands for
+    every b.
+
+    Raises `EvaluationError` for a test set that cannot be scored, a row whose audio is broken (unless skipped), and a folder
+    with an evaluation of something else (unless overwritten); `LALMError` when the preflight fails.
+    """
+    config = config or EvaluateConfig()
+    target_lang = _target_lang(rows)
+    quality_metrics(target_lang)  # a missing tokenizer shows now, not after hours
+    clips = admit(rows, lalm.max_samples, config.on_error)
+    job = _Job(lalm, clips, target_lang, len(rows), _test_set(clips), config)
+    scores = _known(job)
+    todo = [setting for setting in config.grid if setting not in scores]
+    if todo and config.preflight:
+        preflight(lalm, Direction(rows[0].source_lang, target_lang))
+    for chunk_ms, rollback in todo:
+        offline = next((score for (k, _), score in scores.items() if k == chunk_ms and math.isinf(k)), None)
+        # offline, b makes no difference
+        scores[chunk_ms, rollback] = {**offline, "rollback": rollback} if offline else _measure(job, chunk_ms, rollback)
+        if config.out is not None:
+            write_scores(config.out, _in_order(scores))
+    if config.out is not None:
+        write_report(config.out, _in_order(scores))
+    return EvaluationResult([scores[setting] for setting in config.grid], config.out)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What all settings share."""
+
+    lalm: LALM
+    clips: list[Clip]
+    target_lang: str
+    rows: int
+    test_set: str
+    config: EvaluateConfig
+
+    def signature(self, chunk_ms: float, rollback: int) -> str:
+        """Everything that the numbers of a setting depend on."""
+        import omnisteval
+        import sacrebleu
+
+        timing = "none" if self.config.batch_size > 1 else "drafts" if self.config.drafts else "no-drafts"
+        parts = {
+            "model": self.lalm.signature,
+            "test": self.test_set,
+            "timing": timing,
+            "simulsa": simulsa.__version__,
+            "sacrebleu": sacrebleu.__version__,
+            "omnisteval": omnisteval.__version__,
+            "k": chunk_name(chunk_ms),
+            "b": "any" if math.isinf(chunk_ms) else rollback,
+        }
+        return "|".join(f"{name}:{value}" for name, value in parts.items())
+
+
+def _known(job: _Job) -> dict[tuple[float, int], Score]:
+    """The settings that the folder holds already."""
+    out = job.config.out
+    if out is None:
+        return {}
+    if job.config.overwrite:
+        clear(out)
+    scores = {(float(score["chunk_ms"]), int(score["rollback"])): score for score in finished_scores(out)}
+    for setting, score in scores.items():
+        _check_same(out, score["signature"], job.signature(*setting))
+    return scores
+
+
+def _check_same(out: Path, found: str, wanted: str) -> None:
+    pairs = [(old, new) for old, new in zip_longest(found.split("|"), wanted.split("|"), fillvalue="nothing") if old != new]
+    if pairs:
+        differences = ", ".join(f"{old} where this one has {new}" for old, new in pairs)
+        raise EvaluationError(f"{out}: holds another evaluation ({differences}); choose another --out, or --overwrite it")
+
+
+def _measure(job: _Job, chunk_ms: float, rollback: int) -> Score:
+    config = job.config
+    started = time.monotonic()
+    instances = simulate(job.lalm, job.clips, chunk_ms, rollback, config.batch_size, config.drafts, config.on_error)
+    seconds = time.monotonic() - started
+    score: Score = {
+        "chunk_ms": _json_number(chunk_ms),
+        "rollback": rollback,
+        "policy": Rollback(rollback).name,
+        **score_instances(instances, job.target_lang),
+        "skipped": job.rows - len(instances),
+        "model": job.lalm.name,
+        "test_set": job.test_set,
+        "signature": job.signature(chunk_ms, rollback),
+    }
+    if config.out is not None:
+        write_instances(config.out / log_name(chunk_ms, rollback), instances)
+    laal = "none" if score["laal_ms"] is None else f"{score['laal_ms'] / 1000:.2f} s"
+    setting = f"k = {chunk_name(chunk_ms)} ms, b = {rollback}" if math.isfinite(chunk_ms) else "offline"
+    logger.info("%s: BLEU %.1f, LAAL %s (%.1f utterances/s)", setting, score["bleu"], laal, len(instances) / max(seconds, 1e-9))
+    return score
+
+
+def _in_order(scores: dict[tuple[float, int], Score]) -> list[Score]:
+    return [scores[setting] for setting in sorted(scores, key=lambda setting: (setting[1], setting[0]))]
+
+
+def _json_number(chunk_ms: float) -> float | int | str:
+    if math.isinf(chunk_ms):
+        return "inf"
+    return int(chunk_ms) if chunk_ms.is_integer() else chunk_ms
+
+
+def _target_lang(rows: Sequence[Utterance]) -> str:
+    """The language of all translations; also checks that every row has one."""
+    if not rows:
+        raise EvaluationError("the test set has no rows; give at least one utterance")
+    langs = sorted({row.target_lang for row in rows})
+    if len(langs) > 1:
+        raise EvaluationError(
+            f"the test set has translations into {', '.join(langs)}; scores of different languages cannot be mixed: "
+            "evaluate one manifest per target language"
+        )
+    for row in rows:
+        if not row.target_text.strip():
+            raise EvaluationError(
+                f"row {row.id!r}: target_text is empty; evaluation needs a reference: translate or remove the row"
+            )
+    return langs[0]
+
+
+def _test_set(clips: Sequence[Clip]) -> str:
+    """The signature of the test set: the same wherever its files lie."""
+    parts: list[str] = []
+    for clip in clips:
+        row = clip.row
+        parts += [row.id, row.source_lang, row.target_lang, row.target_text, Path(row.audio).name, str(clip.samples)]
+    return text_signature(parts)

@@ -1,0 +1,117 @@
+"""What one utterance came to, and its file: SimulEval's instance log, which OmniSTEval's command line reads as well."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simulsa.files import atomic_write
+
+
+class EvaluationError(ValueError):
+    """A test set, a setting or a folder that cannot be evaluated; the message says what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One translated utterance.
+
+    A unit is a word of `prediction`, or a character in languages without spaces (`simulsa.languages.latency_unit`). Of each
+    unit, `delays_ms` has how much audio the model had heard when the whole unit was final, and `elapsed_ms` the moment at
+    which that was, in ms since the speech began, for a model that gets each chunk when it is spoken and starts on it as soon
+    as it is done with the one before: `max(chunk spoken, chunk before done) + compute`. `None` where the utterance was not
+    translated alone, because then its computing time is not known. `steps` counts the model's passes.
+    """
+
+    id: str
+    index: int
+    prediction: str
+    reference: str
+    source: str
+    source_length_ms: float
+    delays_ms: tuple[float, ...]
+    elapsed_ms: tuple[float, ...] | None
+    steps: int
+
+
+def single_spaced(text: str) -> str:
+    """`text` with single spaces between words and none around: so every scorer counts the same words."""
+    return " ".join(text.split())
+
+
+def unit_ends(text: str, unit: str) -> list[int]:
+    """Where each `word` or `char` of a text ends, as positions behind its last character."""
+    return list(range(1, len(text) + 1)) if unit == "char" else [word.end() for word in re.finditer(r"\S+", text)]
+
+
+def chunk_name(chunk_ms: float) -> str:
+    """How names and tables call a chunk size: `500`, `62.5`, `inf`."""
+    return f"{chunk_ms:.10g}"
+
+
+def log_name(chunk_ms: float, rollback: int) -> str:
+    """The file of a setting: `instances-k500-b3.log`; offline there is only `instances-inf-b0.log`."""
+    return "instances-inf-b0.log" if math.isinf(chunk_ms) else f"instances-k{chunk_name(chunk_ms)}-b{rollback}.log"
+
+
+def write_instances(path: str | Path, instances: Iterable[Instance]) -> None:
+    """Write an instance log, whole or not at all.
+
+    `elapsed` is not SimulEval's: there each word's delay gets the computing time of all words before it added, even where the
+    model was idle in between. Here it is the moment at which the word was final (see `Instance`), which OmniSTEval reads
+    without `--fix_simuleval_emission_ca`.
+    """
+    with atomic_write(path) as file:
+        for instance in instances:
+            file.write(json.dumps(_to_json(instance), ensure_ascii=False) + "\n")
+
+
+def read_instances(path: str | Path) -> list[Instance]:
+    """Read an instance log that `write_instances` wrote. Raises `EvaluationError` for a line that is none."""
+    instances = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n"), start=1):
+        if line.strip():
+            try:
+                instances.append(_from_json(json.loads(line)))
+            except (KeyError, TypeError, ValueError) as error:
+                raise EvaluationError(f"{path}:{number}: not a line of an instance log of simulsa ({error!r})") from error
+    return instances
+
+
+def _to_json(instance: Instance) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "index": instance.index,
+        "id": instance.id,
+        "prediction": instance.prediction,
+        "delays": list(instance.delays_ms),
+        "prediction_length": len(instance.delays_ms),
+        "reference": instance.reference,
+        "source": [instance.source],
+        "source_length": instance.source_length_ms,
+        "steps": instance.steps,
+    }
+    return values if instance.elapsed_ms is None else {**values, "elapsed": list(instance.elapsed_ms)}
+
+
+def _from_json(values: dict[str, Any]) -> Instance:
+    return Instance(
+        id=values["id"],
+        index=values["index"],
+        prediction=values["prediction"],
+        reference=values["reference"],
+        source=values["source"][0],
+        source_length_ms=values["source_length"],
+        delays_ms=tuple(values["delays"]),
+        elapsed_ms=tuple(values["elapsed"]) if "elapsed" in values else None,
+        steps=values["steps"],
+    )
+
+
+def missing_delays(instances: Sequence[Instance], unit: str) -> Instance | None:
+    """The first instance whose delays are not one per unit of its prediction."""
+    return next((item for item in instances if len(item.delays_ms) != len(unit_ends(item.prediction, unit))), None)

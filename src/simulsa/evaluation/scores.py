@@ -1,0 +1,106 @@
+"""Quality by sacreBLEU and latency by OmniSTEval, of the instances of one setting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from simulsa.evaluation.instances import EvaluationError, Instance, missing_delays
+from simulsa.languages import base_language, bleu_tokenizer, latency_unit
+
+Score = dict[str, Any]
+"""The values of one setting as they stand in `scores.json`; what cannot be computed is `None`."""
+
+
+def score_instances(instances: Sequence[Instance], target_lang: str) -> Score:
+    """BLEU, chrF and latency of the translations into `target_lang`.
+
+    `al_ms`, `laal_ms`, `dal_ms` and `yaal_ms` in milliseconds, `ap` as a ratio, the same with `ca_` before their name where
+    every instance has its computing time, and `simultaneous_share`, the share of words (characters in languages without
+    spaces) that were final before the speech ended. Empty translations count for quality; latency has nothing to count in them.
+    Raises `EvaluationError` without instances, or where a tokenizer is not installed.
+    """
+    if not instances:
+        raise EvaluationError("there is nothing to score: no utterance was translated; check the rows that were left out")
+    wrong = missing_delays(instances, latency_unit(target_lang))
+    if wrong is not None:
+        raise EvaluationError(
+            f"row {wrong.id!r}: {len(wrong.delays_ms)} delays for {wrong.prediction!r}; "
+            f"one for each {latency_unit(target_lang)} is needed"
+        )
+    timed = all(instance.elapsed_ms is not None for instance in instances)
+    return {
+        **_quality(instances, target_lang),
+        **_latency(instances, target_lang, computation_aware=False),
+        **(_latency(instances, target_lang, computation_aware=True) if timed else {}),
+        "simultaneous_share": _simultaneous_share(instances),
+        "utterances": len(instances),
+        "empty": sum(not instance.prediction for instance in instances),
+    }
+
+
+def quality_metrics(target_lang: str) -> tuple[Any, Any]:
+    """SacreBLEU's BLEU, with the language's tokenizer, and chrF. Raises `EvaluationError` where MeCab is missing."""
+    from sacrebleu.metrics import BLEU, CHRF
+
+    tokenizer = bleu_tokenizer(target_lang)
+    try:
+        return BLEU(tokenize=tokenizer), CHRF()
+    except (ImportError, RuntimeError) as error:
+        if "mecab" not in tokenizer:
+            raise
+        raise EvaluationError(
+            f"BLEU into {target_lang!r} needs sacreBLEU's tokenizer {tokenizer!r}, which is not installed: "
+            f"pip install 'simulsa[{base_language(target_lang)}]'"
+        ) from error
+
+
+def _quality(instances: Sequence[Instance], target_lang: str) -> Score:
+    predictions = [instance.prediction for instance in instances]
+    references = [[instance.reference for instance in instances]]
+    bleu, chrf = quality_metrics(target_lang)
+    return {
+        "bleu": float(bleu.corpus_score(predictions, references).score),
+        "chrf": float(chrf.corpus_score(predictions, references).score),
+        # only known after scoring: they count the references
+        "bleu_signature": str(bleu.get_signature()),
+        "chrf_signature": str(chrf.get_signature()),
+    }
+
+
+def _latency(instances: Sequence[Instance], target_lang: str, computation_aware: bool) -> Score:
+    from omnisteval import data, scoring
+
+    counted = [
+        data.Instance(
+            prediction=instance.prediction,
+            reference=instance.reference,
+            latency_unit=latency_unit(target_lang),
+            index=instance.index,
+            source_length=instance.source_length_ms,
+            emission_cu=list(instance.delays_ms),
+            emission_ca=list(instance.elapsed_ms or ()),
+        )
+        for instance in instances
+    ]
+    scorers = {
+        "al_ms": scoring.ALScorer,
+        "laal_ms": scoring.LAALScorer,
+        "ap": scoring.APScorer,
+        "dal_ms": scoring.DALScorer,
+        "yaal_ms": scoring.YAALScorer,
+    }
+    prefix = "ca_" if computation_aware else ""
+    return {prefix + name: _finite(scorer(computation_aware)(counted)) for name, scorer in scorers.items()}
+
+
+def _simultaneous_share(instances: Sequence[Instance]) -> float | None:
+    early = sum(delay < instance.source_length_ms for instance in instances for delay in instance.delays_ms)
+    units = sum(len(instance.delays_ms) for instance in instances)
+    return early / units if units else None
+
+
+def _finite(value: float) -> float | None:
+    """OmniSTEval says NaN where no instance counts; JSON has no NaN."""
+    return float(value) if math.isfinite(value) else None

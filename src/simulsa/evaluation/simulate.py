@@ -1,0 +1,146 @@
+"""Lock-step simulation: many utterances of a test set go through `step` together, as if each were being spoken."""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Literal
+
+from simulsa.audio import AudioError, samples_to_ms
+from simulsa.evaluation.instances import EvaluationError, Instance, single_spaced, unit_ends
+from simulsa.lalm.interface import LALM
+from simulsa.languages import latency_unit
+from simulsa.manifest import Utterance, too_long
+from simulsa.progress import track
+from simulsa.streaming.state import StreamConfig, StreamState, Update
+from simulsa.streaming.step import step
+
+OnError = Literal["fail", "skip"]
+
+logger = logging.getLogger("simulsa")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A row that the model can hear whole, its place in the manifest, and its length in samples at `SAMPLE_RATE`."""
+
+    row: Utterance
+    index: int
+    samples: int
+
+
+def admit(rows: Sequence[Utterance], max_samples: int, on_error: OnError = "fail") -> list[Clip]:
+    """The rows whose audio is there and fits `max_samples`, by their files' headers, in order.
+
+    Raises `EvaluationError` at the first other one, or leaves it out with a warning when `on_error` is `skip`.
+    """
+    clips = []
+    for index, row in enumerate(rows):
+        try:
+            samples = row.length_samples()
+            if samples > max_samples:
+                raise AudioError(too_long(row.id, samples, max_samples))
+        except AudioError as error:
+            _refuse(row, error, on_error)
+        else:
+            clips.append(Clip(row, index, samples))
+    return clips
+
+
+def simulate(
+    lalm: LALM,
+    clips: Sequence[Clip],
+    chunk_ms: float,
+    rollback: int,
+    batch_size: int = 16,
+    drafts: bool = True,
+    on_error: OnError = "fail",
+) -> list[Instance]:
+    """Translate every clip simultaneously with one setting; returns instances in the order of the manifest.
+
+    `batch_size` clips advance together, a chunk each; one that ends makes room for the next. The batch changes neither
+    translations nor delays; computing time is only recorded when clips run one at a time. Audio that turns out to be broken
+    raises `EvaluationError`, or is left out with a warning when `on_error` is `skip`.
+    """
+    # the longest first: what does not fit into memory fails at once
+    queue = sorted(clips, key=lambda clip: -clip.samples)
+    runs = (
+        _Run(clip, state)
+        for clip in queue
+        if (state := _start(clip.row, lalm.max_samples, chunk_ms, rollback, drafts, on_error)) is not None
+    )
+    finished = track(_finished(lalm, runs, batch_size), f"k = {chunk_ms:g}, b = {rollback}", len(queue))
+    return sorted((run.instance(timed=batch_size == 1) for run in finished), key=lambda instance: instance.index)
+
+
+@dataclass
+class _Run:
+    """A clip on its way."""
+
+    clip: Clip
+    state: StreamState
+    updates: list[Update] = field(default_factory=list)
+
+    def instance(self, timed: bool) -> Instance:
+        row, unit = self.clip.row, latency_unit(self.clip.row.target_lang)
+        return Instance(
+            id=row.id,
+            index=self.clip.index,
+            prediction=single_spaced(self.updates[-1].committed),
+            reference=single_spaced(row.target_text),
+            source=row.audio,
+            source_length_ms=samples_to_ms(len(self.state.audio)),
+            delays_ms=emissions(self.updates, [samples_to_ms(update.audio_samples) for update in self.updates], unit),
+            elapsed_ms=emissions(self.updates, done_ms(self.updates), unit) if timed else None,
+            steps=len(self.updates),
+        )
+
+
+def _finished(lalm: LALM, runs: Iterator[_Run], batch_size: int) -> Iterator[_Run]:
+    """Advance a window of `batch_size` runs until all are done; yields each when it is."""
+    active = list(islice(runs, batch_size))
+    while active:
+        for run, update in zip(active, step(lalm, [run.state for run in active]), strict=True):
+            run.updates.append(update)
+        yield from (run for run in active if run.state.finished)
+        active = [run for run in active if not run.state.finished]
+        active += islice(runs, batch_size - len(active))
+
+
+def _start(
+    row: Utterance, max_samples: int, chunk_ms: float, rollback: int, drafts: bool, on_error: OnError
+) -> StreamState | None:
+    """A stream that has received all of a row's audio, or `None` if that is broken and may be skipped."""
+    state = StreamState(StreamConfig(row.target_lang, row.source_lang, chunk_ms, rollback, drafts), max_samples)
+    try:
+        state.receive(row.load())
+        state.close()
+    except AudioError as error:
+        _refuse(row, error, on_error)
+        return None
+    return state
+
+
+def emissions(updates: Sequence[Update], times_ms: Sequence[float], unit: str) -> tuple[float, ...]:
+    """For each unit of the final text, the time of the first update whose committed text has the whole unit."""
+    lengths = [len(single_spaced(update.committed)) for update in updates]  # never shrinks: committed text only grows
+    ends = unit_ends(single_spaced(updates[-1].committed), unit)
+    return tuple(times_ms[bisect_left(lengths, end)] for end in ends)
+
+
+def done_ms(updates: Sequence[Update]) -> list[float]:
+    """When the model was done with each chunk, in ms since the speech began: chunks wait for their audio and for each other."""
+    times: list[float] = []
+    for update in updates:
+        started = max(samples_to_ms(update.audio_samples), times[-1] if times else 0.0)
+        times.append(started + 1000 * update.compute_s)
+    return times
+
+
+def _refuse(row: Utterance, error: AudioError, on_error: OnError) -> None:
+    if on_error == "fail":
+        raise EvaluationError(f"row {row.id!r}: {error} (on_error 'skip' leaves such rows out)") from error
+    logger.warning("row %r is left out: %s", row.id, error)

@@ -1,0 +1,1 @@
+"""Supervised fine-tuning of a LoRA adapter on a mix of offline and simultaneous rows."""

@@ -1,0 +1,68 @@
+"""Examples to padded batches: the very prompts and padding of inference, with the target behind them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from simulsa.audio import AudioError
+from simulsa.lalm.model import MIN_SAMPLES, HuggingFaceLALM, Inputs
+from simulsa.training.config import OnError
+from simulsa.training.examples import Example
+
+IGNORED = -100  # a label that carries no loss, by PyTorch's convention
+_TEXT = ("input_ids", "attention_mask", "labels")
+
+logger = logging.getLogger("simulsa")
+
+
+@dataclass
+class Collator:
+    """Load the audio of some examples and build their batch.
+
+    The batch holds int64 `[batch, length]` `input_ids`, `attention_mask` and `labels`, padded on the left, and the model's audio
+    tensors. Every row is prompt, target, EOS; labels are the target and EOS, and `IGNORED` elsewhere. A truncated row ends with
+    EOS too: the model learns to stop where the audio ends.
+
+    Raises `AudioError` for audio that cannot be decoded; with `on_error="skip"` such a row counts for nothing: silence without
+    labels, so that the batches of all other rows stay what they are.
+    """
+
+    lalm: HuggingFaceLALM
+    on_error: OnError = "fail"
+    _broken: set[str] = field(default_factory=set)
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        """The batch of `examples`."""
+        heard = [self._load(example) for example in examples]
+        audios = [np.zeros(MIN_SAMPLES, dtype=np.float32) if audio is None else audio for audio in heard]
+        answers = [[*example.target, self.lalm.eos_id] for example in examples]
+        prompts, audio = self.lalm.prompts(audios, [example.direction for example in examples])
+        inputs = self.lalm.pad([prompt + answer for prompt, answer in zip(prompts, answers, strict=True)], audio)
+        labels = torch.full_like(inputs.ids, IGNORED)
+        for row, (answer, samples) in enumerate(zip(answers, heard, strict=True)):
+            if samples is not None:
+                labels[row, -len(answer) :] = inputs.ids[row, -len(answer) :]
+        return {"input_ids": inputs.ids, "attention_mask": inputs.mask, "labels": labels, **inputs.audio}
+
+    def _load(self, example: Example) -> np.ndarray | None:
+        row = example.row
+        try:
+            return row.load()
+        except AudioError as error:
+            if self.on_error == "fail":
+                raise AudioError(f"row {row.id!r}: {error}; or leave such rows out with --on-error skip") from error
+            if row.id not in self._broken:
+                self._broken.add(row.id)
+                logger.warning("train: row %r counts for nothing: %s", row.id, error)
+            return None
+
+
+def split_batch(batch: dict[str, torch.Tensor]) -> tuple[Inputs, torch.Tensor]:
+    """A batch as the LALM's inputs and the labels."""
+    audio = {name: tensor for name, tensor in batch.items() if name not in _TEXT}
+    return Inputs(batch["input_ids"], batch["attention_mask"], audio), batch["labels"]

@@ -1,0 +1,112 @@
+"""The settings of training; the defaults are the paper's where it gives any."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+Scheduler = Literal["cosine", "linear", "constant_with_warmup"]
+OnError = Literal["fail", "skip"]
+
+# given in arXiv 2509.15692; the other defaults are this project's
+PAPER_SETTINGS = ("lora_r", "lora_alpha", "learning_rate", "weight_decay", "batch_size", "epochs")
+# what decides about the weights: a run may be resumed with other values of the rest
+DECISIVE_SETTINGS = (*PAPER_SETTINGS, "lora_dropout", "warmup_share", "lr_scheduler", "max_grad_norm", "seed")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How an adapter is trained on offline and simultaneous rows."""
+
+    out: Path = Path("adapter")
+    """folder of the adapter, its log and its checkpoints; a training that was interrupted goes on there"""
+    lora_r: int = 8
+    """rank of the LoRA matrices"""
+    lora_alpha: float = 32
+    """scale of the LoRA update: alpha / r times the product of the matrices"""
+    lora_dropout: float = 0.0
+    """share of a LoRA layer's inputs that is dropped"""
+    learning_rate: float = 1e-4
+    """AdamW's highest learning rate"""
+    weight_decay: float = 0.1
+    """AdamW's weight decay"""
+    batch_size: int = 128
+    """rows per optimiser step"""
+    micro_batch_size: int = 8
+    """rows per forward pass, a divisor of batch-size; changes memory and speed, not the result"""
+    epochs: float = 2
+    """passes over the rows; the paper takes the second epoch's checkpoint"""
+    warmup_share: float = 0.05
+    """share of the optimiser steps in which the learning rate rises from 0"""
+    lr_scheduler: Scheduler = "cosine"
+    """how the learning rate falls after the warm-up"""
+    max_grad_norm: float = 1.0
+    """gradients with a larger norm are scaled down to it; 0 leaves them as they are"""
+    seed: int = 0
+    """seed of the LoRA weights, of the order of the rows and of dropout"""
+    save_every_steps: int = 200
+    """optimiser steps between two checkpoints"""
+    logging_every_steps: int = 10
+    """optimiser steps between two values of the loss curve, each the mean of its steps"""
+    gradient_checkpointing: bool = False
+    """compute activations again instead of keeping them: less memory, about a third more time"""
+    on_error: OnError = "fail"
+    """what a row with broken or too long audio does: end the run, or be left out"""
+    preflight: bool = True
+    """check first that the model hears and that batches equal single rows (seconds)"""
+    overwrite: bool = False
+    """start again although the folder holds another training"""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", Path(self.out))  # YAML and scripts give text
+        for name, lowest in (
+            ("lora_r", 1),
+            ("batch_size", 1),
+            ("micro_batch_size", 1),
+            ("seed", 0),
+            ("save_every_steps", 1),
+            ("logging_every_steps", 1),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+                raise ValueError(f"{name} is {value!r}; it must be a whole number, {lowest} or more")
+        for name in ("lora_alpha", "learning_rate", "epochs"):
+            self._check_number(name, lambda value: value > 0, "above 0")
+        for name in ("weight_decay", "max_grad_norm"):
+            self._check_number(name, lambda value: value >= 0, "0 or more")
+        for name in ("lora_dropout", "warmup_share"):
+            self._check_number(name, lambda value: 0 <= value < 1, "0 or more and below 1")
+        for name, known in (("lr_scheduler", get_args(Scheduler)), ("on_error", get_args(OnError))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"micro_batch_size is {self.micro_batch_size} and batch_size {self.batch_size}; micro_batch_size must divide "
+                f"batch_size: use {math.gcd(self.micro_batch_size, self.batch_size)}, say"
+            )
+
+    def _check_number(self, name: str, holds: Callable[[float], bool], rule: str) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or not holds(value):
+            raise ValueError(f"{name} is {value!r}; it must be a number {rule}")
+
+    @property
+    def gradient_accumulation_steps(self) -> int:
+        """Forward passes per optimiser step."""
+        return self.batch_size // self.micro_batch_size
+
+    def optimiser_steps(self, rows: int) -> int:
+        """How many optimiser steps a training on `rows` rows takes; an epoch's last step may have fewer rows."""
+        return math.ceil(self.epochs * math.ceil(rows / self.batch_size))
+
+    def origins(self) -> dict[str, str]:
+        """Where each setting came from, by its name: `paper`, `default`, or `changed` with the value it would have had."""
+        return {field.name: self._origin(field.name, field.default) for field in dataclasses.fields(self)}
+
+    def _origin(self, name: str, default: object) -> str:
+        source = "paper" if name in PAPER_SETTINGS else "default"
+        return source if getattr(self, name) == default else f"changed, {source}: {default}"

@@ -1,0 +1,30 @@
+"""The loss curve of a training as a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from simulsa.files import atomic_write
+
+
+def plot_log(log: Path, picture: Path) -> None:
+    """Draw the loss (nats per target token) and the learning rate of a log over the optimiser steps (PNG)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    steps = [entry["step"] for entry in entries]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    loss = figure.subplots()
+    loss.plot(steps, [entry["loss"] for entry in entries], color="#b3402a", marker=".", label="loss")
+    loss.set(xlabel="optimiser step", ylabel="loss (nats per target token)")
+    rate = loss.twinx()
+    rate.plot(steps, [entry["learning_rate"] for entry in entries], color="#9db8d9", label="learning rate")
+    rate.set(ylabel="learning rate", ylim=(0, None))
+    for axes in (loss, rate):
+        axes.spines["top"].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    with atomic_write(picture, "wb") as file:
+        figure.savefig(file, format="png", dpi=150)

@@ -1,0 +1,117 @@
+"""Rows to training examples, checked before any time is spent on them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simulsa.audio import samples_to_s
+from simulsa.lalm.interface import Direction
+from simulsa.manifest import ManifestError, Utterance, check_audio
+from simulsa.progress import track
+from simulsa.training.config import OnError
+
+if TYPE_CHECKING:
+    from simulsa.lalm.model import HuggingFaceLALM
+
+_NAMED_IN_ERROR = 3  # broken rows that an error spells out
+
+logger = logging.getLogger("simulsa")
+
+
+class TrainError(ValueError):
+    """Rows or a folder that training cannot work with; the message gives what was found, the rule and the fix."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row and what the model shall say: the target's token ids, without EOS."""
+
+    row: Utterance
+    target: tuple[int, ...]
+
+    @property
+    def direction(self) -> Direction:
+        """Source and target language."""
+        return Direction(self.row.source_lang, self.row.target_lang)
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What a training hears."""
+
+    offline_rows: int
+    augmented_rows: int
+    audio_s: float
+
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> DataSummary:
+        """Count rows and sum up their audio."""
+        rows = [example.row for example in examples]
+        augmented = sum(row.is_augmented for row in rows)
+        return cls(len(rows) - augmented, augmented, sum(_length_s(row) for row in rows))
+
+    def line(self) -> str:
+        """Rows by kind and hours, for people."""
+        total = self.offline_rows + self.augmented_rows
+        return (
+            f"{total} rows: {self.offline_rows} offline ({self.offline_rows / total:.1%}), "
+            f"{self.augmented_rows} simultaneous ({self.augmented_rows / total:.1%}); {self.audio_s / 3600:.2f} h of audio"
+        )
+
+
+def check_ids(rows: Sequence[Utterance]) -> None:
+    """Raise `ManifestError` for an id that occurs twice, and `TrainError` when there are no rows."""
+    if not rows:
+        raise TrainError("there are no rows to train on; give at least one")
+    seen: dict[str, Utterance] = {}
+    for row in rows:
+        if row.id in seen:
+            kinds = " and ".join("simultaneous" if r.is_augmented else "offline" for r in (seen[row.id], row))
+            raise ManifestError(f"row id {row.id!r} occurs twice ({kinds}); ids must be unique over all rows of a training")
+        seen[row.id] = row
+
+
+def make_examples(rows: Sequence[Utterance], lalm: HuggingFaceLALM, on_error: OnError) -> tuple[list[Example], list[str]]:
+    """The rows that can be trained on, and the ids of those that were left out for their audio.
+
+    Only the headers of audio files are read. Raises `TrainError` for rows whose audio is broken or too long (unless `on_error`
+    is `skip`), and for targets that `lalm` cannot say.
+    """
+    problems: dict[str, str] = {}
+    for row in track(rows, "checking rows"):
+        problems |= {broken.id: problem for broken, problem in check_audio([row], lalm.max_samples)}
+    if problems and on_error == "fail":
+        shown = "; ".join(f"row {name!r}: {problem}" for name, problem in list(problems.items())[:_NAMED_IN_ERROR])
+        more = f"; and {len(problems) - _NAMED_IN_ERROR} more" if len(problems) > _NAMED_IN_ERROR else ""
+        raise TrainError(f"{len(problems)} of {len(rows)} rows cannot be heard: {shown}{more}; or use --on-error skip")
+    for name, problem in problems.items():
+        logger.warning("train: row %r left out: %s", name, problem)
+    if len(problems) == len(rows):
+        raise TrainError(f"none of the {len(rows)} rows can be heard; see the warnings above")
+    return [Example(row, _target(row, lalm)) for row in rows if row.id not in problems], list(problems)
+
+
+def _target(row: Utterance, lalm: HuggingFaceLALM) -> tuple[int, ...]:
+    if row.target_tokens is None:
+        tokens = tuple(lalm.encode(row.target_text))
+    else:
+        tokens = tuple(row.target_tokens)
+        known = all(0 <= token < lalm.vocabulary_size for token in tokens)
+        if not known or lalm.decode(tokens) != row.target_text:
+            raise TrainError(
+                f"row {row.id!r}: its target_tokens are not those of {row.target_text!r} in the tokenizer of {lalm.name}; "
+                "make simultaneous rows with the model that is trained (simulsa augment)"
+            )
+    if forbidden := {lalm.audio_token_id, *lalm.eos_ids}.intersection(tokens):
+        raise TrainError(
+            f"row {row.id!r}: its target holds the special token {lalm.tokenizer.convert_ids_to_tokens(min(forbidden))!r}, "
+            "which ends an answer or stands for audio; remove it from the text"
+        )
+    return tokens
+
+
+def _length_s(row: Utterance) -> float:
+    return samples_to_s(row.length_samples()) if row.duration_s is None else row.duration_s

@@ -1,0 +1,122 @@
+"""The folder of a training: the adapter, the record of how it was made, log, loss curve and checkpoints."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simulsa.files import atomic_write, write_json
+from simulsa.lalm.load import RECORD
+from simulsa.training.config import DECISIVE_SETTINGS
+from simulsa.training.examples import TrainError
+
+_WEIGHTS, _ADAPTER = "adapter_model.safetensors", "adapter_config.json"
+_STATE = "trainer_state.json"  # what Trainer writes last into a checkpoint
+
+
+@dataclass(frozen=True)
+class Folder:
+    """`out` of a training. It is finished when it holds a record; until then the record lies with the checkpoints."""
+
+    out: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where Trainer keeps its checkpoints."""
+        return self.out / "checkpoints"
+
+    @property
+    def log(self) -> Path:
+        """The loss and learning rate, one object per value."""
+        return self.out / "log.jsonl"
+
+    @property
+    def curve(self) -> Path:
+        """The picture of the log."""
+        return self.out / "loss.png"
+
+    @property
+    def _unfinished(self) -> Path:
+        return self.checkpoints / RECORD
+
+    def is_finished(self, record: dict[str, Any]) -> bool:
+        """Whether this very training is complete. Raises `TrainError` when the folder holds something else."""
+        if (self.out / _ADAPTER).exists() and not (self.out / RECORD).exists():
+            raise TrainError(f"{self.out}: holds an adapter of another trainer; choose another --out or use --overwrite")
+        for path in (self.out / RECORD, self._unfinished):
+            if path.exists():
+                self._check_same(path, record)
+        return (self.out / RECORD).exists() and (self.out / _ADAPTER).exists()
+
+    def begin(self, record: dict[str, Any], overwrite: bool) -> None:
+        """Start a training, or go on with it.
+
+        Raises `TrainError` for the folder of a model, and when other rows than before can be used now.
+        """
+        if (self.out / "config.json").exists():
+            raise TrainError(f"{self.out}: holds a model; choose another --out")
+        if overwrite:
+            self.clear()
+        if self._unfinished.exists() and (before := self._read(self._unfinished)["data"]) != record["data"]:
+            raise TrainError(
+                f"{self.out}: an unfinished training left out the rows {before['left_out']}, now "
+                f"{record['data']['left_out']} cannot be used; restore the audio as it was, or start again with --overwrite"
+            )
+        write_json(self._unfinished, record)
+
+    def last_checkpoint(self) -> tuple[Path, dict[str, Any]] | None:
+        """The latest whole checkpoint and its Trainer state; one that a kill cut off is passed over."""
+        numbered = [(int(path.parent.name.rpartition("-")[2]), path) for path in self.checkpoints.glob(f"checkpoint-*/{_STATE}")]
+        for _, path in sorted(numbered, reverse=True):
+            try:
+                return path.parent, json.loads(path.read_text(encoding="utf-8"))
+            except ValueError:
+                continue
+        return None
+
+    def finish(self, checkpoint: Path, record: dict[str, Any]) -> None:
+        """Make a checkpoint the adapter. What `load` recognises an adapter by comes last, so a kill leaves none or all."""
+        with atomic_write(self.out / _WEIGHTS, "wb") as target, open(checkpoint / _WEIGHTS, "rb") as source:
+            shutil.copyfileobj(source, target)
+        write_json(self.out / RECORD, record)
+        adapter = json.loads((checkpoint / _ADAPTER).read_text(encoding="utf-8"))
+        # PEFT lists the modules in no fixed order, and the adapter's signature covers this file
+        modules = sorted(adapter["target_modules"])
+        write_json(self.out / _ADAPTER, {**adapter, "base_model_name_or_path": record["base_model"], "target_modules": modules})
+
+    def clear(self) -> None:
+        """Remove what a training wrote, and nothing else."""
+        for path in (self.out / _ADAPTER, self.out / RECORD, self.out / _WEIGHTS, self.log, self.curve):
+            path.unlink(missing_ok=True)
+        self._unfinished.unlink(missing_ok=True)
+        for path in self.checkpoints.glob("checkpoint-*"):
+            shutil.rmtree(path)
+
+    def _check_same(self, path: Path, record: dict[str, Any]) -> None:
+        before, now = _identity(self._read(path)), _identity(record)
+        different = [f"{name} was {before[name]} and is {now[name]}" for name in now if before[name] != now[name]]
+        if different:
+            raise TrainError(
+                f"{self.out}: holds another training ({'; '.join(different)}); choose another --out, or replace it "
+                "with --overwrite"
+            )
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            _identity(record)
+        except (ValueError, TypeError, KeyError) as error:
+            raise TrainError(f"{path}: not the record of a training; choose another --out, or use --overwrite") from error
+        return dict(record)
+
+
+def _identity(record: dict[str, Any]) -> dict[str, Any]:
+    """What decides about the weights."""
+    return {
+        "the base model": record["base_signature"],
+        "the rows' hash": record["data"]["hash"],
+        **{name: record["settings"][name] for name in DECISIVE_SETTINGS},
+    }

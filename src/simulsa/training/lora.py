@@ -1,0 +1,94 @@
+"""LoRA in the language model's layers, and only there, without touching the model that was given."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simulsa.lalm.interface import LALMError
+from simulsa.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PEFT_PREFIX = "base_model.model."  # before every module's name in a PeftModel
+# where the layers lie: in models with a language_model of its own, and in those that are the language model
+LAYERS = ("model.language_model.layers.", "model.layers.")
+
+
+def target_modules(model: nn.Module) -> list[str]:
+    """The full name of every `nn.Linear` in the language model's layers.
+
+    Suffixes such as `q_proj`, or PEFT's `all-linear`, would hit the audio tower as well. Raises `LALMError` when there are none.
+    """
+    from torch import nn
+
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    for prefix in LAYERS:
+        if names := [name for name in linear if name.startswith(prefix)]:
+            return names
+    raise LALMError(
+        f"a {type(model).__name__} has no linear layers under {' or '.join(LAYERS)}; the place of its language model is not "
+        "known, so LoRA cannot be put there"
+    )
+
+
+def shared_copy(model: nn.Module) -> Any:
+    """The same weights in other modules: LoRA put into the copy is not in `model`, and no memory is used twice."""
+    from torch import nn
+
+    memo: dict[int, Any] = {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in model.parameters()}
+    memo |= {id(buffer): buffer for buffer in model.buffers()}
+    return copy.deepcopy(model, memo)
+
+
+def add_lora(model: nn.Module, config: TrainConfig) -> Any:
+    """A `PeftModel` on a copy of `model` that shares its weights; LoRA's random half is drawn from `config.seed`."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(config.seed)
+    lora = LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=target_modules(model),
+        bias="none",
+    )
+    copied = shared_copy(model)
+    with _without_advice():
+        if config.gradient_checkpointing:
+            # not reentrant: that variety loses the gradient where the inputs of a layer, as those of the first, have none
+            copied.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        return get_peft_model(copied, lora)
+
+
+def with_adapter(model: nn.Module, folder: Path) -> Any:
+    """A `PeftModel` on a copy of `model` that shares its weights, with the adapter that lies in `folder`."""
+    from peft import PeftModel
+
+    with _without_advice():
+        return PeftModel.from_pretrained(shared_copy(model), str(folder))
+
+
+def train_mode(model: nn.Module) -> None:
+    """Put the language model's layers into training mode and all else into evaluation mode.
+
+    The audio tower and the projector are frozen, and so must be their dropout and their batch-norm statistics.
+    """
+    model.eval()
+    for name, module in model.named_modules():
+        if f"{name.removeprefix(PEFT_PREFIX)}." in LAYERS:
+            module.train()
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """What peft and transformers tell each other of their coming releases is nothing to our users."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield

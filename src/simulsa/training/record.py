@@ -1,0 +1,57 @@
+"""What is written beside an adapter: which base it belongs to, what it was trained on, and how."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import simulsa
+from simulsa.lalm.load import EMBEDDED_MODELS, local_folder
+from simulsa.lalm.signature import text_signature
+from simulsa.manifest import Utterance
+from simulsa.settings import to_mapping
+from simulsa.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from simulsa.lalm.model import HuggingFaceLALM
+
+
+def make_record(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainConfig) -> dict[str, Any]:
+    """The record of a training on `rows`, before it is known which rows are left out and how it ends."""
+    base = base_name(lalm)
+    augmented = sum(row.is_augmented for row in rows)
+    return {
+        "base_model": base,
+        "base_signature": f"{base}@{lalm.signature.rpartition('@')[2]}",
+        "data": {
+            "offline_rows": len(rows) - augmented,
+            "augmented_rows": augmented,
+            "hash": rows_hash(rows),
+            "left_out": [],
+        },
+        "settings": to_mapping(config),
+        "versions": {"simulsa": simulsa.__version__, **{name: version(name) for name in ("transformers", "peft", "torch")}},
+        "final_loss": None,
+    }
+
+
+def base_name(lalm: HuggingFaceLALM) -> str:
+    """What the base can be loaded by from anywhere: an embedded model's name, a hub id, or an absolute path."""
+    folder = local_folder(lalm.name)
+    return lalm.name if folder is None or folder.parent == EMBEDDED_MODELS else str(folder.resolve())
+
+
+def rows_hash(rows: Sequence[Utterance]) -> str:
+    """The signature of all that training reads of the rows, their order included; not where the audio files lie."""
+    return text_signature(
+        json.dumps(
+            [
+                *(row.id, row.parent_id, Path(row.audio).name, row.start_s, row.duration_s),
+                *(row.source_lang, row.target_lang, row.target_text, row.target_tokens),
+            ]
+        )
+        for row in rows
+    )

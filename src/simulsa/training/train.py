@@ -1,0 +1,111 @@
+"""`train`: fine-tune a LoRA adapter on offline and simultaneous rows, mixed in one stage."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from simulsa.lalm.interface import LALMError
+from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.lalm.preflight import preflight
+from simulsa.lalm.signature import folder_signature
+from simulsa.manifest import Utterance
+from simulsa.training.config import TrainConfig
+from simulsa.training.curve import plot_log
+from simulsa.training.examples import DataSummary, Example, TrainError, check_ids, make_examples
+from simulsa.training.folder import Folder
+from simulsa.training.lora import add_lora, with_adapter
+from simulsa.training.record import make_record
+from simulsa.training.trainer import fit
+
+__all__ = ["TrainConfig", "TrainError", "train", "train_adapter"]
+
+logger = logging.getLogger("simulsa")
+
+
+def train(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainConfig | None = None) -> HuggingFaceLALM:
+    """Fine-tune `lalm` on `rows` by LoRA and return the tuned model; see `train_adapter` for the folder and the errors.
+
+    `lalm` itself does not change. The tuned model shares its weights, so both fit into the memory of one.
+    """
+    config = config or TrainConfig()
+    out = train_adapter(lalm, rows, config)
+    return HuggingFaceLALM(
+        with_adapter(lalm.model, out), lalm.processor, str(out), f"{out}@{folder_signature(out)}", lalm.max_target_tokens
+    )
+
+
+def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainConfig) -> Path:
+    """Fine-tune `lalm` on `rows` by LoRA; the adapter lies in `config.out`, for `simulsa.load`, and nothing is kept in memory.
+
+    Offline and augmented rows are shuffled together. Only the language model's layers learn; audio tower and projector stay as
+    they are. Every optimiser step minimises the mean cross-entropy of its target tokens and EOS. Beside the adapter lie its
+    record (`simulsa.json`), `log.jsonl`, `loss.png` and `checkpoints/`. A training that was stopped goes on from its
+    last checkpoint, and one that is finished is not done again.
+
+    Raises `ManifestError` for ids that occur twice, `TrainError` for rows that cannot be heard or said, and for a folder that
+    holds another training (unless overwritten); `AudioError` for audio that cannot be decoded (unless skipped); `LALMError` for a
+    model that cannot be trained or fails the preflight.
+    """
+    _check_model(lalm)
+    check_ids(rows)
+    folder = Folder(config.out)
+    record = make_record(lalm, rows, config)
+    if not config.overwrite and folder.is_finished(record):
+        logger.info("train: %s is complete already", config.out)
+        return config.out
+    examples, left_out = make_examples(rows, lalm, config.on_error)
+    record["data"]["left_out"] = left_out
+    folder.begin(record, config.overwrite)
+    if config.preflight:
+        preflight(lalm, examples[0].direction)
+    _report(examples, config)
+    checkpoint, state = _fit_to_the_end(lalm, examples, config, folder)
+    losses = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+    plot_log(folder.log, folder.curve)
+    folder.finish(checkpoint, {**record, "final_loss": losses[-1]})
+    logger.info("train: the adapter is in %s, final loss %.4f", config.out, losses[-1])
+    return config.out
+
+
+def _fit_to_the_end(
+    lalm: HuggingFaceLALM, examples: Sequence[Example], config: TrainConfig, folder: Folder
+) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint of the last optimiser step with its Trainer state; whatever of the training is missing is done."""
+    steps = config.optimiser_steps(len(examples))
+    last = folder.last_checkpoint()
+    if last is None or last[1]["global_step"] < steps:
+        if last is not None:
+            logger.info("train: going on after step %d of %d", last[1]["global_step"], steps)
+        model = add_lora(lalm.model, config)
+        trainable, total = model.get_nb_trainable_parameters()
+        logger.info("train: %d of %d parameters are trained (%.2f %%)", trainable, total, 100 * trainable / total)
+        student = HuggingFaceLALM(model, lalm.processor, lalm.name, lalm.signature)
+        fit(student, examples, config, folder, last[0] if last is not None else None)
+        last = folder.last_checkpoint()
+    if last is None or last[1]["global_step"] < steps:
+        raise TrainError(f"{folder.checkpoints}: the last step's checkpoint is missing; is another process writing there?")
+    return last
+
+
+def _check_model(lalm: HuggingFaceLALM) -> None:
+    if hasattr(lalm.model, "get_base_model"):
+        raise LALMError(f"{lalm.name}: carries an adapter already; train on its base model, with all rows in one stage")
+    if lalm.dtype == torch.float16:
+        raise LALMError(f"{lalm.name}: gradients underflow in float16; load the model with --dtype bfloat16 or float32")
+
+
+def _report(examples: Sequence[Example], config: TrainConfig) -> None:
+    """Say what is trained on what, and where each setting came from."""
+    logger.info("train: %s", DataSummary.of(examples).line())
+    steps = config.optimiser_steps(len(examples))
+    logger.info(
+        "train: %d optimiser steps of %d rows (%d passes of %d)",
+        steps, config.batch_size, config.gradient_accumulation_steps, config.micro_batch_size,
+    )  # fmt: skip
+    lines = [f"  {name:<24}{getattr(config, name)!s:<22}{origin}" for name, origin in config.origins().items()]
+    logger.info("train: the settings and where they came from\n%s", "\n".join(lines))

@@ -1,0 +1,148 @@
+"""transformers' `Trainer` with the loss of the LALM, and its log."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from torch.nn.functional import cross_entropy
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from simulsa.files import append_jsonl, atomic_write
+from simulsa.lalm.interface import LALMError
+from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.training.collator import IGNORED, Collator, split_batch
+from simulsa.training.config import TrainConfig
+from simulsa.training.examples import Example, TrainError
+from simulsa.training.folder import Folder
+from simulsa.training.lora import train_mode
+
+logger = logging.getLogger("simulsa")
+
+
+def fit(lalm: HuggingFaceLALM, examples: Sequence[Example], config: TrainConfig, folder: Folder, resume: Path | None) -> None:
+    """Train `lalm.model`'s LoRA weights, from the checkpoint `resume` on if there is one; the last step leaves a checkpoint.
+
+    Raises `TrainError` when the loss is no number any more.
+    """
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        trainer = TokenMeanTrainer(
+            lalm,
+            args=_arguments(lalm, config, config.optimiser_steps(len(examples)), folder),
+            train_dataset=examples,
+            data_collator=Collator(lalm, config.on_error),
+            callbacks=[_Log(folder.log, progress)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+
+
+class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not followed
+    """A `Trainer` whose optimiser steps minimise the mean over all of the step's target tokens, however it is cut into passes.
+
+    The mean of the passes' means would weigh tokens in short rows more, so 1×8 rows would not equal 8×1. Logits are
+    computed only where there are labels: a vocabulary of 150,000 is wide.
+    """
+
+    # Trainer must not divide by the number of passes again. Newer releases ask the first attribute; older ones, and the count
+    # of the step's labels in all, follow the second, which otherwise tells of a loss that the model's own forward scales.
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, lalm: HuggingFaceLALM, **options: Any) -> None:
+        super().__init__(model=lalm.model, **options)
+        self.model_accepts_loss_kwargs = True
+        self._lalm = lalm
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Summed cross-entropy of the pass's target tokens, in nats, over `num_items_in_batch`, the step's target tokens."""
+        train_mode(model)
+        batch, labels = split_batch(inputs)
+        hidden, _ = self._lalm.forward(batch)
+        # the logits at position i are about token i + 1
+        labelled = labels[:, 1:] != IGNORED
+        logits = self._lalm.logits(hidden[:, :-1][labelled])
+        total = cross_entropy(logits, labels[:, 1:][labelled], reduction="sum")
+        loss = total / max(int(num_items_in_batch if num_items_in_batch is not None else labelled.sum()), 1)
+        return (loss, {"logits": logits}) if return_outputs else loss
+
+
+class _Log(TrainerCallback):  # type: ignore[misc]
+    """The log file, the loss in the library's log, and the progress bar."""
+
+    def __init__(self, path: Path, progress: Progress) -> None:
+        self._path = path
+        self._progress = progress
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # a checkpoint knows the log up to its step; what a killed run logged behind it will be logged again
+        with atomic_write(self._path):
+            pass
+        append_jsonl(self._path, [entry for entry in state.log_history if "loss" in entry])
+        self._task = self._progress.add_task("training", total=state.max_steps, completed=state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._progress.update(self._task, completed=state.global_step)
+        if state.global_step >= state.max_steps:
+            control.should_log = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
+        if "loss" not in logs:
+            return
+        if not math.isfinite(logs["loss"]):
+            raise TrainError(
+                f"the loss is {logs['loss']} at step {state.global_step}; training has diverged: start again with a lower "
+                f"--learning-rate (it is {args.learning_rate:g})"
+            )
+        append_jsonl(self._path, [state.log_history[-1]])
+        logger.info(
+            "train: step %d of %d, loss %.4f, learning rate %.3g",
+            state.global_step, state.max_steps, logs["loss"], logs["learning_rate"],
+        )  # fmt: skip
+
+
+def _arguments(lalm: HuggingFaceLALM, config: TrainConfig, steps: int, folder: Folder) -> TrainingArguments:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise LALMError("training was started on several processes (WORLD_SIZE); it runs on one: start it without torchrun")
+    if lalm.device.type == "cuda" and lalm.device.index not in (None, 0):
+        raise LALMError(
+            f"the model lies on {lalm.device} and training runs on the first visible GPU; set CUDA_VISIBLE_DEVICES to "
+            f"{lalm.device.index} and use --device cuda"
+        )
+    arguments = TrainingArguments(
+        output_dir=str(folder.checkpoints),
+        per_device_train_batch_size=config.micro_batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        lr_scheduler_type=config.lr_scheduler,
+        warmup_steps=round(config.warmup_share * steps),
+        max_grad_norm=config.max_grad_norm,
+        seed=config.seed,
+        data_seed=config.seed,
+        logging_steps=config.logging_every_steps,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        save_steps=config.save_every_steps,
+        save_total_limit=2,  # should a kill cut the last one off, there is one more
+        remove_unused_columns=False,
+        label_names=["labels"],
+        dataloader_pin_memory=False,  # the collator's tensors lie on the device already
+        use_cpu=lalm.device.type == "cpu",
+        report_to=[],
+        disable_tqdm=True,
+    )
+    if arguments.n_gpu > 1:  # not DataParallel: the loss does not go through the wrapper
+        arguments._n_gpu = 1
+    return arguments

@@ -1,0 +1,333 @@
+"""The augmentation pipeline: rows, determinism, one pass per batch, resuming, errors."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+import simulsa.augmentation.augment as pipeline
+from simulsa.audio import SAMPLE_RATE, AudioError
+from simulsa.augmentation.augment import AugmentConfig, AugmentError, augment
+from simulsa.augmentation.journal import JournalError
+from simulsa.lalm.interface import LALMError
+from simulsa.manifest import ManifestError, Utterance, read_manifest
+from simulsa.settings import SettingsError, from_mapping
+from simulsa.testing import FakeLALM
+
+Rows = Callable[..., list[Utterance]]
+
+
+def config(**changes: Any) -> AugmentConfig:
+    return AugmentConfig(**{"num": 8, "batch_size": 3, "preflight": False, **changes})
+
+
+def hears(text: str, samples_per_character: int = 1600) -> Callable[[np.ndarray], str]:
+    """A script that knows one more character of `text` for every 100 ms."""
+    return lambda audio: text[: len(audio) // samples_per_character]
+
+
+class Interrupted(FakeLALM):
+    """A fake that is interrupted at its `at`-th pass."""
+
+    at = 3
+
+    def score(self, audios, targets, directions):  # type: ignore[no-untyped-def]
+        if len(self.calls) + 1 == self.at:
+            raise KeyboardInterrupt
+        return super().score(audios, targets, directions)
+
+
+TEXT = "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich."
+
+
+@pytest.fixture
+def rows(make_rows: Rows) -> list[Utterance]:
+    """Ten rows of 2.0 to 2.9 s with one target text."""
+    return [dataclasses.replace(row, target_text=TEXT) for row in make_rows(10)]
+
+
+@pytest.fixture
+def lalm() -> FakeLALM:
+    return FakeLALM(hears(TEXT))
+
+
+def test_rows_are_new_rows_about_the_same_audio(rows: list[Utterance], lalm: FakeLALM) -> None:
+    parents = {row.id: dataclasses.replace(row, start_s=0.25, duration_s=1.5, extra={"speaker": 7}) for row in rows}
+    for row in augment(list(parents.values()), lalm, config(seed=5)):
+        parent = parents[row.parent_id or ""]
+        made_by = dict(row.made_by or {})
+        cut, kept = made_by["cut_samples"], made_by["kept_tokens"]
+        assert (row.audio, row.start_s, row.source_lang, row.target_lang) == (parent.audio, 0.25, "en", "de")
+        assert row.extra == {"speaker": 7}
+        assert row.id == f"{parent.id}@{cut // 16}ms"
+        assert row.source_text is None
+        assert row.duration_s == cut / SAMPLE_RATE
+        assert len(row.load()) == row.length_samples() == cut
+        assert np.array_equal(row.load(), parent.load()[:cut])
+        # the fake knows one character for every 100 ms that it hears: nothing more may stay
+        heard = TEXT[: cut // 1600]
+        assert row.target_text == heard
+        assert list(row.target_tokens or ()) == lalm.encode(TEXT)[:kept] == lalm.encode(heard)
+        assert made_by.pop("run")
+        assert made_by == {
+            "truncation": "beta-decay",
+            "criterion": "probability",
+            "tau": 100 / 257,
+            "kept_tokens": kept,
+            "total_tokens": len(lalm.encode(TEXT)),
+            "cut_samples": cut,
+            "seed": 5,
+            "model": "fake@0",
+        }
+
+
+def test_a_character_is_never_cut_in_half(rows: list[Utterance]) -> None:
+    def knows_half_of_an_umlaut(audio: np.ndarray) -> str:
+        return "Zw\u00c3"  # encodes to other bytes than "ö" after its first, C3
+
+    made = augment(rows, FakeLALM(knows_half_of_an_umlaut), config())
+    assert {row.target_text for row in made} == {"Zw"}
+    assert {row.target_tokens for row in made} == {(ord("Z"), ord("w"))}
+
+
+@pytest.mark.parametrize("criterion", ["probability", "rank"])
+def test_empty_and_whole_translations_are_rows(rows: list[Utterance], criterion: str, tmp_path: Path) -> None:
+    nothing = augment(rows, FakeLALM(lambda audio: ""), config(criterion=criterion), tmp_path / "nothing.jsonl")
+    assert {(row.target_text, row.target_tokens) for row in nothing} == {("", ())}
+    everything = augment(rows, FakeLALM(lambda audio: TEXT), config(criterion=criterion))
+    assert {row.target_text for row in everything} == {TEXT}
+    assert read_manifest(tmp_path / "nothing.jsonl") == nothing
+
+
+def test_one_pass_per_batch(rows: list[Utterance], lalm: FakeLALM) -> None:
+    augment(rows, lalm, config(num=8, batch_size=3))
+    assert lalm.calls == [("score", 3), ("score", 3), ("score", 2)]
+
+
+def test_same_seed_same_rows_whatever_the_batch(rows: list[Utterance], lalm: FakeLALM) -> None:
+    made = augment(rows, lalm, config(batch_size=1))
+    assert all(augment(rows, lalm, config(batch_size=size)) == made for size in (2, 5, 16))
+    other = augment(rows, lalm, config(seed=1))
+    assert [row.parent_id for row in other] != [row.parent_id for row in made]
+
+
+def test_a_cut_does_not_depend_on_other_rows(rows: list[Utterance], lalm: FakeLALM) -> None:
+    cuts = {row.id for row in augment(rows, lalm, config(num=10))}
+    assert {row.id for row in augment(rows[4:], lalm, config(num=6))} <= cuts
+
+
+@pytest.mark.parametrize(("criterion", "uniform"), [("probability", 0.9), ("rank", 240)])
+def test_batches_equal_single_rows_with_a_real_model(make_rows: Rows, random_lalm: Any, criterion: str, uniform: float) -> None:
+    rows = make_rows(12)
+    # a random model finds every token about as likely as any other; this τ parts them somewhere in the middle
+    tau = uniform / random_lalm.vocabulary_size
+    made = augment(rows, random_lalm, config(num=12, batch_size=1, criterion=criterion, tau=tau))
+    assert len({len(row.target_tokens or ()) for row in made}) > 2
+    texts = {row.id: row.target_text for row in rows}
+    for row in made:
+        tokens = list(row.target_tokens or ())
+        assert tokens == random_lalm.encode(texts[str(row.parent_id)])[: len(tokens)]
+        assert row.target_text == random_lalm.decode(tokens)
+    for size in (5, 12):
+        assert augment(rows, random_lalm, config(num=12, batch_size=size, criterion=criterion, tau=tau)) == made
+
+
+def test_preflight_runs_unless_told_not_to(rows: list[Utterance], lalm: FakeLALM) -> None:
+    with pytest.raises(LALMError, match="does not hear"):
+        augment(rows, lalm, config(preflight=True))
+
+
+def test_augmented_rows_are_not_cut_again(rows: list[Utterance], lalm: FakeLALM) -> None:
+    made = augment(rows, lalm, config(num=10))
+    assert augment([*made[:5], *rows, *made[5:]], lalm, config(num=10)) == made
+    with pytest.raises(AugmentError, match="only 0 of the 0 offline rows"):
+        augment(made, lalm, config())
+
+
+def test_short_rows_are_left_out(rows: list[Utterance], lalm: FakeLALM) -> None:
+    short = [dataclasses.replace(row, duration_s=0.5) for row in rows[:3]]
+    made = augment([*short, *rows[3:]], lalm, config(num=7))
+    assert {row.parent_id for row in made} == {row.id for row in rows[3:]}
+    with pytest.raises(AugmentError, match=r"num is 8 and only 7 of the 10 .*\(3 are not longer than min_ms, 500 ms\).*--num 7"):
+        augment([*short, *rows[3:]], lalm, config(num=8))
+
+
+def test_a_long_parent_is_fine_as_long_as_the_cut_fits(rows: list[Utterance], lalm: FakeLALM) -> None:
+    lalm.max_samples = SAMPLE_RATE
+    assert len(augment(rows, lalm, config(max_ms=1000))) == 8
+    with pytest.raises(AudioError, match=r"row 'row-\d': the cut: the clip lasts .* at most 1.00 s"):
+        augment(rows, lalm, config(truncation="uniform"))
+
+
+def break_audio(rows: Sequence[Utterance], *, header: bool) -> None:
+    """Damage the audio of some rows: unreadable from the start, or only found out when the samples are read."""
+    for row in rows:
+        if header:
+            Path(row.audio).write_bytes(b"not audio at all")
+        else:
+            soundfile.write(row.audio, np.full(SAMPLE_RATE * 2, np.nan, dtype=np.float32), SAMPLE_RATE, subtype="FLOAT")
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_broken_audio_names_its_row_or_gives_way(rows: list[Utterance], lalm: FakeLALM, header: bool) -> None:
+    good = augment(rows, lalm, config(num=10))
+    broken = {row.parent_id for row in good[:2]}
+    break_audio([row for row in rows if row.id in broken], header=header)
+    with pytest.raises(AudioError, match=rf"row '({'|'.join(sorted(str(b) for b in broken))})': .*--on-error skip"):
+        augment(rows, lalm, config(num=6))
+    assert augment(rows, lalm, config(num=6, on_error="skip")) == with_run(good[2:8], rows, lalm, num=6)
+    # nothing is left to take their place
+    assert len(augment(rows, lalm, config(num=10, on_error="skip"))) == 8
+
+
+def with_run(made: list[Utterance], rows: list[Utterance], lalm: FakeLALM, **changes: Any) -> list[Utterance]:
+    """`made` with the run signature that other settings would have written."""
+    run = pipeline._signature(rows, lalm, config(**changes))
+    return [dataclasses.replace(row, made_by={**(row.made_by or {}), "run": run}) for row in made]
+
+
+def test_only_broken_audio_is_an_error(rows: list[Utterance], lalm: FakeLALM) -> None:
+    break_audio(rows, header=True)
+    with pytest.raises(AugmentError, match="none of the 10 rows"):
+        augment(rows, lalm, config(on_error="skip"))
+
+
+def test_ids_must_be_unique(rows: list[Utterance], lalm: FakeLALM) -> None:
+    with pytest.raises(ManifestError, match="'row-0' occurs twice"):
+        augment([*rows, rows[0]], lalm, config())
+
+
+def test_output_is_a_manifest_with_a_histogram(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:
+    out = tmp_path / "made" / "rows.jsonl"
+    made = augment(rows, lalm, config(), out)
+    assert read_manifest(out) == made == augment(rows, lalm, config())
+    assert sorted(path.name for path in out.parent.iterdir()) == ["rows.jsonl", "rows.png"]
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_stopped_run_goes_on_where_it_was(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        augment(rows, Interrupted(hears(TEXT)), config(), out)
+    assert not out.exists()
+    journal = out.with_suffix(".partial.jsonl")
+    with open(journal, "ab") as file:
+        file.write(b'{"parent_id": "row-')  # a kill in the middle of a write
+    made = augment(rows, lalm, config(), out)
+    assert lalm.calls == [("score", 2)]  # two batches of three were done
+    assert made == augment(rows, FakeLALM(hears(TEXT)), config())
+    assert read_manifest(out) == made
+    assert not journal.exists()
+
+
+def test_a_row_is_not_done_twice_after_a_kill_within_a_batch(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        augment(rows, Interrupted(hears(TEXT)), config(), out)
+    journal = out.with_suffix(".partial.jsonl")
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:5]))  # header, 3 rows, 1 of 3
+    made = augment(rows, lalm, config(), out)
+    assert lalm.calls == [("score", 2), ("score", 2)]
+    assert made == augment(rows, FakeLALM(hears(TEXT)), config())
+
+
+def test_another_runs_journal_is_refused(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        augment(rows, Interrupted(hears(TEXT)), config(), out)
+    with pytest.raises(JournalError, match=r"other settings, rows or model.*--overwrite"):
+        augment(rows, lalm, config(seed=1), out)
+    made = augment(rows, lalm, config(seed=1, overwrite=True), out)
+    assert read_manifest(out) == made == augment(rows, lalm, config(seed=1))
+
+
+def test_a_file_that_is_no_journal_is_refused(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:
+    (tmp_path / "rows.partial.jsonl").write_text('{"mine": 1}\n')
+    with pytest.raises(JournalError, match="not a journal"):
+        augment(rows, lalm, config(), tmp_path / "rows.jsonl")
+
+
+def test_a_finished_run_is_returned(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    made = augment(rows, lalm, config(), out)
+    lalm.calls.clear()
+    # what does not change the rows does not make another run; a number may be written either way
+    assert augment(rows, lalm, config(batch_size=1, min_ms=500.0, tau=100 / 257, on_error="skip"), out) == made
+    assert lalm.calls == []
+    augment(rows, lalm, config(overwrite=True), out)
+    assert len(lalm.calls) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"num": 7}, {"seed": 1}, {"truncation": "uniform"}, {"criterion": "rank"}, {"tau": 0.5}, {"min_ms": 600}, {"max_ms": 4000}],
+)
+def test_an_output_of_other_settings_is_kept(
+    change: dict[str, Any], rows: list[Utterance], lalm: FakeLALM, tmp_path: Path
+) -> None:
+    out = tmp_path / "rows.jsonl"
+    augment(rows, lalm, config(), out)
+    before = out.read_bytes()
+    with pytest.raises(AugmentError, match=r"exists and was made with other settings.*--overwrite"):
+        augment(rows, lalm, config(**change), out)
+    assert out.read_bytes() == before
+
+
+def test_an_output_of_another_model_or_other_rows_is_kept(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    augment(rows, lalm, config(), out)
+    with pytest.raises(AugmentError, match="exists"):
+        augment(rows, FakeLALM(hears(TEXT), signature="fake@1"), config(), out)
+    with pytest.raises(AugmentError, match="exists"):
+        augment([dataclasses.replace(rows[0], target_text="Anders."), *rows[1:]], lalm, config(), out)
+    out.write_text("not a manifest")
+    with pytest.raises(AugmentError, match="exists"):
+        augment(rows, lalm, config(), out)
+
+
+def test_the_output_must_be_jsonl(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:
+    with pytest.raises(AugmentError, match=r"must be a \.jsonl file"):
+        augment(rows, lalm, config(), tmp_path / "rows.png")
+
+
+def test_the_manifest_says_how_rows_were_made(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:
+    augment(rows, lalm, config(tau=0.25), tmp_path / "rows.jsonl")
+    first = json.loads((tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert first["made_by"]["tau"] == 0.25
+    assert first["audio"] == f"audio/{first['parent_id'].removeprefix('row-')}.wav"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num": 0}, "num is 0"),
+        ({"num": 2.5}, "num is 2.5"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"truncation": "gamma"}, "truncation is 'gamma'.*beta-decay-discrete"),
+        ({"criterion": "luck"}, "criterion is 'luck'.*probability, rank"),
+        ({"on_error": "cry"}, "on_error is 'cry'"),
+        ({"tau": 0.0}, "tau is 0.0"),
+        ({"tau": 1.1}, "tau is 1.1"),
+        ({"tau": float("nan")}, "tau is nan"),
+        ({"tau": "0.2"}, "tau is '0.2'"),
+        ({"min_ms": 0}, "min_ms is 0"),
+        ({"min_ms": float("nan")}, "min_ms is nan"),
+        ({"max_ms": 500}, "max_ms is 500"),
+        ({"max_ms": float("inf")}, "beta-decay-full"),
+        ({"grid_ms": 0}, "grid_ms is 0"),
+    ],
+)
+def test_settings_say_what_is_wrong(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        from_mapping(AugmentConfig, change, "augment.yaml")
+
+
+def test_the_defaults_are_the_papers() -> None:
+    paper = AugmentConfig()
+    assert (paper.num, paper.truncation, paper.tau, paper.min_ms, paper.max_ms) == (3000, "beta-decay", "auto", 500, 5000)

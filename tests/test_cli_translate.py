@@ -1,0 +1,283 @@
+"""The command line: `translate` and `manifest validate` as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import soundfile
+
+import simulsa.lalm.load
+from simulsa import __version__
+from simulsa.audio import SAMPLE_RATE, load_audio
+from simulsa.cli import VERBS, main
+from simulsa.lalm.interface import Direction
+from simulsa.manifest import Utterance
+from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.stream import Stream
+from tests.conftest import noise
+
+if TYPE_CHECKING:
+    from simulsa.lalm.model import HuggingFaceLALM
+
+
+@pytest.fixture
+def wavs(tmp_path: Path) -> list[Path]:
+    """Two clips: 1.2 s at 16 kHz, 0.9 s in stereo at 44.1 kHz."""
+    one, two = tmp_path / "one.wav", tmp_path / "two.flac"
+    soundfile.write(one, noise(1.2, 1), SAMPLE_RATE)
+    soundfile.write(two, np.random.default_rng(2).normal(0, 0.1, (39_690, 2)), 44_100)
+    return [one, two]
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch, random_lalm: HuggingFaceLALM, random_model_folder: Path) -> str:
+    """The folder of the random model; loading it gives the one that is loaded already."""
+    load = simulsa.lalm.load.load
+
+    def quick(name: str, device: str = "auto", dtype: Any = "auto") -> HuggingFaceLALM:
+        return random_lalm if name == str(random_model_folder) else load(name, device, dtype)
+
+    monkeypatch.setattr(simulsa.lalm.load, "load", quick)
+    return str(random_model_folder)
+
+
+def run(*arguments: str | Path) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def error_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """The only line on standard error; nothing on standard output."""
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err.strip()
+
+
+def test_the_final_text_of_each_file(
+    model: str, wavs: list[Path], random_lalm: HuggingFaceLALM, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("translate", *wavs, "--model", model, "--chunk-ms", "inf") == 0
+    out, err = capsys.readouterr()
+    offline = [random_lalm.continue_([load_audio(path)], [[]], [Direction("en", "de")])[0] for path in wavs]
+    assert out == "".join(random_lalm.decode(tokens) + "\n" for tokens in offline)
+    notes = " ".join(err.split())
+    assert f"{wavs[0]}: 1.2 s of speech" in notes
+    assert "0.9 s of speech" in notes
+    assert "real-time factor" in notes
+
+
+def test_json_lines_are_the_updates_of_a_stream(
+    model: str, wavs: list[Path], random_lalm: HuggingFaceLALM, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--json", "--chunk-ms", "400", "--rollback", "2", "--target-lang", "fr", "--no-drafts"]
+    assert run("translate", wavs[0], "--model", model, *flags) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    stream = Stream(random_lalm, StreamConfig(target_lang="fr", chunk_ms=400, rollback=2))
+    updates = stream.push(load_audio(wavs[0])) + stream.finish()
+    assert [(line["committed"], line["tentative"], line["audio_s"], line["final"]) for line in lines] == [
+        (update.committed, update.tentative, update.audio_s, update.final) for update in updates
+    ]
+    assert [line["audio_s"] for line in lines] == [0.4, 0.8, 1.2, 1.2]
+    assert all(line["compute_s"] > 0 for line in lines)
+
+
+def test_realtime_waits_for_the_clock(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(0.6), SAMPLE_RATE)
+    started = time.monotonic()
+    assert run("translate", tmp_path / "a.wav", "--model", model, "--chunk-ms", "inf", "--realtime") == 0
+    assert time.monotonic() - started >= 0.6
+
+
+def test_a_settings_file_and_flags_that_win_over_it(
+    model: str, wavs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "stream.yaml"
+    config.write_text(f"model: {model}\nchunk-ms: 300\nrollback: 0\n")
+
+    def chunks(*flags: str | Path) -> list[float]:
+        assert run("translate", wavs[0], "--json", *flags) == 0
+        return [json.loads(line)["audio_s"] for line in capsys.readouterr().out.splitlines()]
+
+    assert chunks("--config", config) == [0.3, 0.6, 0.9, 1.2, 1.2]
+    assert chunks(f"--config={config}", "--chunk-ms", "inf") == [1.2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("chunk_sm: 300", "unknown key 'chunk_sm'; did you mean 'chunk_ms'?"),
+        ("modle: x", "unknown key 'modle'; did you mean 'model'?"),
+        ("rollback: -1", "rollback is -1; it must be a number of tokens from 0 to 1000"),
+        ("rollback: many", "rollback is 'many'; it must be of type int"),
+        ("[1, 2]", "a list where `key: value` lines are needed"),
+    ],
+)
+def test_a_wrong_settings_file_is_wrong_usage(
+    text: str, message: str, wavs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    assert run("translate", wavs[0], "--config", tmp_path / "a.yaml") == 2
+    assert f"a.yaml: {message}" in error_line(capsys)
+
+
+def test_a_missing_settings_file_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("translate", "a.wav", "--config", "none.yaml") == 2
+    assert "none.yaml: no such settings file" in error_line(capsys)
+    assert run("translate", "a.wav", "--config") == 2
+    assert "--config needs the path" in error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tranlate"], "unknown command 'tranlate', did you mean 'translate'?"),
+        (["xyz"], "unknown command 'xyz'; see simulsa --help"),
+        (["translate"], "translate needs at least one audio file"),
+        (["manifest", "check"], "unknown command 'manifest check'; use "),
+    ],
+)
+def test_wrong_usage_in_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*arguments) == 2
+    assert message in error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--chunk-msx", "5"], "--chunk-ms"),
+        (["--rollback", "few"], "few"),
+        (["--chunk-ms", "10"], "chunk_ms is 10"),
+        (["--dtype", "float8"], "float8"),
+        (["--target-lang", "klingonish"], "unknown language 'klingonish'"),
+    ],
+)
+def test_wrong_flags(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("translate", "a.wav", *flags) == 2
+    out, err = capsys.readouterr()
+    assert message in " ".join((out + err).split())
+    assert "Traceback" not in out + err
+
+
+def test_no_arguments_show_the_overview(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 2
+    assert run("--help") == 0
+    out = capsys.readouterr().out
+    assert all(verb in out for verb in VERBS)
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"simulsa {__version__}\n"
+
+
+def test_a_broken_file_is_found_before_the_model_is_loaded(
+    wavs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("translate", wavs[0], tmp_path / "none.wav", "--model", "nobody/nothing") == 1
+    assert error_line(capsys).startswith(f"simulsa translate: {tmp_path / 'none.wav'}: no such audio file; check the path")
+    (tmp_path / "bad.mp3").write_bytes(b"not sound")
+    assert run("translate", tmp_path / "bad.mp3", "--model", "nobody/nothing") == 1
+    assert "bad.mp3: not readable as audio" in error_line(capsys)
+
+
+def test_a_model_that_is_not_there(wavs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("translate", wavs[0], "--model", "nobody/nothing") == 1
+    assert error_line(capsys).startswith("simulsa translate: nobody/nothing: cannot be loaded")
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such audio file"):
+        run("translate", tmp_path / "none.wav", "--debug")
+
+
+def test_a_clip_past_the_window(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    soundfile.write(tmp_path / "long.wav", np.zeros(11 * SAMPLE_RATE), SAMPLE_RATE)
+    assert run("translate", tmp_path / "long.wav", "--model", model, "--chunk-ms", "inf") == 1
+    assert "the model hears at most 10.00 s" in error_line(capsys)
+
+
+def test_a_full_disk_is_said_plainly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import errno
+
+    from simulsa.commands import translate
+
+    def full(_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "out.jsonl")
+
+    monkeypatch.setattr(translate, "main", full)
+    assert run("translate") == 1
+    assert "the disk is full (out.jsonl); free some space" in error_line(capsys)
+
+
+def test_interruption_has_its_own_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from simulsa.commands import translate
+
+    def interrupted(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(translate, "main", interrupted)
+    assert run("translate") == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_validate(
+    make_rows: Callable[..., list[Utterance]], write_rows: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = make_rows(3)
+    manifest = write_rows(rows)
+    assert run("manifest", "validate", manifest) == 0
+    assert capsys.readouterr().out == f"{manifest}: 3 rows, 0.00 hours, all audio files open\n"
+    assert run("manifest", "validate", manifest, "--max-s", "2.2") == 1
+    assert "row-1: row-1: the clip lasts 2.30 s" in capsys.readouterr().err
+    Path(rows[2].audio).unlink()
+    assert run("manifest", "validate", manifest) == 1
+    err = capsys.readouterr().err.splitlines()
+    assert err[0].startswith("row-2: ")
+    assert err[1] == f"simulsa manifest: {manifest}: 1 of 3 rows are broken; remove or mend them"
+    manifest.write_text("{}\n")
+    assert run("manifest", "validate", manifest) == 1
+    assert f"{manifest}:1: missing id" in error_line(capsys)
+
+
+def python(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_in_a_process_of_its_own(random_model_folder: Path, wavs: list[Path], tmp_path: Path) -> None:
+    flags = ["--model", random_model_folder, "--device", "cpu", "--chunk-ms", "inf", "--json"]
+    result = python("-m", "simulsa.cli", "translate", wavs[1], *flags)
+    assert result.returncode == 0, result.stderr
+    (line,) = result.stdout.splitlines()
+    assert json.loads(line)["final"] is True
+    assert "Traceback" not in result.stderr
+    assert "Warning" not in result.stderr
+
+
+def test_exit_codes_of_a_process(tmp_path: Path) -> None:
+    result = python("-m", "simulsa.cli", "translate", tmp_path / "none.wav")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+    result = python("-m", "simulsa.cli", "translate", tmp_path / "none.wav", "--debug")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+    assert python("-m", "simulsa.cli", "translate").returncode == 2
+
+
+def test_help_needs_no_torch() -> None:
+    code = """
+import sys
+from simulsa.cli import main
+for arguments in (["--help"], ["translate", "--help"], ["manifest", "--help"], ["manifest", "validate", "--help"]):
+    assert main(arguments) == 0, arguments
+heavy = {"torch", "transformers", "matplotlib", "sacrebleu", "peft"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    result = python("-c", code)
+    assert result.returncode == 0, result.stderr
+    assert "--chunk-ms" in result.stdout
+    assert "audio files (WAV, FLAC, OGG/Opus, MP3)" in result.stdout

@@ -1,0 +1,230 @@
+"""The grid: what is written, what is done again after a stop, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from simulsa.evaluation import evaluate as module
+from simulsa.evaluation.compare import compare
+from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
+from simulsa.evaluation.instances import EvaluationError, read_instances
+from simulsa.evaluation.report import comparison_table, markdown_table, plot_quality_latency, quality_latency_svg
+from simulsa.manifest import Utterance
+from simulsa.settings import from_mapping
+from simulsa.testing import FakeLALM, growing_script
+
+Rows = Callable[..., list[Utterance]]
+TEXT = "Ein Mann in einem roten Hemd fährt Fahrrad und noch viel mehr"
+
+
+def fake(signature: str = "fake@0") -> FakeLALM:
+    return FakeLALM(growing_script(TEXT), signature=signature)
+
+
+def config(out: Path | None, **other) -> EvaluateConfig:
+    return EvaluateConfig(**{"chunk_ms": (500, math.inf), "rollback": (0, 3), "out": out, "preflight": False, **other})
+
+
+def test_an_evaluation_writes_its_folder(make_rows: Rows, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = evaluate(fake(), make_rows(5), config(out))
+    logs = {"instances-inf-b0.log", "instances-k500-b0.log", "instances-k500-b3.log"}
+    assert {path.name for path in out.iterdir()} == {"scores.json", "table.md", "quality-latency.png", *logs}
+    text = (out / "scores.json").read_text()
+    scores = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert scores == result.scores
+    assert [(score["chunk_ms"], score["rollback"]) for score in scores] == [(500, 0), ("inf", 0), (500, 3), ("inf", 3)]
+    assert {**scores[1], "rollback": 3} == scores[3], "offline, b makes no difference"
+    assert scores[1]["yaal_ms"] is None
+    assert scores[0]["laal_ms"] < scores[2]["laal_ms"] < scores[1]["laal_ms"]
+    assert scores[0]["signature"].startswith("model:fake@0|test:")
+    assert len(read_instances(out / "instances-k500-b3.log")) == 5
+    assert (out / "quality-latency.png").read_bytes().startswith(b"\x89PNG")
+    assert markdown_table(scores) in (out / "table.md").read_text()
+
+
+def test_offline_runs_once_for_all_rollbacks(make_rows: Rows) -> None:
+    lalm = fake()
+    evaluate(lalm, make_rows(3), config(None, chunk_ms=(math.inf,), rollback=(0, 3, 5)))
+    assert lalm.calls == [("continue_", 3)]
+
+
+def test_computation_aware_scores_only_for_single_utterances(make_rows: Rows) -> None:
+    rows = make_rows(2)
+    together, alone = (evaluate(fake(), rows, config(None, batch_size=size)).scores[0] for size in (16, 1))
+    assert "ca_laal_ms" not in together
+    assert alone["ca_laal_ms"] > alone["laal_ms"] == together["laal_ms"]
+
+
+def test_a_stopped_evaluation_goes_on(make_rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, simulated, simulate = make_rows(3), [], module.simulate
+
+    def counting(lalm, clips, chunk_ms, rollback, *rest):
+        if len(simulated) == 1 and stopping:
+            raise KeyboardInterrupt
+        simulated.append((chunk_ms, rollback))
+        return simulate(lalm, clips, chunk_ms, rollback, *rest)
+
+    monkeypatch.setattr(module, "simulate", counting)
+    stopping = True
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(fake(), rows, config(tmp_path / "out"))
+    assert len(json.loads((tmp_path / "out" / "scores.json").read_text())) == 1
+    stopping = False
+    resumed = evaluate(fake(), rows, config(tmp_path / "out"))
+    assert simulated == [(500, 0), (math.inf, 0), (500, 3)]
+    assert resumed.scores == evaluate(fake(), rows, config(tmp_path / "whole")).scores
+    del simulated[:]
+    evaluate(fake(), rows, config(tmp_path / "out", batch_size=4, drafts=False))
+    assert simulated == [], "neither the batch nor drafts change the numbers"
+    (tmp_path / "out" / "instances-k500-b3.log").unlink()
+    evaluate(fake(), rows, config(tmp_path / "out"))
+    assert simulated == [(500, 3)]
+
+
+def test_a_larger_grid_keeps_what_is_there(make_rows: Rows, tmp_path: Path) -> None:
+    rows = make_rows(3)
+    evaluate(fake(), rows, config(tmp_path / "out", chunk_ms=(math.inf,), rollback=(0,)))
+    lalm = fake()
+    result = evaluate(lalm, rows, config(tmp_path / "out", chunk_ms=(1000, math.inf), rollback=(3,)))
+    assert [(score["chunk_ms"], score["rollback"]) for score in result.scores] == [(1000, 3), ("inf", 3)]
+    assert len(lalm.calls) == 3, "offline was there already"
+    saved = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert [(score["chunk_ms"], score["rollback"]) for score in saved] == [("inf", 0), (1000, 3), ("inf", 3)]
+
+
+@pytest.mark.parametrize("change", ["model", "rows", "reference", "timing"])
+def test_a_folder_of_another_evaluation_is_refused(make_rows: Rows, tmp_path: Path, change: str) -> None:
+    rows, out = make_rows(3), tmp_path / "out"
+    evaluate(fake(), rows, config(out, chunk_ms=(1000, 500)))
+    before = (out / "scores.json").read_bytes()
+    lalm, settings = fake(), config(out, chunk_ms=(500,))
+    if change == "model":
+        lalm = fake("fake@1")
+    elif change == "rows":
+        rows = rows[:2]
+    elif change == "reference":
+        rows = [dataclasses.replace(rows[0], target_text="Etwas anderes"), *rows[1:]]
+    else:
+        settings = dataclasses.replace(settings, batch_size=1)
+    part = {"model": "model:fake@0 where this one has model:fake@1", "timing": "timing:none"}.get(change, "test:")
+    with pytest.raises(EvaluationError, match=rf"another evaluation \({part}.*--overwrite"):
+        evaluate(lalm, rows, settings)
+    assert (out / "scores.json").read_bytes() == before
+    evaluate(lalm, rows, dataclasses.replace(settings, overwrite=True))
+    assert len(json.loads((out / "scores.json").read_text())) == 2
+    assert not list(out.glob("instances-k1000*"))
+
+
+def test_the_same_files_elsewhere_are_the_same_test_set(make_rows: Rows, tmp_path: Path) -> None:
+    rows = make_rows(2)
+    (tmp_path / "moved").mkdir()
+    moved = [
+        dataclasses.replace(row, audio=str(Path(row.audio).rename(tmp_path / "moved" / Path(row.audio).name))) for row in rows
+    ]
+    here = evaluate(fake(), moved, config(None)).scores[0]["test_set"]
+    for row, was in zip(rows, moved, strict=True):
+        Path(was.audio).rename(row.audio)
+    assert evaluate(fake(), rows, config(None)).scores[0]["test_set"] == here
+
+
+def test_skipped_rows_are_counted(make_rows: Rows) -> None:
+    rows = make_rows(3)
+    Path(rows[1].audio).unlink()
+    with pytest.raises(EvaluationError, match=r"row 'row-1'.*no such audio file"):
+        evaluate(fake(), rows, config(None))
+    score = evaluate(fake(), rows, config(None, on_error="skip")).scores[0]
+    assert (score["utterances"], score["skipped"]) == (2, 1)
+
+
+def test_test_sets_that_cannot_be_scored(make_rows: Rows) -> None:
+    one, two = make_rows(2)
+    with pytest.raises(EvaluationError, match=r"de, fr.*one manifest per target language"):
+        evaluate(fake(), [one, dataclasses.replace(two, target_lang="fr")], config(None))
+    with pytest.raises(EvaluationError, match="row 'row-1': target_text is empty"):
+        evaluate(fake(), [one, dataclasses.replace(two, target_text=" ")], config(None))
+    with pytest.raises(EvaluationError, match="no rows"):
+        evaluate(fake(), [], config(None))
+
+
+def test_the_preflight_comes_first_and_only_when_there_is_work(
+    make_rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = []
+    monkeypatch.setattr(module, "preflight", lambda lalm, direction: checked.append(direction))
+    for _ in range(2):
+        evaluate(fake(), make_rows(2), config(tmp_path / "out", preflight=True))
+    assert checked == [("en", "de")]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"chunk_ms": (10,)}, "chunk_ms is 10.0; it must be at least 40"),
+        ({"chunk_ms": ()}, "at least one value"),
+        ({"chunk_ms": 500}, "at least one value"),
+        ({"rollback": (-1,)}, "rollback is -1"),
+        ({"rollback": (1.5,)}, "whole number"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"on_error": "stop"}, "'fail' or 'skip'"),
+    ],
+)
+def test_settings_are_checked(values: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EvaluateConfig(**values)
+
+
+def test_yaml_may_write_inf() -> None:
+    settings = from_mapping(EvaluateConfig, {"chunk-ms": [500, "inf"], "rollback": [0], "out": "here"}, "x.yaml")
+    assert settings.grid == [(500.0, 0), (math.inf, 0)]
+    assert settings.out == Path("here")
+
+
+def test_compare_puts_evaluations_side_by_side(make_rows: Rows, tmp_path: Path) -> None:
+    rows = make_rows(3)
+    evaluate(fake(), rows, config(tmp_path / "a" / "run"))
+    evaluate(FakeLALM(growing_script(TEXT, 8000), signature="slow"), rows, config(tmp_path / "b" / "run"))
+    table = compare([tmp_path / "a" / "run", tmp_path / "b" / "run"], tmp_path / "both")
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
+    assert lines[0] == ["b", "model", "k = 500 ms", "offline"]
+    assert [line[:2] for line in lines[2:]] == [["0", "a/run"], ["0", "b/run"], ["3", "a/run"], ["3", "b/run"]]
+    assert (tmp_path / "both" / "table.md").read_text() == table
+    assert (tmp_path / "both" / "quality-latency.png").stat().st_size > 10_000
+    with pytest.raises(EvaluationError, match="given twice"):
+        compare([tmp_path / "a" / "run", tmp_path / "a" / ".." / "a" / "run"])
+    evaluate(fake(), rows[:2], config(tmp_path / "c"))
+    with pytest.raises(EvaluationError, match=r"'c' was measured on another test set .*2 utterances.* than 'run'"):
+        compare([tmp_path / "a" / "run", tmp_path / "c"])
+    with pytest.raises(EvaluationError, match=r"scores\.json: not found"):
+        compare([tmp_path / "nowhere"])
+    (tmp_path / "c" / "scores.json").write_text('[{"chunk_ms": 500}]')
+    with pytest.raises(EvaluationError, match="not a list of scores"):
+        compare([tmp_path / "c"])
+
+
+def score(chunk_ms: float | str, rollback: int, bleu: float, laal_ms: float | None) -> dict:
+    return {"chunk_ms": chunk_ms, "rollback": rollback, "bleu": bleu, "laal_ms": laal_ms}
+
+
+def test_tables_sort_settings_and_leave_gaps() -> None:
+    scores = [score("inf", 0, 30, 4000), score(500, 0, 10.04, 1234), score(500, 3, 20, None)]
+    lines = markdown_table(scores).splitlines()
+    assert lines[0] == "| b | k = 500 ms | offline |"
+    assert lines[2] == "| 0 | 10.0 @ 1.23 | 30.0 @ 4.00 |"
+    assert lines[3] == "| 3 | 20.0 @ – |  |"
+    assert "| a\\|b |" in comparison_table({"a|b": scores})
+
+
+def test_plots_survive_settings_without_latency(tmp_path: Path) -> None:
+    scores = [score("inf", 0, 30, 4000), score(500, 0, 10, 1200), score(1000, 0, 15, 1700), score(500, 3, 0, None)]
+    plot_quality_latency({"one": scores, "two": scores}, tmp_path / "plot.svg")
+    svg = quality_latency_svg({"one": scores})
+    assert svg.startswith("<svg")
+    assert svg.rstrip().endswith("</svg>")
+    plot_quality_latency({"silent": [score(500, 0, 0, None)]}, tmp_path / "plot.png")

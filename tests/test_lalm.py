@@ -1,0 +1,517 @@
+"""The LALM of transformers against naive references; preflight; loading; text and signatures."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import shutil
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from simulsa.audio import SAMPLE_RATE
+from simulsa.lalm.instructions import instruction
+from simulsa.lalm.interface import LALM, Direction, LALMError, TokenScores
+from simulsa.lalm.load import RECORD, load, local_folder
+from simulsa.lalm.preflight import preflight
+from simulsa.lalm.signature import folder_signature, text_signature
+from simulsa.lalm.text import stable_text, whole_characters
+from simulsa.testing import FakeLALM
+
+if TYPE_CHECKING:
+    from simulsa.lalm.model import HuggingFaceLALM
+
+EN_DE = Direction("en", "de")
+TARGETS = ["Zwei Hunde spielen im Schnee.", "", "Ein Mann fährt.", "Ja"]
+
+
+def sounds() -> list[np.ndarray]:
+    """Four clips of very different sound and length: 1.5, 0.4, 2.0 s and a single sample."""
+    time = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
+    rng = np.random.default_rng(3)
+    chirp = 0.5 * np.sin(2 * np.pi * (150 * time + 900 * time**2))
+    bursts = 0.3 * rng.standard_normal(len(time)) * (np.sin(2 * np.pi * 4 * time) > 0)
+    hum = 0.4 * np.sin(2 * np.pi * 120 * time)
+    lengths = (24_000, 6_400, 32_000, 1)
+    return [clip[:length].astype(np.float32) for clip, length in zip((chirp, bursts, hum, chirp + 1), lengths, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def lively(random_lalm: HuggingFaceLALM) -> HuggingFaceLALM:
+    """The random model with larger weights: its answers differ from clip to clip and hardly repeat."""
+    lalm = copy.deepcopy(random_lalm)
+    for name, weight in lalm.model.named_parameters():
+        if weight.dim() >= 2 and "embed" not in name and "audio_tower" not in name:
+            weight.data.mul_(4)
+    outputs = free(lalm, sounds())
+    assert all(len(set(output)) > 6 for output in outputs), "the answers repeat; the tests below would be weak"
+    assert len({tuple(output) for output in outputs}) == len(outputs)
+    return lalm
+
+
+def free(lalm: LALM, audios: Sequence[np.ndarray]) -> list[list[int]]:
+    return lalm.continue_(audios, [[] for _ in audios], [EN_DE] * len(audios))
+
+
+def reference_inputs(lalm: HuggingFaceLALM, audio: np.ndarray) -> dict[str, torch.Tensor]:
+    """One prompt, straight from the processor's chat template."""
+    content = [{"type": "audio", "audio": audio}, {"type": "text", "text": instruction(EN_DE)}]
+    return lalm.processor.apply_chat_template(
+        [{"role": "user", "content": content}],
+        tokenize=True,
+        add_generation_prompt=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+
+
+@pytest.fixture
+def count_passes() -> Iterator[Callable[[HuggingFaceLALM], list[int]]]:
+    """`count_passes(lalm)` is a list that grows by the batch size with every forward pass of the backbone."""
+    handles = []
+
+    def count(lalm: HuggingFaceLALM) -> list[int]:
+        passes: list[int] = []
+
+        def note(_: Any, __: Any, kwargs: dict[str, Any]) -> None:
+            passes.append(len(kwargs["input_ids"]))
+
+        handles.append(lalm.model.model.register_forward_pre_hook(note, with_kwargs=True))
+        return passes
+
+    yield count
+    for handle in handles:
+        handle.remove()
+
+
+class TestScore:
+    def test_equals_a_naive_reference(self, lively: HuggingFaceLALM) -> None:
+        audio, target = sounds()[0], lively.encode(TARGETS[0])
+        inputs = reference_inputs(lively, audio)
+        scores = lively.score([audio], [target], [EN_DE])[0]
+        assert scores.log_probs.dtype == np.float32
+        assert scores.ranks.dtype == np.int64
+        for i, token in enumerate(target):  # token by token, as a slow and certain check
+            ids = torch.cat([inputs["input_ids"], torch.tensor([target[:i]], dtype=torch.long)], dim=1)
+            with torch.no_grad():
+                logits = (
+                    lively.model(**{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}).logits[0, -1].clone()
+                )
+            logits[lively.audio_token_id] = -torch.inf
+            assert scores.log_probs[i] == pytest.approx(float(logits.log_softmax(0)[token]), abs=1e-4)
+            assert scores.ranks[i] == int((logits > logits[token]).sum())
+
+    def test_batched_equals_single(self, lively: HuggingFaceLALM) -> None:
+        audios, targets = sounds(), [lively.encode(text) for text in TARGETS]
+        batch = lively.score(audios, targets, [EN_DE] * 4)
+        for audio, target, together in zip(audios, targets, batch, strict=True):
+            alone = lively.score([audio], [target], [EN_DE])[0]
+            assert len(together.log_probs) == len(together.ranks) == len(target)
+            np.testing.assert_allclose(together.log_probs, alone.log_probs, atol=1e-4)
+            np.testing.assert_array_equal(together.ranks, alone.ranks)
+
+    def test_takes_one_forward_pass(self, lively: HuggingFaceLALM, count_passes: Callable[..., list[int]]) -> None:
+        passes = count_passes(lively)
+        lively.score(sounds(), [lively.encode(text) for text in TARGETS], [EN_DE] * 4)
+        assert passes == [4]
+
+    def test_the_greedy_answer_has_rank_0(self, lively: HuggingFaceLALM) -> None:
+        outputs = free(lively, sounds())
+        for scores in lively.score(sounds(), outputs, [EN_DE] * 4):
+            assert scores.ranks.tolist() == [0] * 12
+            assert (scores.log_probs < 0).all()
+
+    def test_another_direction_and_another_audio_change_the_scores(self, lively: HuggingFaceLALM) -> None:
+        chirp, _, hum, _ = sounds()
+        target = lively.encode(TARGETS[0])
+        one, other, french = lively.score([chirp, hum[: len(chirp)], chirp], [target] * 3, [EN_DE, EN_DE, Direction("en", "fr")])
+        assert np.abs(one.log_probs - other.log_probs).max() > 1e-3
+        assert np.abs(one.log_probs - french.log_probs).max() > 1e-3
+
+
+class TestContinue:
+    def test_equals_generate(self, lively: HuggingFaceLALM) -> None:
+        for audio in (sounds()[0], sounds()[2]):
+            inputs = reference_inputs(lively, audio)
+            with torch.no_grad():
+                ids = lively.model.generate(
+                    **inputs, do_sample=False, max_new_tokens=12, suppress_tokens=[lively.audio_token_id], num_beams=1
+                )
+            assert free(lively, [audio]) == [ids[0, inputs["input_ids"].shape[1] :].tolist()]
+
+    def test_batched_equals_single_with_ragged_prefixes_and_drafts(self, lively: HuggingFaceLALM) -> None:
+        outputs = free(lively, sounds())
+        prefixes = [outputs[0][:5], [], lively.encode("Ein ganz anderer Anfang"), outputs[3][:11]]
+        drafts = [outputs[0][5:8], [*outputs[1][:3], 7, 7, 7], [9], []]
+        together = lively.continue_(sounds(), prefixes, [EN_DE] * 4, drafts)
+        for audio, prefix, draft, tokens in zip(sounds(), prefixes, drafts, together, strict=True):
+            assert tokens == lively.continue_([audio], [prefix], [EN_DE], [draft])[0]
+            assert tokens == lively.continue_([audio], [prefix], [EN_DE])[0]
+
+    def test_forcing_a_prefix_equals_free_decoding_from_every_split(self, lively: HuggingFaceLALM) -> None:
+        audio = sounds()[0]
+        output = free(lively, [audio])[0]
+        splits = range(len(output) + 1)
+        tails = lively.continue_([audio] * len(splits), [output[:i] for i in splits], [EN_DE] * len(splits))
+        assert tails == [output[i:] for i in splits]
+
+    def test_rows_end_at_their_own_eos(self, lively: HuggingFaceLALM) -> None:
+        outputs = free(lively, sounds())
+        stopping = copy.copy(lively)
+        stopping.eos_ids = [outputs[0][4], outputs[1][9], outputs[2][7]]
+        expected = []
+        for output in outputs:
+            ends = [i for i, token in enumerate(output) if token in stopping.eos_ids]
+            expected.append(output[: min([*ends, 12])])
+        assert len({len(tokens) for tokens in expected}) >= 3
+        assert free(stopping, sounds()) == expected
+        drafts = [[*tokens, stopping.eos_ids[0]] for tokens in outputs]
+        assert stopping.continue_(sounds(), [[]] * 4, [EN_DE] * 4, drafts) == expected
+
+    @given(data=st.data())
+    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_drafts_never_change_tokens(self, lively: HuggingFaceLALM, data: st.DataObject) -> None:
+        audios = sounds()[:2]
+        outputs = _memo(lively, audios)
+        eos = outputs[0][7]
+        stopping = copy.copy(lively)
+        stopping.eos_ids = [*lively.eos_ids, eos]
+        tokens = st.integers(6, 400) | st.sampled_from([eos, lively.eos_id])
+        prefixes, drafts, expected = [], [], []
+        for output in outputs:
+            right = output[: output.index(eos)] if eos in output else output
+            start = data.draw(st.integers(0, len(right)))
+            keep = data.draw(st.integers(0, len(right) - start))
+            draft = right[start : start + keep] + data.draw(st.lists(tokens, max_size=20))
+            prefixes.append(right[:start])
+            drafts.append(draft)
+            expected.append(right[start:])
+        assert stopping.continue_(audios, prefixes, [EN_DE] * 2, drafts) == expected
+
+    def test_a_right_draft_takes_one_pass_and_a_half_right_one_fewer(
+        self, lively: HuggingFaceLALM, count_passes: Callable[..., list[int]]
+    ) -> None:
+        audio = sounds()[0]
+        output = free(lively, [audio])[0]
+        passes = count_passes(lively)
+        for draft, expected in (([], 12), ([*output[:6], 7, 7], 6), (output[:11], 1), (output, 1), (output + output, 1)):
+            passes.clear()
+            assert lively.continue_([audio], [[]], [EN_DE], [draft]) == [output]
+            assert len(passes) == expected
+
+    def test_a_right_draft_up_to_eos_takes_one_pass(
+        self, lively: HuggingFaceLALM, count_passes: Callable[..., list[int]]
+    ) -> None:
+        audio = sounds()[0]
+        output = free(lively, [audio])[0]
+        stopping = copy.copy(lively)
+        stopping.eos_ids = [output[6]]
+        passes = count_passes(lively)
+        assert stopping.continue_([audio], [output[:2]], [EN_DE], [output[2:6]]) == [output[2:6]]
+        assert passes == [1]
+
+    def test_rows_that_ended_leave_the_batch(self, lively: HuggingFaceLALM, count_passes: Callable[..., list[int]]) -> None:
+        outputs = free(lively, sounds()[:3])
+        passes = count_passes(lively)
+        lively.continue_(sounds()[:3], [outputs[0][:10], outputs[1][:6], outputs[2]], [EN_DE] * 3)
+        assert passes == [3, 2, 1, 1, 1, 1]
+
+    def test_the_audio_placeholder_is_never_said(self, lively: HuggingFaceLALM) -> None:
+        audios, targets = sounds()[:3], [lively.encode(TARGETS[0])] * 3
+        outputs, scores = free(lively, audios), lively.score(audios, targets, [EN_DE] * 3)
+
+        def tempt(_: Any, __: Any, logits: torch.Tensor) -> torch.Tensor:
+            logits = logits.clone()
+            logits[..., lively.audio_token_id] = 1e4
+            return logits
+
+        handle = lively.model.get_output_embeddings().register_forward_hook(tempt)
+        try:
+            assert free(lively, audios) == outputs
+            for plain, tempted in zip(scores, lively.score(audios, targets, [EN_DE] * 3), strict=True):
+                np.testing.assert_array_equal(plain.log_probs, tempted.log_probs)
+                np.testing.assert_array_equal(plain.ranks, tempted.ranks)
+        finally:
+            handle.remove()
+
+    def test_the_prefix_counts_towards_the_longest_translation(self, lively: HuggingFaceLALM) -> None:
+        audio = sounds()[0]
+        prefix = lively.encode("Ein Mann in einem roten Hemd fährt mit dem Fahrrad durch die Stadt.")
+        assert len(prefix) > 12
+        assert lively.continue_([audio, audio], [prefix[:10], prefix], [EN_DE] * 2)[1] == []
+        assert len(lively.continue_([audio], [prefix[:10]], [EN_DE])[0]) == 2
+
+    def test_a_clip_past_the_window_is_refused(self, lively: HuggingFaceLALM) -> None:
+        assert lively.max_samples == 10 * SAMPLE_RATE
+        whole = np.zeros(lively.max_samples, dtype=np.float32)
+        assert len(free(lively, [whole])[0]) == 12
+        longer = np.zeros(lively.max_samples + 1600, dtype=np.float32)
+        for verb in (lively.continue_, lively.score):
+            with pytest.raises(LALMError, match=r"clip 1 of the batch: the clip lasts 10\.10 s .* at most 10\.00 s"):
+                verb([whole, longer], [[], []], [EN_DE] * 2)
+
+
+def _memo(lalm: HuggingFaceLALM, audios: list[np.ndarray], _memory: dict[str, list[list[int]]] = {}) -> list[list[int]]:  # noqa: B006
+    if lalm.signature not in _memory:
+        _memory[lalm.signature] = free(lalm, audios)
+    return _memory[lalm.signature]
+
+
+class TestPreflight:
+    def test_a_good_model_passes(self, random_lalm: HuggingFaceLALM, lively: HuggingFaceLALM) -> None:
+        preflight(random_lalm)
+        preflight(lively, Direction("en", "fr"))
+        preflight(hearing_fake())
+
+    def test_a_real_model_without_audio(self, lively: HuggingFaceLALM) -> None:
+        deaf = copy.copy(lively)
+        deaf.prompts = lambda audios, directions: lively.prompts([np.zeros_like(a) for a in audios], directions)  # type: ignore[method-assign]
+        with pytest.raises(LALMError, match="the model does not hear"):
+            preflight(deaf)
+
+    def test_a_model_that_hears_only_the_length(self) -> None:
+        with pytest.raises(LALMError, match="the model does not hear"):
+            preflight(FakeLALM(lambda audio: "x" * (len(audio) // 1000)))
+
+    def test_scores_that_depend_on_the_batch(self) -> None:
+        class Mixing(FakeLALM):
+            def score(self, audios: Any, targets: Any, directions: Any) -> list[TokenScores]:
+                return super().score(padded(audios), targets, directions)
+
+        with pytest.raises(LALMError, match="clip 2 scores differently in a batch than alone"):
+            preflight(hearing_fake(Mixing))
+
+    def test_tokens_that_depend_on_the_batch(self) -> None:
+        class Mixing(FakeLALM):
+            def continue_(self, audios: Any, prefixes: Any, directions: Any, drafts: Any = None) -> list[list[int]]:
+                return super().continue_(padded(audios), prefixes, directions, drafts)
+
+        with pytest.raises(LALMError, match="a batch decodes to other tokens than its rows alone; use --batch-size 1"):
+            preflight(hearing_fake(Mixing))
+
+    def test_a_prefix_that_is_not_followed(self) -> None:
+        class Forgetful(FakeLALM):
+            def continue_(self, audios: Any, prefixes: Any, directions: Any, drafts: Any = None) -> list[list[int]]:
+                return super().continue_(audios, [prefix[1:] for prefix in prefixes], directions, drafts)
+
+        with pytest.raises(LALMError, match="continuing a forced prefix differs"):
+            preflight(hearing_fake(Forgetful))
+
+    @pytest.mark.parametrize("exact", [True, False])
+    def test_a_draft_that_is_trusted(self, exact: bool) -> None:
+        class Trusting(FakeLALM):
+            def continue_(self, audios: Any, prefixes: Any, directions: Any, drafts: Any = None) -> list[list[int]]:
+                outputs = super().continue_(audios, prefixes, directions)
+                drafts = drafts or [[]] * len(outputs)
+                return [[*draft, *output[len(draft) :]] for draft, output in zip(drafts, outputs, strict=True)]
+
+        lalm = dataclasses.replace(hearing_fake(Trusting), exact=exact)
+        if exact:
+            with pytest.raises(LALMError, match="verifying a draft changes the translation"):
+                preflight(lalm)
+        else:
+            preflight(lalm)  # half precision is not held to equal tokens
+
+    def test_rejected_tokens_that_are_still_seen(self, lively: HuggingFaceLALM, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An attention that ignores the mask, in the real model."""
+        decode = type(lively)._decode
+
+        def unmasked(self: Any, outputs: Any, limits: Any, mask: torch.Tensor, cache: Any) -> None:
+            decode(self, outputs, limits, torch.cummax(mask, dim=1).values, cache)
+
+        monkeypatch.setattr(type(lively), "_decode", unmasked)
+        with pytest.raises(LALMError, match="verifying a draft changes the translation"):
+            preflight(lively)
+
+
+def hearing_fake(kind: type[FakeLALM] = FakeLALM) -> FakeLALM:
+    """Says another first letter for other sound and more letters for longer audio."""
+    return kind(lambda audio: "abcdefghij"[int(np.abs(audio).sum()) % 10] + "x" * (len(audio) // 1000) + "!")
+
+
+def padded(audios: Sequence[np.ndarray]) -> list[np.ndarray]:
+    longest = max(len(audio) for audio in audios)
+    return [np.pad(audio, (0, longest - len(audio))) for audio in audios]
+
+
+class TestLoad:
+    def test_a_name_that_leads_nowhere(self, tmp_path: Path) -> None:
+        for name in ("nobody/no-such-model", str(tmp_path / "no-folder")):
+            with pytest.raises(LALMError, match=f"{name}: cannot be loaded .*; give a Hugging Face id, a model folder") as caught:
+                load(name, device="cpu")
+            assert "\n" not in str(caught.value)
+
+    def test_a_folder_without_a_model(self, tmp_path: Path) -> None:
+        with pytest.raises(LALMError, match="cannot be loaded"):
+            load(str(tmp_path), device="cpu")
+
+    def test_a_model_that_only_reads(self, tmp_path: Path) -> None:
+        from transformers import Qwen2Config, Qwen2ForCausalLM
+
+        config = Qwen2Config(
+            vocab_size=50, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1
+        )
+        Qwen2ForCausalLM(config).save_pretrained(tmp_path)
+        with pytest.raises(LALMError, match="a 'qwen2' model has no audio tower"):
+            load(str(tmp_path), device="cpu")
+
+    @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+    def test_a_damaged_file(self, tmp_path: Path, random_model_folder: Path, name: str) -> None:
+        folder = shutil.copytree(random_model_folder, tmp_path / "model")
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: len(data) // 2])
+        with pytest.raises(LALMError, match="cannot be loaded") as caught:
+            load(str(folder), device="cpu")
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("name", ["model.safetensors", "processor_config.json"])
+    def test_a_missing_file(self, tmp_path: Path, random_model_folder: Path, name: str) -> None:
+        folder = shutil.copytree(random_model_folder, tmp_path / "model")
+        (folder / name).unlink()
+        with pytest.raises(LALMError, match=str(folder)):
+            load(str(folder), device="cpu")
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+    def test_a_gpu_that_is_not_there(self, random_model_folder: Path) -> None:
+        with pytest.raises(LALMError, match="'cuda:1' was asked for and PyTorch sees no GPU; use --device cpu"):
+            load(str(random_model_folder), device="cuda:1")
+
+    def test_number_formats(self, random_model_folder: Path, random_lalm: HuggingFaceLALM) -> None:
+        half = load(str(random_model_folder), device="cpu", dtype="bfloat16")
+        assert (half.dtype, half.exact) == (torch.bfloat16, False)
+        assert (random_lalm.dtype, random_lalm.exact) == (torch.float32, True)
+        assert half.signature == random_lalm.signature == f"{random_model_folder}@{folder_signature(random_model_folder)}"
+        half.max_target_tokens = 3
+        assert [len(output) for output in free(half, sounds())] == [3] * 4
+
+    def test_a_name_is_a_folder_or_a_hub_id(self, tmp_path: Path) -> None:
+        assert local_folder(str(tmp_path)) == tmp_path
+        assert local_folder("Qwen/Qwen2-Audio-7B-Instruct") is None
+        assert local_folder("../models") is None
+
+    def test_an_adapter_and_its_base(self, tmp_path: Path, random_model_folder: Path, random_lalm: HuggingFaceLALM) -> None:
+        from peft import LoraConfig, get_peft_model
+
+        base = load(str(random_model_folder), device="cpu")
+        names = [name for name, part in base.model.named_modules() if name.endswith("q_proj") and "language_model" in name]
+        peft_model = get_peft_model(base.model, LoraConfig(r=2, target_modules=names, init_lora_weights=False))
+        peft_model.save_pretrained(tmp_path)
+        record = {"base_model": str(random_model_folder), "base_signature": random_lalm.signature}
+        (tmp_path / RECORD).write_text(json.dumps(record))
+
+        adapted = load(str(tmp_path), device="cpu")
+        target = adapted.encode(TARGETS[0])
+        audio = sounds()[0]
+        inputs = reference_inputs(adapted, audio)
+        ids = torch.cat([inputs["input_ids"], torch.tensor([target])], dim=1)
+        with torch.no_grad():
+            logits = peft_model.eval()(**{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}).logits[0].clone()
+        logits[:, adapted.audio_token_id] = -torch.inf
+        expected = logits[-len(target) - 1 : -1].log_softmax(1).gather(1, torch.tensor(target)[:, None])[:, 0]
+        scores = adapted.score([audio], [target], [EN_DE])[0].log_probs
+        np.testing.assert_allclose(scores, expected.numpy(), atol=1e-4)
+        assert np.abs(scores - random_lalm.score([audio], [target], [EN_DE])[0].log_probs).max() > 1e-3
+
+        (tmp_path / RECORD).write_text(json.dumps({**record, "base_signature": "other@0"}))
+        with pytest.raises(LALMError, match=r"the adapter was trained on other@0 and .* is now"):
+            load(str(tmp_path), device="cpu")
+
+
+class TestSignature:
+    def test_it_follows_the_content(self, tmp_path: Path, random_model_folder: Path) -> None:
+        folder = shutil.copytree(random_model_folder, tmp_path / "model")
+        before = folder_signature(folder)
+        assert before == folder_signature(random_model_folder)
+        (folder / "README.md").write_text("notes change nothing")
+        assert folder_signature(folder) == before
+        weights = bytearray((folder / "model.safetensors").read_bytes())
+        weights[-1] ^= 1
+        (folder / "model.safetensors").write_bytes(weights)
+        assert folder_signature(folder) != before
+
+    def test_parts_are_kept_apart(self) -> None:
+        assert text_signature(["ab", "c"]) != text_signature(["a", "bc"])
+        assert len(text_signature(["ü"])) == 12
+
+
+BYTES = FakeLALM(lambda audio: "")
+SPACED = ["Tür", "über", " ", " ", " ", "Größe", "don't", "E-Mail", "हिन्दी", "3,5"]
+OTHERS = ["漢字", "🎉", "👩\u200d👧", "!", ", ", "a", "\n"]
+PIECES = st.sampled_from(SPACED + OTHERS)
+TEXTS = st.lists(PIECES, max_size=10).map("".join)
+
+
+def is_word_part(character: str) -> bool:
+    return character.isalnum() or unicodedata.category(character).startswith("M")
+
+
+class TestText:
+    @given(TEXTS, TEXTS)
+    @settings(max_examples=80, deadline=None)
+    def test_never_half_a_character_or_half_a_word(self, committed: str, following: str) -> None:
+        text = committed + following
+        tokens = BYTES.encode(text)
+        for cut in range(len(tokens) + 1):
+            shown = stable_text(BYTES, tokens[:cut], tokens, "de", final=False)
+            assert text.startswith(shown)
+            rest = text[len(shown) :]
+            assert not (shown and rest and is_word_part(shown[-1]) and is_word_part(rest[0]))
+            unspaced = stable_text(BYTES, tokens[:cut], tokens, "ja", final=False)
+            assert unspaced == tokens_to_whole_text(tokens[:cut])
+        assert stable_text(BYTES, tokens, tokens, "de", final=True) == text
+
+    @pytest.mark.parametrize(
+        ("committed", "following", "shown"),
+        [
+            ("Der Hund", " läuft", "Der Hund"),
+            ("Der Hund", "ehalter", "Der"),
+            ("Der Hund", "-Halter", "Der"),
+            ("Der Hund", ", der", "Der Hund"),
+            ("Der Hund", "", "Der Hund"),
+            ("Der ", "Hund", "Der "),
+            ("Hund", "e", ""),
+            (" Hund", "e", ""),
+            ("das sind 3", "5 Hunde", "das sind"),
+            ("यह हिन्द", "ी है", "यह"),
+            ("یہ می‌", "خواهم", "یہ"),
+        ],
+    )
+    def test_examples(self, committed: str, following: str, shown: str) -> None:
+        hypothesis = BYTES.encode(committed + following)
+        assert stable_text(BYTES, BYTES.encode(committed), hypothesis, "de", final=False) == shown
+
+    def test_a_character_that_is_half_committed(self) -> None:
+        hypothesis = BYTES.encode("Eine Tür")
+        assert stable_text(BYTES, hypothesis[:-2], hypothesis, "de", final=False) == "Eine"
+        hypothesis = BYTES.encode("漢字")
+        assert [stable_text(BYTES, hypothesis[:i], hypothesis, "zh", final=False) for i in range(7)] == [""] * 3 + ["漢"] * 3 + [
+            "漢字"
+        ]
+
+    def test_with_a_real_tokenizer(self, random_lalm: HuggingFaceLALM) -> None:
+        text = "Kinder klettern über 漢字 🎉 hübsch"
+        tokens = random_lalm.encode(text)
+        assert random_lalm.decode(tokens) == text
+        seen = [stable_text(random_lalm, tokens[:i], tokens, "de", final=False) for i in range(len(tokens) + 1)]
+        assert all(text.startswith(shown) for shown in seen)
+        assert {len(shown) for shown in seen} >= {len("Kinder"), len("Kinder klettern"), len(text)}
+        assert not any(shown.endswith(("Kin", "übe", "hü", "hübsc")) for shown in seen)
+
+    @given(TEXTS, st.integers(0, 60))
+    def test_whole_characters(self, text: str, cut: int) -> None:
+        tokens = BYTES.encode(text)[:cut]
+        kept = whole_characters(BYTES, tokens)
+        assert BYTES.decode(tokens[:kept]) == tokens_to_whole_text(tokens)
+        assert len(tokens) - kept < 4
+
+
+def tokens_to_whole_text(tokens: Sequence[int]) -> str:
+    return bytes(tokens).decode("utf-8", errors="ignore")
