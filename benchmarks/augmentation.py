@@ -1,6 +1,6 @@
 """How fast `augment` scores, against walking along each reference one forward pass per token.
 
-    python benchmarks/augmentation.py [--model tiny-en-de] [--manifest M.jsonl] [--rows 48] [--batch-size 16] [--repeats 3]
+    python -m benchmarks.augmentation [--model tiny-en-de] [--manifest M.jsonl] [--rows 48] [--batch-size 16] [--repeats 3]
 
 Three ways to find out how much of a translation stays, on the same cuts, audio reading included:
 - token by token: the audio and y_1 ... y_t go through the model for t = 1, 2, ... until a token is not plausible;
@@ -11,44 +11,20 @@ The walk stops at the first implausible token, so the more is kept, the more pas
 
 from __future__ import annotations
 
-import os
-import platform
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
 import tyro
 
-from simulsa.audio import SAMPLE_RATE
+from benchmarks.setup import machine, rows_of
 from simulsa.augmentation.augment import AugmentConfig, augment
 from simulsa.augmentation.speculation import kept_tokens, resolve_tau
-from simulsa.corpora.synthesis import synthesizer
 from simulsa.lalm.interface import LALM, Direction
 from simulsa.lalm.load import load
 from simulsa.lalm.text import whole_characters
-from simulsa.manifest import Utterance, read_manifest
-
-SUBJECTS = [
-    ("A man", "Ein Mann"),
-    ("A little girl", "Ein kleines Mädchen"),
-    ("A woman in a red coat", "Eine Frau in einem roten Mantel"),
-    ("An old farmer", "Ein alter Bauer"),
-    ("A boy with a hat", "Ein Junge mit Hut"),
-    ("A young dancer", "Eine junge Tänzerin"),
-]
-SCENES = [
-    ("waits for the bus in front of the station.", "wartet vor dem Bahnhof auf den Bus."),
-    ("is riding a bicycle along the river.", "fährt mit dem Fahrrad am Fluss entlang."),
-    ("buys apples and bread at the market.", "kauft Äpfel und Brot auf dem Markt."),
-    ("is reading a book under a large tree.", "liest ein Buch unter einem großen Baum."),
-    ("plays with two dogs in the snow.", "spielt mit zwei Hunden im Schnee."),
-    ("takes a picture of a white horse.", "macht ein Foto von einem weißen Pferd."),
-    ("is cooking soup over an open fire.", "kocht Suppe über einem offenen Feuer."),
-    ("sits on a bench and looks at the sea.", "sitzt auf einer Bank und blickt auf das Meer."),
-]
+from simulsa.manifest import Utterance
 
 
 @dataclass(frozen=True)
@@ -58,7 +34,7 @@ class Benchmark:
     model: str = "tiny-en-de"
     """Hugging Face id, local folder or `tiny-en-de`"""
     manifest: Path | None = None
-    """offline rows; by default captions are synthesised (needs simulsa[synthesis])"""
+    """offline rows; by default the demo's bundled test set"""
     rows: int = 48
     """how many rows to augment"""
     batch_size: int = 16
@@ -71,16 +47,16 @@ class Benchmark:
     """the fastest of so many runs counts"""
 
 
-def main() -> None:
-    settings = tyro.cli(Benchmark)
+def main(settings: Benchmark) -> None:
+    """Load the model and measure."""
     lalm = load(settings.model, settings.device)
-    print(machine(str(lalm.device)))
-    with tempfile.TemporaryDirectory() as folder:
-        rows = read_manifest(settings.manifest) if settings.manifest else synthesise(Path(folder), settings.rows)
-        measure(rows, lalm, settings)
+    print(machine())
+    measure(rows_of(settings.manifest, settings.rows), lalm, settings)
 
 
 def measure(rows: Sequence[Utterance], lalm: LALM, settings: Benchmark) -> None:
+    """Print the three rates."""
+
     def augmented(batch_size: int) -> Callable[[], list[int]]:
         config = AugmentConfig(num=settings.rows, batch_size=batch_size, tau=settings.tau or "auto", preflight=False)
         return lambda: [len(row.target_tokens or ()) for row in augment(rows, lalm, config)]
@@ -130,26 +106,5 @@ def fastest(way: Callable[[], list[int]], repeats: int) -> tuple[float, list[int
     return seconds, kept
 
 
-def synthesise(folder: Path, count: int) -> list[Utterance]:
-    """Up to 48 spoken captions."""
-    rows = []
-    pairs = [(f"{who} {does}", f"{wer} {tut}") for does, tut in SCENES for who, wer in SUBJECTS]
-    for number, (english, german) in enumerate(pairs[:count]):
-        path = folder / f"{number}.wav"
-        soundfile.write(path, synthesizer().speak(english).samples, SAMPLE_RATE)
-        rows.append(Utterance(str(number), str(path), "en", "de", german, source_text=english))
-    return rows
-
-
-def machine(device: str) -> str:
-    import torch
-
-    name = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
-    threads = torch.get_num_threads()
-    return (
-        f"{name}, {os.cpu_count()} cores, {threads} torch threads, torch {torch.__version__}, Python {platform.python_version()}"
-    )
-
-
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Benchmark, description=__doc__))

@@ -5,24 +5,17 @@ python -m benchmarks.evaluation --model tiny-en-de
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import tyro
 
-from benchmarks.machine import machine
+from benchmarks.setup import machine, rows_of
 from simulsa.audio import SAMPLE_RATE
 from simulsa.evaluation.simulate import Clip, admit, simulate
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import load
-from simulsa.manifest import Utterance, read_manifest
-
-WHO = {"A man": "Ein Mann", "A young girl": "Ein junges Mädchen", "A dog": "Ein Hund", "An old woman": "Eine alte Frau"}
-DOES = {"runs": "läuft", "waits": "wartet", "is sitting": "sitzt"}
-WHERE = {"on the beach": "am Strand", "in front of a red house": "vor einem roten Haus", "beside the road": "neben der Straße"}
 
 
 @dataclass(frozen=True)
@@ -31,28 +24,15 @@ class Options:
 
     model: str = "tiny-en-de"
     manifest: Path | None = None
-    """test rows; without them three dozen captions are synthesised"""
+    """test rows; by default the demo's bundled test set"""
+    utterances: int = 48
+    """how many rows"""
     chunk_ms: float = 500
     rollback: int = 3
     batch_size: int = 16
     """what is compared with one at a time"""
     repeats: int = 2
     """of each way, in turns; the fastest counts"""
-
-
-def captions(folder: Path) -> list[Utterance]:
-    """Every who-does-where as a row, spoken by eSpeak NG into `folder`."""
-    import soundfile
-
-    from simulsa.corpora.synthesis import synthesizer
-
-    rows = []
-    for number, parts in enumerate(product(WHO.items(), DOES.items(), WHERE.items())):
-        english, german = (" ".join(words) + "." for words in zip(*parts, strict=True))
-        path = folder / f"{number}.wav"
-        soundfile.write(path, synthesizer().speak(english).samples, SAMPLE_RATE)
-        rows.append(Utterance(f"caption-{number}", str(path), "en", "de", german, source_text=english))
-    return rows
 
 
 def seconds(lalm: LALM, clips: list[Clip], options: Options, batch_size: int, drafts: bool) -> float:
@@ -66,12 +46,10 @@ def main(options: Options) -> None:
     """Print utterances per second each way, and what the batch and the drafts gain."""
     print(machine())
     lalm = load(options.model)
-    with tempfile.TemporaryDirectory() as folder:
-        rows = read_manifest(options.manifest) if options.manifest else captions(Path(folder))
-        clips = admit(rows, lalm.max_samples)
-        seconds(lalm, clips[:2], options, 2, True)  # warm-up
-        ways = [(options.batch_size, True), (1, True), (options.batch_size, False), (1, False)]
-        rounds = [[seconds(lalm, clips, options, *way) for way in ways] for _ in range(options.repeats)]
+    clips = admit(rows_of(options.manifest, options.utterances), lalm.max_samples)
+    seconds(lalm, clips[:2], options, 2, True)  # warm-up
+    ways = [(options.batch_size, True), (1, True), (options.batch_size, False), (1, False)]
+    rounds = [[seconds(lalm, clips, options, *way) for way in ways] for _ in range(options.repeats)]
     rates = {way: len(clips) / min(times) for way, times in zip(ways, zip(*rounds, strict=True), strict=True)}
     speech_s = sum(clip.samples for clip in clips) / SAMPLE_RATE
     print(f"{len(clips)} utterances, {speech_s:.1f} s of speech, k = {options.chunk_ms:g} ms, b = {options.rollback}")

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import tyro
 
-from benchmarks.machine import machine
+from benchmarks.setup import machine, rows_of
 from simulsa.audio import SAMPLE_RATE
-from simulsa.demo.run import DATA
 from simulsa.lalm.load import load
 from simulsa.lalm.model import HuggingFaceLALM
-from simulsa.manifest import read_manifest
 from simulsa.streaming.state import StreamConfig
 from simulsa.terminal import updates_of
 
@@ -43,7 +41,7 @@ def seconds(lalm: HuggingFaceLALM, audios: list[np.ndarray], config: StreamConfi
 def main(options: Options) -> None:
     """Print the real-time factor with and without drafts."""
     print(machine())
-    audios = [row.load() for row in read_manifest(DATA / "test.jsonl")[: options.utterances]]
+    audios = [row.load() for row in rows_of(None, options.utterances)]
     speech_s = sum(len(audio) for audio in audios) / SAMPLE_RATE
     lalm = load(options.model)
     with_drafts = StreamConfig(chunk_ms=options.chunk_ms, rollback=options.rollback)

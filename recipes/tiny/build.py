@@ -45,6 +45,7 @@ def export(training: Pretraining, out: Path) -> None:
     model.lm_head.weight = torch.nn.Parameter(model.get_input_embeddings().weight.detach().clone())
     model.cpu().half().save_pretrained(out)
     build_processor(training.tokenizer).save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)  # it is written for its owner only
 
 
 def build(config: BuildConfig, stages: Sequence[Stage] = STAGES) -> None:

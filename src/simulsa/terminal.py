@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,43 +45,46 @@ def updates_of(lalm: LALM, audio: np.ndarray, config: StreamConfig, realtime: bo
     yield from stream.finish()
 
 
-def show_live(updates: Iterator[Update], console: Console) -> Totals:
+def show_live(updates: Iterable[Update], console: Console) -> Totals:
     """Show a stream while it runs; the final text stays on the screen."""
-    compute_s, audio_s = 0.0, 0.0
     with Live(Text(), console=console, auto_refresh=False) as live:
-        for update in updates:
-            compute_s += update.compute_s
-            audio_s = update.audio_s
-            live.update(_styled(update), refresh=True)
-    return Totals(audio_s, compute_s)
+        return _drain(updates, lambda update: live.update(_styled(update), refresh=True))
 
 
-def show_final(updates: Iterator[Update], console: Console) -> Totals:
+def show_final(updates: Iterable[Update], console: Console) -> Totals:
     """Print only the final text, for pipes and files."""
-    compute_s, audio_s, text = 0.0, 0.0, ""
-    for update in updates:
-        compute_s += update.compute_s
-        audio_s, text = update.audio_s, update.committed
-    console.file.write(text + "\n")
-    return Totals(audio_s, compute_s)
+    return _drain(updates, lambda update: _print(update.committed, console) if update.final else None)
 
 
-def show_json(updates: Iterator[Update], console: Console) -> Totals:
+def show_json(updates: Iterable[Update], console: Console) -> Totals:
     """Print one JSON object per update: `audio_s`, `committed`, `tentative`, `compute_s`, `final`."""
+    return _drain(updates, lambda update: _print(_json(update), console))
+
+
+def _drain(updates: Iterable[Update], show: Callable[[Update], None]) -> Totals:
     compute_s, audio_s = 0.0, 0.0
     for update in updates:
         compute_s += update.compute_s
         audio_s = update.audio_s
-        values = {
-            "audio_s": round(update.audio_s, 3),
-            "committed": update.committed,
-            "tentative": update.tentative,
-            "compute_s": round(update.compute_s, 4),
-            "final": update.final,
-        }
-        console.file.write(json.dumps(values, ensure_ascii=False) + "\n")
-        console.file.flush()
+        show(update)
     return Totals(audio_s, compute_s)
+
+
+def _print(line: str, console: Console) -> None:
+    """Write a line as it is: no wrapping, no markup; at once, for whoever reads the pipe."""
+    console.file.write(line + "\n")
+    console.file.flush()
+
+
+def _json(update: Update) -> str:
+    values = {
+        "audio_s": round(update.audio_s, 3),
+        "committed": update.committed,
+        "tentative": update.tentative,
+        "compute_s": round(update.compute_s, 4),
+        "final": update.final,
+    }
+    return json.dumps(values, ensure_ascii=False)
 
 
 def _styled(update: Update) -> Text:

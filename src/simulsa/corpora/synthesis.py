@@ -20,6 +20,7 @@ _SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS: samples go to the callback before 
 _PHONEME_EVENTS = 1  # espeakINITIALIZE_PHONEME_EVENTS
 _UTF8 = 1  # espeakCHARS_UTF8
 _RATE, _PITCH = 1, 3  # espeak_PARAMETER
+_AROUND_WORDS = ' .,;:!?"()-'
 _EVENT_END, _EVENT_WORD, _EVENT_PHONEME = 0, 1, 7  # espeak_EVENT_TYPE
 
 
@@ -134,10 +135,12 @@ class Synthesizer:
         return native_sample * SAMPLE_RATE // int(self._native_rate)
 
     def _words(self, text: str, end: int) -> tuple[Mark, ...]:
-        # text_position counts characters from 1
-        starts = [(self._to_samples(s), p - 1, n) for kind, s, p, n, _ in self._events if kind == _EVENT_WORD]
-        ends = [*[start for start, _, _ in starts], end][1:]  # no words: no ends either
-        return tuple(Mark(text[p : p + n], s, e) for (s, p, n), e in zip(starts, ends, strict=True))
+        # positions count characters from 1; the text goes on to the next word, because "of a" may be one event of two letters
+        starts = [(self._to_samples(s), p - 1) for kind, s, p, _, _ in self._events if kind == _EVENT_WORD]
+        ends = [*starts, (end, len(text))][1:]  # no words: no ends either
+        return tuple(
+            Mark(text[first:last].strip(_AROUND_WORDS), s, e) for (s, first), (e, last) in zip(starts, ends, strict=True)
+        )
 
     def _phonemes(self, end: int) -> tuple[Mark, ...]:
         starts = [(self._to_samples(s), label) for kind, s, _, _, label in self._events if kind == _EVENT_PHONEME]

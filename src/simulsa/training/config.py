@@ -48,7 +48,7 @@ class TrainConfig:
     """gradients with a larger norm are scaled down to it; 0 leaves them as they are"""
     seed: int = 0
     """seed of the LoRA weights, of the order of the rows and of dropout"""
-    save_every_steps: int = 200
+    save_every_steps: int = 50
     """optimiser steps between two checkpoints"""
     logging_every_steps: int = 10
     """optimiser steps between two values of the loss curve, each the mean of its steps"""
@@ -84,9 +84,10 @@ class TrainConfig:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
         if self.batch_size % self.micro_batch_size:
+            fits = max(size for size in range(1, self.micro_batch_size) if self.batch_size % size == 0)
             raise ValueError(
                 f"micro_batch_size is {self.micro_batch_size} and batch_size {self.batch_size}; micro_batch_size must divide "
-                f"batch_size: use {math.gcd(self.micro_batch_size, self.batch_size)}, say"
+                f"batch_size: use {fits}, say"
             )
 
     def _check_number(self, name: str, holds: Callable[[float], bool], rule: str) -> None:

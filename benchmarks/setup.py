@@ -1,11 +1,15 @@
-"""What a benchmark ran on, in one line."""
+"""What a benchmark runs on: the machine, in one line, and the rows."""
 
 from __future__ import annotations
 
 import os
 import platform
+from pathlib import Path
 
 import torch
+
+from simulsa.demo.run import DATA
+from simulsa.manifest import Utterance, read_manifest
 
 
 def machine() -> str:
@@ -15,3 +19,8 @@ def machine() -> str:
         f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
         f"Python {platform.python_version()}, torch {torch.__version__}, {device}"
     )
+
+
+def rows_of(manifest: Path | None, count: int) -> list[Utterance]:
+    """The first rows of a manifest, by default of the demo's bundled test set."""
+    return read_manifest(manifest or DATA / "test.jsonl")[:count]

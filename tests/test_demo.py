@@ -1,0 +1,70 @@
+"""The demo's data, timeline and report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from simulsa.audio import SAMPLE_RATE
+from simulsa.demo.report import html_table, table_rows, write_report
+from simulsa.demo.run import DATA
+from simulsa.demo.timeline import Lane, TimedWord, committed_lane, plot_timeline, spoken_lane
+from simulsa.manifest import Utterance, check_audio, read_manifest
+from simulsa.streaming.state import StreamConfig
+from simulsa.testing import FakeLALM, growing_script
+
+SCORES = [
+    {"chunk_ms": chunk, "rollback": rollback, "bleu": 10.0 + rollback, "laal_ms": latency}
+    for rollback in (0, 3)
+    for chunk, latency in ((500, 700.0), ("inf", None))
+]
+
+
+def test_the_bundled_speech_is_whole_and_split_cleanly() -> None:
+    train, test = (read_manifest(DATA / f"{name}.jsonl") for name in ("train", "test"))
+    assert (len(train), len(test)) == (680, 120)
+    assert not {row.source_text for row in train} & {row.source_text for row in test}
+    assert list(check_audio([*train, *test], max_samples=10 * SAMPLE_RATE)) == []
+    for row in test[:3]:
+        assert np.abs(row.load()).max() > 0.1
+        words = row.extra["words"]
+        assert " ".join(word for word, _, _ in words) == (row.source_text or "").rstrip(".")
+        assert words[-1][2] <= (row.duration_s or 0)
+
+
+def test_a_committed_word_has_the_time_of_its_step(make_rows) -> None:  # type: ignore[no-untyped-def]
+    row = make_rows(1, seconds=2.0)[0]
+    lalm = FakeLALM(growing_script("eins zwei drei vier", samples_per_word=SAMPLE_RATE // 2))
+    lane = committed_lane("after", lalm, row, StreamConfig(chunk_ms=500, rollback=0))
+    assert lane.words == (
+        TimedWord("eins", 0.5),
+        TimedWord("zwei", 1.0),
+        TimedWord("drei", 1.5),
+        TimedWord("vier", 2.0),
+    )
+
+
+def test_the_timeline_is_drawn(tmp_path: Path) -> None:
+    row = Utterance("r", "a.wav", "en", "de", "x", extra={"words": [["A", 0.0, 0.2], ["dog", 0.2, 0.7]]})
+    lanes = [spoken_lane(row), Lane("before", ()), Lane("after", (TimedWord("Ein", 0.5), TimedWord("Hund", 0.5)))]
+    assert lanes[0].words == (TimedWord("A", 0.2), TimedWord("dog", 0.7))
+    plot_timeline(lanes, 1.0, tmp_path / "timeline.png")
+    assert (tmp_path / "timeline.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_table_has_a_row_per_rollback_and_model() -> None:
+    header, rows = table_rows(SCORES, SCORES)
+    assert header == ["b", "model", "k = 500 ms", "k = ∞"]
+    assert rows[0] == ["0", "before", "10.0 @ 0.70 s", "10.0 @ –"]
+    assert [row[:2] for row in rows] == [["0", "before"], ["0", "after"], ["3", "before"], ["3", "after"]]
+
+
+def test_report_escapes_and_embeds(tmp_path: Path) -> None:
+    picture = tmp_path / "p.png"
+    picture.write_bytes(b"\x89PNG")
+    write_report(tmp_path / "r.html", SCORES, SCORES, {"quality_latency": picture, "timeline": picture}, {"a<b": "c&d"})
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<dt>a&lt;b</dt><dd>c&amp;d</dd>" in text
+    assert html_table(SCORES, SCORES) in text
+    assert text.count("data:image/png;base64,") == 2

@@ -1,0 +1,137 @@
+"""Rows to examples to batches: what is checked, and which tokens carry loss."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from simulsa.audio import SAMPLE_RATE, AudioError
+from simulsa.lalm.interface import Direction
+from simulsa.manifest import ManifestError, Utterance
+from simulsa.training.collator import IGNORED, Collator, split_batch
+from simulsa.training.examples import DataSummary, Example, TrainError, check_ids, make_examples
+
+Rows = Callable[..., list[Utterance]]
+
+
+def examples_of(rows: list[Utterance], lalm: Any) -> list[Example]:
+    return make_examples(rows, lalm, "fail")[0]
+
+
+def cut(row: Utterance, tokens: list[int], lalm: Any) -> Utterance:
+    """An augmented row, one second long."""
+    return dataclasses.replace(
+        row, id=f"{row.id}@1000ms", parent_id=row.id, duration_s=1.0, target_text=lalm.decode(tokens), target_tokens=tuple(tokens)
+    )
+
+
+def break_while_reading(row: Utterance) -> None:
+    """The header stays sound, the samples do not."""
+    samples = np.full(SAMPLE_RATE, np.nan, dtype=np.float32)
+    soundfile.write(row.audio, samples, SAMPLE_RATE, subtype="FLOAT")
+
+
+def test_only_target_and_eos_carry_loss_token_by_token(make_rows: Rows, random_lalm: Any) -> None:
+    whole = make_rows(2)
+    rows = [*whole, cut(whole[0], random_lalm.encode(whole[0].target_text)[:2], random_lalm), cut(whole[1], [], random_lalm)]
+    batch = Collator(random_lalm)(examples_of(rows, random_lalm))
+    for i, row in enumerate(rows):
+        prompt = random_lalm.prompts([row.load()], [Direction("en", "de")])[0][0]
+        target = list(row.target_tokens) if row.target_tokens is not None else random_lalm.encode(row.target_text)
+        ids, labels, mask = (batch[name][i].tolist() for name in ("input_ids", "labels", "attention_mask"))
+        padding = len(ids) - len(prompt) - len(target) - 1
+        expected = [IGNORED] * (padding + len(prompt)) + [*target, random_lalm.eos_id]
+        assert [(position, label) for position, label in enumerate(labels)] == list(enumerate(expected))
+        assert ids[padding:] == [*prompt, *target, random_lalm.eos_id]
+        assert mask == [0] * padding + [1] * (len(ids) - padding)
+    assert len({int((row != IGNORED).sum()) for row in batch["labels"]}) == 4  # the rows do differ in length
+
+
+def test_a_batch_is_what_inference_hears(make_rows: Rows, random_lalm: Any) -> None:
+    rows = make_rows(3)
+    inputs, _ = split_batch(Collator(random_lalm)(examples_of(rows, random_lalm)))
+    prompts, audio = random_lalm.prompts([row.load() for row in rows], [Direction("en", "de")] * 3)
+    answers = [[*random_lalm.encode(row.target_text), random_lalm.eos_id] for row in rows]
+    expected = random_lalm.pad([p + a for p, a in zip(prompts, answers, strict=True)], audio)
+    assert torch.equal(inputs.ids, expected.ids)
+    assert torch.equal(inputs.mask, expected.mask)
+    assert inputs.audio.keys() == expected.audio.keys()
+    assert all(torch.equal(inputs.audio[name], expected.audio[name]) for name in expected.audio)
+
+
+def test_target_tokens_win_over_the_text(make_rows: Rows, random_lalm: Any) -> None:
+    row = make_rows(1)[0]
+    letters = [token for letter in row.target_text for token in random_lalm.encode(letter)]
+    assert letters != random_lalm.encode(row.target_text)
+    [example] = examples_of([dataclasses.replace(row, target_tokens=tuple(letters))], random_lalm)
+    labels = Collator(random_lalm)([example])["labels"][0]
+    assert labels[labels != IGNORED].tolist() == [*letters, random_lalm.eos_id]
+
+
+@pytest.mark.parametrize("tokens", [(5, 6, 7), (10**6,), (-1,)])
+def test_tokens_of_another_tokenizer_are_refused(tokens: tuple[int, ...], make_rows: Rows, random_lalm: Any) -> None:
+    row = dataclasses.replace(make_rows(1)[0], target_tokens=tokens)
+    with pytest.raises(TrainError, match="row 'row-0': its target_tokens are not those of"):
+        make_examples([row], random_lalm, "fail")
+
+
+@pytest.mark.parametrize("special", ["<|AUDIO|>", "<|im_end|>"])
+def test_a_target_with_a_special_token_is_refused(special: str, make_rows: Rows, random_lalm: Any) -> None:
+    row = dataclasses.replace(make_rows(1)[0], target_text=f"Ein {special} Hund")
+    with pytest.raises(TrainError, match="row 'row-0': its target holds the special token"):
+        make_examples([row], random_lalm, "fail")
+
+
+def test_rows_that_cannot_be_heard_fail_by_id_or_are_left_out(make_rows: Rows, random_lalm: Any) -> None:
+    rows = make_rows(4)
+    Path(rows[1].audio).unlink()
+    soundfile.write(rows[3].audio, np.zeros(11 * SAMPLE_RATE, dtype=np.float32), SAMPLE_RATE)  # the window is 10 s
+    with pytest.raises(TrainError, match=r"2 of 4 rows .*'row-1': .*no such audio.*'row-3': .*lasts 11.00 s.*--on-error skip"):
+        make_examples(rows, random_lalm, "fail")
+    examples, left_out = make_examples(rows, random_lalm, "skip")
+    assert [example.row.id for example in examples] == ["row-0", "row-2"]
+    assert left_out == ["row-1", "row-3"]
+    with pytest.raises(TrainError, match="none of the 1 rows can be heard"):
+        make_examples([rows[1]], random_lalm, "skip")
+
+
+def test_audio_that_breaks_while_reading(make_rows: Rows, random_lalm: Any, caplog: pytest.LogCaptureFixture) -> None:
+    rows = make_rows(3)
+    examples = examples_of(rows, random_lalm)
+    sound = Collator(random_lalm)(examples)["labels"]
+    break_while_reading(rows[1])
+    with pytest.raises(AudioError, match=r"row 'row-1': .*NaN.*--on-error skip"):
+        Collator(random_lalm)(examples)
+    skip = Collator(random_lalm, "skip")
+    labels = skip(examples)["labels"]
+    skip(examples)
+    assert (labels[1] == IGNORED).all()
+    for i in (0, 2):
+        kept = labels[i][labels[i] != IGNORED]
+        assert len(kept)
+        assert torch.equal(kept, sound[i][sound[i] != IGNORED])
+    assert [record.message.count("'row-1'") for record in caplog.records if record.name == "simulsa"] == [1]  # said once
+
+
+def test_ids_are_unique_over_offline_and_simultaneous_rows(make_rows: Rows) -> None:
+    rows = make_rows(2)
+    check_ids(rows)
+    with pytest.raises(ManifestError, match=r"'row-0' occurs twice \(offline and simultaneous\)"):
+        check_ids([*rows, dataclasses.replace(rows[0], parent_id="row-0")])
+    with pytest.raises(TrainError, match="no rows"):
+        check_ids([])
+
+
+def test_the_summary_counts_rows_and_hours(make_rows: Rows, random_lalm: Any) -> None:
+    rows = make_rows(3, seconds=2.0)  # 2.0, 2.3 and 2.6 s
+    summary = DataSummary.of(examples_of([*rows, cut(rows[0], [], random_lalm)], random_lalm))
+    assert (summary.offline_rows, summary.augmented_rows) == (3, 1)
+    assert summary.audio_s == pytest.approx(2.0 + 2.3 + 2.6 + 1.0)
+    assert "3 offline (75.0%), 1 simultaneous (25.0%)" in summary.line()

@@ -1,0 +1,401 @@
+"""Training on the random model: the loss, gradient accumulation, resuming, and what lies in the folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from simulsa.lalm.interface import Direction, LALMError
+from simulsa.lalm.load import RECORD, load
+from simulsa.manifest import Utterance
+from simulsa.settings import to_mapping
+from simulsa.training.config import TrainConfig
+from simulsa.training.lora import add_lora, shared_copy, target_modules
+from simulsa.training.train import TrainError, train
+from simulsa.training.trainer import TokenMeanTrainer
+
+Rows = Callable[..., list[Utterance]]
+DIRECTION = Direction("en", "de")
+
+
+def settings(out: Path, **changes: Any) -> TrainConfig:
+    values = {"batch_size": 8, "micro_batch_size": 8, "learning_rate": 1e-2, "epochs": 1, "preflight": False, **changes}
+    return TrainConfig(out=out, **values)
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "adapter_model.safetensors")
+
+
+def log(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    assert a.keys() == b.keys()
+    return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+def answers(lalm: Any, rows: list[Utterance]) -> list[list[int]]:
+    return lalm.continue_([row.load() for row in rows], [[] for _ in rows], [DIRECTION] * len(rows))
+
+
+def negative_log_probs(lalm: Any, rows: list[Utterance]) -> np.ndarray:
+    """Of every target token and EOS, float32 `[tokens]`."""
+    targets = [[*lalm.encode(row.target_text), lalm.eos_id] for row in rows]
+    scores = lalm.score([row.load() for row in rows], targets, [DIRECTION] * len(rows))
+    return -np.concatenate([score.log_probs for score in scores])
+
+
+def killed_at(forward_pass: int, *arguments: Any) -> None:
+    """Train, and be stopped before the given forward pass as by Ctrl-C."""
+    with pytest.MonkeyPatch.context() as patch:
+        stop_training_at(patch, forward_pass)
+        with pytest.raises(KeyboardInterrupt):
+            train(*arguments)
+
+
+def stop_training_at(monkeypatch: pytest.MonkeyPatch, forward_pass: int) -> None:
+    calls = 0
+    original = TokenMeanTrainer.training_step
+
+    def training_step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == forward_pass:
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(TokenMeanTrainer, "training_step", training_step)
+
+
+# LoRA
+
+
+def test_lora_lies_in_the_language_models_layers_only(random_lalm: Any) -> None:
+    names = target_modules(random_lalm.model)
+    assert len(names) == 7  # q, k, v, o and the three of the MLP, in one layer
+    assert all(name.startswith("model.language_model.layers.0.") for name in names)
+    model = add_lora(random_lalm.model, TrainConfig())
+    adapted = [name for name, _ in model.named_modules() if name.endswith(".lora_A")]
+    assert sorted(name.removeprefix("base_model.model.").removesuffix(".lora_A") for name in adapted) == sorted(names)
+
+
+def test_a_model_without_known_layers_is_refused() -> None:
+    with pytest.raises(LALMError, match=r"a Sequential has no linear layers under model\.language_model"):
+        target_modules(torch.nn.Sequential(torch.nn.Linear(2, 2)))
+
+
+def test_lora_on_a_copy_uses_the_same_memory_and_leaves_the_model_alone(random_lalm: Any) -> None:
+    before = [name for name, _ in random_lalm.model.named_modules()]
+    copied = add_lora(random_lalm.model, TrainConfig()).get_base_model()
+    assert [name for name, _ in random_lalm.model.named_modules()] == before
+    assert all(weight.requires_grad for weight in random_lalm.model.model.language_model.parameters())
+    tower, copied_tower = random_lalm.model.model.audio_tower, copied.model.audio_tower
+    assert tower.conv1.weight.data_ptr() == copied_tower.conv1.weight.data_ptr()
+
+
+def test_tied_weights_stay_tied_in_a_copy() -> None:
+    first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    second.weight = first.weight
+    copied = shared_copy(torch.nn.Sequential(first, second))
+    assert copied[0].weight is copied[1].weight
+    assert copied[0].weight is not first.weight
+    assert copied[0].weight.data_ptr() == first.weight.data_ptr()
+
+
+def test_everything_but_the_adapted_layers_stays_in_evaluation_mode(
+    make_rows: Rows, random_lalm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training: set[str] = set()
+    original = TokenMeanTrainer._clip_grad_norm
+
+    def clip(self: Any, model: Any) -> Any:
+        training.update(name for name, module in model.named_modules() if module.training)
+        return original(self, model)
+
+    monkeypatch.setattr(TokenMeanTrainer, "_clip_grad_norm", clip)
+    train(random_lalm, make_rows(1), settings(tmp_path / "run", lora_dropout=0.1))
+    assert "base_model.model.model.language_model.layers.0.mlp.up_proj.lora_dropout.default" in training
+    assert all(name.startswith("base_model.model.model.language_model.layers") for name in training)
+
+
+# the loss
+
+
+def test_the_first_loss_is_the_mean_over_all_target_tokens_and_eos(make_rows: Rows, random_lalm: Any, tmp_path: Path) -> None:
+    rows = make_rows(8)
+    train(random_lalm, rows, settings(tmp_path / "run", micro_batch_size=2))
+    # LoRA starts as no change at all, so the base's own scores say what the first loss must be
+    assert log(tmp_path / "run")[0]["loss"] == pytest.approx(negative_log_probs(random_lalm, rows).mean(), abs=1e-4)
+
+
+@pytest.mark.parametrize(("micro_batch_size", "accepts_loss_kwargs"), [(1, True), (2, False)])
+def test_accumulated_gradients_equal_one_large_batch(
+    micro_batch_size: int,
+    accepts_loss_kwargs: bool,
+    make_rows: Rows,
+    random_lalm: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # what a model says here changes whether Trainer counts tokens and divides by the number of passes
+    monkeypatch.setattr(random_lalm.model, "accepts_loss_kwargs", accepts_loss_kwargs, raising=False)
+    rows = make_rows(8)
+    lengths = [len(random_lalm.encode(row.target_text)) for row in rows]
+    assert len(set(lengths)) > 2  # a mean of the passes' means would differ
+    # plain gradients: AdamW's first step is their sign, which hides most errors
+    gradients = []
+    for size in (8, micro_batch_size):
+        config = settings(tmp_path / str(size), micro_batch_size=size, learning_rate=1e-3)
+        gradients.append(first_gradients(random_lalm, rows, config))
+    assert max(float(gradient.abs().max()) for gradient in gradients[0].values()) > 1e-3
+    assert difference(*gradients) < 1e-6
+    assert difference(weights(tmp_path / "8"), weights(tmp_path / str(micro_batch_size))) < 1e-5
+
+
+def first_gradients(lalm: Any, rows: list[Utterance], config: TrainConfig) -> dict[str, torch.Tensor]:
+    """The gradients with which the optimiser steps first, by parameter."""
+    found: dict[str, torch.Tensor] = {}
+    original = TokenMeanTrainer._clip_grad_norm
+
+    def clip(self: Any, model: Any) -> Any:
+        if not found:
+            found.update({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+        return original(self, model)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TokenMeanTrainer, "_clip_grad_norm", clip)
+        train(lalm, rows, config)
+    return found
+
+
+def test_only_lora_weights_of_the_language_model_get_gradients(make_rows: Rows, random_lalm: Any, tmp_path: Path) -> None:
+    gradients = first_gradients(random_lalm, make_rows(4), settings(tmp_path / "run"))
+    assert gradients
+    assert all(".language_model.layers." in name and ".lora_" in name for name in gradients)
+
+
+def test_the_loss_falls_and_the_answers_are_learnt(make_rows: Rows, random_lalm: Any, tmp_path: Path) -> None:
+    rows = make_rows(8)
+    config = settings(tmp_path / "run", learning_rate=3e-3, epochs=16, logging_every_steps=1, lora_r=16)
+    tuned = train(random_lalm, rows, config)
+    losses = [entry["loss"] for entry in log(tmp_path / "run")]
+    assert len(losses) == 16
+    assert losses[-1] < 0.7 * losses[0]
+    assert negative_log_probs(tuned, rows).mean() < 0.7 * negative_log_probs(random_lalm, rows).mean()
+
+
+def test_gradient_checkpointing_changes_nothing(make_rows: Rows, random_lalm: Any, tmp_path: Path) -> None:
+    rows = make_rows(4)
+    for name, wanted in (("plain", False), ("checkpointed", True)):
+        train(random_lalm, rows, settings(tmp_path / name, gradient_checkpointing=wanted))
+    assert difference(weights(tmp_path / "plain"), weights(tmp_path / "checkpointed")) < 1e-6
+
+
+def test_a_loss_that_is_no_number_ends_the_training(
+    make_rows: Rows, random_lalm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = TokenMeanTrainer.compute_loss
+    monkeypatch.setattr(TokenMeanTrainer, "compute_loss", lambda *args, **kwargs: original(*args, **kwargs) * torch.nan)
+    with pytest.raises(TrainError, match=r"the loss is nan at step 1.*lower --learning-rate"):
+        train(random_lalm, make_rows(2), settings(tmp_path / "run"))
+
+
+# the tuned model and its base
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory, random_lalm: Any) -> tuple[Any, list[Utterance], TrainConfig, Any]:
+    """A finished training of four offline rows and an augmented one: the tuned model, rows, settings, the base's state before."""
+    import soundfile
+
+    from tests.conftest import CAPTIONS, noise
+
+    folder = tmp_path_factory.mktemp("tuned")
+    rows = []
+    for i, (_, german) in enumerate(CAPTIONS):
+        soundfile.write(folder / f"{i}.wav", noise(1.5 + 0.2 * i, seed=i), 16_000)
+        rows.append(Utterance(f"row-{i}", str(folder / f"{i}.wav"), "en", "de", german))
+    tokens = random_lalm.encode(rows[0].target_text)[:3]
+    rows.append(
+        dataclasses.replace(
+            rows[0],
+            id="cut",
+            parent_id="row-0",
+            duration_s=0.7,
+            target_text=random_lalm.decode(tokens),
+            target_tokens=tuple(tokens),
+        )
+    )
+    before = {name: weight.clone() for name, weight in random_lalm.model.state_dict().items()}, answers(random_lalm, rows)
+    config = settings(folder / "run", learning_rate=3e-2, epochs=3, batch_size=2, micro_batch_size=2, preflight=True)
+    return train(random_lalm, rows, config), rows, config, before
+
+
+def test_the_base_is_as_it_was(tuned: Any, random_lalm: Any) -> None:
+    model, rows, _, (state, answers_before) = tuned
+    after = random_lalm.model.state_dict()
+    assert after.keys() == state.keys()
+    assert all(torch.equal(after[name], state[name]) for name in state)
+    assert answers(random_lalm, rows) == answers_before
+    assert np.abs(negative_log_probs(model, rows) - negative_log_probs(random_lalm, rows)).max() > 0.1
+
+
+def test_the_folder_loads_as_the_model_that_was_returned(tuned: Any) -> None:
+    model, rows, config, _ = tuned
+    loaded = load(str(config.out), device="cpu")
+    loaded.max_target_tokens = model.max_target_tokens
+    assert loaded.signature == model.signature
+    assert loaded.name == model.name
+    assert np.array_equal(negative_log_probs(loaded, rows), negative_log_probs(model, rows))
+    assert answers(loaded, rows) == answers(model, rows)
+
+
+def test_the_record_says_what_was_trained_on_what_and_how(tuned: Any, random_lalm: Any) -> None:
+    _, _, config, _ = tuned
+    record = json.loads((config.out / RECORD).read_text())
+    assert record["base_model"] == random_lalm.name
+    assert record["base_signature"] == random_lalm.signature
+    assert (record["data"]["offline_rows"], record["data"]["augmented_rows"]) == (4, 1)
+    assert record["settings"] == to_mapping(config)
+    assert record["versions"].keys() == {"simulsa", "transformers", "peft", "torch"}
+    assert record["final_loss"] == log(config.out)[-1]["loss"]
+    assert log(config.out)[-1]["step"] == config.optimiser_steps(5) == 9
+    assert (config.out / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((config.out / "adapter_config.json").read_text())["base_model_name_or_path"] == random_lalm.name
+
+
+def test_a_finished_training_is_not_done_again(tuned: Any, random_lalm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rows, config, _ = tuned
+    stop_training_at(monkeypatch, 1)
+    relaxed = dataclasses.replace(config, micro_batch_size=1, logging_every_steps=7, on_error="skip")  # not decisive
+    again = train(random_lalm, rows, relaxed)
+    assert again.signature == model.signature
+    assert answers(again, rows) == answers(model, rows)
+
+
+def test_another_training_in_the_folder_is_refused(tuned: Any, random_lalm: Any) -> None:
+    _, rows, config, _ = tuned
+    with pytest.raises(TrainError, match=r"holds another training \(seed was 0 and is 1\).*--overwrite"):
+        train(random_lalm, rows, dataclasses.replace(config, seed=1))
+    with pytest.raises(TrainError, match=r"the rows' hash was \w+ and is \w+.*--overwrite"):
+        train(random_lalm, rows[:4], config)
+
+
+def test_an_adapter_is_no_base(tuned: Any, tmp_path: Path) -> None:
+    model, rows, _, _ = tuned
+    with pytest.raises(LALMError, match="carries an adapter already"):
+        train(model, rows, settings(tmp_path))
+
+
+def test_a_changed_base_is_refused(make_rows: Rows, random_model_folder: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(random_model_folder, base)
+    train(load(str(base), device="cpu"), make_rows(2), settings(tmp_path / "run"))
+    load(str(tmp_path / "run"), device="cpu")
+    lalm = load(str(base), device="cpu")
+    lalm.model.lm_head.weight.data += 0.01
+    lalm.model.save_pretrained(base)
+    with pytest.raises(LALMError, match=r"the adapter was trained on .* restore that base, or train the adapter again"):
+        load(str(tmp_path / "run"), device="cpu")
+
+
+def test_a_base_named_by_a_relative_path_is_found_from_anywhere(
+    make_rows: Rows, random_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(random_model_folder.parent)
+    base = load(random_model_folder.name, device="cpu")
+    train(base, make_rows(2), settings(tmp_path / "run"))
+    monkeypatch.chdir(tmp_path)
+    assert load("run", device="cpu").name == "run"
+
+
+# the folder
+
+
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(make_rows: Rows, random_lalm: Any, tmp_path: Path) -> None:
+    rows = make_rows(7)
+    # 4 steps an epoch; with dropout, so that the generators' states matter too
+    changes = {"batch_size": 2, "micro_batch_size": 1, "epochs": 2, "lora_dropout": 0.2, "logging_every_steps": 1}
+    train(random_lalm, rows, settings(tmp_path / "straight", **changes))
+    config = settings(tmp_path / "killed", save_every_steps=3, **changes)
+    for forward_pass in (5, 7):  # in step 3, before any checkpoint; then after steps 1 to 3, so in the first epoch's last step
+        killed_at(forward_pass, random_lalm, rows, config)
+    (config.out / "checkpoints" / "checkpoint-5").mkdir()  # the kill came while this one was written
+    killed_at(8, random_lalm, rows, config)  # from step 3 on, so in the second epoch, behind the checkpoint of step 6
+    assert not (config.out / "adapter_config.json").exists()
+    train(random_lalm, rows, config)
+    assert difference(weights(tmp_path / "straight"), weights(config.out)) < 1e-5
+    assert [entry["step"] for entry in log(config.out)] == list(range(1, 9))
+    for straight, resumed in zip(log(tmp_path / "straight"), log(config.out), strict=True):
+        assert straight["loss"] == pytest.approx(resumed["loss"], abs=1e-5)
+
+
+def test_a_training_killed_behind_its_last_step_only_finishes(
+    make_rows: Rows, random_lalm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = make_rows(4)
+    config = settings(tmp_path / "run", batch_size=1, micro_batch_size=1, epochs=1.5)  # ends within an epoch
+    train(random_lalm, rows, config)
+    before = weights(config.out)
+    for name in ("adapter_config.json", RECORD, "adapter_model.safetensors"):
+        (config.out / name).unlink()
+    stop_training_at(monkeypatch, 1)
+    train(random_lalm, rows, config)
+    assert difference(before, weights(config.out)) == 0
+
+
+def test_an_unfinished_training_is_protected_until_overwritten(make_rows: Rows, random_lalm: Any, tmp_path: Path) -> None:
+    rows = make_rows(4)
+    config = settings(tmp_path / "run", batch_size=2, micro_batch_size=2, save_every_steps=1)
+    killed_at(2, random_lalm, rows, config)
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    other = dataclasses.replace(config, learning_rate=2e-2)
+    with pytest.raises(TrainError, match=r"learning_rate was 0.01 and is 0.02.*--overwrite"):
+        train(random_lalm, rows, other)
+    train(random_lalm, rows, dataclasses.replace(other, overwrite=True))
+    assert [entry["step"] for entry in log(config.out)] == [1, 2]
+    assert json.loads((config.out / RECORD).read_text())["settings"]["learning_rate"] == 2e-2
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+def test_rows_that_come_or_go_within_a_training_are_noticed(make_rows: Rows, random_lalm: Any, tmp_path: Path) -> None:
+    rows = make_rows(4)
+    config = settings(tmp_path / "run", batch_size=1, micro_batch_size=1, save_every_steps=1, on_error="skip")
+    killed_at(3, random_lalm, rows, config)
+    Path(rows[2].audio).unlink()
+    with pytest.raises(TrainError, match=r"left out the rows \[\], now \['row-2'\]"):
+        train(random_lalm, rows, config)
+
+
+def test_the_folders_of_models_and_of_other_trainers_are_left_alone(
+    make_rows: Rows, random_lalm: Any, random_model_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainError, match="holds a model; choose another --out"):
+        train(random_lalm, make_rows(1), settings(random_model_folder, overwrite=True))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(TrainError, match="adapter of another trainer"):
+        train(random_lalm, make_rows(1), settings(tmp_path))
+    (tmp_path / RECORD).write_text("{}")
+    with pytest.raises(TrainError, match=r"simulsa\.json: not the record of a training"):
+        train(random_lalm, make_rows(1), settings(tmp_path))
+
+
+def test_training_says_what_it_does_and_prints_nothing(
+    make_rows: Rows, random_lalm: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="simulsa"):
+        train(random_lalm, make_rows(2), settings(tmp_path / "run"))
+    assert capfd.readouterr() == ("", "")
+    for part in ("2 offline (100.0%)", "1 optimiser steps", "parameters are trained (", "changed, paper: 128", "step 1 of 1"):
+        assert part in caplog.text
