@@ -315,7 +315,7 @@ def test_the_manifest_says_how_rows_were_made(rows: list[Utterance], lalm: FakeL
         ({"tau": 0.0}, "tau is 0.0"),
         ({"tau": 1.1}, "tau is 1.1"),
         ({"tau": float("nan")}, "tau is nan"),
-        ({"tau": "0.2"}, "tau is '0.2'"),
+        ({"tau": "high"}, "tau is 'high'; it must be of type float or 'auto'"),
         ({"min_ms": 0}, "min_ms is 0"),
         ({"min_ms": float("nan")}, "min_ms is nan"),
         ({"max_ms": 500}, "max_ms is 500"),

@@ -103,7 +103,7 @@ def test_from_text_to_a_model_that_loads(tmp_path: Path) -> None:
         for lang, column in (("en", 0), ("de", 1)):
             with gzip.open(tmp_path / f"{split}.{lang}.gz", "wt", encoding="utf-8") as file:
                 file.writelines(pair[column] + "\n" for pair in CAPTIONS)
-    config = BuildConfig(data=tmp_path, work=tmp_path / "work", out=tmp_path / "model", renditions=1, device="cpu")
+    config = BuildConfig(data=tmp_path, work=tmp_path / "work", out=tmp_path / "model", device="cpu")
     stages = [Stage(name, epochs=1, learning_rate=1e-3, batch_size=2) for name in ("hear", "say", "join")]
     build(config, stages)
     lalm = load(str(tmp_path / "model"), device="cpu")

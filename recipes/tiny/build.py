@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 import tyro
+from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
 
 from recipes.tiny.architecture import build_model, build_processor, build_tokenizer
 from recipes.tiny.pretrain import Pretraining, Stage, run_stage, validation_loss
@@ -23,6 +24,7 @@ STAGES = (
     Stage("hear", epochs=2, learning_rate=1e-3),
     Stage("say", epochs=1.5, learning_rate=1e-3),
     Stage("join", epochs=2.2, learning_rate=8e-4),
+    Stage("polish", epochs=4, learning_rate=8e-4, label_smoothing=0.05, renditions=(2, 3, 4)),
 )
 VALIDATION_RENDITION = 1000
 
@@ -34,7 +36,7 @@ class BuildConfig:
     data: Path = Path("../shared/data/multi30k")
     work: Path = Path(".tiny")
     out: Path = Path("src/simulsa/models/tiny-en-de")
-    renditions: int = 2  # readings of the training captions by other voices
+    base: Path | None = None  # a saved edition to train further with the last stage alone, instead of starting from nothing
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     seed: int = 0
 
@@ -53,12 +55,19 @@ def build(config: BuildConfig, stages: Sequence[Stage] = STAGES) -> None:
     sources, targets = (read_captions(config.data, "train", lang) for lang in ("en", "de"))
     validation = [read_captions(config.data, "val", lang) for lang in ("en", "de")]
     names = phoneme_inventory(sources, config.work)
-    renditions = [make_rendition(sources, i, config.work / f"train-{i}", names) for i in range(config.renditions)]
+    if config.base is not None:
+        stages = stages[-1:]
+    numbers = sorted({i for stage in stages for i in stage.renditions})
+    renditions = {i: make_rendition(sources, i, config.work / f"train-{i}", names) for i in numbers}
     held_out = make_rendition(validation[0], VALIDATION_RENDITION, config.work / f"val-{VALIDATION_RENDITION}", names)
 
     torch.manual_seed(config.seed)
-    tokenizer = build_tokenizer([*sources, *targets])
-    model = build_model(tokenizer)
+    if config.base is None:
+        tokenizer = build_tokenizer([*sources, *targets])
+        model = build_model(tokenizer)
+    else:
+        tokenizer = AutoProcessor.from_pretrained(config.base).tokenizer
+        model = Qwen2AudioForConditionalGeneration.from_pretrained(config.base, dtype=torch.float32)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, training on {config.device}", flush=True)
     # the captions of val follow those of train in one numbering
     training = Pretraining(model, tokenizer, len(names), [*sources, *validation[0]], [*targets, *validation[1]], config.device)

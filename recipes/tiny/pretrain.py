@@ -3,7 +3,8 @@
 1. **hear**: the encoder alone. A phoneme classifier at its middle layer (frame labels come free with synthesised speech) and a
    CTC loss over the transcript's BPE tokens at its top. Both heads are thrown away afterwards.
 2. **say**: the language model on the frozen encoder, to translate and to transcribe whole utterances.
-3. **join**: everything together, with the CTC loss kept as an auxiliary.
+3. **join**: everything together, with the hearing losses kept as an auxiliary.
+4. **polish**: the same for longer, on readings by other voices.
 
 No stage ever sees truncated speech.
 """
@@ -43,7 +44,18 @@ class Stage:
     warmup_share: float = 0.05
     label_smoothing: float = 0.1
     transcribe_share: float = 0.25
+    renditions: tuple[int, ...] = (0, 1)  # the readings that the passes take in turn
     seed: int = 0
+
+    @property
+    def trains_encoder(self) -> bool:
+        """Whether the encoder's weights change."""
+        return self.name != "say"
+
+    @property
+    def trains_language_model(self) -> bool:
+        """Whether the language model's weights change."""
+        return self.name != "hear"
 
 
 class Encoder(nn.Module):
@@ -78,7 +90,7 @@ class Encoder(nn.Module):
 
 
 class Pretraining:
-    """The model, its training heads, and the losses of the three stages."""
+    """The model, its training heads, and the losses of the stages."""
 
     def __init__(
         self,
@@ -100,9 +112,8 @@ class Pretraining:
         self.lowercase_ids: list[list[int]] = tokenizer([text.lower().strip(" .") for text in sources]).input_ids
         self.instructions = tokenizer([TRANSLATE, TRANSCRIBE]).input_ids
 
-    def hear_loss(self, batch: SpeechBatch) -> tuple[torch.Tensor, dict[str, float]]:
-        """Phoneme cross-entropy plus CTC per token."""
-        top, middle = self.encoder(batch.mel, batch.frames)
+    def hear_loss(self, top: torch.Tensor, middle: torch.Tensor, batch: SpeechBatch) -> tuple[torch.Tensor, dict[str, float]]:
+        """Phoneme cross-entropy plus CTC per token, of the encoder's two outputs."""
         phoneme_logits = self.encoder.phoneme_head(middle).float()
         phoneme_loss = functional.cross_entropy(phoneme_logits.flatten(0, 1), batch.phonemes.flatten(), ignore_index=IGNORED)
         ctc_loss = self.ctc_loss(top, batch)
@@ -120,20 +131,28 @@ class Pretraining:
             log_probs, flat, audio_tokens(batch.frames.cpu()), lengths, blank=self.tokenizer.pad_token_id, zero_infinity=True
         )
 
+    def loss(self, batch: SpeechBatch, stage: Stage, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        """The stage's loss, and numbers to log: hearing, saying, or saying with half of the hearing loss beside."""
+        with torch.set_grad_enabled(stage.trains_encoder and torch.is_grad_enabled()):
+            top, middle = self.encoder(batch.mel, batch.frames)
+        if not stage.trains_language_model:
+            return self.hear_loss(top, middle, batch)
+        loss, numbers = self.say_loss(top, batch, stage, rng)
+        if stage.trains_encoder:
+            hearing, more = self.hear_loss(top, middle, batch)
+            return loss + 0.5 * hearing, {**numbers, **more}
+        return loss, numbers
+
     def say_loss(
-        self, batch: SpeechBatch, stage: Stage, rng: np.random.Generator, train_encoder: bool
+        self, top: torch.Tensor, batch: SpeechBatch, stage: Stage, rng: np.random.Generator
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """Cross-entropy of the translation or transcript given the whole utterance, plus CTC when the encoder trains."""
-        with torch.set_grad_enabled(train_encoder and torch.is_grad_enabled()):
-            top, _ = self.encoder(batch.mel, batch.frames)
+        """Cross-entropy of the translation or transcript given the whole utterance."""
         transcribe = rng.random(len(batch.captions)) < stage.transcribe_share
         texts = [self.source_ids if t else self.target_ids for t in transcribe]
         targets = [text[caption] for text, caption in zip(texts, batch.captions, strict=True)]
         logits, labels = self.answer_logits(top, batch.frames, [self.instructions[int(t)] for t in transcribe], targets)
         loss = functional.cross_entropy(logits, labels, label_smoothing=stage.label_smoothing)
         plain = float(functional.cross_entropy(logits.detach(), labels)) if stage.label_smoothing else loss.item()
-        if train_encoder:
-            loss = loss + 0.5 * self.ctc_loss(top, batch)
         return loss, {"cross_entropy": plain}
 
     def answer_logits(
@@ -165,10 +184,10 @@ def learning_rate_at(step: int, total: int, warmup_share: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
-def run_stage(training: Pretraining, stage: Stage, renditions: list[Rendition], folder: Path) -> None:
+def run_stage(training: Pretraining, stage: Stage, renditions: dict[int, Rendition], folder: Path) -> None:
     """Train one stage to its end; picks up a checkpoint that `folder` holds and leaves a finished one there."""
     path = folder / f"{stage.name}.pt"
-    batches = list(epochs(renditions, stage.epochs, stage.batch_size, stage.seed))
+    batches = list(epochs([renditions[i] for i in stage.renditions], stage.epochs, stage.batch_size, stage.seed))
     modules = trained_modules(training, stage)
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     parameters = list({id(p): p for p in parameters}.values())
@@ -203,7 +222,7 @@ def trained_modules(training: Pretraining, stage: Stage) -> list[nn.Module]:
     """The modules whose weights a stage changes."""
     inner = training.model.model
     speaker = [inner.multi_modal_projector, inner.language_model]
-    return {"hear": [training.encoder], "say": speaker, "join": [training.encoder, *speaker]}[stage.name]
+    return [training.encoder] * stage.trains_encoder + speaker * stage.trains_language_model
 
 
 def loss_function(training: Pretraining, stage: Stage) -> Callable[[SpeechBatch, int], tuple[torch.Tensor, dict[str, float]]]:
@@ -214,10 +233,7 @@ def loss_function(training: Pretraining, stage: Stage) -> Callable[[SpeechBatch,
         masked = SpeechBatch(mask_spectrogram(batch.mel, generator), batch.frames, batch.phonemes, batch.captions)
         batch = training.to_device(masked)
         with torch.autocast(training.device.type, dtype=torch.bfloat16):
-            if stage.name == "hear":
-                return training.hear_loss(batch)
-            rng = np.random.default_rng([stage.seed, step])
-            return training.say_loss(batch, stage, rng, train_encoder=stage.name == "join")
+            return training.loss(batch, stage, np.random.default_rng([stage.seed, step]))
 
     return loss
 
@@ -253,10 +269,7 @@ def validation_loss(training: Pretraining, stage: Stage, rendition: Rendition) -
     totals: dict[str, list[float]] = {}
     for numbers in validation_batches(rendition, stage.batch_size):
         batch = training.to_device(speech_batch(rendition, numbers))
-        if stage.name == "hear":
-            loss, logged = training.hear_loss(batch)
-        else:
-            loss, logged = training.say_loss(batch, stage, np.random.default_rng(0), train_encoder=False)
+        loss, logged = training.loss(batch, stage, np.random.default_rng(0))
         for key, value in {"loss": float(loss), **logged}.items():
             totals.setdefault(key, []).append(value)
     return {key: float(np.mean(values)) for key, values in totals.items()}

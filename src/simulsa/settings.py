@@ -53,7 +53,19 @@ def _fit(key: str, value: Any, kind: Any) -> Any:
             return kind(value)
     elif kind is Any or (origin is None and _is_a(value, kind)):
         return value
-    raise ValueError(f"{key} is {value!r}; it must be of type {getattr(kind, '__name__', kind) if origin is None else kind}")
+    raise ValueError(f"{key} is {value!r}; it must be {_rule(kind)}")
+
+
+def _rule(kind: Any) -> str:
+    """What a type asks of a value, in words: `"one of probability, rank"`, `"of type float"`, or several of these."""
+    origin, options = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_rule(option) for option in options)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, options))}" if len(options) > 1 else repr(options[0])
+    if kind is types.NoneType:
+        return "null"
+    return f"of type {kind.__name__ if origin is None else kind}"
 
 
 def _is_a(value: Any, kind: type) -> bool:
