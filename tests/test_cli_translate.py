@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -188,6 +190,8 @@ def test_a_broken_file_is_found_before_the_model_is_loaded(
 def test_a_model_that_is_not_there(wavs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("translate", wavs[0], "--model", "nobody/nothing") == 1
     assert error_line(capsys).startswith("simulsa translate: nobody/nothing: cannot be loaded")
+    assert run("translate", wavs[0], "--model", "./nothing") == 1
+    assert error_line(capsys).startswith("simulsa translate: ./nothing: no such folder")
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
@@ -201,17 +205,26 @@ def test_a_clip_past_the_window(model: str, tmp_path: Path, capsys: pytest.Captu
     assert "the model hears at most 10.00 s" in error_line(capsys)
 
 
-def test_a_full_disk_is_said_plainly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    import errno
-
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, "out.jsonl: the disk is full; free some space"),
+        (errno.EEXIST, "out.jsonl: a file is where a folder is needed"),
+        (errno.EACCES, "out.jsonl: you may not read or write here"),
+        (errno.EIO, "[Errno 5] Input/output error: 'out.jsonl'"),
+    ],
+)
+def test_errors_of_the_disk_are_said_plainly(
+    number: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from simulsa.commands import translate
 
-    def full(_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "out.jsonl")
+    def fail(_: Any) -> None:
+        raise OSError(number, os.strerror(number), "out.jsonl")
 
-    monkeypatch.setattr(translate, "main", full)
+    monkeypatch.setattr(translate, "main", fail)
     assert run("translate") == 1
-    assert "the disk is full (out.jsonl); free some space" in error_line(capsys)
+    assert message in error_line(capsys)
 
 
 def test_interruption_has_its_own_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

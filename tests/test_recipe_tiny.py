@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +115,10 @@ def test_from_text_to_a_model_that_loads(tmp_path: Path) -> None:
     before = weights.read_bytes()
     build(config, stages)
     assert weights.read_bytes() == before
+    # a saved edition goes on with the last stage alone, on its readings
+    stages.append(Stage("polish", epochs=1, learning_rate=1e-3, batch_size=2, renditions=(2,)))
+    work = tmp_path / "polish"
+    build(replace(config, base=tmp_path / "model", work=work, out=tmp_path / "polished"), stages)
+    assert sorted(path.name for path in work.iterdir()) == ["phonemes.json", "polish.pt", "train-2", "val-1000"]
+    assert (tmp_path / "polished" / "model.safetensors").read_bytes() != before
+    assert load(str(tmp_path / "polished"), device="cpu").vocabulary_size == lalm.vocabulary_size

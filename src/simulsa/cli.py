@@ -73,8 +73,15 @@ def _exit_code(code: Any) -> int:
 def _one_line(error: Exception) -> str:
     import errno
 
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"the disk is full ({error.filename or 'while writing'}); free some space and run the same command again"
+    if isinstance(error, OSError):
+        remedies = {
+            errno.ENOSPC: "the disk is full; free some space and run the same command again",
+            errno.EEXIST: "a file is where a folder is needed; choose another place",
+            errno.ENOTDIR: "a file is where a folder is needed; choose another place",
+            errno.EACCES: "you may not read or write here; choose another place or change the permissions",
+        }
+        if error.errno in remedies:
+            return f"{error.filename or 'while writing'}: {remedies[error.errno]}"
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -42,6 +42,8 @@ def load(model: str = "tiny-en-de", device: str = "auto", dtype: Dtype = "auto")
     """
     place, number_format = _resolve(device, dtype)
     folder = local_folder(model)
+    if folder is None and (model.startswith((".", "/", "~")) or model.count("/") > 1):  # no hub id looks so
+        raise LALMError(f"{model}: no such folder; give a Hugging Face id, a model folder, an adapter folder or 'tiny-en-de'")
     if folder is not None and (folder / "adapter_config.json").exists():
         return _load_adapter(model, folder, place, number_format)
     return _load_model(model, folder, place, number_format)
