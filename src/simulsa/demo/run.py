@@ -8,13 +8,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from simulsa.augmentation.augment import AugmentConfig, augment
+from simulsa.augmentation.speculation import resolve_tau
 from simulsa.demo.report import write_report
 from simulsa.demo.timeline import committed_lane, plot_timeline, spoken_lane
 from simulsa.evaluation.compare import compare
 from simulsa.evaluation.evaluate import EvaluateConfig, EvaluationResult, evaluate
+from simulsa.evaluation.instances import log_name, read_instances
 from simulsa.lalm.load import load
 from simulsa.lalm.preflight import preflight
 from simulsa.manifest import Utterance, read_manifest
@@ -45,13 +47,13 @@ class DemoConfig:
     """offline training sentences, at most 680"""
     augmented_rows: int = 340
     """of these, how many are also cut and added as simultaneous rows"""
-    tau: float = 0.2
-    """plausibility that a token needs to be kept, given the audio before the cut"""
-    learning_rate: float = 1e-3
+    tau: float | Literal["auto"] = "auto"
+    """plausibility that a token needs to be kept, given the audio before the cut; `auto` is 100 / vocabulary size"""
+    learning_rate: float = 5e-4
     """a model this small takes larger steps than the paper's 7 B one"""
     batch_size: int = 16
     """rows per optimiser step"""
-    epochs: float = 2.0
+    epochs: float = 3.0
     """passes over the rows"""
     seed: int = 0
     """seed of cuts, shuffling and weights"""
@@ -87,7 +89,7 @@ def run_demo(config: DemoConfig) -> DemoResult:
     logger.info("5/5 measuring again")
     after = evaluate(tuned, test, _evaluate_config(config, "after"))
     compare([config.out / "before", config.out / "after"], config.out / "comparison")
-    example = _example(test)
+    example = _example(test, config.out / "before")
     seconds = time.monotonic() - started
     _report(config, before, after, base, tuned, example, seconds)
     return DemoResult(before, after, tuned, example, seconds)
@@ -116,9 +118,18 @@ def _train_config(config: DemoConfig) -> TrainConfig:
     )
 
 
-def _example(test: Sequence[Utterance]) -> Utterance:
-    """The longest test sentence: the more time to speak, the more there is to see."""
-    return max(test, key=lambda row: row.duration_s or 0.0)
+def _example(test: Sequence[Utterance], before: Path) -> Utterance:
+    """Of the longer half of the sentences, the one that the base translates best when it hears it all (by chrF).
+
+    It is there to show when words come, which a misheard sentence would hide.
+    """
+    from sacrebleu.metrics import CHRF
+
+    chrf = CHRF()
+    longer = {row.id: row for row in sorted(test, key=lambda row: row.duration_s or 0.0)[len(test) // 2 :]}
+    offline = [item for item in read_instances(before / log_name(math.inf, 0)) if item.id in longer]
+    best = max(offline, key=lambda item: chrf.sentence_score(item.prediction, [item.reference]).score)
+    return longer[best.id]
 
 
 def _report(
@@ -142,7 +153,7 @@ def _report(
         "tuned model": tuned.signature,
         "offline rows": str(config.train_rows),
         "simultaneous rows": str(config.augmented_rows),
-        "τ": f"{config.tau:g} (probability)",
+        "τ": f"{resolve_tau(config.tau, base.vocabulary_size):.3g} (probability)",
         "timeline": f"k = {TIMELINE.chunk_ms:g} ms, b = {TIMELINE.rollback}",
         "seed": str(config.seed),
         "time": f"{seconds / 60:.1f} minutes",
