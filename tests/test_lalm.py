@@ -344,8 +344,8 @@ def padded(audios: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 class TestLoad:
     def test_a_name_that_leads_nowhere(self, tmp_path: Path) -> None:
-        for name in ("nobody/no-such-model", str(tmp_path / "no-folder")):
-            with pytest.raises(LALMError, match=f"{name}: cannot be loaded .*; give a Hugging Face id, a model folder") as caught:
+        for name, problem in (("nobody/no-such-model", "cannot be loaded .*"), (str(tmp_path / "no-folder"), "no such folder")):
+            with pytest.raises(LALMError, match=f"{name}: {problem}; give a Hugging Face id, a model folder") as caught:
                 load(name, device="cpu")
             assert "\n" not in str(caught.value)
 

@@ -16,6 +16,7 @@ import torch
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import Direction, LALMError, TokenScores
+from simulsa.lalm.window import narrowed, padded_samples
 from simulsa.manifest import too_long
 
 MIN_SAMPLES = SAMPLE_RATE // 25  # 40 ms: shorter clips crash some feature extractors, so they are padded with silence
@@ -47,6 +48,7 @@ class HuggingFaceLALM:
         whole = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._backbone = whole.model  # everything below the language-model head
         self._head = whole.get_output_embeddings()
+        self._tower = whole.model.audio_tower
         self.audio_token_id = int(whole.config.audio_token_id)
         self.eos_ids = _eos_ids(whole.generation_config, self.tokenizer)
         self.eos_id = self.eos_ids[0]
@@ -96,13 +98,17 @@ class HuggingFaceLALM:
             ]}]
             for audio, direction in zip(audios, directions, strict=True)
         ]  # fmt: skip
+        longest = max([MIN_SAMPLES, *(len(audio) for audio in audios)])
         batch = self.processor.apply_chat_template(
             conversations,
             tokenize=True,
             add_generation_prompt=True,
             return_dict=True,
             return_tensors="pt",
-            processor_kwargs={"text_kwargs": {"padding": True, "padding_side": "left"}},
+            processor_kwargs={
+                "text_kwargs": {"padding": True, "padding_side": "left"},
+                "audio_kwargs": {"max_length": padded_samples(longest, self.processor.feature_extractor)},
+            },
         )
         ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
         rows = [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
@@ -188,9 +194,10 @@ class HuggingFaceLALM:
     def forward(self, inputs: Inputs, use_cache: bool = False) -> tuple[torch.Tensor, Any]:
         """Last hidden states `[batch, length, width]` of one pass, and its cache if asked for; gradients are kept."""
         positions = (inputs.mask.cumsum(1) - 1).clamp(min=0)
-        result = self._backbone(
-            input_ids=inputs.ids, attention_mask=inputs.mask, position_ids=positions, use_cache=use_cache, **inputs.audio
-        )
+        with narrowed(self._tower, inputs.audio["input_features"].shape[-1]):
+            result = self._backbone(
+                input_ids=inputs.ids, attention_mask=inputs.mask, position_ids=positions, use_cache=use_cache, **inputs.audio
+            )
         return result.last_hidden_state, result.past_key_values if use_cache else None
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
