@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,15 @@ CAPTIONS = [
 def noise(seconds: float, seed: int = 0) -> np.ndarray:
     """White noise, float32 at 16 kHz."""
     return (0.1 * np.random.default_rng(seed).standard_normal(round(seconds * SAMPLE_RATE))).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def restore_log() -> Iterator[None]:
+    """Commands send the library's log to standard error, which belongs to one test only."""
+    logger = logging.getLogger("simulsa")
+    before = logger.handlers, logger.propagate, logger.level
+    yield
+    logger.handlers, logger.propagate, logger.level = before
 
 
 @pytest.fixture(scope="session")

@@ -80,8 +80,7 @@ def show_log() -> None:
     """Send the library's messages to standard error, as plain lines."""
     logger = logging.getLogger("simulsa")
     logger.setLevel(logging.INFO)
-    if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers = [handler]  # not a second one when a program runs two commands
     logger.propagate = False
