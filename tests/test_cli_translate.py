@@ -227,6 +227,31 @@ def test_errors_of_the_disk_are_said_plainly(
     assert message in error_line(capsys)
 
 
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("Error while serializing: No space left on device (os error 28)", "while writing: the disk is full"),
+        ("what?\nthat!", "OddError: what? that! (unexpected; --debug shows where)"),
+    ],
+)
+def test_errors_of_libraries_are_one_line(
+    message: str, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from simulsa.commands import translate
+
+    class OddError(Exception):
+        pass
+
+    def fail(_: Any) -> None:
+        raise OddError(message)
+
+    monkeypatch.setattr(translate, "main", fail)
+    assert run("translate") == 1
+    assert error_line(capsys).startswith(f"simulsa translate: {shown}")
+    with pytest.raises(OddError):
+        run("translate", "--debug")
+
+
 def test_interruption_has_its_own_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from simulsa.commands import translate
 

@@ -5,7 +5,9 @@ Exit codes: 0 done, 1 failed (one line says why and what to do; `--debug` shows 
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +22,12 @@ VERBS = {  # verb -> (module of the command, what it does)
     "evaluate": ("evaluate", "measure quality and latency over chunk sizes and rollbacks"),
     "compare": ("compare", "one table and one plot from several evaluations"),
     "manifest": ("manifest", "make and check manifests"),
+}
+REMEDIES = {
+    errno.ENOSPC: "the disk is full; free some space and run the same command again",
+    errno.EEXIST: "a file is where a folder is needed; choose another place",
+    errno.ENOTDIR: "a file is where a folder is needed; choose another place",
+    errno.EACCES: "you may not read or write here; choose another place or change the permissions",
 }
 USAGE = 2
 INTERRUPTED = 130
@@ -58,7 +66,7 @@ def _run(verb: str, arguments: list[str], debug: bool) -> int:
         return 1
     except SystemExit as exit_:  # tyro: 0 after --help, 2 after wrong flags
         return _exit_code(exit_.code)
-    except (ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # libraries raise bare subclasses of Exception, even for a full disk
         if debug:
             raise
         print(f"simulsa {verb}: {_one_line(error)}", file=sys.stderr)
@@ -71,18 +79,14 @@ def _exit_code(code: Any) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    import errno
-
-    if isinstance(error, OSError):
-        remedies = {
-            errno.ENOSPC: "the disk is full; free some space and run the same command again",
-            errno.EEXIST: "a file is where a folder is needed; choose another place",
-            errno.ENOTDIR: "a file is where a folder is needed; choose another place",
-            errno.EACCES: "you may not read or write here; choose another place or change the permissions",
-        }
-        if error.errno in remedies:
-            return f"{error.filename or 'while writing'}: {remedies[error.errno]}"
-    return " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        return f"{error.filename or 'while writing'}: {REMEDIES[error.errno]}"
+    if os.strerror(errno.ENOSPC) in str(error):  # safetensors says it in its own words
+        return f"while writing: {REMEDIES[errno.ENOSPC]}"
+    message = " ".join(str(error).split())
+    if isinstance(error, (ValueError, RuntimeError, OSError)):
+        return message or type(error).__name__
+    return f"{type(error).__name__}: {message} (unexpected; --debug shows where)"
 
 
 def _wrong_usage(message: str) -> int:
