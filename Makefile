@@ -15,8 +15,9 @@ venv: .venv/.installed
 demo: venv
 	$(BIN)/simulsa demo --out demo-out
 
+# (one thread for each of the two processes: more would wait for each other)
 test: venv lint
-	$(BIN)/python -m pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
 lint: venv
 	$(BIN)/ruff check .
