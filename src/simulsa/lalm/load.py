@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # torch is slow to import, and every command's flags need `Mo
     from simulsa.lalm.model import HuggingFaceLALM
 
 EMBEDDED_MODELS = Path(simulsa.__file__).parent / "models"
+NAME_RULE = "give a Hugging Face id, a model folder, an adapter folder or 'tiny-en-de'"
 RECORD = "simulsa.json"  # in an adapter folder: which base it was trained on, on what, and how
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -43,7 +44,7 @@ def load(model: str = "tiny-en-de", device: str = "auto", dtype: Dtype = "auto")
     place, number_format = _resolve(device, dtype)
     folder = local_folder(model)
     if folder is None and (model.startswith((".", "/", "~")) or model.count("/") > 1):  # no hub id looks so
-        raise LALMError(f"{model}: no such folder; give a Hugging Face id, a model folder, an adapter folder or 'tiny-en-de'")
+        raise LALMError(f"{model}: no such folder; {NAME_RULE}")
     if folder is not None and (folder / "adapter_config.json").exists():
         return _load_adapter(model, folder, place, number_format)
     return _load_model(model, folder, place, number_format)
@@ -143,8 +144,6 @@ def _errors_about(name: str) -> Iterator[None]:
         raise
     except Exception as error:  # safetensors and tokenizers raise bare subclasses of Exception for damaged files
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise LALMError(
-            f"{name}: cannot be loaded ({lines[0]}); give a Hugging Face id, a model folder, an adapter folder or 'tiny-en-de'"
-        ) from error
+        raise LALMError(f"{name}: cannot be loaded ({lines[0]}); {NAME_RULE}") from error
     finally:
         transformers.logging.set_verbosity(verbosity)
