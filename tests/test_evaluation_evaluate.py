@@ -15,6 +15,7 @@ from simulsa.evaluation.compare import compare
 from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
 from simulsa.evaluation.instances import EvaluationError, read_instances
 from simulsa.evaluation.report import comparison_table, markdown_table, plot_quality_latency, quality_latency_svg
+from simulsa.lalm.interface import Direction
 from simulsa.manifest import Utterance
 from simulsa.settings import from_mapping
 from simulsa.testing import FakeLALM, growing_script
@@ -160,7 +161,7 @@ def test_the_preflight_comes_first_and_only_when_there_is_work(
     monkeypatch.setattr(module, "preflight", lambda lalm, direction: checked.append(direction))
     for _ in range(2):
         evaluate(fake(), make_rows(2), config(tmp_path / "out", preflight=True))
-    assert checked == [("en", "de")]
+    assert checked == [Direction("en", "de")]
 
 
 @pytest.mark.parametrize(

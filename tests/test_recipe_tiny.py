@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from recipes.tiny.architecture import TRANSCRIBE, TRANSLATE, build_model, build_processor, build_tokenizer
-from recipes.tiny.batches import IGNORED, Prompts, audio_tokens, order, speech_batch
+from recipes.tiny.batches import IGNORED, Prompts, SpeechBatch, audio_tokens, order, speech_batch
 from recipes.tiny.build import BuildConfig, build
-from recipes.tiny.pretrain import Encoder, Stage, learning_rate_at
+from recipes.tiny.conditions import record
+from recipes.tiny.pretrain import Encoder, Pretraining, Stage, learning_rate_at
 from recipes.tiny.speech import Rendition, frame_labels, make_rendition, phoneme_inventory, phoneme_name
-from recipes.tiny.voices import UNSEEN_VOICE, training_voice
+from recipes.tiny.voices import UNSEEN_VOICES, training_voice
 from simulsa.audio import SAMPLE_RATE
-from simulsa.corpora.synthesis import Mark, Speech
+from simulsa.corpora.synthesis import Mark, Speech, synthesizer
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import Direction
 from tests.conftest import CAPTIONS
@@ -35,12 +36,40 @@ def test_the_instructions_are_those_that_the_library_gives() -> None:
     assert instruction(Direction("en", "en")) == TRANSCRIBE
 
 
-def test_the_unseen_voice_is_not_among_the_training_voices() -> None:
+def test_the_unseen_voices_are_not_among_the_training_voices() -> None:
     rng = np.random.default_rng(0)
-    accent, variant = UNSEEN_VOICE.name.split("+")
-    for voice in (training_voice(rng) for _ in range(500)):
-        assert not voice.name.startswith(accent)
-        assert not voice.name.endswith(f"+{variant}")
+    unseen = [name.split("+") for name in UNSEEN_VOICES]
+    for voice in (training_voice(rng) for _ in range(1000)):
+        assert not any(voice.name.startswith(accent) or voice.name.endswith(f"+{variant}") for accent, variant in unseen)
+
+
+def test_recording_conditions_keep_speech_recognisable() -> None:
+    speech = synthesizer().speak("A man in an orange hat.").samples
+    for seed in range(60):
+        samples, before = record(speech, np.random.default_rng(seed))
+        assert samples.dtype == np.float32
+        assert np.isfinite(samples).all()
+        heard = samples[before : before + len(speech)]
+        envelope = [np.abs(x)[: len(x) // 800 * 800].reshape(-1, 800).mean(1) for x in (speech, heard)]
+        assert np.corrcoef(*envelope)[0, 1] > 0.8
+
+
+def test_speech_of_an_unmarked_synthesiser_has_no_labels() -> None:
+    assert set(frame_labels(Speech(np.zeros(16_000, np.float32), (), ()), 0, 50, {"_": 0})) == {IGNORED}
+
+
+def test_dropout_is_for_training_only() -> None:
+    tokenizer = build_tokenizer([text for pair in CAPTIONS for text in pair])
+    model = build_model(tokenizer, encoder_layers=2, decoder_layers=1).eval()
+    sources, targets = zip(*CAPTIONS, strict=True)
+    training = Pretraining(model, tokenizer, 3, list(sources), list(targets), "cpu")
+    rendition = SpeechBatch(torch.randn(2, 80, 100), torch.tensor([100, 90]), torch.zeros(2, 50, dtype=torch.long), [0, 1])
+    stage = Stage("harden", epochs=1, learning_rate=1e-3, dropout=0.5)
+    losses = [float(training.loss(rendition, stage, np.random.default_rng(0))[0]) for _ in range(2)]
+    with torch.no_grad():
+        plain = [float(training.loss(rendition, stage, np.random.default_rng(0))[0]) for _ in range(2)]
+    assert losses[0] != losses[1]
+    assert plain[0] == plain[1]
 
 
 @pytest.mark.parametrize(("mnemonic", "name"), [("'eI", "eI"), (",I", "I"), ("_:", "_"), ("t#", "t#"), ("", "_")])

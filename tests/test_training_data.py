@@ -54,9 +54,30 @@ def test_only_target_and_eos_carry_loss_token_by_token(make_rows: Rows, random_l
     assert len({int((row != IGNORED).sum()) for row in batch["labels"]}) == 4  # the rows do differ in length
 
 
+def test_only_simultaneous_rows_and_their_stop_weigh_more(make_rows: Rows, random_lalm: Any) -> None:
+    whole = make_rows(1)
+    rows = [*whole, cut(whole[0], random_lalm.encode(whole[0].target_text)[:2], random_lalm)]
+    examples = examples_of(rows, random_lalm)
+    assert (Collator(random_lalm)(examples)["weights"] == 1).all()
+    weights = Collator(random_lalm, simultaneous_weight=3, stop_weight=2)(examples)["weights"]
+    assert (weights[0] == 1).all()
+    assert weights[1, -3:].tolist() == [3, 3, 6]
+
+
+def test_offline_rows_take_turns_with_the_latency_words(make_rows: Rows, random_lalm: Any) -> None:
+    whole = make_rows(30)
+    assert {example.latency for example in examples_of(whole, random_lalm)} == {None}
+    fast = dataclasses.replace(cut(whole[0], [], random_lalm), latency="fast")
+    *offline, simultaneous = examples_of([*whole, fast], random_lalm)
+    assert simultaneous.direction == Direction("en", "de", "fast")
+    assert {example.latency for example in offline} == {None, "fast"}
+    again = examples_of([*reversed(whole), fast], random_lalm)
+    assert {example.row.id: example.latency for example in offline} == {e.row.id: e.latency for e in again[:-1]}
+
+
 def test_a_batch_is_what_inference_hears(make_rows: Rows, random_lalm: Any) -> None:
     rows = make_rows(3)
-    inputs, _ = split_batch(Collator(random_lalm)(examples_of(rows, random_lalm)))
+    inputs, _, _ = split_batch(Collator(random_lalm)(examples_of(rows, random_lalm)))
     prompts, audio = random_lalm.prompts([row.load() for row in rows], [Direction("en", "de")] * 3)
     answers = [[*random_lalm.encode(row.target_text), random_lalm.eos_id] for row in rows]
     expected = random_lalm.pad([p + a for p, a in zip(prompts, answers, strict=True)], audio)

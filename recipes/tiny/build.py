@@ -16,7 +16,7 @@ import tyro
 from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
 
 from recipes.tiny.architecture import build_model, build_processor, build_tokenizer
-from recipes.tiny.pretrain import Pretraining, Stage, run_stage, validation_loss
+from recipes.tiny.pretrain import Pretraining, Stage, checkpoint, run_stage, validation_loss
 from recipes.tiny.speech import make_rendition, phoneme_inventory
 from simulsa.corpora.multi30k import read_captions
 
@@ -25,6 +25,7 @@ STAGES = (
     Stage("say", epochs=1.5, learning_rate=1e-3),
     Stage("join", epochs=2.2, learning_rate=8e-4),
     Stage("polish", epochs=6, learning_rate=8e-4, label_smoothing=0.05, renditions=(2, 3, 4)),
+    Stage("harden", epochs=6, learning_rate=8e-4, label_smoothing=0.1, dropout=0.2, renditions=(5, 6, 4)),
 )
 VALIDATION_RENDITION = 1000
 
@@ -44,10 +45,18 @@ class BuildConfig:
 def export(training: Pretraining, out: Path) -> None:
     """Save the model in float16 and its processor in Hugging Face format."""
     model = training.model
+    training.set_dropout(0.0)
     model.lm_head.weight = torch.nn.Parameter(model.get_input_embeddings().weight.detach().clone())
-    model.cpu().half().save_pretrained(out)
+    model = model.cpu().half()
+    model.config.text_config.dtype = model.config.audio_config.dtype = torch.float16
+    model.save_pretrained(out)
     build_processor(training.tokenizer).save_pretrained(out)
     (out / "model.safetensors").chmod(0o644)  # it is written for its owner only
+
+
+def last_begun(stages: Sequence[Stage], folder: Path) -> int:
+    """The number of the last stage that has a checkpoint, which holds all that the stages before it did; 0 without any."""
+    return max((i for i, stage in enumerate(stages) if checkpoint(folder, stage).exists()), default=0)
 
 
 def build(config: BuildConfig, stages: Sequence[Stage] = STAGES) -> None:
@@ -57,6 +66,7 @@ def build(config: BuildConfig, stages: Sequence[Stage] = STAGES) -> None:
     names = phoneme_inventory(sources, config.work)
     torch.manual_seed(config.seed)
     if config.base is None:
+        stages = stages[last_begun(stages, config.work) :]
         tokenizer = build_tokenizer([*sources, *targets])
         model = build_model(tokenizer)
     else:

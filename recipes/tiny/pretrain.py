@@ -5,6 +5,7 @@
 2. **say**: the language model on the frozen encoder, to translate and to transcribe whole utterances.
 3. **join**: everything together, with the hearing losses kept as an auxiliary.
 4. **polish**: the same for longer, on readings by other voices.
+5. **harden**: again on other readings, with dropout, because by then the captions are known by heart.
 
 No stage ever sees truncated speech.
 """
@@ -43,6 +44,7 @@ class Stage:
     weight_decay: float = 0.05
     warmup_share: float = 0.05
     label_smoothing: float = 0.1
+    dropout: float = 0.0  # of embeddings and sub-layers; the encoder's is half of it
     transcribe_share: float = 0.25
     renditions: tuple[int, ...] = (0, 1)  # the readings that the passes take in turn
     seed: int = 0
@@ -58,6 +60,16 @@ class Stage:
         return self.name != "hear"
 
 
+def drop_outputs(dropout: nn.Dropout, *sublayers: nn.Module) -> None:
+    """Put dropout behind sub-layers whose classes have none."""
+
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        return (dropout(output[0]), *output[1:]) if isinstance(output, tuple) else dropout(output)
+
+    for sublayer in sublayers:
+        sublayer.register_forward_hook(hook)
+
+
 class Encoder(nn.Module):
     """The model's audio tower run on trimmed batches, with two heads for pre-training.
 
@@ -71,12 +83,15 @@ class Encoder(nn.Module):
         width = self.tower.config.d_model
         self.phoneme_head = nn.Linear(width, phonemes)
         self.ctc_head = nn.Linear(width, model.config.text_config.vocab_size)
+        self.dropout = nn.Dropout(0.0)
+        for layer in self.tower.layers:
+            drop_outputs(self.dropout, layer.self_attn, layer.fc2)
 
     def forward(self, mel: torch.Tensor, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """`(top, middle)`: float `[batch, tokens, width]` after pooling, and `[batch, positions, width]` of the middle layer."""
         tower = self.tower
         hidden = functional.gelu(tower.conv2(functional.gelu(tower.conv1(mel)))).transpose(1, 2)
-        hidden = hidden + tower.embed_positions.weight[: hidden.shape[1]]
+        hidden = self.dropout(hidden + tower.embed_positions.weight[: hidden.shape[1]])
         positions = (frames - 1) // 2 + 1
         mask = (torch.arange(hidden.shape[1], device=mel.device)[None, :] < positions[:, None])[:, None, None, :]
         middle = hidden
@@ -105,6 +120,9 @@ class Pretraining:
         self.model = model.to(self.device)
         self.model.lm_head.weight = self.model.get_input_embeddings().weight  # tied while training
         self.encoder = Encoder(model, phonemes).to(self.device)
+        self.dropout = nn.Dropout(0.0)
+        for layer in self.model.model.language_model.layers:
+            drop_outputs(self.dropout, layer.self_attn, layer.mlp)
         self.tokenizer = tokenizer
         self.prompts = Prompts(tokenizer)
         self.source_ids: list[list[int]] = tokenizer(sources).input_ids
@@ -133,7 +151,9 @@ class Pretraining:
 
     def loss(self, batch: SpeechBatch, stage: Stage, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         """The stage's loss, and numbers to log: hearing, saying, or saying with half of the hearing loss beside."""
-        with torch.set_grad_enabled(stage.trains_encoder and torch.is_grad_enabled()):
+        training = torch.is_grad_enabled()
+        self.set_dropout(stage.dropout * training)
+        with torch.set_grad_enabled(stage.trains_encoder and training):
             top, middle = self.encoder(batch.mel, batch.frames)
         if not stage.trains_language_model:
             return self.hear_loss(top, middle, batch)
@@ -142,6 +162,10 @@ class Pretraining:
             hearing, more = self.hear_loss(top, middle, batch)
             return loss + 0.5 * hearing, {**numbers, **more}
         return loss, numbers
+
+    def set_dropout(self, share: float) -> None:
+        """The share of values that are dropped in the language model; half of it in the encoder."""
+        self.dropout.p, self.encoder.dropout.p = share, share / 2
 
     def say_loss(
         self, top: torch.Tensor, batch: SpeechBatch, stage: Stage, rng: np.random.Generator
@@ -164,7 +188,7 @@ class Pretraining:
         audio = self.model.model.multi_modal_projector(top)
         audio = audio[torch.arange(audio.shape[1], device=self.device)[None, :] < counts[:, None].to(self.device)]
         embeds = self.model.get_input_embeddings()(ids)
-        embeds = embeds.masked_scatter((ids == self.prompts.audio)[..., None], audio.to(embeds.dtype))
+        embeds = self.dropout(embeds.masked_scatter((ids == self.prompts.audio)[..., None], audio.to(embeds.dtype)))
         attention = (ids != self.tokenizer.pad_token_id).long()
         hidden = self.model.model.language_model(inputs_embeds=embeds, attention_mask=attention, use_cache=False)
         answer = labels[:, 1:] != IGNORED
@@ -184,15 +208,20 @@ def learning_rate_at(step: int, total: int, warmup_share: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
+def checkpoint(folder: Path, stage: Stage) -> Path:
+    """Where a stage keeps its checkpoint."""
+    return folder / f"{stage.name}.pt"
+
+
 def run_stage(training: Pretraining, stage: Stage, renditions: dict[int, Rendition], folder: Path) -> None:
     """Train one stage to its end; picks up a checkpoint that `folder` holds and leaves a finished one there."""
-    path = folder / f"{stage.name}.pt"
+    path = checkpoint(folder, stage)
     batches = list(epochs([renditions[i] for i in stage.renditions], stage.epochs, stage.batch_size, stage.seed))
     modules = trained_modules(training, stage)
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     parameters = list({id(p): p for p in parameters}.values())
     optimizer = torch.optim.AdamW(parameters, lr=stage.learning_rate, weight_decay=stage.weight_decay, betas=(0.9, 0.98))
-    start = restore(training, optimizer, path)
+    start = restore(training, optimizer, path, len(batches))
     loss_of = loss_function(training, stage)
     started = saved = time.monotonic()
     sums: dict[str, float] = {}
@@ -238,14 +267,15 @@ def loss_function(training: Pretraining, stage: Stage) -> Callable[[SpeechBatch,
     return loss
 
 
-def restore(training: Pretraining, optimizer: torch.optim.Optimizer, path: Path) -> int:
-    """Load a checkpoint if there is one; the step to go on from."""
+def restore(training: Pretraining, optimizer: torch.optim.Optimizer, path: Path, total: int) -> int:
+    """Load a checkpoint if there is one; the step to go on from. The optimizer's state is of use before the end only."""
     if not path.exists():
         return 0
     state = torch.load(path, map_location=training.device, weights_only=True)
     training.model.load_state_dict(state["model"])
     training.encoder.load_state_dict(state["encoder"])
-    optimizer.load_state_dict(state["optimizer"])
+    if state["step"] < total:
+        optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])
 
 

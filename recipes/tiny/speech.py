@@ -1,7 +1,7 @@
-"""Training speech: captions spoken by many voices, slightly noisy, kept as log-mel features with phoneme labels.
+"""Training speech: captions spoken by many voices under many conditions, kept as log-mel features with phoneme labels.
 
-A *rendition* is one reading of a whole split: each caption gets a voice, a rate, a pitch, some silence around it, a gain and
-some noise, all drawn from a seed made of the rendition's number and the caption's index. Renditions are cached on disk and
+A *rendition* is one reading of a whole split: each caption gets a voice, a rate, a pitch, and a recording
+condition, all drawn from a seed made of the rendition's number and the caption's index. Renditions are cached on disk and
 read through memory maps.
 """
 
@@ -16,14 +16,17 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from recipes.tiny import flite
 from recipes.tiny.architecture import FFT_SAMPLES, FRAMES_PER_WINDOW, HOP_SAMPLES, MEL_BINS, WINDOW_S
+from recipes.tiny.conditions import record
 from recipes.tiny.voices import training_voice
 from simulsa.audio import SAMPLE_RATE
-from simulsa.corpora.synthesis import Speech, synthesizer
+from simulsa.corpora.synthesis import Speech, Voice, synthesizer
 
 POSITION_SAMPLES = 2 * HOP_SAMPLES  # one encoder position (before pooling) covers 40 ms
 STRESS_MARKS = "',%=|:"  # eSpeak's stress, length and boundary signs around a phoneme's name
 SILENCE = "_"
+UNKNOWN = -100  # a position without a label
 
 
 @dataclass(frozen=True)
@@ -55,27 +58,21 @@ class Rendition:
         return Clip(int(self.indices[i]), mel, phonemes)
 
 
+def speak(text: str, voice: Voice) -> Speech:
+    """Speak with the synthesiser that the voice's name calls for."""
+    return flite.speak(text, voice) if voice.name.startswith(flite.PREFIX) else synthesizer().speak(text, voice)
+
+
 def phoneme_name(mnemonic: str) -> str:
     """A phoneme without stress, length or boundary marks: `"'eI"` → `"eI"`; pauses become `_`."""
     return mnemonic.strip(STRESS_MARKS) or SILENCE
 
 
-def perturb(speech: Speech, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-    """Silence before and after, a gain, and for half of the clips white noise at 15 to 40 dB below the speech.
-
-    Returns float32 samples and the number of samples put in front.
-    """
-    before, after = (int(rng.integers(0, SAMPLE_RATE // 4)) for _ in range(2))
-    samples = np.pad(speech.samples, (before, after))
-    samples = samples * 10 ** (rng.uniform(-12, 3) / 20)
-    if rng.random() < 0.5:
-        level = np.sqrt(np.mean(samples**2)) * 10 ** (-rng.uniform(15, 40) / 20)
-        samples = samples + level * rng.standard_normal(len(samples))
-    return samples.astype(np.float32), before
-
-
 def frame_labels(speech: Speech, before: int, frames: int, names: dict[str, int]) -> np.ndarray:
-    """The phoneme spoken in the middle of each 40 ms position, int16 `[ceil(frames / 2)]`; silence outside the speech."""
+    """The phoneme spoken in the middle of each 40 ms position, int16 `[ceil(frames / 2)]`; silence outside the
+    speech, −100 (no label) everywhere when the synthesiser did not say which phonemes it spoke."""
+    if not speech.phonemes:
+        return np.full((frames + 1) // 2, UNKNOWN, dtype=np.int16)
     labels = np.full((frames + 1) // 2, names[SILENCE], dtype=np.int16)
     middles = np.arange(len(labels)) * POSITION_SAMPLES + POSITION_SAMPLES // 2 - before
     starts = np.array([mark.start_samples for mark in speech.phonemes])
@@ -93,7 +90,7 @@ def phoneme_inventory(captions: list[str], folder: Path) -> dict[str, int]:
         rng = np.random.default_rng(0)
         names = {SILENCE}
         for caption in captions[:500]:
-            names |= {phoneme_name(mark.text) for mark in synthesizer().speak(caption, training_voice(rng)).phonemes}
+            names |= {phoneme_name(mark.text) for mark in speak(caption, training_voice(rng)).phonemes}
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({name: i for i, name in enumerate(sorted(names))}))
     return dict(json.loads(path.read_text()))
@@ -115,8 +112,8 @@ class _Worker:
     def clip(self, job: tuple[int, str]) -> Clip | None:
         index, caption = job
         rng = np.random.default_rng([self.rendition, index])
-        speech = synthesizer().speak(caption, training_voice(rng))
-        samples, before = perturb(speech, rng)
+        speech = speak(caption, training_voice(rng))
+        samples, before = record(speech.samples, rng)
         # Some zeros behind, as the padding to the full window has them, keep the last frame true.
         frames = -(-len(samples) // HOP_SAMPLES)
         if frames > FRAMES_PER_WINDOW:

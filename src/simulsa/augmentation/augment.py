@@ -15,14 +15,15 @@ import numpy as np
 from simulsa.audio import SAMPLES_PER_MS, AudioError, samples_to_s
 from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.journal import Journal
+from simulsa.augmentation.placement import place_cut
 from simulsa.augmentation.speculation import kept_tokens, resolve_tau
 from simulsa.augmentation.summary import AugmentSummary
 from simulsa.augmentation.truncation import draw_cut, row_generator
-from simulsa.lalm.interface import LALM, Direction
+from simulsa.lalm.interface import LALM, Direction, TokenScores
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
-from simulsa.lalm.text import whole_characters
-from simulsa.manifest import ManifestError, Utterance, read_manifest, too_long, write_manifest
+from simulsa.lalm.text import whole_characters, whole_words
+from simulsa.manifest import Latency, ManifestError, Utterance, read_manifest, too_long, write_manifest
 from simulsa.progress import track
 
 __all__ = ["AugmentConfig", "AugmentError", "augment"]
@@ -71,10 +72,23 @@ def augment(
 
 @dataclass(frozen=True)
 class _Cut:
-    """An offline row and how many samples of it stay."""
+    """An offline row, which of its cuts this is (from 0), and how many of its samples stay."""
 
     row: Utterance
+    number: int
     samples: int
+    latency: Latency | None
+
+    @property
+    def id(self) -> str:
+        """The id of the row that is made."""
+        name = f"{self.row.id}@{self.samples // SAMPLES_PER_MS}ms"
+        return "-".join([name, *([str(self.number + 1)] if self.number else []), *([self.latency] if self.latency else [])])
+
+    @property
+    def direction(self) -> Direction:
+        """What the model is asked for: nothing about latency, which it has yet to learn."""
+        return Direction(self.row.source_lang, self.row.target_lang)
 
     @property
     def heard(self) -> Utterance:
@@ -94,7 +108,7 @@ class _Run:
 
     @property
     def tau(self) -> float:
-        return resolve_tau(self.config.tau, self.lalm.vocabulary_size)
+        return resolve_tau(self.config.tau, self.config.criterion, self.lalm.vocabulary_size)
 
     def make(self, offline: Sequence[Utterance], journal: Journal | None) -> list[Utterance]:
         _check_ids(offline)
@@ -107,11 +121,11 @@ class _Run:
         if kept:
             logger.info("augment: going on after %d finished rows", len(kept))
         if self.config.preflight and cuts:
-            preflight(self.lalm, _direction(cuts[0].row))
+            preflight(self.lalm, cuts[0].direction)
         made: list[Utterance] = []
         while cuts:
             self._speculate_all(cuts, kept, journal)
-            made += [self._row(cut, kept[cut.row.id]) for cut in cuts if cut.row.id in kept]
+            made += [self._row(cut, kept[cut.id]) for cut in cuts if cut.id in kept]
             cuts = list(islice(candidates, self.config.num - len(made)))  # in place of broken ones
         if not made:
             raise AugmentError(
@@ -121,7 +135,7 @@ class _Run:
         return made
 
     def _candidates(self, offline: Sequence[Utterance]) -> Iterator[_Cut]:
-        """The rows that can be cut, each with its cut, in the order of a seeded permutation."""
+        """The rows that can be cut, with their cuts, in the order of a seeded permutation."""
         allowed = self.config.cut_range
         for index in np.random.default_rng(self.config.seed).permutation(len(offline)):
             row = offline[index]
@@ -133,23 +147,35 @@ class _Run:
             if not allowed.can_cut(length):
                 self.short += 1
                 continue
-            yield _Cut(row, draw_cut(self.config.truncation, length, allowed, row_generator(self.config.seed, row.id)))
+            yield from self._cuts(row, length)
+
+    def _cuts(self, row: Utterance, length: int) -> Iterator[_Cut]:
+        allowed, rng = self.config.cut_range, row_generator(self.config.seed, row.id)
+        for number in range(self.config.cuts_per_row):
+            drawn = draw_cut(self.config.truncation, length, allowed, rng)
+            try:
+                samples = place_cut(self.config.cut_at, row, drawn, allowed.min_samples, length)
+            except AudioError as error:
+                self._give_up(row, error)
+                return
+            yield _Cut(row, number, samples, self.config.latency)
 
     def _speculate_all(self, cuts: Sequence[_Cut], kept: dict[str, int], journal: Journal | None) -> None:
         """Add to `kept` how many tokens each cut keeps, batch by batch; cuts that are there already are not done again."""
         # rows of a batch are about equally long, so little is padding; the longest come first, so that a batch that does not
-        # fit into memory is the first one
-        ordered = sorted(cuts, key=lambda cut: -cut.samples)
+        # fit into memory is the first one; cuts of one row stay together where its whole audio is needed
+        by_row = self.config.criterion == "contrast"
+        ordered = sorted(cuts, key=lambda cut: (-cut.row.length_samples(), cut.row.id) if by_row else (-cut.samples, cut.row.id))
         size = self.config.batch_size
         for start in track(range(0, len(ordered), size), "augmenting"):
-            waiting = [cut for cut in ordered[start : start + size] if cut.row.id not in kept]
+            waiting = [cut for cut in ordered[start : start + size] if cut.id not in kept]
             done = self._speculate(waiting)
             if journal and done:
                 journal.append(done)
             kept.update(done)
 
     def _speculate(self, cuts: Sequence[_Cut]) -> dict[str, int]:
-        """How many target tokens each of a batch of cuts keeps, by row id, from one forward pass."""
+        """How many target tokens each of a batch of cuts keeps, by id, from one forward pass (and one of the whole audio)."""
         readable, audios = [], []
         for cut in cuts:
             try:
@@ -160,33 +186,51 @@ class _Run:
         if not readable:
             return {}
         targets = [self.lalm.encode(cut.row.target_text) for cut in readable]
-        kept = {}
-        for cut, target, scores in zip(
-            readable, targets, self.lalm.score(audios, targets, [_direction(cut.row) for cut in readable]), strict=True
-        ):
-            plausible = kept_tokens(scores, self.config.criterion, self.tau, self.lalm.vocabulary_size)
-            kept[cut.row.id] = whole_characters(self.lalm, target[:plausible])
-        return kept
+        scores = self.lalm.score(audios, targets, [cut.direction for cut in readable])
+        whole = self._whole_scores(readable) if self.config.criterion == "contrast" else {}
+        return {
+            cut.id: self._kept(cut, target, own, whole.get(cut.row.id))
+            for cut, target, own in zip(readable, targets, scores, strict=True)
+        }
+
+    def _whole_scores(self, cuts: Sequence[_Cut]) -> dict[str, TokenScores]:
+        """The scores of each row's target given its whole audio, by row id, from one forward pass."""
+        rows = {cut.row.id: cut for cut in cuts}
+        targets = [self.lalm.encode(cut.row.target_text) for cut in rows.values()]
+        audios = [cut.row.load() for cut in rows.values()]
+        return dict(zip(rows, self.lalm.score(audios, targets, [cut.direction for cut in rows.values()]), strict=True))
+
+    def _kept(self, cut: _Cut, target: Sequence[int], scores: TokenScores, whole: TokenScores | None) -> int:
+        count = kept_tokens(scores, self.config.criterion, self.tau, self.lalm.vocabulary_size, whole)
+        if self.config.whole_words:
+            count = whole_words(self.lalm, target, count, cut.row.target_lang)
+        return whole_characters(self.lalm, target[:count])
 
     def _load(self, cut: _Cut) -> np.ndarray:
+        """The audio before the cut; whatever the model has to hear must fit its window."""
         if cut.samples > self.lalm.max_samples:
             problem = too_long("the cut", cut.samples, self.lalm.max_samples)
             raise AudioError(f"{problem}, or use truncation 'beta-decay' with a smaller --max-ms")
+        if self.config.criterion == "contrast" and (length := cut.row.length_samples()) > self.lalm.max_samples:
+            raise AudioError(f"{too_long('the whole row', length, self.lalm.max_samples)}, or use another --criterion")
         return cut.heard.load()
 
     def _row(self, cut: _Cut, kept: int) -> Utterance:
         tokens = self.lalm.encode(cut.row.target_text)
         return dataclasses.replace(
             cut.heard,
-            id=f"{cut.row.id}@{cut.samples // SAMPLES_PER_MS}ms",
+            id=cut.id,
             parent_id=cut.row.id,
             source_text=None,  # the transcript is of the whole utterance
             target_text=self.lalm.decode(tokens[:kept]),
             target_tokens=tuple(tokens[:kept]),
+            latency=cut.latency,
             made_by={
                 "truncation": self.config.truncation,
+                "cut_at": self.config.cut_at,
                 "criterion": self.config.criterion,
                 "tau": self.tau,
+                "whole_words": self.config.whole_words,
                 "kept_tokens": kept,
                 "total_tokens": len(tokens),
                 "cut_samples": cut.samples,
@@ -210,10 +254,6 @@ class _Run:
         )
 
 
-def _direction(row: Utterance) -> Direction:
-    return Direction(row.source_lang, row.target_lang)
-
-
 def _check_ids(rows: Sequence[Utterance]) -> None:
     seen: set[str] = set()
     for row in rows:
@@ -224,8 +264,11 @@ def _check_ids(rows: Sequence[Utterance]) -> None:
 
 def _signature(offline: Sequence[Utterance], lalm: LALM, config: AugmentConfig) -> str:
     """What decides about the rows, in twelve digits: settings, model, offline rows; not where the files lie."""
-    tau = resolve_tau(config.tau, lalm.vocabulary_size)
-    settings = [config.num, config.truncation, config.criterion, tau, *dataclasses.astuple(config.cut_range), config.seed]
+    tau = resolve_tau(config.tau, config.criterion, lalm.vocabulary_size)
+    settings = [
+        *(config.num, config.cuts_per_row, config.truncation, config.cut_at, config.criterion, tau, config.whole_words),
+        *(config.latency, *dataclasses.astuple(config.cut_range), config.seed),
+    ]
     described = (
         json.dumps([row.id, Path(row.audio).name, row.start_s, row.duration_s, row.source_lang, row.target_lang, row.target_text])
         for row in offline

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from simulsa.audio import ms_to_samples
+from simulsa.augmentation.placement import PLACES, CutAt
 from simulsa.augmentation.speculation import CRITERIA, Criterion
 from simulsa.augmentation.truncation import TRUNCATIONS, CutRange, Truncation
+from simulsa.manifest import LATENCIES, Latency
 
 MIN_CUT_MS = 40  # shorter clips crash some feature extractors
 
@@ -17,13 +19,22 @@ class AugmentConfig:
     """How simultaneous rows are made from offline ones."""
 
     num: int = 3000
-    """M: how many rows to make, each from another offline row"""
+    """M: how many rows to make"""
+    cuts_per_row: int = 1
+    """how many of them to cut from the same offline row (contrast scores its whole audio once for all)"""
     truncation: Truncation = "beta-decay"
     """how cuts are drawn: Beta(1, 3) or uniform over [min-ms, max-ms], over the full duration, or on a grid"""
+    cut_at: CutAt = "anywhere"
+    """move a drawn cut to the nearest `pause`, or to the nearest of the row's `word_ends_s` (`word-end`)"""
     criterion: Criterion = "probability"
-    """a token is plausible by its `probability` (at least tau) or its `rank` (below tau times the vocabulary)"""
+    """a token is plausible by its `probability` (at least tau), its `rank` (below tau times the vocabulary), or in `contrast`
+    with the whole audio (at least tau times its probability there)"""
     tau: float | Literal["auto"] = "auto"
-    """plausibility that a target token needs to be kept; `auto` is 100 / vocabulary size"""
+    """plausibility that a target token needs to be kept; `auto` is 100 / vocabulary size, for contrast 0.5"""
+    whole_words: bool = False
+    """keep no part of a word"""
+    latency: Latency | None = None
+    """the word that asks for these rows' way of stopping: `fast`, `balanced` or `careful`; make rows with another tau for each"""
     min_ms: float = 500
     """l: the earliest cut; utterances that are not longer are left out"""
     max_ms: float = 5000
@@ -42,12 +53,15 @@ class AugmentConfig:
     """start again although the output exists or another run's journal lies beside it"""
 
     def __post_init__(self) -> None:
-        for name, lowest in (("num", 1), ("batch_size", 1), ("seed", 0)):
+        for name, lowest in (("num", 1), ("cuts_per_row", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < lowest:
                 raise ValueError(f"{name} is {value!r}; it must be a whole number, {lowest} or more")
         _check_name("truncation", self.truncation, TRUNCATIONS)
+        _check_name("cut_at", self.cut_at, PLACES)
         _check_name("criterion", self.criterion, CRITERIA)
+        if self.latency is not None:
+            _check_name("latency", self.latency, LATENCIES)
         _check_name("on_error", self.on_error, ("fail", "skip"))
         if self.tau != "auto" and (isinstance(self.tau, str) or not 0 < self.tau <= 1):
             raise ValueError(f"tau is {self.tau!r}; it must be above 0 and at most 1, or 'auto' (100 / vocabulary size)")

@@ -14,7 +14,7 @@ class JournalError(ValueError):
 
 
 class Journal:
-    """How many target tokens each finished row kept, by the parent's id.
+    """How many target tokens each finished row kept, by its id.
 
     Cuts and tokens follow from the settings, so no more is needed to make the rows again. The first line names the run, a
     signature of all that decides about the rows.
@@ -38,7 +38,7 @@ class Journal:
                 return {}
             if lines[0]["run"] == self._run:
                 self._named = True
-                return {str(line["parent_id"]): int(line["kept_tokens"]) for line in lines[1:]}
+                return {str(line["id"]): int(line["kept_tokens"]) for line in lines[1:]}
         except (KeyError, TypeError, ValueError) as error:
             raise JournalError(f"{self.path}: not a journal of simulsa augment; move it away or use --overwrite") from error
         raise JournalError(
@@ -48,7 +48,7 @@ class Journal:
 
     def append(self, kept: Mapping[str, int]) -> None:
         """Record finished rows."""
-        entries: list[dict[str, Any]] = [{"parent_id": parent_id, "kept_tokens": count} for parent_id, count in kept.items()]
+        entries: list[dict[str, Any]] = [{"id": row_id, "kept_tokens": count} for row_id, count in kept.items()]
         append_jsonl(self.path, entries if self._named else [{"run": self._run}, *entries])
         self._named = True
 

@@ -17,8 +17,8 @@ class Train:
 
     offline: Path
     """offline rows (.jsonl)"""
-    augmented: Path | None = None
-    """simultaneous rows made by `simulsa augment` (.jsonl); without them this is plain fine-tuning"""
+    augmented: tuple[Path, ...] = ()
+    """simultaneous rows made by `simulsa augment` (.jsonl, one or more); without them this is plain fine-tuning"""
     model: ModelConfig = field(default_factory=ModelConfig)
     settings: TrainConfig = field(default_factory=TrainConfig)
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
     from simulsa.training.train import train
 
     rows = read_manifest(command.offline)
-    if command.augmented is not None:
-        rows = rows + read_manifest(command.augmented)
+    for path in command.augmented:
+        rows += read_manifest(path)
     lalm = load(command.model.model, command.model.device, command.model.dtype)
     train(lalm, rows, command.settings)

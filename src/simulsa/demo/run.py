@@ -153,7 +153,7 @@ def _report(
         "tuned model": tuned.signature,
         "offline rows": str(config.train_rows),
         "simultaneous rows": str(config.augmented_rows),
-        "τ": f"{resolve_tau(config.tau, base.vocabulary_size):.3g} (probability)",
+        "τ": f"{resolve_tau(config.tau, 'probability', base.vocabulary_size):.3g} (probability)",
         "timeline": f"k = {TIMELINE.chunk_ms:g} ms, b = {TIMELINE.rollback}",
         "seed": str(config.seed),
         "time": f"{seconds / 60:.1f} minutes",

@@ -18,9 +18,9 @@ from simulsa.evaluation.simulate import Clip, OnError, admit, simulate
 from simulsa.lalm.interface import LALM, Direction
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
-from simulsa.manifest import Utterance
+from simulsa.manifest import Latency, Utterance
 from simulsa.streaming.policies import Rollback
-from simulsa.streaming.state import check_chunk_ms, check_rollback
+from simulsa.streaming.state import check_chunk_ms, check_latency, check_rollback
 
 logger = logging.getLogger("simulsa")
 
@@ -39,6 +39,8 @@ class EvaluateConfig:
     """utterances that advance together; with 1, latency is measured with the computing time as well"""
     drafts: bool = True
     """verify the last hypothesis in one forward pass instead of decoding it again (never changes the output)"""
+    latency: Latency | None = None
+    """ask a model that was trained on latency words to be `fast`, `balanced` or `careful`"""
     overwrite: bool = False
     """start again although the folder holds another evaluation"""
     on_error: OnError = "fail"
@@ -60,6 +62,7 @@ class EvaluateConfig:
             if not isinstance(rollback, int):
                 raise ValueError(f"rollback is {rollback!r}; it must be a whole number of tokens")
             check_rollback(rollback)
+        check_latency(self.latency)
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; it must be 1 or more")
         if self.on_error not in ("fail", "skip"):
@@ -130,6 +133,7 @@ class _Job:
             "model": self.lalm.signature,
             "test": self.test_set,
             "timing": timing,
+            **({"latency": self.config.latency} if self.config.latency else {}),
             "simulsa": simulsa.__version__,
             "sacrebleu": sacrebleu.__version__,
             "omnisteval": omnisteval.__version__,
@@ -162,12 +166,15 @@ def _check_same(out: Path, found: str, wanted: str) -> None:
 def _measure(job: _Job, chunk_ms: float, rollback: int) -> Score:
     config = job.config
     started = time.monotonic()
-    instances = simulate(job.lalm, job.clips, chunk_ms, rollback, config.batch_size, config.drafts, config.on_error)
+    instances = simulate(
+        job.lalm, job.clips, chunk_ms, rollback, config.batch_size, config.drafts, config.on_error, config.latency
+    )
     seconds = time.monotonic() - started
     score: Score = {
         "chunk_ms": _json_number(chunk_ms),
         "rollback": rollback,
         "policy": Rollback(rollback).name,
+        **({"latency": config.latency} if config.latency else {}),
         **score_instances(instances, job.target_lang),
         "skipped": job.rows - len(instances),
         "model": job.lalm.name,

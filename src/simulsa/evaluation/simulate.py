@@ -13,7 +13,7 @@ from simulsa.audio import AudioError, samples_to_ms
 from simulsa.evaluation.instances import EvaluationError, Instance, single_spaced, unit_ends
 from simulsa.lalm.interface import LALM
 from simulsa.languages import latency_unit
-from simulsa.manifest import Utterance, too_long
+from simulsa.manifest import Latency, Utterance, too_long
 from simulsa.progress import track
 from simulsa.streaming.state import StreamConfig, StreamState, Update
 from simulsa.streaming.step import step
@@ -58,6 +58,7 @@ def simulate(
     batch_size: int = 16,
     drafts: bool = True,
     on_error: OnError = "fail",
+    latency: Latency | None = None,
 ) -> list[Instance]:
     """Translate every clip simultaneously with one setting; returns instances in the order of the manifest.
 
@@ -67,10 +68,14 @@ def simulate(
     """
     # the longest first: what does not fit into memory fails at once
     queue = sorted(clips, key=lambda clip: -clip.samples)
+
+    def config(row: Utterance) -> StreamConfig:
+        return StreamConfig(row.target_lang, row.source_lang, chunk_ms, rollback, drafts, latency)
+
     runs = (
         _Run(clip, state)
         for clip in queue
-        if (state := _start(clip.row, lalm.max_samples, chunk_ms, rollback, drafts, on_error)) is not None
+        if (state := _start(clip.row, config(clip.row), lalm.max_samples, on_error)) is not None
     )
     finished = track(_finished(lalm, runs, batch_size), f"k = {chunk_ms:g}, b = {rollback}", len(queue))
     return sorted((run.instance(timed=batch_size == 1) for run in finished), key=lambda instance: instance.index)
@@ -110,11 +115,9 @@ def _finished(lalm: LALM, runs: Iterator[_Run], batch_size: int) -> Iterator[_Ru
         active += islice(runs, batch_size - len(active))
 
 
-def _start(
-    row: Utterance, max_samples: int, chunk_ms: float, rollback: int, drafts: bool, on_error: OnError
-) -> StreamState | None:
+def _start(row: Utterance, config: StreamConfig, max_samples: int, on_error: OnError) -> StreamState | None:
     """A stream that has received all of a row's audio, or `None` if that is broken and may be skipped."""
-    state = StreamState(StreamConfig(row.target_lang, row.source_lang, chunk_ms, rollback, drafts), max_samples)
+    state = StreamState(config, max_samples)
     try:
         state.receive(row.load())
         state.close()

@@ -7,10 +7,13 @@ from simulsa.languages import language_name
 
 TRANSLATE = "Translate the {source} speech into {target}."
 TRANSCRIBE = "Transcribe the {source} speech."
+LATENCY = " Latency: {latency}."
 
 
 def instruction(direction: Direction) -> str:
-    """What the model is asked to do: to translate, or to transcribe where both languages are the same."""
-    source, target = (language_name(code) for code in direction)
+    """What the model is asked to do: to translate, or to transcribe where both languages are the same, and how soon."""
+    source, target = language_name(direction.source_lang), language_name(direction.target_lang)
     template = TRANSCRIBE if source == target else TRANSLATE
-    return template.format(source=source, target=target)
+    if direction.latency is not None:
+        template += LATENCY
+    return template.format(source=source, target=target, latency=direction.latency)

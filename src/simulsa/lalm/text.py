@@ -37,6 +37,19 @@ def whole_characters(lalm: LALM, tokens: Sequence[int]) -> int:
     return count
 
 
+def whole_words(lalm: LALM, tokens: Sequence[int], count: int, lang: str) -> int:
+    """The most of the first `count` tokens that do not end inside a word of `tokens`; all where words have no spaces between."""
+    if not is_spaced(lang):
+        return count
+    text = lalm.decode(tokens)
+    while 0 < count < len(tokens):
+        end = len(lalm.decode(tokens[:count]))
+        if not (_joins(text[end - 1]) and _joins(text[end : end + 1] or " ")):
+            break
+        count -= 1
+    return count
+
+
 def _joins(character: str) -> bool:
     # combining marks (category M) are the vowel signs of Hindi or Tamil, joiners (category Cf) stand in Persian words
     return character.isalnum() or unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf") or character in "-'’" + _INCOMPLETE

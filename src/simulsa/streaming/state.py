@@ -10,6 +10,7 @@ import numpy as np
 from simulsa.audio import SAMPLE_RATE, AudioError, check_samples, ms_to_samples, samples_to_s
 from simulsa.lalm.interface import Direction
 from simulsa.languages import language_name
+from simulsa.manifest import LATENCIES, Latency
 from simulsa.streaming.policies import Policy, Rollback
 
 MIN_CHUNK_MS = 40
@@ -30,17 +31,20 @@ class StreamConfig:
     """b: tokens at the end of each hypothesis that are not committed yet"""
     drafts: bool = True
     """verify the last hypothesis in one forward pass instead of decoding it again (never changes the output)"""
+    latency: Latency | None = None
+    """ask a model that was trained on latency words to be `fast`, `balanced` or `careful`"""
 
     def __post_init__(self) -> None:
         check_chunk_ms(self.chunk_ms)
         check_rollback(self.rollback)
         for lang in (self.source_lang, self.target_lang):
             language_name(lang)
+        check_latency(self.latency)
 
     @property
     def direction(self) -> Direction:
         """Source and target language."""
-        return Direction(self.source_lang, self.target_lang)
+        return Direction(self.source_lang, self.target_lang, self.latency)
 
     @property
     def chunk_samples(self) -> int | None:
@@ -63,6 +67,12 @@ def check_rollback(rollback: int) -> None:
     """Raise `ValueError` for a rollback outside 0 to 1000."""
     if not 0 <= rollback <= MAX_ROLLBACK:
         raise ValueError(f"rollback is {rollback}; it must be a number of tokens from 0 to {MAX_ROLLBACK}")
+
+
+def check_latency(latency: str | None) -> None:
+    """Raise `ValueError` for an unknown latency word."""
+    if latency is not None and latency not in LATENCIES:
+        raise ValueError(f"latency is {latency!r}; it must be one of {', '.join(LATENCIES)}, or not given")
 
 
 @dataclass(frozen=True)

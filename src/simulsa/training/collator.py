@@ -15,7 +15,7 @@ from simulsa.training.config import OnError
 from simulsa.training.examples import Example
 
 IGNORED = -100  # a label that carries no loss, by PyTorch's convention
-_TEXT = ("input_ids", "attention_mask", "labels")
+_TEXT = ("input_ids", "attention_mask", "labels", "weights")
 
 logger = logging.getLogger("simulsa")
 
@@ -24,9 +24,9 @@ logger = logging.getLogger("simulsa")
 class Collator:
     """Load the audio of some examples and build their batch.
 
-    The batch holds int64 `[batch, length]` `input_ids`, `attention_mask` and `labels`, padded on the left, and the model's audio
-    tensors. Every row is prompt, target, EOS; labels are the target and EOS, and `IGNORED` elsewhere. A truncated row ends with
-    EOS too: the model learns to stop where the audio ends.
+    The batch holds int64 `[batch, length]` `input_ids`, `attention_mask` and `labels`, padded on the left, float32 `weights` of
+    the labels' losses, and the model's audio tensors. Every row is prompt, target, EOS; labels are the target and EOS, and
+    `IGNORED` elsewhere. A truncated row ends with EOS too: the model learns to stop where the audio ends.
 
     Raises `AudioError` for audio that cannot be decoded; with `on_error="skip"` such a row counts for nothing: silence without
     labels, so that the batches of all other rows stay what they are.
@@ -34,6 +34,8 @@ class Collator:
 
     lalm: HuggingFaceLALM
     on_error: OnError = "fail"
+    simultaneous_weight: float = 1.0
+    stop_weight: float = 1.0
     _broken: set[str] = field(default_factory=set)
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
@@ -47,7 +49,21 @@ class Collator:
         for row, (answer, samples) in enumerate(zip(answers, heard, strict=True)):
             if samples is not None:
                 labels[row, -len(answer) :] = inputs.ids[row, -len(answer) :]
-        return {"input_ids": inputs.ids, "attention_mask": inputs.mask, "labels": labels, **inputs.audio}
+        return {
+            "input_ids": inputs.ids,
+            "attention_mask": inputs.mask,
+            "labels": labels,
+            "weights": self._weights(examples, labels),
+            **inputs.audio,
+        }
+
+    def _weights(self, examples: Sequence[Example], labels: torch.Tensor) -> torch.Tensor:
+        weights = torch.ones(labels.shape, dtype=torch.float32, device=labels.device)
+        for row, example in enumerate(examples):
+            if example.row.is_augmented:
+                weights[row] = self.simultaneous_weight
+                weights[row, -1] *= self.stop_weight  # rows end with EOS
+        return weights
 
     def _load(self, example: Example) -> np.ndarray | None:
         row = example.row
@@ -62,7 +78,7 @@ class Collator:
             return None
 
 
-def split_batch(batch: dict[str, torch.Tensor]) -> tuple[Inputs, torch.Tensor]:
-    """A batch as the LALM's inputs and the labels."""
+def split_batch(batch: dict[str, torch.Tensor]) -> tuple[Inputs, torch.Tensor, torch.Tensor]:
+    """A batch as the LALM's inputs, the labels and their weights."""
     audio = {name: tensor for name, tensor in batch.items() if name not in _TEXT}
-    return Inputs(batch["input_ids"], batch["attention_mask"], audio), batch["labels"]
+    return Inputs(batch["input_ids"], batch["attention_mask"], audio), batch["labels"], batch["weights"]

@@ -15,7 +15,10 @@ OnError = Literal["fail", "skip"]
 # given in arXiv 2509.15692; the other defaults are this project's
 PAPER_SETTINGS = ("lora_r", "lora_alpha", "learning_rate", "weight_decay", "batch_size", "epochs")
 # what decides about the weights: a run may be resumed with other values of the rest
-DECISIVE_SETTINGS = (*PAPER_SETTINGS, "lora_dropout", "warmup_share", "lr_scheduler", "max_grad_norm", "seed")
+DECISIVE_SETTINGS = (
+    *PAPER_SETTINGS,
+    *("lora_dropout", "simultaneous_weight", "stop_weight", "warmup_share", "lr_scheduler", "max_grad_norm", "seed"),
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,10 @@ class TrainConfig:
     """scale of the LoRA update: alpha / r times the product of the matrices"""
     lora_dropout: float = 0.0
     """share of a LoRA layer's inputs that is dropped"""
+    simultaneous_weight: float = 1.0
+    """weight of the loss of simultaneous rows; with w, a row counts as if it were there w times"""
+    stop_weight: float = 1.0
+    """further weight of the loss of their last token, EOS: the decision to stop where the audio ends"""
     learning_rate: float = 1e-4
     """AdamW's highest learning rate"""
     weight_decay: float = 0.1
@@ -74,7 +81,7 @@ class TrainConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
                 raise ValueError(f"{name} is {value!r}; it must be a whole number, {lowest} or more")
-        for name in ("lora_alpha", "learning_rate", "epochs"):
+        for name in ("lora_alpha", "learning_rate", "epochs", "simultaneous_weight", "stop_weight"):
             self._check_number(name, lambda value: value > 0, "above 0")
         for name in ("weight_decay", "max_grad_norm"):
             self._check_number(name, lambda value: value >= 0, "0 or more")

@@ -10,7 +10,7 @@ from typing import Any
 
 from simulsa.files import atomic_write, write_json
 from simulsa.lalm.load import RECORD
-from simulsa.training.config import DECISIVE_SETTINGS
+from simulsa.training.config import DECISIVE_SETTINGS, TrainConfig
 from simulsa.training.examples import TrainError
 
 _WEIGHTS, _ADAPTER = "adapter_model.safetensors", "adapter_config.json"
@@ -118,5 +118,6 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
     return {
         "the base model": record["base_signature"],
         "the rows' hash": record["data"]["hash"],
-        **{name: record["settings"][name] for name in DECISIVE_SETTINGS},
+        # a setting that is newer than the record had what is now its default
+        **{name: record["settings"].get(name, getattr(TrainConfig, name)) for name in DECISIVE_SETTINGS},
     }

@@ -50,7 +50,7 @@ def rows_hash(rows: Sequence[Utterance]) -> str:
         json.dumps(
             [
                 *(row.id, row.parent_id, Path(row.audio).name, row.start_s, row.duration_s),
-                *(row.source_lang, row.target_lang, row.target_text, row.target_tokens),
+                *(row.source_lang, row.target_lang, row.target_text, row.target_tokens, row.latency),
             ]
         )
         for row in rows

@@ -39,7 +39,7 @@ def fit(lalm: HuggingFaceLALM, examples: Sequence[Example], config: TrainConfig,
             lalm,
             args=_arguments(lalm, config, config.optimiser_steps(len(examples)), folder),
             train_dataset=examples,
-            data_collator=Collator(lalm, config.on_error),
+            config=config,
             callbacks=[_Log(folder.log, progress)],
         )
         trainer.remove_callback(PrinterCallback)
@@ -57,22 +57,24 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
     # of the step's labels in all, follow the second, which otherwise tells of a loss that the model's own forward scales.
     loss_is_scaled_for_ga = True
 
-    def __init__(self, lalm: HuggingFaceLALM, **options: Any) -> None:
-        super().__init__(model=lalm.model, **options)
+    def __init__(self, lalm: HuggingFaceLALM, config: TrainConfig, **options: Any) -> None:
+        collator = Collator(lalm, config.on_error, config.simultaneous_weight, config.stop_weight)
+        super().__init__(model=lalm.model, data_collator=collator, **options)
         self.model_accepts_loss_kwargs = True
         self._lalm = lalm
 
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Summed cross-entropy of the pass's target tokens, in nats, over `num_items_in_batch`, the step's target tokens."""
+        """Weighted sum of the pass's cross-entropies, in nats, over `num_items_in_batch`, the step's target tokens."""
         train_mode(model)
-        batch, labels = split_batch(inputs)
+        batch, labels, weights = split_batch(inputs)
         hidden, _ = self._lalm.forward(batch)
         # the logits at position i are about token i + 1
         labelled = labels[:, 1:] != IGNORED
         logits = self._lalm.logits(hidden[:, :-1][labelled])
-        total = cross_entropy(logits, labels[:, 1:][labelled], reduction="sum")
+        losses = cross_entropy(logits, labels[:, 1:][labelled], reduction="none")
+        total = (losses * weights[:, 1:][labelled]).sum()
         loss = total / max(int(num_items_in_batch if num_items_in_batch is not None else labelled.sum()), 1)
         return (loss, {"logits": logits}) if return_outputs else loss
 
