@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
 
+from recipes.command import run
 from recipes.tiny.architecture import build_model, build_processor, build_tokenizer
 from recipes.tiny.pretrain import Pretraining, Stage, checkpoint, run_stage, validation_loss
 from recipes.tiny.speech import make_rendition, phoneme_inventory
@@ -88,4 +88,4 @@ def build(config: BuildConfig, stages: Sequence[Stage] = STAGES) -> None:
 
 
 if __name__ == "__main__":
-    build(tyro.cli(BuildConfig, description=__doc__))
+    run(build, BuildConfig, __doc__)

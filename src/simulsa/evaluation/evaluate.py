@@ -16,6 +16,7 @@ from simulsa.evaluation.instances import EvaluationError, chunk_name, log_name, 
 from simulsa.evaluation.scores import Score, quality_metrics, score_instances
 from simulsa.evaluation.simulate import Clip, OnError, admit, simulate
 from simulsa.lalm.interface import LALM, Direction
+from simulsa.lalm.memory import remembering
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
 from simulsa.manifest import Latency, Utterance
@@ -39,6 +40,8 @@ class EvaluateConfig:
     """utterances that advance together; with 1, latency is measured with the computing time as well"""
     drafts: bool = True
     """verify the last hypothesis in one forward pass instead of decoding it again (never changes the output)"""
+    audio_memory_mib: float = 1024
+    """how much of what the audio tower made of heard clips is kept for the next setting; never changes the output"""
     latency: Latency | None = None
     """ask a model that was trained on latency words to be `fast`, `balanced` or `careful`"""
     overwrite: bool = False
@@ -62,6 +65,8 @@ class EvaluateConfig:
             if not isinstance(rollback, int):
                 raise ValueError(f"rollback is {rollback!r}; it must be a whole number of tokens")
             check_rollback(rollback)
+        if not 0 <= self.audio_memory_mib < math.inf:
+            raise ValueError(f"audio_memory_mib is {self.audio_memory_mib!r}; it must be a number of MiB, 0 or more")
         check_latency(self.latency)
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; it must be 1 or more")
@@ -101,12 +106,13 @@ def evaluate(lalm: LALM, rows: Sequence[Utterance], config: EvaluateConfig | Non
     todo = [setting for setting in config.grid if setting not in scores]
     if todo and config.preflight:
         preflight(lalm, Direction(rows[0].source_lang, target_lang))
-    for chunk_ms, rollback in todo:
-        offline = next((score for (k, _), score in scores.items() if k == chunk_ms and math.isinf(k)), None)
-        # offline, b makes no difference
-        scores[chunk_ms, rollback] = {**offline, "rollback": rollback} if offline else _measure(job, chunk_ms, rollback)
-        if config.out is not None:
-            write_scores(config.out, _in_order(scores))
+    with remembering(lalm, 0 if config.batch_size == 1 else config.audio_memory_mib):  # not where computing time is measured
+        for chunk_ms, rollback in todo:
+            offline = next((score for (k, _), score in scores.items() if k == chunk_ms and math.isinf(k)), None)
+            # offline, b makes no difference
+            scores[chunk_ms, rollback] = {**offline, "rollback": rollback} if offline else _measure(job, chunk_ms, rollback)
+            if config.out is not None:
+                write_scores(config.out, _in_order(scores))
     if config.out is not None:
         write_report(config.out, _in_order(scores))
     return EvaluationResult([scores[setting] for setting in config.grid], config.out)

@@ -16,6 +16,7 @@ import torch
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import Direction, LALMError, TokenScores
+from simulsa.lalm.memory import recalling
 from simulsa.lalm.window import narrowed, padded_samples
 from simulsa.manifest import too_long
 
@@ -48,7 +49,7 @@ class HuggingFaceLALM:
         whole = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._backbone = whole.model  # everything below the language-model head
         self._head = whole.get_output_embeddings()
-        self._tower = whole.model.audio_tower
+        self.tower = whole.model.audio_tower
         self.audio_token_id = int(whole.config.audio_token_id)
         self.eos_ids = _eos_ids(whole.generation_config, self.tokenizer)
         self.eos_id = self.eos_ids[0]
@@ -194,7 +195,8 @@ class HuggingFaceLALM:
     def forward(self, inputs: Inputs, use_cache: bool = False) -> tuple[torch.Tensor, Any]:
         """Last hidden states `[batch, length, width]` of one pass, and its cache if asked for; gradients are kept."""
         positions = (inputs.mask.cumsum(1) - 1).clamp(min=0)
-        with narrowed(self._tower, inputs.audio["input_features"].shape[-1]):
+        frames = inputs.audio["feature_attention_mask"].sum(1).tolist()
+        with narrowed(self.tower, inputs.audio["input_features"].shape[-1]), recalling(self.tower, frames):
             result = self._backbone(
                 input_ids=inputs.ids, attention_mask=inputs.mask, position_ids=positions, use_cache=use_cache, **inputs.audio
             )

@@ -59,6 +59,8 @@ class TrainConfig:
     """optimiser steps between two checkpoints"""
     logging_every_steps: int = 10
     """optimiser steps between two values of the loss curve, each the mean of its steps"""
+    audio_memory_mib: float = 1024
+    """how much of what the frozen audio tower made of the rows is kept for the next epoch; never changes the result"""
     gradient_checkpointing: bool = False
     """compute activations again instead of keeping them: less memory, about a third more time"""
     on_error: OnError = "fail"
@@ -83,7 +85,7 @@ class TrainConfig:
                 raise ValueError(f"{name} is {value!r}; it must be a whole number, {lowest} or more")
         for name in ("lora_alpha", "learning_rate", "epochs", "simultaneous_weight", "stop_weight"):
             self._check_number(name, lambda value: value > 0, "above 0")
-        for name in ("weight_decay", "max_grad_norm"):
+        for name in ("weight_decay", "max_grad_norm", "audio_memory_mib"):
             self._check_number(name, lambda value: value >= 0, "0 or more")
         for name in ("lora_dropout", "warmup_share"):
             self._check_number(name, lambda value: 0 <= value < 1, "0 or more and below 1")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from simulsa.lalm.interface import LALMError
+from simulsa.lalm.memory import remembering
 from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import folder_signature
@@ -85,7 +86,8 @@ def _fit_to_the_end(
         trainable, total = model.get_nb_trainable_parameters()
         logger.info("train: %d of %d parameters are trained (%.2f %%)", trainable, total, 100 * trainable / total)
         student = HuggingFaceLALM(model, lalm.processor, lalm.name, lalm.signature)
-        fit(student, examples, config, folder, last[0] if last is not None else None)
+        with remembering(student, config.audio_memory_mib):
+            fit(student, examples, config, folder, last[0] if last is not None else None)
         last = folder.last_checkpoint()
     if last is None or last[1]["global_step"] < steps:
         raise TrainError(f"{folder.checkpoints}: the last step's checkpoint is missing; is another process writing there?")

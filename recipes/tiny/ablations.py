@@ -1,0 +1,83 @@
+"""What each choice of the paper's augmentation is worth: how many rows, where they are cut, which tokens are kept.
+
+python -m recipes.tiny.ablations --data ../shared/data/multi30k --work .tiny --out docs/results
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from recipes.command import run
+from recipes.tiny.experiments.figures import plot_bars, plot_lines
+from recipes.tiny.experiments.markdown import main_table
+from recipes.tiny.experiments.records import Record, write_records
+from recipes.tiny.experiments.study import CHUNKS_MS, NAMES, StudyConfig, Subject, bleu, study
+from recipes.tiny.experiments.systems import SFT, System, varied
+from simulsa.augmentation.truncation import TRUNCATIONS
+from simulsa.files import atomic_write
+
+SHARES = (0.003, 0.006, 0.013, 0.026, 0.05, 0.10)
+SHARE = 0.05  # of the ablations of cuts and criteria: enough rows for a difference to show
+TAUS = {
+    "probability": (0.0025, 0.01, 0.025, 0.1, 0.3),
+    "rank": (0.00075, 0.0025, 0.0075, 0.025),
+    "contrast": (0.1, 0.3, 0.5, 0.7, 0.9),
+}
+PAPER_TAU = 0.025  # 100 / v of the embedded model
+
+
+def amounts() -> list[System]:
+    """M, as a share of the offline rows."""
+    return [varied(f"M = {share:.1%}", share) for share in SHARES]
+
+
+def truncations() -> list[System]:
+    """Where the cuts fall."""
+    return [varied(name, SHARE, truncation=name) for name in TRUNCATIONS]
+
+
+def criteria() -> dict[tuple[str, float], System]:
+    """Which tokens stay."""
+    return {
+        (criterion, tau): varied(f"{criterion}, τ = {tau:g}", SHARE, criterion=criterion, tau=tau)
+        for criterion, taus in TAUS.items()
+        for tau in taus
+    }
+
+
+def run_ablations(config: StudyConfig) -> list[Record]:
+    """Make and measure every variant, and write tables and figures."""
+    groups = {"amount": amounts(), "truncation": truncations(), "criterion": list(criteria().values())}
+    systems = {system.name: system for group in groups.values() for system in [SFT, *group]}
+    records = study(config, [Subject(system) for system in systems.values()])
+    write_records(config.out / "ablations.csv", records)
+    for name, group in groups.items():
+        names = [system.name for system in [SFT, *group]]
+        with atomic_write(config.out / f"ablation-{name}.md") as file:
+            file.write(main_table([record for record in records if record.system in names]))
+    draw(records, config.out)
+    return records
+
+
+def draw(records: Sequence[Record], out: Path) -> None:
+    """One figure for each ablation."""
+    by_amount = {
+        NAMES[k]: [(100 * share, bleu(records, system, k)) for share, system in zip(SHARES, amounts(), strict=True)]
+        for k in CHUNKS_MS
+    }
+    plot_lines(by_amount, out / "ablation-amount.png", "How many rows (b = 0)", "M in % of the offline rows", 1.3)
+    by_truncation = {NAMES[k]: [bleu(records, system, k) for system in truncations()] for k in CHUNKS_MS}
+    plot_bars(by_truncation, list(TRUNCATIONS), out / "ablation-truncation.png", "Where the cuts fall (b = 0)")
+    systems = criteria()
+    for k, name in ((500.0, "k500"), (math.inf, "offline")):
+        lines = {
+            criterion: [(tau, bleu(records, systems[criterion, tau], k)) for tau in taus] for criterion, taus in TAUS.items()
+        }
+        title = f"Which tokens stay ({NAMES[k]}, b = 0)"
+        plot_lines(lines, out / f"ablation-criterion-{name}.png", title, "τ (dotted: 100/v)", PAPER_TAU)
+
+
+if __name__ == "__main__":
+    run(run_ablations, StudyConfig, __doc__)

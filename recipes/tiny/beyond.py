@@ -1,0 +1,95 @@
+"""Beyond the paper: what each idea adds to SimulSA, with the same rows, model and decoding.
+
+python -m recipes.tiny.beyond --data ../shared/data/multi30k --work .tiny --out docs/results
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from recipes.command import run
+from recipes.tiny.experiments.figures import plot_points
+from recipes.tiny.experiments.markdown import main_table
+from recipes.tiny.experiments.records import Record, cell, write_records
+from recipes.tiny.experiments.study import StudyConfig, Subject, study
+from recipes.tiny.experiments.systems import BASE, BEST, PAPER_SHARE, SFT, SIMULSA, System, changed
+from simulsa.files import atomic_write
+
+TAUS = (0.1, 0.3, 0.5, 0.7, 0.9)
+HELD_BACK = (0, 1, 2, 3, 5, 8)
+WORDS = {"fast": 0.2, "balanced": 0.5, "careful": 0.9}  # τ of the rows that teach each latency word
+
+
+def ideas() -> list[System]:
+    """SimulSA, and the best recipe with each of its choices taken back or another one made."""
+    return [
+        SIMULSA,
+        BEST,
+        changed(BEST, "… the paper's criterion", criterion="probability", tau="auto"),
+        changed(BEST, "… rows weigh 1", training={"simultaneous_weight": 1.0}),
+        changed(BEST, "… only the stop weighs", training={"simultaneous_weight": 1.0, "stop_weight": 10.0}),
+        changed(BEST, "… three cuts of a row", cuts_per_row=3),
+        changed(BEST, "… cuts at pauses", cut_at="pause"),
+        changed(BEST, "… cuts at word ends", cut_at="word-end"),
+        changed(BEST, "… parts of words too" if BEST.augmentations[0].whole_words else "… whole words only",
+                whole_words=not BEST.augmentations[0].whole_words),
+        changed(BEST, "… cuts over the whole length", truncation="beta-decay-full"),
+        changed(BEST, "… uniform cuts", truncation="uniform"),
+        replace(BEST, name="… rows by the tuned model", augmented_by=BEST),
+    ]  # fmt: skip
+
+
+def strictness() -> list[System]:
+    """The best recipe with other thresholds."""
+    return [changed(BEST, f"τ = {tau:g}", tau=tau) for tau in TAUS]
+
+
+def latency_words() -> System:
+    """One model for three operating points: a third of the rows each, with the τ of its word."""
+    (cutting,) = BEST.augmentations
+    rows = tuple(replace(cutting, tau=tau, latency=word) for word, tau in WORDS.items())  # type: ignore[arg-type]
+    return replace(BEST, name="latency words", share=PAPER_SHARE, augmentations=rows)
+
+
+def run_beyond(config: StudyConfig) -> list[Record]:
+    """Make and measure every idea, and write tables and figures."""
+    subjects = [
+        Subject(BASE, HELD_BACK),
+        Subject(SFT, HELD_BACK),
+        *(Subject(system) for system in [*ideas(), *strictness()]),
+        Subject(latency_words(), latencies=(None, *WORDS)),  # type: ignore[arg-type]
+    ]
+    records = study(config, subjects)
+    write_records(config.out / "beyond.csv", records)
+    for name, systems in {
+        "ideas": [SFT.name, *(system.name for system in ideas())],
+        "strictness": [SFT.name, *(system.name for system in strictness())],
+        "words": [SFT.name, *(name for name in dict.fromkeys(r.system for r in records) if name.startswith("latency words"))],
+    }.items():
+        with atomic_write(config.out / f"beyond-{name}.md") as file:
+            file.write(main_table([r for r in records if r.system in systems and r.rollback in (0, 3)]))
+    draw(records, config.out)
+    return records
+
+
+def draw(records: Sequence[Record], out: Path) -> None:
+    """At k = 500 ms: what rollback, a stricter τ and a latency word pay in latency for how much quality."""
+    words = [f"latency words: {word}" for word in WORDS]
+    curves = {
+        "base, rollback b": [(f"b={b}", *_point(records, BASE.name, b)) for b in HELD_BACK],
+        "+ SFT, rollback b": [(f"b={b}", *_point(records, SFT.name, b)) for b in HELD_BACK],
+        "best recipe, τ": [(f"{tau:g}", *_point(records, f"τ = {tau:g}", 0)) for tau in TAUS],
+        "one model, latency word": [(name.rpartition(" ")[2], *_point(records, name, 0)) for name in words],
+    }
+    plot_points(curves, out / "beyond-operating-points.png", "Quality for latency at k = 500 ms")
+
+
+def _point(records: Sequence[Record], system: str, rollback: int) -> tuple[float, float]:
+    own = cell([r for r in records if (r.system, r.chunk_ms, r.rollback) == (system, 500.0, rollback)])
+    return (own.laal_ms or 0.0) / 1000, own.bleu
+
+
+if __name__ == "__main__":
+    run(run_beyond, StudyConfig, __doc__)

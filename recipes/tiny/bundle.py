@@ -1,0 +1,40 @@
+"""Put the adapter of the best recipe beside the embedded model, as `tiny-en-de-simul`.
+
+python -m recipes.tiny.bundle --data ../shared/data/multi30k --work .tiny
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recipes.command import run
+from recipes.tiny.experiments.systems import BEST
+from recipes.tiny.experiments.workers import LabConfig
+
+FILES = ("adapter_config.json", "adapter_model.safetensors", "simulsa.json")
+
+
+@dataclass(frozen=True)
+class BundleConfig:
+    """Which seed's adapter, and where it goes."""
+
+    lab: LabConfig = field(default_factory=LabConfig)
+    out: Path = Path("src/simulsa/models/tiny-en-de-simul")
+    """folder of the bundled adapter"""
+    seed: int = 0
+    """seed of cuts and training"""
+
+
+def bundle(config: BundleConfig) -> None:
+    """Train the adapter, unless the lab has it, and copy what `simulsa.load` reads."""
+    adapter = Path(config.lab.open().tuned(BEST, config.seed).name)
+    config.out.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        shutil.copyfile(adapter / name, config.out / name)
+    print(f"{adapter} copied to {config.out}")
+
+
+if __name__ == "__main__":
+    run(bundle, BundleConfig, __doc__)

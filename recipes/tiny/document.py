@@ -1,0 +1,47 @@
+"""Put what the experiments wrote into the documents: numbers are never typed.
+
+    python -m recipes.tiny.document
+
+Between `<!-- from NAME -->` and `<!-- end -->` a document holds the file NAME of docs/results, as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from recipes.command import run
+from simulsa.files import atomic_write
+
+BLOCK = re.compile(r"(<!-- from (?P<name>[\w.-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class DocumentConfig:
+    """Which documents, and where the results lie."""
+
+    documents: tuple[Path, ...] = (Path("docs/results.md"), Path("README.md"), Path("src/simulsa/models/tiny-en-de/README.md"))
+    results: Path = Path("docs/results")
+
+
+def filled(text: str, results: Path) -> str:
+    """`text` with every block filled. Raises `FileNotFoundError` for a block whose file is not there."""
+
+    def block(match: re.Match[str]) -> str:
+        content = (results / match["name"]).read_text(encoding="utf-8").strip()
+        return f"{match[1]}{content}\n{match[3]}"
+
+    return BLOCK.sub(block, text)
+
+
+def main(config: DocumentConfig) -> None:
+    """Fill all documents."""
+    for path in config.documents:
+        text = filled(path.read_text(encoding="utf-8"), config.results)
+        with atomic_write(path) as file:
+            file.write(text)
+
+
+if __name__ == "__main__":
+    run(main, DocumentConfig, __doc__)

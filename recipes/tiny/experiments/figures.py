@@ -1,0 +1,99 @@
+"""Records as pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from recipes.tiny.experiments.records import Record, cell
+from simulsa.evaluation.report import COLORS, MARKERS
+from simulsa.files import atomic_write
+
+
+def plot_table(records: Sequence[Record], path: Path) -> None:
+    """BLEU over LAAL, a panel for each b and a curve for each system; bars are the spread over the seeds, dashes offline."""
+    rollbacks = sorted({record.rollback for record in records})
+    figure = Figure(figsize=(4.2 * len(rollbacks), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(rollbacks), sharex=True, sharey=True, squeeze=False)[0]
+    systems = list(dict.fromkeys(record.system for record in records))
+    for axes, rollback in zip(panels, rollbacks, strict=True):
+        for number, system in enumerate(systems):
+            own = [record for record in records if (record.system, record.rollback) == (system, rollback)]
+            _draw_curve(axes, own, COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)], system)
+        axes.set_title(f"b = {rollback}", fontsize=11)
+        axes.set_xlabel("LAAL in seconds")
+        _tidy(axes)
+    panels[0].set_ylabel("BLEU")
+    panels[-1].legend(frameon=False, fontsize=9, loc="lower right")
+    _save(figure, path)
+
+
+def plot_lines(lines: dict[str, list[tuple[float, float]]], path: Path, title: str, x: str, marked: float) -> None:
+    """Curves of `(x, y)` points on a logarithmic x axis; `marked` is where a dotted upright line stands."""
+    figure = Figure(figsize=(6.2, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, points) in enumerate(lines.items()):
+        color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
+        axes.plot(*zip(*sorted(points), strict=True), color=color, marker=marker, label=name)
+    axes.set_xscale("log")
+    axes.axvline(marked, color="#555555", linestyle=":")
+    axes.set(title=title, xlabel=x, ylabel="BLEU")
+    axes.legend(frameon=False, fontsize=9)
+    _tidy(axes)
+    _save(figure, path)
+
+
+def plot_bars(bars: dict[str, list[float]], groups: Sequence[str], path: Path, title: str) -> None:
+    """Groups of bars; `bars` has one value per group under each name."""
+    figure = Figure(figsize=(6.8, 4.2), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(bars)
+    for number, (name, values) in enumerate(bars.items()):
+        places = [group + (number - (len(bars) - 1) / 2) * width for group in range(len(groups))]
+        axes.bar(places, values, width, color=COLORS[number % len(COLORS)], label=name)
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set(title=title, ylabel="BLEU")
+    axes.legend(frameon=False, fontsize=9, ncols=len(bars), loc="upper center", bbox_to_anchor=(0.5, -0.1))
+    _tidy(axes)
+    _save(figure, path)
+
+
+def plot_points(curves: dict[str, list[tuple[str, float, float]]], path: Path, title: str) -> None:
+    """Curves of `(label, LAAL in seconds, BLEU)`."""
+    figure = Figure(figsize=(6.8, 4.6), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, points) in enumerate(curves.items()):
+        color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
+        labels, laal, bleu = zip(*points, strict=True)
+        axes.plot(laal, bleu, color=color, marker=marker, label=name)
+        for label, x, y in zip(labels, laal, bleu, strict=True):
+            axes.annotate(label, (x, y), (4, -10), textcoords="offset points", fontsize=8, color=color)
+    axes.set(title=title, xlabel="LAAL in seconds", ylabel="BLEU")
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    _tidy(axes)
+    _save(figure, path)
+
+
+def _draw_curve(axes: Any, records: Sequence[Record], color: str, marker: str, label: str) -> None:
+    cells = {k: cell([r for r in records if r.chunk_ms == k]) for k in sorted({r.chunk_ms for r in records})}
+    points = [(own.laal_ms / 1000, own.bleu, own.spread) for k, own in cells.items() if math.isfinite(k) and own.laal_ms]
+    if points:
+        laal, bleu, spread = zip(*points, strict=True)
+        axes.errorbar(laal, bleu, yerr=spread, color=color, marker=marker, markersize=5, capsize=2, label=label)
+    if math.inf in cells:
+        axes.axhline(cells[math.inf].bleu, color=color, linestyle="--", linewidth=1, alpha=0.7)
+
+
+def _tidy(axes: Any) -> None:
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_write(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=150)

@@ -1,0 +1,119 @@
+"""Make and measure systems, each once: everything lies in folders named by the content that decides about it.
+
+A changed seed or setting gives another folder, so only what depends on it is done again; what was interrupted goes on; what is
+broken is built again, never read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from recipes.tiny.experiments.corpus import Corpus
+from recipes.tiny.experiments.systems import System
+from simulsa.augmentation.augment import AugmentError, augment
+from simulsa.augmentation.config import AugmentConfig
+from simulsa.augmentation.journal import JournalError
+from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
+from simulsa.evaluation.instances import EvaluationError, Instance, log_name, read_instances
+from simulsa.evaluation.scores import Score
+from simulsa.lalm.interface import LALMError
+from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.lalm.signature import text_signature
+from simulsa.manifest import Latency, Utterance
+from simulsa.settings import to_mapping
+from simulsa.training.record import rows_hash
+from simulsa.training.train import TrainError, train
+
+logger = logging.getLogger("simulsa")
+
+Made = TypeVar("Made")
+BROKEN = (AugmentError, EvaluationError, JournalError, LALMError, TrainError)
+BATCH_SIZE = 48
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A base, its fine-tuning corpus, and a folder for all that is made of them."""
+
+    base: HuggingFaceLALM
+    corpus: Corpus
+    work: Path
+
+    def augmented(self, system: System, seed: int) -> list[Utterance]:
+        """The system's simultaneous rows, cut from captions that are new to the base."""
+        if not system.augmentations:
+            return []
+        augmenter = self.tuned(system.augmented_by, seed) if system.augmented_by else self.base
+        rows: list[Utterance] = []
+        number = max(1, round(system.share * len(self.corpus.offline) / len(system.augmentations)))
+        for config in system.augmentations:
+            config = replace(config, num=number, seed=seed)
+            key = self._key(to_mapping(config), augmenter.signature.rpartition("@")[2], rows_hash(self.corpus.fresh))
+            out = self.work / "augmented" / f"{key}.jsonl"
+            rows += rebuilding(out, partial(self._augment, augmenter, config, out))
+        return rows
+
+    def tuned(self, system: System, seed: int) -> HuggingFaceLALM:
+        """The system's model."""
+        if system.training is None:
+            return self.base
+        rows = [*self.corpus.offline, *self.augmented(system, seed)]
+        config = replace(system.training, seed=seed)
+        key = self._key(to_mapping(config), self.base.signature, rows_hash(rows))
+        out = self.work / "adapters" / key
+        return rebuilding(out, lambda overwrite: train(self.base, rows, replace(config, out=out, overwrite=overwrite)))
+
+    def measured(
+        self,
+        system: System,
+        seed: int,
+        test: Sequence[Utterance],
+        chunks_ms: Sequence[float],
+        rollbacks: Sequence[int],
+        latency: Latency | None = None,
+    ) -> tuple[list[Score], Path]:
+        """The system's scores on `test`, and the folder where they and the instance logs lie."""
+        lalm = self.tuned(system, seed)
+        out = self.work / "scores" / self._key(lalm.signature.rpartition("@")[2], rows_hash(test), latency)
+        config = EvaluateConfig(
+            tuple(chunks_ms), tuple(rollbacks), out, BATCH_SIZE, on_error="skip", preflight=False, latency=latency
+        )
+        result = rebuilding(out, lambda overwrite: evaluate(lalm, test, replace(config, overwrite=overwrite)))
+        return result.scores, out
+
+    def _augment(self, augmenter: HuggingFaceLALM, config: AugmentConfig, out: Path, overwrite: bool) -> list[Utterance]:
+        return augment(self.corpus.fresh, augmenter, replace(config, overwrite=overwrite), out)
+
+    def _key(self, *parts: object) -> str:
+        return text_signature(json.dumps(part, default=str, sort_keys=True) for part in parts)
+
+
+def rebuilding(out: Path, make: Callable[[bool], Made]) -> Made:
+    """`make(False)`, which goes on with what is in `out`; if that is broken, `make(True)`, which starts again.
+
+    One process at a time works on an `out`: another that wants it waits, and finds it done.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with open(out.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        existed = out.exists()
+        try:
+            return make(False)
+        except BROKEN as error:
+            if not existed:
+                raise
+            logger.warning("building %s again, because what was there cannot be used: %s", out.name, error)
+            return make(True)
+
+
+def instances_of(folder: Path, chunk_ms: float, rollback: int) -> list[Instance]:
+    """The translations of one setting."""
+    return read_instances(folder / log_name(chunk_ms, 0 if math.isinf(chunk_ms) else rollback))

@@ -1,0 +1,63 @@
+"""Records as Markdown tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from recipes.tiny.experiments.records import Cell, Record, cell
+from simulsa.evaluation.instances import chunk_name
+
+SIGNIFICANT = 0.05
+
+
+def main_table(records: Sequence[Record]) -> str:
+    """BLEU with its spread over the seeds, and LAAL, for each b and system (rows) and k (columns).
+
+    An arrow says that every seed is significantly better or worse than + SFT.
+    """
+    return _grid(records, _bleu_at_laal)
+
+
+def details_table(records: Sequence[Record]) -> str:
+    """The other numbers of each cell: chrF, YAAL, and how many words were final before the speech ended."""
+    table = _grid(records, _details)
+    return f"<details><summary>chrF, YAAL in seconds, words before the end of speech</summary>\n\n{table}\n</details>\n"
+
+
+def _grid(records: Sequence[Record], show: Callable[[Cell, float | None], str]) -> str:
+    chunks = sorted({record.chunk_ms for record in records})
+    systems = list(dict.fromkeys(record.system for record in records))
+    lines = [["b", "model", *(f"k = {'∞' if math.isinf(chunk) else chunk_name(chunk)}" for chunk in chunks)]]
+    for rollback in sorted({record.rollback for record in records}):
+        for system in systems:
+            cells = []
+            for chunk in chunks:
+                own = _of(records, system, chunk, rollback)
+                sft = _of(records, "+ SFT", chunk, rollback)
+                cells.append(show(cell(own), cell(sft).bleu if sft else None) if own else "")
+            lines.append([str(rollback), system, *cells])
+    rule = "|" + " --- |" * len(lines[0])
+    rows = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([rows[0], rule, *rows[1:]]) + "\n"
+
+
+def _of(records: Sequence[Record], system: str, chunk_ms: float, rollback: int) -> list[Record]:
+    return [r for r in records if (r.system, r.chunk_ms, r.rollback) == (system, chunk_ms, rollback)]
+
+
+def _bleu_at_laal(own: Cell, sft: float | None) -> str:
+    spread = f" ± {own.spread:.1f}" if own.spread else ""
+    arrow = ""
+    if sft is not None and own.p_values and max(own.p_values) < SIGNIFICANT:
+        arrow = " ▲" if own.bleu > sft else " ▼"
+    return f"{own.bleu:.1f}{spread} @ {_seconds(own.laal_ms)}{arrow}"
+
+
+def _details(own: Cell, _sft: float | None) -> str:
+    share = "–" if own.early_share is None else f"{own.early_share:.0%}"
+    return f"{own.chrf:.1f}, {_seconds(own.yaal_ms)}, {share}"
+
+
+def _seconds(value_ms: float | None) -> str:
+    return "–" if value_ms is None else f"{value_ms / 1000:.2f}"

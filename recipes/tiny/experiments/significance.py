@@ -1,0 +1,28 @@
+"""Is one system better than another, or was the test set kind? Paired bootstrap resampling, by sacreBLEU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sacrebleu.metrics import BLEU
+from sacrebleu.significance import PairedTest
+
+from simulsa.evaluation.instances import Instance
+
+RESAMPLES = 1000
+
+
+def p_value(system: Sequence[Instance], baseline: Sequence[Instance]) -> float:
+    """The p-value of the difference in BLEU between two systems' translations of the same utterances.
+
+    Paired bootstrap resampling (Koehn, 2004) as sacreBLEU does it, with its fixed seed.
+    """
+    references = [instance.reference for instance in baseline]
+    if [instance.reference for instance in system] != references:
+        raise ValueError("the two systems translated different utterances; compare translations of the same test set")
+    if [instance.prediction for instance in system] == [instance.prediction for instance in baseline]:
+        return 1.0  # sacreBLEU would find no resample that differs less, and call it significant
+    named = [(name, [i.prediction for i in instances]) for name, instances in (("baseline", baseline), ("system", system))]
+    test = PairedTest(named, {"BLEU": BLEU()}, [references], test_type="bs", n_samples=RESAMPLES)
+    _, scores = test()
+    return float(scores["BLEU"][1].p_value)

@@ -1,0 +1,64 @@
+"""A study: some systems, measured on the same sentences, as records and as a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recipes.tiny.experiments.corpus import TEST
+from recipes.tiny.experiments.records import Record, cell, record
+from recipes.tiny.experiments.systems import System
+from recipes.tiny.experiments.workers import Job, LabConfig, run_jobs
+from simulsa.manifest import Latency
+
+CHUNKS_MS = (500.0, 1000.0, 2000.0, math.inf)
+NAMES = {500.0: "k = 500", 1000.0: "k = 1000", 2000.0: "k = 2000", math.inf: "offline"}
+ROLLBACKS = (0, 3)
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """How large a study is, and where its tables and figures go."""
+
+    lab: LabConfig = field(default_factory=lambda: LabConfig(train_captions=6_500, test_limit=300))
+    out: Path = Path("docs/results")
+    """folder for the results"""
+    seeds: tuple[int, ...] = (0,)
+    """seeds of cuts and training"""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A system and how it is measured."""
+
+    system: System
+    rollbacks: tuple[int, ...] = ROLLBACKS
+    chunks_ms: tuple[float, ...] = CHUNKS_MS
+    latencies: tuple[Latency | None, ...] = (None,)
+
+
+def study(config: StudyConfig, subjects: Sequence[Subject]) -> list[Record]:
+    """Make and measure all subjects."""
+    jobs = [
+        Job(subject.system, seed, (TEST,), subject.chunks_ms, subject.rollbacks, subject.latencies)
+        for subject in subjects
+        for seed in config.seeds
+    ]
+    run_jobs(config.lab, jobs)
+    return list(_records(config, jobs))
+
+
+def bleu(records: Sequence[Record], system: System, chunk_ms: float, rollback: int = 0) -> float:
+    """The mean BLEU of one setting of a system."""
+    return cell([r for r in records if (r.system, r.chunk_ms, r.rollback) == (system.name, chunk_ms, rollback)]).bleu
+
+
+def _records(config: StudyConfig, jobs: Sequence[Job]) -> Iterator[Record]:
+    lab, test = config.lab.open(), config.lab.test(TEST)
+    for job in jobs:
+        for latency in job.latencies:
+            scores, _ = lab.measured(job.system, job.seed, test, job.chunks_ms, job.rollbacks, latency)
+            name = job.system.name if latency is None else f"{job.system.name}: {latency}"
+            yield from (record(score, TEST, name, job.seed) for score in scores)

@@ -1,0 +1,102 @@
+"""Systems made and measured by several processes, which share nothing but the lab's folder."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from recipes.tiny.experiments.corpus import fine_tuning_corpus, unseen_rows
+from recipes.tiny.experiments.lab import Lab
+from recipes.tiny.experiments.systems import System
+from simulsa.lalm.memory import remembering
+from simulsa.manifest import Latency, Utterance
+
+MEMORY_MIB = 4096  # for each process
+
+
+@dataclass(frozen=True)
+class LabConfig:
+    """Where the captions lie, where everything that is made goes, and how much of it there is."""
+
+    data: Path = Path("../shared/data/multi30k")
+    """folder with Multi30k's captions"""
+    work: Path = Path(".tiny")
+    """folder of speech, adapters and scores; an interrupted run goes on there"""
+    model: str = "tiny-en-de"
+    """the base"""
+    train_captions: int = 29_000
+    """captions of train that fine-tuning hears, beside all 1,014 of val"""
+    test_limit: int | None = None
+    """only the first sentences of each test set"""
+    jobs: int = 2
+    """processes, each with its share of the cores; 1 stays in this one"""
+
+    def open(self) -> Lab:
+        """The lab, with its speech ready."""
+        from simulsa.lalm.load import load
+
+        return Lab(load(self.model), fine_tuning_corpus(self.data, self.work, self.train_captions), self.work)
+
+    def test(self, split: str) -> list[Utterance]:
+        """A test set's rows."""
+        return unseen_rows(self.data, self.work, split, self.test_limit)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A system with a seed, to be measured on test sets with chunk sizes, rollbacks and latency words."""
+
+    system: System
+    seed: int
+    splits: tuple[str, ...]
+    chunks_ms: tuple[float, ...]
+    rollbacks: tuple[int, ...]
+    latencies: tuple[Latency | None, ...] = (None,)
+
+
+def run_jobs(config: LabConfig, jobs: Sequence[Job]) -> None:
+    """Do all jobs; afterwards the lab has them in its folder. What is there already takes no time."""
+    config.open()  # speech is made once, before the processes want it
+    for split in sorted({split for job in jobs for split in job.splits}):
+        config.test(split)
+    if config.jobs == 1:
+        with remembering(_start(config).base, MEMORY_MIB):
+            for job in jobs:
+                print(f"done: {_do(job).system.name}, seed {job.seed}", flush=True)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(config.jobs, context, _start_process, (config,)) as pool:
+        for job in pool.map(_do, jobs):
+            print(f"done: {job.system.name}, seed {job.seed}", flush=True)
+
+
+_opened: tuple[LabConfig, Lab] | None = None
+
+
+def _start(config: LabConfig) -> Lab:
+    global _opened
+    logging.getLogger("simulsa").setLevel(logging.WARNING)
+    _opened = config, config.open()
+    return _opened[1]
+
+
+def _start_process(config: LabConfig) -> None:
+    import torch
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.jobs))
+    remembering(_start(config).base, MEMORY_MIB).__enter__()  # until the process ends
+
+
+def _do(job: Job) -> Job:
+    if _opened is None:
+        raise RuntimeError("no lab was opened; jobs are done by run_jobs")
+    config, lab = _opened
+    for split in job.splits:
+        for latency in job.latencies:
+            lab.measured(job.system, job.seed, config.test(split), job.chunks_ms, job.rollbacks, latency)
+    return job

@@ -1,0 +1,83 @@
+"""The paper's table 1 in miniature, with latency and significance, and the best recipe beside it.
+
+python -m recipes.tiny.table --data ../shared/data/multi30k --work .tiny --out docs/results
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recipes.command import run
+from recipes.tiny.experiments.corpus import CONFIRMATION, TEST
+from recipes.tiny.experiments.figures import plot_table
+from recipes.tiny.experiments.lab import Lab, instances_of
+from recipes.tiny.experiments.markdown import details_table, main_table
+from recipes.tiny.experiments.records import Record, record, write_records
+from recipes.tiny.experiments.significance import p_value
+from recipes.tiny.experiments.systems import BASE, BEST, SFT, SIMULSA, System
+from recipes.tiny.experiments.workers import Job, LabConfig, run_jobs
+from simulsa.files import atomic_write
+
+SYSTEMS = (BASE, SFT, SIMULSA, BEST)
+CHUNKS_MS = (500, 1000, 1500, 2000, 3000, 4000, math.inf)
+ROLLBACKS = (0, 3, 5)
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """Which seeds, which test sets, and where the table goes."""
+
+    lab: LabConfig = field(default_factory=LabConfig)
+    out: Path = Path("docs/results")
+    """folder for table.csv, table-*.md and table-*.png"""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """seeds of cuts and training"""
+    splits: tuple[str, ...] = (TEST, CONFIRMATION)
+    """test sets"""
+    chunks_ms: tuple[float, ...] = CHUNKS_MS
+    """k"""
+    rollbacks: tuple[int, ...] = ROLLBACKS
+    """b"""
+
+
+def make_table(config: TableConfig) -> list[Record]:
+    """Make and measure every system and write the table."""
+    run_jobs(config.lab, [_job(config, system, seed) for system in SYSTEMS for seed in _seeds(config, system)])
+    records = list(_records(config, config.lab.open()))
+    write_records(config.out / "table.csv", records)
+    for split in config.splits:
+        own = [record for record in records if record.test == split]
+        with atomic_write(config.out / f"table-{split}.md") as file:
+            file.write(f"{main_table(own)}\n{details_table(own)}")
+        plot_table(own, config.out / f"table-{split}.png")
+    return records
+
+
+def _seeds(config: TableConfig, system: System) -> Sequence[int]:
+    return config.seeds if system.training else config.seeds[:1]
+
+
+def _job(config: TableConfig, system: System, seed: int) -> Job:
+    return Job(system, seed, config.splits, config.chunks_ms, config.rollbacks)
+
+
+def _records(config: TableConfig, lab: Lab) -> Iterator[Record]:
+    """All records; what was fine-tuned on simultaneous rows is tested against + SFT of the same seed."""
+    for split in config.splits:
+        test = config.lab.test(split)
+        for system in SYSTEMS:
+            for seed in _seeds(config, system):
+                scores, folder = lab.measured(system, seed, test, config.chunks_ms, config.rollbacks)
+                _, baseline = lab.measured(SFT, seed, test, config.chunks_ms, config.rollbacks)
+                for score in scores:
+                    setting = float(score["chunk_ms"]), int(score["rollback"])
+                    tested = bool(system.augmentations)
+                    p = p_value(instances_of(folder, *setting), instances_of(baseline, *setting)) if tested else None
+                    yield record(score, split, system.name, seed, p)
+
+
+if __name__ == "__main__":
+    run(make_table, TableConfig, __doc__)
