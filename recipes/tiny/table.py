@@ -19,11 +19,13 @@ from recipes.tiny.experiments.records import Record, record, write_records
 from recipes.tiny.experiments.significance import p_value
 from recipes.tiny.experiments.systems import BASE, BEST, SFT, SIMULSA, System
 from recipes.tiny.experiments.workers import Job, LabConfig, run_jobs
+from simulsa.evaluation.scores import score_instances
 from simulsa.files import atomic_write
 
 SYSTEMS = (BASE, SFT, SIMULSA, BEST)
 CHUNKS_MS = (500, 1000, 1500, 2000, 3000, 4000, math.inf)
 ROLLBACKS = (0, 3, 5)
+SUBSET = 100  # sentences of the two cells that the tests measure again
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class TableConfig:
 
     lab: LabConfig = field(default_factory=LabConfig)
     out: Path = Path("docs/results")
-    """folder for table.csv, table-*.md and table-*.png"""
+    """folder for table.csv, table-*.md, table-*.png, and subset.csv, which the tests measure again"""
     seeds: tuple[int, ...] = (0, 1, 2)
     """seeds of cuts and training"""
     splits: tuple[str, ...] = (TEST, CONFIRMATION)
@@ -53,6 +55,19 @@ def make_table(config: TableConfig) -> list[Record]:
         with atomic_write(config.out / f"table-{split}.md") as file:
             file.write(f"{main_table(own)}\n{details_table(own)}")
         plot_table(own, config.out / f"table-{split}.png")
+    write_records(config.out / "subset.csv", subset_records(config))
+    return records
+
+
+def subset_records(config: TableConfig) -> list[Record]:
+    """The cells of the base and of the best recipe at the smallest k without rollback, on the first `SUBSET` sentences."""
+    lab, setting = config.lab.open(), (config.chunks_ms[0], config.rollbacks[0])
+    test = config.lab.test(TEST)
+    records = []
+    for system in (BASE, BEST):
+        scores, folder = lab.measured(system, config.seeds[0], test, setting[:1], setting[1:])
+        rescored = score_instances(instances_of(folder, *setting)[:SUBSET], "de")
+        records.append(record({**scores[0], **rescored}, TEST, system.name, config.seeds[0]))
     return records
 
 

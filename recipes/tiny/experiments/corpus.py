@@ -13,7 +13,7 @@ import numpy as np
 
 from recipes.tiny.flite import PREFIX
 from recipes.tiny.voices import UNSEEN_VOICES, training_voice
-from simulsa.corpora.multi30k import read_captions, speak_captions
+from simulsa.corpora.multi30k import Multi30kConfig, read_captions, speak_captions
 from simulsa.corpora.synthesis import Voice
 from simulsa.manifest import Utterance
 
@@ -40,6 +40,11 @@ def fine_tuning_corpus(data: Path, work: Path, train_captions: int) -> Corpus:
     drawn = (training_voice(rng) for _ in range(3 * VOICES))
     voices = [voice for voice in drawn if not voice.name.startswith(PREFIX)][:VOICES]
     return Corpus(_spoken(data, work, "train", voices, train_captions), _spoken(data, work, "val", voices))
+
+
+def familiar_rows(data: Path, work: Path, split: str, limit: int | None) -> list[Utterance]:
+    """A test split spoken by voices of the pre-training mix."""
+    return _spoken(data, work / "familiar", split, [Voice(name) for name in Multi30kConfig().voices], limit)
 
 
 def unseen_rows(data: Path, work: Path, split: str, limit: int | None = None) -> list[Utterance]:

@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.tiny.experiments.corpus import fine_tuning_corpus, unseen_rows
+from recipes.tiny.experiments.corpus import Corpus, fine_tuning_corpus, unseen_rows
 from recipes.tiny.experiments.lab import Lab
 from recipes.tiny.experiments.systems import System
 from simulsa.lalm.memory import remembering
@@ -40,7 +40,11 @@ class LabConfig:
         """The lab, with its speech ready."""
         from simulsa.lalm.load import load
 
-        return Lab(load(self.model), fine_tuning_corpus(self.data, self.work, self.train_captions), self.work)
+        return Lab(load(self.model), self.corpus(self.train_captions), self.work)
+
+    def corpus(self, train_captions: int) -> Corpus:
+        """The speech of fine-tuning."""
+        return fine_tuning_corpus(self.data, self.work, train_captions)
 
     def test(self, split: str) -> list[Utterance]:
         """A test set's rows."""
