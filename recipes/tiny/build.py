@@ -47,9 +47,9 @@ def export(training: Pretraining, out: Path) -> None:
     model = training.model
     training.set_dropout(0.0)
     model.lm_head.weight = torch.nn.Parameter(model.get_input_embeddings().weight.detach().clone())
-    model = model.cpu().half()
-    model.config.text_config.dtype = model.config.audio_config.dtype = torch.float16
-    model.save_pretrained(out)
+    for part in (model.config.text_config, model.config.audio_config):
+        part.dtype = None  # one number format for all, given once
+    model.cpu().half().save_pretrained(out)
     build_processor(training.tokenizer).save_pretrained(out)
     (out / "model.safetensors").chmod(0o644)  # it is written for its owner only
 
