@@ -12,7 +12,7 @@ from pathlib import Path
 from recipes.command import run
 from recipes.tiny.experiments.figures import plot_points
 from recipes.tiny.experiments.markdown import main_table
-from recipes.tiny.experiments.records import Record, cell, write_records
+from recipes.tiny.experiments.records import Record, cell, of_setting, write_records
 from recipes.tiny.experiments.study import StudyConfig, Subject, study
 from recipes.tiny.experiments.systems import BASE, BEST, PAPER_SHARE, SFT, SIMULSA, System, changed
 from simulsa.files import atomic_write
@@ -87,7 +87,7 @@ def draw(records: Sequence[Record], out: Path) -> None:
 
 
 def _point(records: Sequence[Record], system: str, rollback: int) -> tuple[float, float]:
-    own = cell([r for r in records if (r.system, r.chunk_ms, r.rollback) == (system, 500.0, rollback)])
+    own = cell(of_setting(records, system, 500.0, rollback))
     return (own.laal_ms or 0.0) / 1000, own.bleu
 
 

@@ -2,7 +2,7 @@
 
     python -m recipes.tiny.build --data ../shared/data/multi30k --work .tiny --out src/simulsa/models/tiny-en-de
 
-Two cores take two to three hours; on a GPU it has not been run.
+Two cores take about four hours; on a GPU it has not been run.
 """
 
 from __future__ import annotations

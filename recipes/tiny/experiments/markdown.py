@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from recipes.tiny.experiments.records import Cell, Record, cell
+from recipes.tiny.experiments.records import Cell, Record, cell, of_setting
 from simulsa.evaluation.instances import chunk_name
 
 SIGNIFICANT = 0.05
@@ -33,17 +33,13 @@ def _grid(records: Sequence[Record], show: Callable[[Cell, float | None], str]) 
         for system in systems:
             cells = []
             for chunk in chunks:
-                own = _of(records, system, chunk, rollback)
-                sft = _of(records, "+ SFT", chunk, rollback)
+                own = of_setting(records, system, chunk, rollback)
+                sft = of_setting(records, "+ SFT", chunk, rollback)
                 cells.append(show(cell(own), cell(sft).bleu if sft else None) if own else "")
             lines.append([str(rollback), system, *cells])
     rule = "|" + " --- |" * len(lines[0])
     rows = ["| " + " | ".join(line) + " |" for line in lines]
     return "\n".join([rows[0], rule, *rows[1:]]) + "\n"
-
-
-def _of(records: Sequence[Record], system: str, chunk_ms: float, rollback: int) -> list[Record]:
-    return [r for r in records if (r.system, r.chunk_ms, r.rollback) == (system, chunk_ms, rollback)]
 
 
 def _bleu_at_laal(own: Cell, sft: float | None) -> str:

@@ -82,6 +82,11 @@ class Cell:
     p_values: tuple[float, ...]
 
 
+def of_setting(records: Iterable[Record], system: str, chunk_ms: float, rollback: int) -> list[Record]:
+    """The records of one setting of a system, over all seeds."""
+    return [r for r in records if (r.system, r.chunk_ms, r.rollback) == (system, chunk_ms, rollback)]
+
+
 def cell(records: Sequence[Record]) -> Cell:
     """Records of one setting over all seeds as one."""
     bleus = [record.bleu for record in records]

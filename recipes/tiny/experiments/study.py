@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recipes.tiny.experiments.corpus import TEST
-from recipes.tiny.experiments.records import Record, cell, record
+from recipes.tiny.experiments.records import Record, cell, of_setting, record
 from recipes.tiny.experiments.systems import System
 from recipes.tiny.experiments.workers import Job, LabConfig, run_jobs
 from simulsa.manifest import Latency
@@ -52,7 +52,7 @@ def study(config: StudyConfig, subjects: Sequence[Subject]) -> list[Record]:
 
 def bleu(records: Sequence[Record], system: System, chunk_ms: float, rollback: int = 0) -> float:
     """The mean BLEU of one setting of a system."""
-    return cell([r for r in records if (r.system, r.chunk_ms, r.rollback) == (system.name, chunk_ms, rollback)]).bleu
+    return cell(of_setting(records, system.name, chunk_ms, rollback)).bleu
 
 
 def _records(config: StudyConfig, jobs: Sequence[Job]) -> Iterator[Record]:

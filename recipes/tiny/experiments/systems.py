@@ -50,5 +50,5 @@ def varied(name: str, share: float = PAPER_SHARE, training: dict[str, object] | 
     return replace(changed(SIMULSA, name, training, **cutting), share=share)
 
 
-# the best recipe found so far (configs/simul.yaml is the same for the command line)
+# a first guess at the best recipe; it has not been searched for yet
 BEST = varied("+ SFT & simul", criterion="contrast")

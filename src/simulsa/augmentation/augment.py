@@ -72,9 +72,10 @@ def augment(
 
 @dataclass(frozen=True)
 class _Cut:
-    """An offline row, which of its cuts this is (from 0), and how many of its samples stay."""
+    """An offline row and its length in samples, which of its cuts this is (from 0), and how many of its samples stay."""
 
     row: Utterance
+    length: int
     number: int
     samples: int
     latency: Latency | None
@@ -109,6 +110,11 @@ class _Run:
     @property
     def tau(self) -> float:
         return resolve_tau(self.config.tau, self.config.criterion, self.lalm.vocabulary_size)
+
+    @property
+    def _needs_whole(self) -> bool:
+        """Whether the criterion compares with the whole audio."""
+        return self.config.criterion == "contrast"
 
     def make(self, offline: Sequence[Utterance], journal: Journal | None) -> list[Utterance]:
         _check_ids(offline)
@@ -158,14 +164,13 @@ class _Run:
             except AudioError as error:
                 self._give_up(row, error)
                 return
-            yield _Cut(row, number, samples, self.config.latency)
+            yield _Cut(row, length, number, samples, self.config.latency)
 
     def _speculate_all(self, cuts: Sequence[_Cut], kept: dict[str, int], journal: Journal | None) -> None:
         """Add to `kept` how many tokens each cut keeps, batch by batch; cuts that are there already are not done again."""
         # rows of a batch are about equally long, so little is padding; the longest come first, so that a batch that does not
         # fit into memory is the first one; cuts of one row stay together where its whole audio is needed
-        by_row = self.config.criterion == "contrast"
-        ordered = sorted(cuts, key=lambda cut: (-cut.row.length_samples(), cut.row.id) if by_row else (-cut.samples, cut.row.id))
+        ordered = sorted(cuts, key=lambda cut: (-cut.length if self._needs_whole else -cut.samples, cut.row.id))
         size = self.config.batch_size
         for start in track(range(0, len(ordered), size), "augmenting"):
             waiting = [cut for cut in ordered[start : start + size] if cut.id not in kept]
@@ -177,9 +182,12 @@ class _Run:
     def _speculate(self, cuts: Sequence[_Cut]) -> dict[str, int]:
         """How many target tokens each of a batch of cuts keeps, by id, from one forward pass (and one of the whole audio)."""
         readable, audios = [], []
+        wholes: dict[str, np.ndarray] = {}
         for cut in cuts:
             try:
-                audios.append(self._load(cut))
+                if self._needs_whole and cut.row.id not in wholes:
+                    wholes[cut.row.id] = self._load_whole(cut)
+                audios.append(wholes[cut.row.id][: cut.samples] if self._needs_whole else self._load(cut))
                 readable.append(cut)
             except AudioError as error:
                 self._give_up(cut.row, error)
@@ -187,18 +195,21 @@ class _Run:
             return {}
         targets = [self.lalm.encode(cut.row.target_text) for cut in readable]
         scores = self.lalm.score(audios, targets, [cut.direction for cut in readable])
-        whole = self._whole_scores(readable) if self.config.criterion == "contrast" else {}
+        whole = self._whole_scores(readable, targets, wholes)
         return {
             cut.id: self._kept(cut, target, own, whole.get(cut.row.id))
             for cut, target, own in zip(readable, targets, scores, strict=True)
         }
 
-    def _whole_scores(self, cuts: Sequence[_Cut]) -> dict[str, TokenScores]:
-        """The scores of each row's target given its whole audio, by row id, from one forward pass."""
-        rows = {cut.row.id: cut for cut in cuts}
-        targets = [self.lalm.encode(cut.row.target_text) for cut in rows.values()]
-        audios = [cut.row.load() for cut in rows.values()]
-        return dict(zip(rows, self.lalm.score(audios, targets, [cut.direction for cut in rows.values()]), strict=True))
+    def _whole_scores(
+        self, cuts: Sequence[_Cut], targets: Sequence[Sequence[int]], wholes: dict[str, np.ndarray]
+    ) -> dict[str, TokenScores]:
+        """The scores of each row's target given its whole audio, by row id, from one forward pass; nothing without `wholes`."""
+        if not wholes:
+            return {}
+        rows = {cut.row.id: (wholes[cut.row.id], target, cut.direction) for cut, target in zip(cuts, targets, strict=True)}
+        audios, own_targets, directions = zip(*rows.values(), strict=True)
+        return dict(zip(rows, self.lalm.score(audios, own_targets, directions), strict=True))
 
     def _kept(self, cut: _Cut, target: Sequence[int], scores: TokenScores, whole: TokenScores | None) -> int:
         count = kept_tokens(scores, self.config.criterion, self.tau, self.lalm.vocabulary_size, whole)
@@ -207,13 +218,17 @@ class _Run:
         return whole_characters(self.lalm, target[:count])
 
     def _load(self, cut: _Cut) -> np.ndarray:
-        """The audio before the cut; whatever the model has to hear must fit its window."""
+        """The audio before the cut, which must fit the model's window."""
         if cut.samples > self.lalm.max_samples:
             problem = too_long("the cut", cut.samples, self.lalm.max_samples)
             raise AudioError(f"{problem}, or use truncation 'beta-decay' with a smaller --max-ms")
-        if self.config.criterion == "contrast" and (length := cut.row.length_samples()) > self.lalm.max_samples:
-            raise AudioError(f"{too_long('the whole row', length, self.lalm.max_samples)}, or use another --criterion")
         return cut.heard.load()
+
+    def _load_whole(self, cut: _Cut) -> np.ndarray:
+        """The whole row's audio, which must fit the model's window."""
+        if cut.length > self.lalm.max_samples:
+            raise AudioError(f"{too_long('the whole row', cut.length, self.lalm.max_samples)}, or use another --criterion")
+        return cut.row.load()
 
     def _row(self, cut: _Cut, kept: int) -> Utterance:
         tokens = self.lalm.encode(cut.row.target_text)
