@@ -48,6 +48,19 @@ def test_equal_clips_of_a_batch_are_heard_once(random_lalm: HuggingFaceLALM) -> 
     assert np.array_equal(one, other)
 
 
+def test_what_was_heard_in_another_precision_is_another_clip() -> None:
+    def tower(features: torch.Tensor, attention_mask: object) -> object:
+        weights = torch.full((256, 256), 1 / 3)
+        return type("Output", (), {"last_hidden_state": features @ weights})
+
+    memory = AudioMemory(1)
+    clip = torch.rand(1, 1, 256)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert memory.encode(tower, clip, [256], None).dtype == torch.bfloat16
+    assert memory.encode(tower, clip, [256], None).dtype == torch.float32
+    assert (memory.hits, memory.misses) == (0, 2)
+
+
 def test_the_least_recently_used_is_dropped() -> None:
     heard = []
 

@@ -163,6 +163,16 @@ def test_accumulated_gradients_equal_one_large_batch(
     assert difference(weights(tmp_path / "8"), weights(tmp_path / str(micro_batch_size))) < 1e-5
 
 
+def test_mixed_precision_rounds_and_keeps_float32_weights(make_rows: Rows, random_lalm: Any, tmp_path: Path) -> None:
+    rows = make_rows(8)
+    train(random_lalm, rows, settings(tmp_path / "full"))
+    train(random_lalm, rows, settings(tmp_path / "mixed", mixed_precision=True))
+    full, mixed = (log(tmp_path / name)[0]["loss"] for name in ("full", "mixed"))
+    assert mixed != full
+    assert mixed == pytest.approx(full, rel=0.01)
+    assert all(weight.dtype == torch.float32 for weight in weights(tmp_path / "mixed").values())
+
+
 def first_gradients(lalm: Any, rows: list[Utterance], config: TrainConfig) -> dict[str, torch.Tensor]:
     """The gradients with which the optimiser steps first, by parameter."""
     found: dict[str, torch.Tensor] = {}

@@ -29,7 +29,8 @@ class BundleConfig:
 
 def bundle(config: BundleConfig) -> None:
     """Train the adapter, unless the lab has it, and copy what `simulsa.load` reads."""
-    adapter = Path(config.lab.open().tuned(BEST, config.seed).name)
+    lab = config.lab.open()
+    adapter = Path(lab.tuned(BEST, config.seed, lab.base).name)
     config.out.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         shutil.copyfile(adapter / name, config.out / name)

@@ -19,7 +19,6 @@ from recipes.tiny.experiments.lab import Lab, instances_of
 from recipes.tiny.experiments.systems import BASE
 from recipes.tiny.experiments.workers import LabConfig
 from simulsa.files import atomic_write
-from simulsa.lalm.load import load
 from simulsa.manifest import Utterance
 
 
@@ -35,7 +34,7 @@ class ScoresConfig:
 def score_base(config: ScoresConfig) -> str:
     """Measure the base on both test sets, by voices of the training mix and by voices it never heard."""
     settings = config.lab
-    lab = Lab(load(settings.model), settings.corpus(0), settings.work)
+    lab = replace(settings, train_captions=0, dtype="float32").open()
     lines = ["| test set | voices | utterances | BLEU | chrF | word error rate |", "| --- | --- | --- | --- | --- | --- |"]
     for split in (TEST, CONFIRMATION):
         for voices, rows in (

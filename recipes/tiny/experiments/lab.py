@@ -30,7 +30,7 @@ from simulsa.lalm.signature import text_signature
 from simulsa.manifest import Latency, Utterance
 from simulsa.settings import to_mapping
 from simulsa.training.record import rows_hash
-from simulsa.training.train import TrainError, train
+from simulsa.training.train import TrainError, adapted, train_adapter
 
 logger = logging.getLogger("simulsa")
 
@@ -44,6 +44,9 @@ class Lab:
     """A base, its fine-tuning corpus, and a folder for all that is made of them."""
 
     base: HuggingFaceLALM
+    """what cuts and is trained, in float32"""
+    measurable: HuggingFaceLALM
+    """the same base in the number format of the measurements"""
     corpus: Corpus
     work: Path
 
@@ -51,7 +54,7 @@ class Lab:
         """The system's simultaneous rows, cut from captions that are new to the base."""
         if not system.augmentations:
             return []
-        augmenter = self.tuned(system.augmented_by, seed) if system.augmented_by else self.base
+        augmenter = self.tuned(system.augmented_by, seed, self.base) if system.augmented_by else self.base
         rows: list[Utterance] = []
         number = max(1, round(system.share * len(self.corpus.offline) / len(system.augmentations)))
         for config in system.augmentations:
@@ -61,15 +64,17 @@ class Lab:
             rows += rebuilding(out, partial(self._augment, augmenter, config, out))
         return rows
 
-    def tuned(self, system: System, seed: int) -> HuggingFaceLALM:
-        """The system's model."""
+    def tuned(self, system: System, seed: int, base: HuggingFaceLALM) -> HuggingFaceLALM:
+        """The system's model: `base`, with the system's adapter unless it is the base itself."""
         if system.training is None:
-            return self.base
+            return base
         rows = [*self.corpus.offline, *self.augmented(system, seed)]
         config = replace(system.training, seed=seed)
         key = self._key(to_mapping(config), self.base.signature, rows_hash(rows))
         out = self.work / "adapters" / key
-        return rebuilding(out, lambda overwrite: train(self.base, rows, replace(config, out=out, overwrite=overwrite)))
+        return rebuilding(
+            out, lambda overwrite: adapted(base, train_adapter(self.base, rows, replace(config, out=out, overwrite=overwrite)))
+        )
 
     def measured(
         self,
@@ -81,8 +86,9 @@ class Lab:
         latency: Latency | None = None,
     ) -> tuple[list[Score], Path]:
         """The system's scores on `test`, and the folder where they and the instance logs lie."""
-        lalm = self.tuned(system, seed)
-        out = self.work / "scores" / self._key(lalm.signature.rpartition("@")[2], rows_hash(test), latency)
+        lalm = self.tuned(system, seed, self.measurable)
+        key = self._key(lalm.signature.rpartition("@")[2], str(lalm.dtype), rows_hash(test), latency)
+        out = self.work / "scores" / key
         config = EvaluateConfig(
             tuple(chunks_ms), tuple(rollbacks), out, BATCH_SIZE, on_error="skip", preflight=False, latency=latency
         )

@@ -10,7 +10,9 @@ from simulsa.training.config import TrainConfig
 # M = 1.3 % of the offline rows, as in the paper
 PAPER_SHARE = 0.013
 # A model a thousandth of the paper's size takes larger steps and smaller batches; the rest is the paper's.
-FINE_TUNING = TrainConfig(learning_rate=5e-4, batch_size=32, micro_batch_size=32, epochs=2, on_error="skip", preflight=False)
+FINE_TUNING = TrainConfig(
+    learning_rate=5e-4, batch_size=32, micro_batch_size=32, epochs=2, mixed_precision=True, on_error="skip", preflight=False
+)
 CUTTING = AugmentConfig(preflight=False, on_error="skip")
 
 

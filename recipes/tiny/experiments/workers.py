@@ -13,6 +13,7 @@ from pathlib import Path
 from recipes.tiny.experiments.corpus import Corpus, fine_tuning_corpus, unseen_rows
 from recipes.tiny.experiments.lab import Lab
 from recipes.tiny.experiments.systems import System
+from simulsa.lalm.load import Dtype, load
 from simulsa.lalm.memory import remembering
 from simulsa.manifest import Latency, Utterance
 
@@ -29,6 +30,8 @@ class LabConfig:
     """folder of speech, adapters and scores; an interrupted run goes on there"""
     model: str = "tiny-en-de"
     """the base"""
+    dtype: Dtype = "bfloat16"
+    """number format of the measurements; rows are cut in float32, and training mixes both"""
     train_captions: int = 29_000
     """captions of train that fine-tuning hears, beside all 1,014 of val"""
     test_limit: int | None = None
@@ -38,9 +41,9 @@ class LabConfig:
 
     def open(self) -> Lab:
         """The lab, with its speech ready."""
-        from simulsa.lalm.load import load
-
-        return Lab(load(self.model), self.corpus(self.train_captions), self.work)
+        base = load(self.model, dtype="float32")
+        measurable = base if self.dtype == "float32" else load(self.model, dtype=self.dtype)
+        return Lab(base, measurable, self.corpus(self.train_captions), self.work)
 
     def corpus(self, train_captions: int) -> Corpus:
         """The speech of fine-tuning."""
@@ -69,7 +72,8 @@ def run_jobs(config: LabConfig, jobs: Sequence[Job]) -> None:
     for split in sorted({split for job in jobs for split in job.splits}):
         config.test(split)
     if config.jobs == 1:
-        with remembering(_start(config).base, MEMORY_MIB):
+        lab = _start(config)
+        with remembering(lab.base, MEMORY_MIB), remembering(lab.measurable, MEMORY_MIB):
             for job in jobs:
                 print(f"done: {_do(job).system.name}, seed {job.seed}", flush=True)
         return
@@ -93,7 +97,9 @@ def _start_process(config: LabConfig) -> None:
     import torch
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.jobs))
-    remembering(_start(config).base, MEMORY_MIB).__enter__()  # until the process ends
+    lab = _start(config)
+    for lalm in (lab.base, lab.measurable):
+        remembering(lalm, MEMORY_MIB).__enter__()  # until the process ends
 
 
 def _do(job: Job) -> Job:

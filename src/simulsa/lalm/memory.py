@@ -114,5 +114,8 @@ def recalling(tower: Any, frames: Sequence[int]) -> Iterator[None]:
 
 
 def _key(mel: torch.Tensor) -> bytes:
+    """The clip's content and the precision it is heard in: what autocast made must not stand for the full one."""
+    device = mel.device.type
+    precision = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else ""
     data = mel.detach().float().contiguous().cpu().numpy().tobytes()
-    return hashlib.blake2b(data, digest_size=16).digest()
+    return hashlib.blake2b(data + precision.encode(), digest_size=16).digest()

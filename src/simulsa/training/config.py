@@ -17,7 +17,8 @@ PAPER_SETTINGS = ("lora_r", "lora_alpha", "learning_rate", "weight_decay", "batc
 # what decides about the weights: a run may be resumed with other values of the rest
 DECISIVE_SETTINGS = (
     *PAPER_SETTINGS,
-    *("lora_dropout", "simultaneous_weight", "stop_weight", "warmup_share", "lr_scheduler", "max_grad_norm", "seed"),
+    *("lora_dropout", "simultaneous_weight", "stop_weight", "warmup_share", "lr_scheduler", "max_grad_norm", "mixed_precision"),
+    "seed",
 )
 
 
@@ -61,6 +62,8 @@ class TrainConfig:
     """optimiser steps between two values of the loss curve, each the mean of its steps"""
     audio_memory_mib: float = 1024
     """how much of what the frozen audio tower made of the rows is kept for the next epoch; never changes the result"""
+    mixed_precision: bool = False
+    """compute a float32 model's matrix products in bfloat16 (PyTorch's autocast): faster where the processor knows that format"""
     gradient_checkpointing: bool = False
     """compute activations again instead of keeping them: less memory, about a third more time"""
     on_error: OnError = "fail"

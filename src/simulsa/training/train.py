@@ -33,11 +33,13 @@ def train(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainConfig 
 
     `lalm` itself does not change. The tuned model shares its weights, so both fit into the memory of one.
     """
-    config = config or TrainConfig()
-    out = train_adapter(lalm, rows, config)
-    return HuggingFaceLALM(
-        with_adapter(lalm.model, out), lalm.processor, str(out), f"{out}@{folder_signature(out)}", lalm.max_target_tokens
-    )
+    return adapted(lalm, train_adapter(lalm, rows, config or TrainConfig()))
+
+
+def adapted(lalm: HuggingFaceLALM, folder: Path) -> HuggingFaceLALM:
+    """`lalm` with the adapter that `train_adapter` left in `folder`; it shares the weights of `lalm`, which does not change."""
+    model = with_adapter(lalm.model, folder)
+    return HuggingFaceLALM(model, lalm.processor, str(folder), f"{folder}@{folder_signature(folder)}", lalm.max_target_tokens)
 
 
 def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainConfig) -> Path:

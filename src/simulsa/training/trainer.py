@@ -62,6 +62,7 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
         super().__init__(model=lalm.model, data_collator=collator, **options)
         self.model_accepts_loss_kwargs = True
         self._lalm = lalm
+        self._precision = torch.autocast(lalm.device.type, torch.bfloat16, enabled=config.mixed_precision)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -69,10 +70,11 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
         """Weighted sum of the pass's cross-entropies, in nats, over `num_items_in_batch`, the step's target tokens."""
         train_mode(model)
         batch, labels, weights = split_batch(inputs)
-        hidden, _ = self._lalm.forward(batch)
-        # the logits at position i are about token i + 1
         labelled = labels[:, 1:] != IGNORED
-        logits = self._lalm.logits(hidden[:, :-1][labelled])
+        with self._precision:
+            hidden, _ = self._lalm.forward(batch)
+            # the logits at position i are about token i + 1
+            logits = self._lalm.logits(hidden[:, :-1][labelled])
         losses = cross_entropy(logits, labels[:, 1:][labelled], reduction="none")
         total = (losses * weights[:, 1:][labelled]).sum()
         loss = total / max(int(num_items_in_batch if num_items_in_batch is not None else labelled.sum()), 1)
