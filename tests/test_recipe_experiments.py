@@ -11,7 +11,7 @@ import pytest
 
 from recipes.tiny import ablations, beyond
 from recipes.tiny.errors import ErrorsConfig, analyse, frozen, invented, premature_stop, repeated
-from recipes.tiny.experiments import systems
+from recipes.tiny.experiments import systems, workers
 from recipes.tiny.experiments.corpus import TEST
 from recipes.tiny.experiments.lab import rebuilding
 from recipes.tiny.experiments.records import read_records
@@ -22,6 +22,7 @@ from recipes.tiny.experiments.workers import LabConfig
 from recipes.tiny.table import TableConfig, make_table
 from simulsa.evaluation.evaluate import EvaluationError
 from simulsa.evaluation.instances import Instance
+from simulsa.lalm.memory import memory_of
 from tests.conftest import CAPTIONS
 
 PAIRS = [pair for pair in CAPTIONS for _ in range(3)][:12]
@@ -89,6 +90,15 @@ def test_ablations_beyond_and_errors(lab: LabConfig, tmp_path: Path, monkeypatch
     report = analyse(ErrorsConfig(lab, tmp_path, sentences=3))
     assert report.startswith("| of 3 sentences | Base |")
     assert report == (tmp_path / "errors.md").read_text(encoding="utf-8")
+
+
+def test_a_process_hears_each_clip_once_for_all_its_jobs(lab: LabConfig) -> None:
+    with workers._memories:
+        workers._start(lab)
+        assert workers._opened is not None
+        models = (workers._opened[1].base, workers._opened[1].measurable)
+        assert all(memory_of(lalm.tower) is not None for lalm in models)
+    assert all(memory_of(lalm.tower) is None for lalm in models)
 
 
 def test_the_command_refuses_a_missing_corpus(lab: LabConfig, tmp_path: Path) -> None:

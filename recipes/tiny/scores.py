@@ -26,7 +26,7 @@ from simulsa.manifest import Utterance
 class ScoresConfig:
     """Which model, and where its scores go."""
 
-    lab: LabConfig = field(default_factory=LabConfig)
+    lab: LabConfig = field(default_factory=lambda: LabConfig(train_captions=0, dtype="float32"))
     out: Path = Path("docs/results")
     """folder for base.md"""
 
@@ -34,7 +34,7 @@ class ScoresConfig:
 def score_base(config: ScoresConfig) -> str:
     """Measure the base on both test sets, by voices of the training mix and by voices it never heard."""
     settings = config.lab
-    lab = replace(settings, train_captions=0, dtype="float32").open()
+    lab = settings.open()
     lines = ["| test set | voices | utterances | BLEU | chrF | word error rate |", "| --- | --- | --- | --- | --- | --- |"]
     for split in (TEST, CONFIRMATION):
         for voices, rows in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -10,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.tiny.experiments.corpus import Corpus, fine_tuning_corpus, unseen_rows
+from recipes.tiny.experiments.corpus import fine_tuning_corpus, unseen_rows
 from recipes.tiny.experiments.lab import Lab
 from recipes.tiny.experiments.systems import System
 from simulsa.lalm.load import Dtype, load
@@ -43,11 +44,7 @@ class LabConfig:
         """The lab, with its speech ready."""
         base = load(self.model, dtype="float32")
         measurable = base if self.dtype == "float32" else load(self.model, dtype=self.dtype)
-        return Lab(base, measurable, self.corpus(self.train_captions), self.work)
-
-    def corpus(self, train_captions: int) -> Corpus:
-        """The speech of fine-tuning."""
-        return fine_tuning_corpus(self.data, self.work, train_captions)
+        return Lab(base, measurable, fine_tuning_corpus(self.data, self.work, self.train_captions), self.work)
 
     def test(self, split: str) -> list[Utterance]:
         """A test set's rows."""
@@ -72,8 +69,8 @@ def run_jobs(config: LabConfig, jobs: Sequence[Job]) -> None:
     for split in sorted({split for job in jobs for split in job.splits}):
         config.test(split)
     if config.jobs == 1:
-        lab = _start(config)
-        with remembering(lab.base, MEMORY_MIB), remembering(lab.measurable, MEMORY_MIB):
+        with _memories:
+            _start(config)
             for job in jobs:
                 print(f"done: {_do(job).system.name}, seed {job.seed}", flush=True)
         return
@@ -84,22 +81,24 @@ def run_jobs(config: LabConfig, jobs: Sequence[Job]) -> None:
 
 
 _opened: tuple[LabConfig, Lab] | None = None
+_memories = contextlib.ExitStack()  # until the process ends, or run_jobs does: a memory that nobody holds on to ends at once
 
 
-def _start(config: LabConfig) -> Lab:
+def _start(config: LabConfig) -> None:
+    """Open the lab for this process; its models hear each clip once as long as `_memories` is open."""
     global _opened
     logging.getLogger("simulsa").setLevel(logging.WARNING)
-    _opened = config, config.open()
-    return _opened[1]
+    lab = config.open()
+    for lalm in (lab.base, lab.measurable):
+        _memories.enter_context(remembering(lalm, MEMORY_MIB))
+    _opened = config, lab
 
 
 def _start_process(config: LabConfig) -> None:
     import torch
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.jobs))
-    lab = _start(config)
-    for lalm in (lab.base, lab.measurable):
-        remembering(lalm, MEMORY_MIB).__enter__()  # until the process ends
+    _start(config)
 
 
 def _do(job: Job) -> Job:
