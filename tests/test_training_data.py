@@ -64,6 +64,30 @@ def test_only_simultaneous_rows_and_their_stop_weigh_more(make_rows: Rows, rando
     assert weights[1, -3:].tolist() == [3, 3, 6]
 
 
+def test_behind_the_stop_every_label_is_eos(make_rows: Rows, random_lalm: Any) -> None:
+    whole = make_rows(1)
+    tokens = tuple(random_lalm.encode(whole[0].target_text))
+    row = dataclasses.replace(cut(whole[0], tokens[:2], random_lalm), rest_tokens=tokens[2:5])
+    examples = examples_of([*whole, row], random_lalm)
+    eos = random_lalm.eos_id
+    without = Collator(random_lalm)(examples)
+    assert without["labels"][1][without["labels"][1] != IGNORED].tolist() == [*tokens[:2], eos]
+    batch = Collator(random_lalm, simultaneous_weight=3, stop_weight=2, overrun_weight=0.5)(examples)
+    assert batch["input_ids"][1, -6:].tolist() == [*tokens[:5], eos]
+    assert batch["labels"][1, -6:].tolist() == [*tokens[:2], eos, eos, eos, eos]
+    assert batch["weights"][1, -6:].tolist() == [3, 3, 6, 1.5, 1.5, 1.5]
+    assert torch.equal(batch["labels"][0], without["labels"][0])
+
+
+@pytest.mark.parametrize(("rest", "problem"), [((10**6,), "not all in the vocabulary"), (None, "the special token")])
+def test_a_rest_that_cannot_be_said_is_refused(
+    rest: tuple[int, ...] | None, problem: str, make_rows: Rows, random_lalm: Any
+) -> None:
+    row = cut(make_rows(1)[0], [], random_lalm)
+    with pytest.raises(TrainError, match=f"row 'row-0@1000ms': .*{problem}"):
+        make_examples([dataclasses.replace(row, rest_tokens=rest or (random_lalm.eos_id,))], random_lalm, "fail")
+
+
 def test_offline_rows_take_turns_with_the_latency_words(make_rows: Rows, random_lalm: Any) -> None:
     whole = make_rows(30)
     assert {example.latency for example in examples_of(whole, random_lalm)} == {None}

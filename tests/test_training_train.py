@@ -20,6 +20,7 @@ from simulsa.manifest import Utterance
 from simulsa.settings import to_mapping
 from simulsa.training.config import TrainConfig
 from simulsa.training.lora import add_lora, shared_copy, target_modules
+from simulsa.training.order import LengthGrouped
 from simulsa.training.train import TrainError, train
 from simulsa.training.trainer import TokenMeanTrainer
 
@@ -333,10 +334,14 @@ def test_a_base_named_by_a_relative_path_is_found_from_anywhere(
 # the folder
 
 
-def test_a_killed_training_goes_on_as_if_nothing_had_happened(make_rows: Rows, random_lalm: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("length_grouping", [False, True])
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(
+    length_grouping: bool, make_rows: Rows, random_lalm: Any, tmp_path: Path
+) -> None:
     rows = make_rows(7)
     # 4 steps an epoch; with dropout, so that the generators' states matter too
     changes = {"batch_size": 2, "micro_batch_size": 1, "epochs": 2, "lora_dropout": 0.2, "logging_every_steps": 1}
+    changes["length_grouping"] = length_grouping
     train(random_lalm, rows, settings(tmp_path / "straight", **changes))
     config = settings(tmp_path / "killed", save_every_steps=3, **changes)
     for forward_pass in (5, 7):  # in step 3, before any checkpoint; then after steps 1 to 3, so in the first epoch's last step
@@ -409,3 +414,12 @@ def test_training_says_what_it_does_and_prints_nothing(
     assert capfd.readouterr() == ("", "")
     for part in ("2 offline (100.0%)", "1 optimiser steps", "parameters are trained (", "changed, paper: 128", "step 1 of 1"):
         assert part in caplog.text
+
+
+def test_grouped_epochs_come_in_different_orders(
+    make_rows: Rows, random_lalm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs: list[int] = []
+    monkeypatch.setattr(LengthGrouped, "set_epoch", lambda self, epoch: epochs.append(epoch))
+    train(random_lalm, make_rows(4), settings(tmp_path / "out", batch_size=2, micro_batch_size=2, epochs=3, length_grouping=True))
+    assert sorted(set(epochs)) == [0, 1, 2]

@@ -32,8 +32,9 @@ class Utterance:
 
     `audio` is the path of the file; `start_s` and `duration_s` choose a slice of it (default: all). An augmented row has a
     `parent_id`, its cut as `duration_s`, the partial translation as `target_text` (it may be empty) and as the token ids
-    `target_tokens` that its model gave it, and `made_by`, which says how it was made. `latency` is a word that the instruction
-    asks for (`fast`, `balanced`, `careful`). `extra` keeps fields that simulsa does not know.
+    `target_tokens` that its model gave it, `rest_tokens`, with which the translation goes on where nothing was heard any more,
+    and `made_by`, which says how it was made. `latency` is a word that the instruction asks for (`fast`, `balanced`,
+    `careful`). `extra` keeps fields that simulsa does not know.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Utterance:
     duration_s: float | None = None
     parent_id: str | None = None
     target_tokens: tuple[int, ...] | None = None
+    rest_tokens: tuple[int, ...] | None = None
     made_by: Mapping[str, Any] | None = None
     latency: Latency | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -69,7 +71,7 @@ _REQUIRED = ("id", "audio", "source_lang", "target_lang", "target_text")
 _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "audio", "source_lang", "target_lang", "target_text", "source_text", "parent_id", "latency"), (str,)),
     **dict.fromkeys(("start_s", "duration_s"), (int, float)),
-    "target_tokens": (list,),
+    **dict.fromkeys(("target_tokens", "rest_tokens"), (list,)),
     "made_by": (dict,),
 }
 
@@ -166,9 +168,8 @@ def _row(values: dict[str, Any], path: Path, number: int) -> Utterance:
         if not isinstance(value, _KINDS[name]) or isinstance(value, bool):
             expected = " or ".join(kind.__name__ for kind in _KINDS[name])
             raise ManifestError(f"{where}: {name} is {value!r}; it must be of type {expected}")
-    row = Utterance(**{**known, "audio": str(path.parent.absolute() / known["audio"])}, extra=extra)
-    if row.target_tokens is not None:
-        row = dataclasses.replace(row, target_tokens=tuple(row.target_tokens))
+    tokens = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+    row = Utterance(**{**known, **tokens, "audio": str(path.parent.absolute() / known["audio"])}, extra=extra)
     _check_row(row, where)
     return row
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from recipes.tiny.experiments.corpus import Corpus
 from recipes.tiny.experiments.systems import System
@@ -29,6 +29,7 @@ from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.lalm.signature import text_signature
 from simulsa.manifest import Latency, Utterance
 from simulsa.settings import to_mapping
+from simulsa.training.config import TrainConfig
 from simulsa.training.record import rows_hash
 from simulsa.training.train import TrainError, adapted, train_adapter
 
@@ -59,7 +60,7 @@ class Lab:
         number = max(1, round(system.share * len(self.corpus.offline) / len(system.augmentations)))
         for config in system.augmentations:
             config = replace(config, num=number, seed=seed)
-            key = self._key(to_mapping(config), augmenter.signature.rpartition("@")[2], rows_hash(self.corpus.fresh))
+            key = self._key(_choices(config), augmenter.signature.rpartition("@")[2], rows_hash(self.corpus.fresh))
             out = self.work / "augmented" / f"{key}.jsonl"
             rows += rebuilding(out, partial(self._augment, augmenter, config, out))
         return rows
@@ -70,7 +71,7 @@ class Lab:
             return base
         rows = [*self.corpus.offline, *self.augmented(system, seed)]
         config = replace(system.training, seed=seed)
-        key = self._key(to_mapping(config), self.base.signature, rows_hash(rows))
+        key = self._key(_choices(config), self.base.signature, rows_hash(rows))
         out = self.work / "adapters" / key
         return rebuilding(
             out, lambda overwrite: adapted(base, train_adapter(self.base, rows, replace(config, out=out, overwrite=overwrite)))
@@ -100,6 +101,12 @@ class Lab:
 
     def _key(self, *parts: object) -> str:
         return text_signature(json.dumps(part, default=str, sort_keys=True) for part in parts)
+
+
+def _choices(settings: AugmentConfig | TrainConfig) -> dict[str, Any]:
+    """The settings that are not the defaults: what was made stays valid when a setting is added to simulsa."""
+    defaults = to_mapping(type(settings)())
+    return {name: value for name, value in to_mapping(settings).items() if value != defaults[name]}
 
 
 def rebuilding(out: Path, make: Callable[[bool], Made]) -> Made:

@@ -26,7 +26,9 @@ class Collator:
 
     The batch holds int64 `[batch, length]` `input_ids`, `attention_mask` and `labels`, padded on the left, float32 `weights` of
     the labels' losses, and the model's audio tensors. Every row is prompt, target, EOS; labels are the target and EOS, and
-    `IGNORED` elsewhere. A truncated row ends with EOS too: the model learns to stop where the audio ends.
+    `IGNORED` elsewhere. A truncated row ends with EOS too: the model learns to stop where the audio ends. With an
+    `overrun_weight`, its answer goes on with the row's rest, and every label there is EOS: having missed its stop, the model
+    shall still stop rather than finish the sentence.
 
     Raises `AudioError` for audio that cannot be decoded; with `on_error="skip"` such a row counts for nothing: silence without
     labels, so that the batches of all other rows stay what they are.
@@ -36,33 +38,38 @@ class Collator:
     on_error: OnError = "fail"
     simultaneous_weight: float = 1.0
     stop_weight: float = 1.0
+    overrun_weight: float = 0.0
     _broken: set[str] = field(default_factory=set)
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """The batch of `examples`."""
         heard = [self._load(example) for example in examples]
         audios = [np.zeros(MIN_SAMPLES, dtype=np.float32) if audio is None else audio for audio in heard]
-        answers = [[*example.target, self.lalm.eos_id] for example in examples]
+        overruns = [list(example.rest) if self.overrun_weight else [] for example in examples]
+        answers = [[*ex.target, *overrun, self.lalm.eos_id] for ex, overrun in zip(examples, overruns, strict=True)]
         prompts, audio = self.lalm.prompts(audios, [example.direction for example in examples])
         inputs = self.lalm.pad([prompt + answer for prompt, answer in zip(prompts, answers, strict=True)], audio)
         labels = torch.full_like(inputs.ids, IGNORED)
-        for row, (answer, samples) in enumerate(zip(answers, heard, strict=True)):
+        for row, (answer, overrun, samples) in enumerate(zip(answers, overruns, heard, strict=True)):
             if samples is not None:
                 labels[row, -len(answer) :] = inputs.ids[row, -len(answer) :]
+                labels[row, -len(overrun) - 1 :] = self.lalm.eos_id
         return {
             "input_ids": inputs.ids,
             "attention_mask": inputs.mask,
             "labels": labels,
-            "weights": self._weights(examples, labels),
+            "weights": self._weights(examples, overruns, labels),
             **inputs.audio,
         }
 
-    def _weights(self, examples: Sequence[Example], labels: torch.Tensor) -> torch.Tensor:
+    def _weights(self, examples: Sequence[Example], overruns: Sequence[Sequence[int]], labels: torch.Tensor) -> torch.Tensor:
         weights = torch.ones(labels.shape, dtype=torch.float32, device=labels.device)
-        for row, example in enumerate(examples):
+        for row, (example, overrun) in enumerate(zip(examples, overruns, strict=True)):
             if example.row.is_augmented:
                 weights[row] = self.simultaneous_weight
-                weights[row, -1] *= self.stop_weight  # rows end with EOS
+                weights[row, -len(overrun) - 1] *= self.stop_weight
+                if overrun:
+                    weights[row, -len(overrun) :] *= self.overrun_weight
         return weights
 
     def _load(self, example: Example) -> np.ndarray | None:

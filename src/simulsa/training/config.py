@@ -17,8 +17,8 @@ PAPER_SETTINGS = ("lora_r", "lora_alpha", "learning_rate", "weight_decay", "batc
 # what decides about the weights: a run may be resumed with other values of the rest
 DECISIVE_SETTINGS = (
     *PAPER_SETTINGS,
-    *("lora_dropout", "simultaneous_weight", "stop_weight", "warmup_share", "lr_scheduler", "max_grad_norm", "mixed_precision"),
-    "seed",
+    *("lora_dropout", "simultaneous_weight", "stop_weight", "overrun_weight"),
+    *("warmup_share", "lr_scheduler", "max_grad_norm", "length_grouping", "mixed_precision", "seed"),
 )
 
 
@@ -38,6 +38,8 @@ class TrainConfig:
     """weight of the loss of simultaneous rows; with w, a row counts as if it were there w times"""
     stop_weight: float = 1.0
     """further weight of the loss of their last token, EOS: the decision to stop where the audio ends"""
+    overrun_weight: float = 0.0
+    """weight of stopping late, for a model that missed its stop: EOS is taught behind each of the row's `rest_tokens` too"""
     learning_rate: float = 1e-4
     """AdamW's highest learning rate"""
     weight_decay: float = 0.1
@@ -54,6 +56,8 @@ class TrainConfig:
     """how the learning rate falls after the warm-up"""
     max_grad_norm: float = 1.0
     """gradients with a larger norm are scaled down to it; 0 leaves them as they are"""
+    length_grouping: bool = False
+    """put offline rows of about the same length into each batch, which takes less padding and so less time"""
     seed: int = 0
     """seed of the LoRA weights, of the order of the rows and of dropout"""
     save_every_steps: int = 50
@@ -88,7 +92,7 @@ class TrainConfig:
                 raise ValueError(f"{name} is {value!r}; it must be a whole number, {lowest} or more")
         for name in ("lora_alpha", "learning_rate", "epochs", "simultaneous_weight", "stop_weight"):
             self._check_number(name, lambda value: value > 0, "above 0")
-        for name in ("weight_decay", "max_grad_norm", "audio_memory_mib"):
+        for name in ("overrun_weight", "weight_decay", "max_grad_norm", "audio_memory_mib"):
             self._check_number(name, lambda value: value >= 0, "0 or more")
         for name in ("lora_dropout", "warmup_share"):
             self._check_number(name, lambda value: 0 <= value < 1, "0 or more and below 1")

@@ -28,16 +28,23 @@ class TrainError(ValueError):
 
 @dataclass(frozen=True)
 class Example:
-    """A row, what the model shall say (the target's token ids, without EOS), and the latency word that it is asked with."""
+    """A row, what the model shall say (the target's token ids, without EOS), the latency word that it is asked with, and the
+    tokens that it must not go on with."""
 
     row: Utterance
     target: tuple[int, ...]
     latency: Latency | None = None
+    rest: tuple[int, ...] = ()
 
     @property
     def direction(self) -> Direction:
         """Source and target language, and the latency word."""
         return Direction(self.row.source_lang, self.row.target_lang, self.latency)
+
+    @property
+    def length_s(self) -> float:
+        """The length of the row's audio, from the row or from the file's header."""
+        return samples_to_s(self.row.length_samples()) if self.row.duration_s is None else self.row.duration_s
 
 
 @dataclass(frozen=True)
@@ -51,9 +58,8 @@ class DataSummary:
     @classmethod
     def of(cls, examples: Sequence[Example]) -> DataSummary:
         """Count rows and sum up their audio."""
-        rows = [example.row for example in examples]
-        augmented = sum(row.is_augmented for row in rows)
-        return cls(len(rows) - augmented, augmented, sum(_length_s(row) for row in rows))
+        augmented = sum(example.row.is_augmented for example in examples)
+        return cls(len(examples) - augmented, augmented, sum(example.length_s for example in examples))
 
     def line(self) -> str:
         """Rows by kind and hours, for people."""
@@ -95,7 +101,7 @@ def make_examples(rows: Sequence[Utterance], lalm: HuggingFaceLALM, on_error: On
         raise TrainError(f"none of the {len(rows)} rows can be heard; see the warnings above")
     words = sorted({row.latency for row in rows if row.latency is not None})
     usable = [row for row in rows if row.id not in problems]
-    return [Example(row, _target(row, lalm), _latency(row, words)) for row in usable], list(problems)
+    return [Example(row, _target(row, lalm), _latency(row, words), _rest(row, lalm)) for row in usable], list(problems)
 
 
 def _latency(row: Utterance, words: Sequence[Latency]) -> Latency | None:
@@ -118,13 +124,24 @@ def _target(row: Utterance, lalm: HuggingFaceLALM) -> tuple[int, ...]:
                 f"row {row.id!r}: its target_tokens are not those of {row.target_text!r} in the tokenizer of {lalm.name}; "
                 "make simultaneous rows with the model that is trained (simulsa augment)"
             )
+    _check_special(row, tokens, lalm)
+    return tokens
+
+
+def _rest(row: Utterance, lalm: HuggingFaceLALM) -> tuple[int, ...]:
+    tokens = tuple(row.rest_tokens or ())
+    if not all(0 <= token < lalm.vocabulary_size for token in tokens):
+        raise TrainError(
+            f"row {row.id!r}: its rest_tokens are not all in the vocabulary of {lalm.name}; make simultaneous rows with the "
+            "model that is trained (simulsa augment)"
+        )
+    _check_special(row, tokens, lalm)
+    return tokens
+
+
+def _check_special(row: Utterance, tokens: Sequence[int], lalm: HuggingFaceLALM) -> None:
     if forbidden := {lalm.audio_token_id, *lalm.eos_ids}.intersection(tokens):
         raise TrainError(
             f"row {row.id!r}: its target holds the special token {lalm.tokenizer.convert_ids_to_tokens(min(forbidden))!r}, "
             "which ends an answer or stands for audio; remove it from the text"
         )
-    return tokens
-
-
-def _length_s(row: Utterance) -> float:
-    return samples_to_s(row.length_samples()) if row.duration_s is None else row.duration_s

@@ -25,6 +25,7 @@ from simulsa.training.config import TrainConfig
 from simulsa.training.examples import Example, TrainError
 from simulsa.training.folder import Folder
 from simulsa.training.lora import train_mode
+from simulsa.training.order import LengthGrouped
 
 logger = logging.getLogger("simulsa")
 
@@ -58,11 +59,17 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
     loss_is_scaled_for_ga = True
 
     def __init__(self, lalm: HuggingFaceLALM, config: TrainConfig, **options: Any) -> None:
-        collator = Collator(lalm, config.on_error, config.simultaneous_weight, config.stop_weight)
+        collator = Collator(lalm, config.on_error, config.simultaneous_weight, config.stop_weight, config.overrun_weight)
         super().__init__(model=lalm.model, data_collator=collator, **options)
         self.model_accepts_loss_kwargs = True
         self._lalm = lalm
+        self._config = config
         self._precision = torch.autocast(lalm.device.type, torch.bfloat16, enabled=config.mixed_precision)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if not self._config.length_grouping:
+            return super()._get_train_sampler(train_dataset)
+        return LengthGrouped(self.train_dataset, self._config.batch_size, self._config.seed)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
