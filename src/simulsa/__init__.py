@@ -21,6 +21,8 @@ _HOMES = {
     "load_audio": "simulsa.audio",
     "augment": "simulsa.augmentation.augment",
     "AugmentConfig": "simulsa.augmentation.augment",
+    "correct": "simulsa.augmentation.correct",
+    "CorrectConfig": "simulsa.augmentation.correct",
     "train": "simulsa.training.train",
     "TrainConfig": "simulsa.training.config",
     "Stream": "simulsa.streaming.stream",
@@ -32,6 +34,7 @@ _HOMES = {
 }
 __all__ = [
     "AugmentConfig",
+    "CorrectConfig",
     "Direction",
     "EvaluateConfig",
     "LALMError",
@@ -42,6 +45,7 @@ __all__ = [
     "Utterance",
     "__version__",
     "augment",
+    "correct",
     "evaluate",
     "load",
     "load_audio",
@@ -55,6 +59,7 @@ __all__ = [
 if TYPE_CHECKING:
     from simulsa.audio import load_audio
     from simulsa.augmentation.augment import AugmentConfig, augment
+    from simulsa.augmentation.correct import CorrectConfig, correct
     from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
     from simulsa.lalm.interface import Direction, LALMError
     from simulsa.lalm.load import load

@@ -15,6 +15,7 @@ import numpy as np
 from simulsa.audio import SAMPLES_PER_MS, AudioError, samples_to_s
 from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.journal import Journal
+from simulsa.augmentation.output import AugmentError, described, finished_rows
 from simulsa.augmentation.placement import place_cut
 from simulsa.augmentation.speculation import kept_tokens, resolve_tau
 from simulsa.augmentation.summary import AugmentSummary
@@ -23,16 +24,12 @@ from simulsa.lalm.interface import LALM, Direction, TokenScores
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
 from simulsa.lalm.text import whole_characters, whole_words
-from simulsa.manifest import Latency, ManifestError, Utterance, read_manifest, too_long, write_manifest
+from simulsa.manifest import Latency, ManifestError, Utterance, too_long, write_manifest
 from simulsa.progress import track
 
 __all__ = ["AugmentConfig", "AugmentError", "augment"]
 
 logger = logging.getLogger("simulsa")
-
-
-class AugmentError(ValueError):
-    """Rows or an output that augmentation cannot work with; the message gives the values found, the rule and the fix."""
 
 
 def augment(
@@ -59,7 +56,7 @@ def augment(
     if out.suffix != ".jsonl":
         raise AugmentError(f"{out}: the output must be a .jsonl file, because journal and histogram take its name")
     journal = Journal(out, run.signature)
-    finished = None if config.overwrite else _finished(out, run.signature)
+    finished = None if config.overwrite else finished_rows(out, run.signature)
     if finished is None:
         finished = run.make(offline, journal)
         summary = AugmentSummary.of(finished)
@@ -285,24 +282,4 @@ def _signature(offline: Sequence[Utterance], lalm: LALM, config: AugmentConfig) 
         *(config.num, config.cuts_per_row, config.truncation, config.cut_at, config.criterion, tau, config.whole_words),
         *(config.latency, *dataclasses.astuple(config.cut_range), config.seed),
     ]
-    described = (
-        json.dumps([row.id, Path(row.audio).name, row.start_s, row.duration_s, row.source_lang, row.target_lang, row.target_text])
-        for row in offline
-    )
-    return text_signature([json.dumps(settings), lalm.signature, *described])
-
-
-def _finished(out: Path, run: str) -> list[Utterance] | None:
-    """The rows of `out` if an equal run made them, `None` if there is no such file; anything else must not be touched."""
-    if not out.exists():
-        return None
-    try:
-        rows = read_manifest(out)
-    except (ManifestError, OSError):
-        rows = []
-    if rows and all(row.made_by is not None and row.made_by.get("run") == run for row in rows):
-        logger.info("augment: %s is complete already", out)
-        return rows
-    raise AugmentError(
-        f"{out}: exists and was made with other settings, rows or model; choose another --out, or replace it with --overwrite"
-    )
+    return text_signature([json.dumps(settings), lalm.signature, *described(offline)])

@@ -14,10 +14,10 @@ class JournalError(ValueError):
 
 
 class Journal:
-    """How many target tokens each finished row kept, by its id.
+    """What was found for each finished row, by its id: for `augment`, how many target tokens it keeps.
 
-    Cuts and tokens follow from the settings, so no more is needed to make the rows again. The first line names the run, a
-    signature of all that decides about the rows.
+    Whatever follows from the settings can be made again. The first line names the run, a signature of all that decides about
+    the rows.
     """
 
     def __init__(self, out: Path, run: str) -> None:
@@ -25,7 +25,7 @@ class Journal:
         self._run = run
         self._named = False  # whether the file says which run it belongs to
 
-    def start(self, overwrite: bool) -> dict[str, int]:
+    def start(self, overwrite: bool) -> dict[str, Any]:
         """Begin or resume: returns the finished rows. Raises `JournalError` when the journal is another run's.
 
         With `overwrite`, what was there is dropped.
@@ -38,17 +38,17 @@ class Journal:
                 return {}
             if lines[0]["run"] == self._run:
                 self._named = True
-                return {str(line["id"]): int(line["kept_tokens"]) for line in lines[1:]}
+                return {str(line["id"]): line["found"] for line in lines[1:]}
         except (KeyError, TypeError, ValueError) as error:
-            raise JournalError(f"{self.path}: not a journal of simulsa augment; move it away or use --overwrite") from error
+            raise JournalError(f"{self.path}: not a journal of this command; move it away or use --overwrite") from error
         raise JournalError(
             f"{self.path}: an unfinished run with other settings, rows or model; repeat that run to finish it, "
             "choose another --out, or start again with --overwrite"
         )
 
-    def append(self, kept: Mapping[str, int]) -> None:
+    def append(self, found: Mapping[str, Any]) -> None:
         """Record finished rows."""
-        entries: list[dict[str, Any]] = [{"id": row_id, "kept_tokens": count} for row_id, count in kept.items()]
+        entries: list[dict[str, Any]] = [{"id": row_id, "found": value} for row_id, value in found.items()]
         append_jsonl(self.path, entries if self._named else [{"run": self._run}, *entries])
         self._named = True
 

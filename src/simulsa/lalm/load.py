@@ -103,10 +103,8 @@ def _load_adapter(name: str, folder: Path, device: str, dtype: Any) -> HuggingFa
     from simulsa.lalm.model import HuggingFaceLALM
 
     record = read_record(folder)
-    base_name = (
-        record["base_model"] if record else json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
-    )
-    base = load(str(base_name), device, "float32" if str(dtype) == "torch.float32" else _name(dtype))
+    base_name = _base_name(folder)
+    base = load(base_name, device, "float32" if str(dtype) == "torch.float32" else _name(dtype))
     if record and record["base_signature"] != base.signature:
         raise LALMError(
             f"{name}: the adapter was trained on {record['base_signature']} and {base_name!r} is now {base.signature}; "
@@ -115,6 +113,21 @@ def _load_adapter(name: str, folder: Path, device: str, dtype: Any) -> HuggingFa
     with _errors_about(name):
         model = PeftModel.from_pretrained(base.model, str(folder)).to(device)
     return HuggingFaceLALM(model, base.processor, name, f"{name}@{folder_signature(folder)}", base.max_target_tokens)
+
+
+def base_of(model: str) -> str:
+    """The base model of an adapter folder. Raises `LALMError` for anything else."""
+    folder = local_folder(model)
+    if folder is None or not (folder / "adapter_config.json").exists():
+        raise LALMError(f"{model!r} is no adapter folder, so it has no base model; give a folder made by simulsa train")
+    return _base_name(folder)
+
+
+def _base_name(folder: Path) -> str:
+    record = read_record(folder)
+    if record:
+        return str(record["base_model"])
+    return str(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])
 
 
 def _name(dtype: Any) -> Dtype:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from simulsa.lalm.interface import LALM
 from simulsa.languages import is_spaced
 
+_CLOSING = tuple(".!?…。！？।۔؟።")
 _INCOMPLETE = "\ufffd"  # what an unfinished multi-byte character decodes to
 
 
@@ -48,6 +49,11 @@ def whole_words(lalm: LALM, tokens: Sequence[int], count: int, lang: str) -> int
             break
         count -= 1
     return count
+
+
+def ends_sentence(text: str) -> bool:
+    """Whether `text` ends with a mark that closes a sentence."""
+    return text.rstrip().endswith(_CLOSING)
 
 
 def _joins(character: str) -> bool:
