@@ -1,6 +1,9 @@
-"""The order in which an epoch passes the rows."""
+"""The planned order of the rows of a training."""
 
 from __future__ import annotations
+
+from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulsa.manifest import Utterance
+from simulsa.training.config import TrainConfig
 from simulsa.training.examples import Example
-from simulsa.training.order import LengthGrouped
+from simulsa.training.order import planned_order
 
 
 def example(number: int, duration_s: float, augmented: bool = False) -> Example:
@@ -17,45 +21,65 @@ def example(number: int, duration_s: float, augmented: bool = False) -> Example:
     return Example(row, ())
 
 
-def batches(examples: list[Example], size: int, epoch: int = 0) -> list[list[Example]]:
-    order = LengthGrouped(examples, size, seed=0)
-    order.set_epoch(epoch)
-    passed = [examples[i] for i in order]
-    return [passed[start : start + size] for start in range(0, len(passed), size)]
+def steps(examples: list[Example], size: int, **changes: Any) -> list[list[Example]]:
+    config = TrainConfig(batch_size=size, micro_batch_size=size, **{"length_grouping": True, "epochs": 1, **changes})
+    passed = [examples[i] for i in planned_order(examples, config)]
+    made = [passed[start : start + size] for start in range(0, len(passed), size)]
+    assert len(made) == config.optimiser_steps(len(examples))
+    return made
 
 
 def speech_share(made: list[list[Example]]) -> float:
-    heard = sum(e.length_s for batch in made for e in batch)
-    return heard / sum(max(e.length_s for e in batch) * len(batch) for batch in made)
+    heard = sum(e.length_s for step in made for e in step)
+    return heard / sum(max(e.length_s for e in step) * len(step) for step in made)
 
 
-@given(st.integers(1, 300), st.integers(1, 9), st.integers(0, 3))
-def test_every_row_is_passed_once_an_epoch(number: int, size: int, epoch: int) -> None:
+@given(st.integers(1, 300), st.integers(1, 9), st.integers(1, 3), st.booleans(), st.floats(0, 0.99))
+def test_every_epoch_passes_every_row_once(number: int, size: int, epochs: int, grouping: bool, late: float) -> None:
     examples = [example(i, 1 + i % 7, i % 5 == 0) for i in range(number)]
-    passed = [e.row.id for batch in batches(examples, size, epoch) for e in batch]
-    assert sorted(passed, key=int) == [f"{i}" for i in range(number)]
-    assert len(LengthGrouped(examples, size, 0)) == number
+    made = steps(examples, size, epochs=epochs, length_grouping=grouping, simultaneous_from=late)
+    assert Counter(e.row.id for step in made for e in step) == {f"{i}": epochs for i in range(number)}
 
 
-def test_equals_share_a_batch_and_batches_are_shuffled() -> None:
+def test_half_an_epoch_passes_half_of_each_kind() -> None:
+    examples = [example(i, 1, i % 4 == 0) for i in range(80)]
+    passed = [e for step in steps(examples, 4, epochs=1.5) for e in step]
+    assert len(passed) == 120
+    assert sum(e.row.is_augmented for e in passed) == 30
+
+
+def test_equals_share_a_step_and_steps_are_shuffled() -> None:
     lengths = np.random.default_rng(0).lognormal(1, 0.4, 2000)
     examples = [example(i, float(length)) for i, length in enumerate(lengths)]
-    made = batches(examples, 16)
+    made = steps(examples, 16)
     assert speech_share(made) > 0.93
-    assert speech_share([examples[i : i + 16] for i in range(0, 2000, 16)]) < 0.6
-    means = [float(np.mean([e.length_s for e in batch])) for batch in made]
+    assert speech_share(steps(examples, 16, length_grouping=False, simultaneous_from=0.1)) < 0.6
+    means = [float(np.mean([e.length_s for e in step])) for step in made]
     assert abs(np.corrcoef(means, range(len(means)))[0, 1]) < 0.3
 
 
-def test_epochs_differ_and_can_be_repeated() -> None:
+def test_the_order_follows_the_seed_and_epochs_differ() -> None:
     examples = [example(i, 1 + i % 7) for i in range(100)]
-    first, again, second = (batches(examples, 4, epoch) for epoch in (0, 0, 1))
-    assert first == again
-    assert first != second
+    made = steps(examples, 4, epochs=2)
+    assert made == steps(examples, 4, epochs=2)
+    assert made != steps(examples, 4, epochs=2, seed=1)
+    assert made[:25] != made[25:]
 
 
-def test_simultaneous_rows_are_spread_over_the_batches() -> None:
+def test_simultaneous_rows_are_spread_over_the_steps() -> None:
     examples = [example(i, 1.0, True) if i % 20 == 0 else example(i, 2 + (i % 19) / 4) for i in range(3200)]
-    counts = [sum(e.row.is_augmented for e in batch) for batch in batches(examples, 32)]
+    made = steps(examples, 32)
+    counts = [sum(e.row.is_augmented for e in step) for step in made]
     assert np.mean(counts) == pytest.approx(1.6)
-    assert max(counts) <= 8  # among their equals they would fill five batches
+    assert max(counts) <= 8  # among their equals they would fill five steps
+    offline = [[e for e in step if not e.row.is_augmented] for step in made]
+    assert speech_share(offline) > 0.93
+
+
+def test_simultaneous_rows_can_come_late() -> None:
+    examples = [example(i, 1, i % 10 == 0) for i in range(400)]
+    made = [e for step in steps(examples, 8, epochs=2, simultaneous_from=0.75) for e in step]
+    assert not any(e.row.is_augmented for e in made[:600])
+    assert sum(e.row.is_augmented for e in made[600:]) == 80
+    crowded = [e for step in steps(examples, 8, simultaneous_from=0.99) for e in step]  # there is no room: as late as can be
+    assert all(e.row.is_augmented for e in crowded[-40:])

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from recipes.tiny.experiments.corpus import Corpus
-from recipes.tiny.experiments.systems import System
-from simulsa.augmentation.augment import AugmentError, augment
+from recipes.tiny.experiments.systems import CORRECTING, System
+from simulsa.augmentation.augment import augment
 from simulsa.augmentation.config import AugmentConfig
+from simulsa.augmentation.correct import CorrectConfig, correct
 from simulsa.augmentation.journal import JournalError
+from simulsa.augmentation.output import AugmentError
 from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
 from simulsa.evaluation.instances import EvaluationError, Instance, log_name, read_instances
 from simulsa.evaluation.scores import Score
@@ -52,14 +54,15 @@ class Lab:
     work: Path
 
     def augmented(self, system: System, seed: int) -> list[Utterance]:
-        """The system's simultaneous rows, cut from captions that are new to the base."""
+        """The system's simultaneous rows, cut from captions that are new to the base, the corrections first."""
         if not system.augmentations:
             return []
         augmenter = self.tuned(system.augmented_by, seed, self.base) if system.augmented_by else self.base
-        rows: list[Utterance] = []
-        number = max(1, round(system.share * len(self.corpus.offline) / len(system.augmentations)))
+        number = max(1, round(system.share * len(self.corpus.offline)))
+        rows = self._corrected(system, seed, number // 2) if system.corrected_by else []
+        each = max(1, (number - len(rows)) // len(system.augmentations))
         for config in system.augmentations:
-            config = replace(config, num=number, seed=seed)
+            config = replace(config, num=each, seed=seed)
             key = self._key(_choices(config), augmenter.signature.rpartition("@")[2], rows_hash(self.corpus.fresh))
             out = self.work / "augmented" / f"{key}.jsonl"
             rows += rebuilding(out, partial(self._augment, augmenter, config, out))
@@ -96,6 +99,17 @@ class Lab:
         result = rebuilding(out, lambda overwrite: evaluate(lalm, test, replace(config, overwrite=overwrite)))
         return result.scores, out
 
+    def _corrected(self, system: System, seed: int, number: int) -> list[Utterance]:
+        """Rows of the mistakes of the system that it is corrected by, judged by the base."""
+        if system.corrected_by is None or not number:
+            return []
+        config = replace(CORRECTING, num=number, seed=seed)
+        learner = self.tuned(system.corrected_by, seed, self.base)
+        key = self._key(_choices(config), learner.signature.rpartition("@")[2], rows_hash(self.corpus.fresh))
+        out = self.work / "corrected" / f"{key}.jsonl"
+        make = partial(correct, self.corpus.fresh, learner, self.base)
+        return rebuilding(out, lambda overwrite: make(replace(config, overwrite=overwrite), out))
+
     def _augment(self, augmenter: HuggingFaceLALM, config: AugmentConfig, out: Path, overwrite: bool) -> list[Utterance]:
         return augment(self.corpus.fresh, augmenter, replace(config, overwrite=overwrite), out)
 
@@ -103,7 +117,7 @@ class Lab:
         return text_signature(json.dumps(part, default=str, sort_keys=True) for part in parts)
 
 
-def _choices(settings: AugmentConfig | TrainConfig) -> dict[str, Any]:
+def _choices(settings: AugmentConfig | CorrectConfig | TrainConfig) -> dict[str, Any]:
     """The settings that are not the defaults: what was made stays valid when a setting is added to simulsa."""
     defaults = to_mapping(type(settings)())
     return {name: value for name, value in to_mapping(settings).items() if value != defaults[name]}

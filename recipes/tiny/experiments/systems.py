@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from simulsa.augmentation.config import AugmentConfig
+from simulsa.augmentation.correct import CorrectConfig
 from simulsa.training.config import TrainConfig
 
 # M = 1.3 % of the offline rows, as in the paper
@@ -14,6 +15,7 @@ FINE_TUNING = TrainConfig(
     learning_rate=5e-4, batch_size=32, micro_batch_size=32, epochs=2, mixed_precision=True, on_error="skip", preflight=False
 )
 CUTTING = AugmentConfig(preflight=False, on_error="skip")
+CORRECTING = CorrectConfig(batch_size=48, on_error="skip")
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class System:
     """A model to measure: the base fine-tuned on offline rows and on simultaneous ones.
 
     `share` says how many simultaneous rows there are for each offline row; they are made in equal parts by the
-    `augmentations` (whose `num` does not count), by the base or by another system. Without `training` it is the base itself.
+    `augmentations` (whose `num` does not count), by the base or by another system; with `corrected_by`, half of the rows are
+    corrections of that system instead. Without `training` it is the base itself.
     """
 
     name: str
@@ -29,6 +32,7 @@ class System:
     share: float = PAPER_SHARE
     augmentations: tuple[AugmentConfig, ...] = ()
     augmented_by: System | None = None
+    corrected_by: System | None = None
 
 
 BASE = System("Base", training=None)

@@ -17,7 +17,7 @@ PAPER_SETTINGS = ("lora_r", "lora_alpha", "learning_rate", "weight_decay", "batc
 # what decides about the weights: a run may be resumed with other values of the rest
 DECISIVE_SETTINGS = (
     *PAPER_SETTINGS,
-    *("lora_dropout", "simultaneous_weight", "stop_weight", "overrun_weight"),
+    *("lora_dropout", "simultaneous_from", "simultaneous_weight", "stop_weight", "overrun_weight"),
     *("warmup_share", "lr_scheduler", "max_grad_norm", "length_grouping", "mixed_precision", "seed"),
 )
 
@@ -34,6 +34,8 @@ class TrainConfig:
     """scale of the LoRA update: alpha / r times the product of the matrices"""
     lora_dropout: float = 0.0
     """share of a LoRA layer's inputs that is dropped"""
+    simultaneous_from: float = 0.0
+    """share of the training before the first simultaneous row; all their passes come in what is left"""
     simultaneous_weight: float = 1.0
     """weight of the loss of simultaneous rows; with w, a row counts as if it were there w times"""
     stop_weight: float = 1.0
@@ -94,7 +96,7 @@ class TrainConfig:
             self._check_number(name, lambda value: value > 0, "above 0")
         for name in ("overrun_weight", "weight_decay", "max_grad_norm", "audio_memory_mib"):
             self._check_number(name, lambda value: value >= 0, "0 or more")
-        for name in ("lora_dropout", "warmup_share"):
+        for name in ("lora_dropout", "simultaneous_from", "warmup_share"):
             self._check_number(name, lambda value: 0 <= value < 1, "0 or more and below 1")
         for name, known in (("lr_scheduler", get_args(Scheduler)), ("on_error", get_args(OnError))):
             if getattr(self, name) not in known:
@@ -116,8 +118,15 @@ class TrainConfig:
         """Forward passes per optimiser step."""
         return self.batch_size // self.micro_batch_size
 
+    @property
+    def is_planned(self) -> bool:
+        """Whether the rows come in a `planned_order` instead of shuffled."""
+        return self.length_grouping or self.simultaneous_from > 0
+
     def optimiser_steps(self, rows: int) -> int:
         """How many optimiser steps a training on `rows` rows takes; an epoch's last step may have fewer rows."""
+        if self.is_planned:  # one epoch after the other without a break
+            return math.ceil(round(self.epochs * rows) / self.batch_size)
         return math.ceil(self.epochs * math.ceil(rows / self.batch_size))
 
     def origins(self) -> dict[str, str]:

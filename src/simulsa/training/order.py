@@ -1,45 +1,52 @@
-"""The order in which an epoch passes the rows."""
+"""The order of the rows in a whole training, where plain shuffling is not wanted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 
 import numpy as np
-from torch.utils.data import Sampler
 
+from simulsa.training.config import TrainConfig
 from simulsa.training.examples import Example
 
-POOL = 50  # batches that are sorted together: enough to find equals, few enough to mix
+POOL = 50  # optimiser steps whose offline rows are sorted together: enough to find equals, few enough to mix
 
 
-class LengthGrouped(Sampler[int]):
-    """Rows of about the same length in each batch, so that little of it is padding; the batches in random order.
+def planned_order(examples: Sequence[Example], config: TrainConfig) -> list[int]:
+    """Indices of `examples` for all steps and epochs, `config.batch_size` to a step.
 
-    Simultaneous rows are spread evenly: among their equals, the shortest, they would fill whole batches, and their share of an
-    optimiser step would be all or nothing. The order depends on the seed and the epoch alone.
+    Simultaneous rows have random places behind `config.simultaneous_from` of the training. With `config.length_grouping`, the
+    offline rows of a step are about equally long, in a random order of the steps; simultaneous rows keep their places, or they,
+    the shortest, would fill whole steps. Depends on the rows' number, kinds and lengths and on the settings alone.
     """
+    rng = np.random.default_rng(config.seed)
+    augmented = np.array([example.row.is_augmented for example in examples])
+    lengths = np.array([example.length_s for example in examples])
+    offline = _passes(np.flatnonzero(~augmented), config.epochs, rng)
+    simultaneous = _passes(np.flatnonzero(augmented), config.epochs, rng)
+    total = len(offline) + len(simultaneous)
+    first = min(round(config.simultaneous_from * total), len(offline))
+    taken = np.zeros(total, dtype=bool)
+    taken[first + rng.permutation(total - first)[: len(simultaneous)]] = True
+    order = np.empty(total, dtype=int)
+    order[taken] = simultaneous
+    free = np.flatnonzero(~taken)
+    order[free] = _grouped(offline, free // config.batch_size, lengths, rng) if config.length_grouping else offline
+    return [int(index) for index in order]
 
-    def __init__(self, examples: Sequence[Example], batch_size: int, seed: int) -> None:
-        self._lengths = np.array([example.length_s for example in examples])
-        self._simultaneous = np.array([example.row.is_augmented for example in examples])
-        self._batch_size = batch_size
-        self._seed = seed
-        self._epoch = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Which epoch the next iteration is about."""
-        self._epoch = epoch
+def _passes(indices: np.ndarray, epochs: float, rng: np.random.Generator) -> np.ndarray:
+    """Each epoch's permutation behind the last one's; of a broken epoch a part."""
+    permutations = [rng.permutation(indices) for _ in range(math.ceil(epochs))]
+    return np.concatenate(permutations)[: round(epochs * len(indices))]
 
-    def __len__(self) -> int:
-        return len(self._lengths)
 
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng([self._seed, self._epoch])
-        keys = self._lengths.copy()
-        keys[self._simultaneous] = rng.choice(self._lengths, int(self._simultaneous.sum()))
-        order = rng.permutation(len(keys))
-        pools = (order[start : start + POOL * self._batch_size] for start in range(0, len(order), POOL * self._batch_size))
-        grouped = np.concatenate([pool[np.argsort(keys[pool], kind="stable")] for pool in pools])
-        full = len(grouped) - len(grouped) % self._batch_size  # an epoch's last step has what is left over
-        batches = rng.permutation(grouped[:full].reshape(-1, self._batch_size))
-        return iter([*batches.ravel().tolist(), *grouped[full:].tolist()])
+def _grouped(rows: np.ndarray, steps: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`rows`, `[free places]`, in an order that puts equally long ones into one step; `steps` says which place is in which."""
+    placed = np.empty_like(rows)
+    for pool in np.unique(steps // POOL):
+        places = np.flatnonzero(steps // POOL == pool)
+        shuffled = rng.permutation(POOL)[steps[places] % POOL]  # steps take turns by chance, not from short to long
+        placed[places[np.argsort(shuffled, kind="stable")]] = rows[places][np.argsort(lengths[rows[places]], kind="stable")]
+    return placed

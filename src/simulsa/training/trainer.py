@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 from torch.nn.functional import cross_entropy
+from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
@@ -25,7 +26,7 @@ from simulsa.training.config import TrainConfig
 from simulsa.training.examples import Example, TrainError
 from simulsa.training.folder import Folder
 from simulsa.training.lora import train_mode
-from simulsa.training.order import LengthGrouped
+from simulsa.training.order import planned_order
 
 logger = logging.getLogger("simulsa")
 
@@ -35,11 +36,13 @@ def fit(lalm: HuggingFaceLALM, examples: Sequence[Example], config: TrainConfig,
 
     Raises `TrainError` when the loss is no number any more.
     """
+    steps = config.optimiser_steps(len(examples))
+    passed = [examples[i] for i in planned_order(examples, config)] if config.is_planned else examples
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         trainer = TokenMeanTrainer(
             lalm,
-            args=_arguments(lalm, config, config.optimiser_steps(len(examples)), folder),
-            train_dataset=examples,
+            args=_arguments(lalm, config, steps, folder),
+            train_dataset=passed,
             config=config,
             callbacks=[_Log(folder.log, progress)],
         )
@@ -67,9 +70,9 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
         self._precision = torch.autocast(lalm.device.type, torch.bfloat16, enabled=config.mixed_precision)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        if not self._config.length_grouping:
+        if not self._config.is_planned:
             return super()._get_train_sampler(train_dataset)
-        return LengthGrouped(self.train_dataset, self._config.batch_size, self._config.seed)
+        return SequentialSampler(self.train_dataset)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -134,7 +137,7 @@ def _arguments(lalm: HuggingFaceLALM, config: TrainConfig, steps: int, folder: F
         output_dir=str(folder.checkpoints),
         per_device_train_batch_size=config.micro_batch_size,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
-        num_train_epochs=config.epochs,
+        num_train_epochs=1 if config.is_planned else config.epochs,  # a planned order holds all epochs
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         lr_scheduler_type=config.lr_scheduler,
