@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
 
 from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.correct import CorrectConfig
+from simulsa.settings import from_mapping, read_yaml_mapping
 from simulsa.training.config import TrainConfig
 
+Settings = TypeVar("Settings")
+
+RECIPE = Path(__file__).parents[2] / "corrected"
 # M = 1.3 % of the offline rows, as in the paper
 PAPER_SHARE = 0.013
 # A model a thousandth of the paper's size takes larger steps and smaller batches; the rest is the paper's.
 FINE_TUNING = TrainConfig(
-    learning_rate=5e-4, batch_size=32, micro_batch_size=32, epochs=2, mixed_precision=True, on_error="skip", preflight=False
+    learning_rate=5e-4,
+    batch_size=32,
+    micro_batch_size=32,
+    epochs=2,
+    length_grouping=True,
+    mixed_precision=True,
+    on_error="skip",
+    preflight=False,
 )
 CUTTING = AugmentConfig(preflight=False, on_error="skip")
-CORRECTING = CorrectConfig(batch_size=48, on_error="skip")
 
 
 @dataclass(frozen=True)
@@ -56,5 +68,16 @@ def varied(name: str, share: float = PAPER_SHARE, training: dict[str, object] | 
     return replace(changed(SIMULSA, name, training, **cutting), share=share)
 
 
-# a first guess at the best recipe; it has not been searched for yet
-BEST = varied("+ SFT & simul", criterion="contrast")
+def _recipe(kind: type[Settings], name: str, **more: object) -> Settings:
+    path = RECIPE / name
+    return from_mapping(kind, {**read_yaml_mapping(path), **more}, str(path))
+
+
+# the best recipe: rows of recipes/corrected/augment.yaml, then half of them and half corrections of the model that comes out
+_ROUND = System(
+    "one round",
+    training=_recipe(TrainConfig, "train.yaml", preflight=False),
+    augmentations=(_recipe(AugmentConfig, "augment.yaml", preflight=False),),
+)
+CORRECTING = _recipe(CorrectConfig, "correct.yaml", batch_size=48)
+BEST = replace(_ROUND, name="+ SFT & corrected SimulSA", corrected_by=_ROUND)

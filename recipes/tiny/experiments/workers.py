@@ -33,7 +33,7 @@ class LabConfig:
     """the base"""
     dtype: Dtype = "bfloat16"
     """number format of the measurements; rows are cut in float32, and training mixes both"""
-    train_captions: int = 29_000
+    train_captions: int = 6_500
     """captions of train that fine-tuning hears, beside all 1,014 of val"""
     test_limit: int | None = None
     """only the first sentences of each test set"""
