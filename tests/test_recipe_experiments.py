@@ -47,6 +47,17 @@ def results(work: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for name in ("adapter_model.safetensors", "*.log") for path in work.glob(f"*/*/{name}")}
 
 
+def test_half_of_the_rows_can_be_corrections(lab: LabConfig) -> None:
+    opened = lab.open()
+    system = replace(BEST, share=0.25)  # of 18 rows: 4, so 2 of each kind
+    rows = opened.augmented(system, 0)
+    kinds = ["corrected" in (row.made_by or {}) for row in rows]
+    assert kinds == sorted(kinds, reverse=True)
+    assert 0 < sum(kinds) <= 2
+    assert len(rows) == 4
+    assert all(row.rest_tokens for row, own in zip(rows, kinds, strict=True) if own)
+
+
 def test_the_table_is_made_once_and_a_new_seed_adds_its_part(lab: LabConfig, tmp_path: Path) -> None:
     records = make_table(table(lab, tmp_path, 0))
     assert {record.system for record in records} == {BASE.name, SFT.name, SIMULSA.name, BEST.name}

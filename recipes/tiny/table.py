@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from recipes.command import run
@@ -19,7 +19,6 @@ from recipes.tiny.experiments.records import Record, record, write_records
 from recipes.tiny.experiments.significance import p_value
 from recipes.tiny.experiments.systems import BASE, BEST, SFT, SIMULSA, System
 from recipes.tiny.experiments.workers import Job, LabConfig, run_jobs
-from simulsa.evaluation.scores import score_instances
 from simulsa.files import atomic_write
 
 SYSTEMS = (BASE, SFT, SIMULSA, BEST)
@@ -60,15 +59,17 @@ def make_table(config: TableConfig) -> list[Record]:
 
 
 def subset_records(config: TableConfig) -> list[Record]:
-    """The cells of the base and of the best recipe at the smallest k without rollback, on the first `SUBSET` sentences."""
-    lab, setting = config.lab.open(), (config.chunks_ms[0], config.rollbacks[0])
-    test = config.lab.test(TEST)
-    records = []
-    for system in (BASE, BEST):
-        scores, folder = lab.measured(system, config.seeds[0], test, setting[:1], setting[1:])
-        rescored = score_instances(instances_of(folder, *setting)[:SUBSET], "de")
-        records.append(record({**scores[0], **rescored}, TEST, system.name, config.seeds[0]))
-    return records
+    """The cells of the base and of the best recipe at the smallest k without rollback, on the first `SUBSET` sentences.
+
+    In float32, as a user measures on a CPU.
+    """
+    lab, test = replace(config.lab, dtype="float32").open(), config.lab.test(TEST)[:SUBSET]
+    seed, chunk_ms, rollback = config.seeds[0], config.chunks_ms[0], config.rollbacks[0]
+    return [
+        record(score, TEST, system.name, seed)
+        for system in (BASE, BEST)
+        for score in lab.measured(system, seed, test, (chunk_ms,), (rollback,))[0]
+    ]
 
 
 def _seeds(config: TableConfig, system: System) -> Sequence[int]:

@@ -22,7 +22,7 @@ ROLLBACKS = (0, 3)
 class StudyConfig:
     """How large a study is, and where its tables and figures go."""
 
-    lab: LabConfig = field(default_factory=lambda: LabConfig(train_captions=1_500, test_limit=300))
+    lab: LabConfig = field(default_factory=lambda: LabConfig(test_limit=300))
     out: Path = Path("docs/results")
     """folder for the results"""
     seeds: tuple[int, ...] = (0,)

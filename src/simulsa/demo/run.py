@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from simulsa.lalm.model import HuggingFaceLALM
 
 DATA = Path(__file__).parent / "data"
+BASE, SIMULTANEOUS = "tiny-en-de", "tiny-en-de-simul"
 CHUNKS_MS = (500.0, 1000.0, 2000.0, math.inf)
 ROLLBACKS = (0, 3)
 TIMELINE = StreamConfig(chunk_ms=500, rollback=0)
@@ -57,6 +58,8 @@ class DemoConfig:
     """passes over the rows"""
     seed: int = 0
     """seed of cuts, shuffling and weights"""
+    bundled: bool = False
+    """make and train nothing: compare with the bundled simultaneous model, in well under a minute"""
     overwrite: bool = False
     """start again although the folder holds a run"""
 
@@ -77,22 +80,27 @@ def run_demo(config: DemoConfig) -> DemoResult:
     started = time.monotonic()
     test = read_manifest(DATA / "test.jsonl")[: config.test_rows]
     offline = read_manifest(DATA / "train.jsonl")[: config.train_rows]
-    base = load("tiny-en-de", device="cpu")
+    base = load(BASE, device="cpu")
     logger.info("1/5 preflight: does the model hear, and is its decoding exact?")
     preflight(base)
     logger.info("2/5 measuring the model as it is on %d sentences", len(test))
     before = evaluate(base, test, _evaluate_config(config, "before"))
-    logger.info("3/5 making %d simultaneous rows from %d offline ones", config.augmented_rows, len(offline))
-    augmented = augment(offline, base, _augment_config(config), config.out / "augmented.jsonl")
-    logger.info("4/5 fine-tuning on %d offline and %d simultaneous rows", len(offline), len(augmented))
-    tuned = train(base, [*offline, *augmented], _train_config(config))
+    tuned = load(SIMULTANEOUS, device="cpu") if config.bundled else _tuned(base, offline, config)
     logger.info("5/5 measuring again")
-    after = evaluate(tuned, test, _evaluate_config(config, "after"))
-    compare([config.out / "before", config.out / "after"], config.out / "comparison")
+    after_name = "bundled" if config.bundled else "after"
+    after = evaluate(tuned, test, _evaluate_config(config, after_name))
+    compare([config.out / "before", config.out / after_name], config.out / "comparison")
     example = _example(test, config.out / "before")
     seconds = time.monotonic() - started
     _report(config, before, after, base, tuned, example, seconds)
     return DemoResult(before, after, tuned, example, seconds)
+
+
+def _tuned(base: HuggingFaceLALM, offline: Sequence[Utterance], config: DemoConfig) -> HuggingFaceLALM:
+    logger.info("3/5 making %d simultaneous rows from %d offline ones", config.augmented_rows, len(offline))
+    augmented = augment(offline, base, _augment_config(config), config.out / "augmented.jsonl")
+    logger.info("4/5 fine-tuning on %d offline and %d simultaneous rows", len(offline), len(augmented))
+    return train(base, [*offline, *augmented], _train_config(config))
 
 
 def _evaluate_config(config: DemoConfig, name: str) -> EvaluateConfig:
@@ -151,12 +159,18 @@ def _report(
     facts = {
         "base model": base.signature,
         "tuned model": tuned.signature,
-        "offline rows": str(config.train_rows),
-        "simultaneous rows": str(config.augmented_rows),
-        "τ": f"{resolve_tau(config.tau, 'probability', base.vocabulary_size):.3g} (probability)",
+        **({} if config.bundled else _training_facts(config, base)),
         "timeline": f"k = {TIMELINE.chunk_ms:g} ms, b = {TIMELINE.rollback}",
-        "seed": str(config.seed),
         "time": f"{seconds / 60:.1f} minutes",
     }
     pictures = {"quality_latency": config.out / "comparison" / "quality-latency.png", "timeline": timeline}
     write_report(config.out / "report.html", before.scores, after.scores, pictures, facts)
+
+
+def _training_facts(config: DemoConfig, base: HuggingFaceLALM) -> dict[str, str]:
+    return {
+        "offline rows": str(config.train_rows),
+        "simultaneous rows": str(config.augmented_rows),
+        "τ": f"{resolve_tau(config.tau, 'probability', base.vocabulary_size):.3g} (probability)",
+        "seed": str(config.seed),
+    }

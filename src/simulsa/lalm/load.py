@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # torch is slow to import, and every command's flags need `Mo
     from simulsa.lalm.model import HuggingFaceLALM
 
 EMBEDDED_MODELS = Path(simulsa.__file__).parent / "models"
-NAME_RULE = "give a Hugging Face id, a model folder, an adapter folder or 'tiny-en-de'"
+NAME_RULE = "give a Hugging Face id, a model folder, an adapter folder, 'tiny-en-de' or 'tiny-en-de-simul'"
 RECORD = "simulsa.json"  # in an adapter folder: which base it was trained on, on what, and how
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -29,7 +29,7 @@ class ModelConfig:
     """Which model to use, and where."""
 
     model: str = "tiny-en-de"
-    """Hugging Face id, local folder, adapter folder made by `simulsa train`, or `tiny-en-de`"""
+    """Hugging Face id, local folder, adapter folder made by `simulsa train`, `tiny-en-de` or `tiny-en-de-simul`"""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes a GPU when there is one"""
     dtype: Dtype = "auto"
