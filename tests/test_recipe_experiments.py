@@ -67,6 +67,8 @@ def test_the_table_is_made_once_and_a_new_seed_adds_its_part(lab: LabConfig, tmp
     text = (tmp_path / f"table-{TEST}.md").read_text(encoding="utf-8")
     assert f"| 3 | {SFT.name} |" in text
     assert "k = ∞" in text
+    recovered = (tmp_path / f"recovered-{TEST}.md").read_text(encoding="utf-8")
+    assert recovered.count("100% @") == 4
     assert (tmp_path / f"table-{TEST}.png").read_bytes().startswith(b"\x89PNG")
     before = results(lab.work)
     again = make_table(table(lab, tmp_path, 0, 1))

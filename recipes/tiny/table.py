@@ -14,7 +14,7 @@ from recipes.command import run
 from recipes.tiny.experiments.corpus import CONFIRMATION, TEST
 from recipes.tiny.experiments.figures import plot_table
 from recipes.tiny.experiments.lab import Lab, instances_of
-from recipes.tiny.experiments.markdown import details_table, main_table
+from recipes.tiny.experiments.markdown import details_table, main_table, recovered_table
 from recipes.tiny.experiments.records import Record, record, write_records
 from recipes.tiny.experiments.significance import p_value
 from recipes.tiny.experiments.systems import BASE, BEST, SFT, SIMULSA, System
@@ -53,6 +53,8 @@ def make_table(config: TableConfig) -> list[Record]:
         own = [record for record in records if record.test == split]
         with atomic_write(config.out / f"table-{split}.md") as file:
             file.write(f"{main_table(own)}\n{details_table(own)}")
+        with atomic_write(config.out / f"recovered-{split}.md") as file:
+            file.write(recovered_table(own))
         plot_table(own, config.out / f"table-{split}.png")
     write_records(config.out / "subset.csv", subset_records(config))
     return records

@@ -25,7 +25,12 @@ def details_table(records: Sequence[Record]) -> str:
     return f"<details><summary>chrF, YAAL in seconds, words before the end of speech</summary>\n\n{table}\n</details>\n"
 
 
-def _grid(records: Sequence[Record], show: Callable[[Cell, float | None], str]) -> str:
+def recovered_table(records: Sequence[Record]) -> str:
+    """BLEU at b = 0 as a share of the same model's offline BLEU, and LAAL: what is lost to simultaneity."""
+    return _grid([record for record in records if record.rollback == 0], _recovered)
+
+
+def _grid(records: Sequence[Record], show: Callable[[Cell, Cell | None, Cell | None], str]) -> str:
     chunks = sorted({record.chunk_ms for record in records})
     systems = list(dict.fromkeys(record.system for record in records))
     lines = [["b", "model", *(f"k = {'∞' if math.isinf(chunk) else chunk_name(chunk)}" for chunk in chunks)]]
@@ -34,23 +39,27 @@ def _grid(records: Sequence[Record], show: Callable[[Cell, float | None], str]) 
             cells = []
             for chunk in chunks:
                 own = of_setting(records, system, chunk, rollback)
-                sft = of_setting(records, "+ SFT", chunk, rollback)
-                cells.append(show(cell(own), cell(sft).bleu if sft else None) if own else "")
+                others = [of_setting(records, "+ SFT", chunk, rollback), of_setting(records, system, math.inf, rollback)]
+                cells.append(show(cell(own), *(cell(other) if other else None for other in others)) if own else "")
             lines.append([str(rollback), system, *cells])
     rule = "|" + " --- |" * len(lines[0])
     rows = ["| " + " | ".join(line) + " |" for line in lines]
     return "\n".join([rows[0], rule, *rows[1:]]) + "\n"
 
 
-def _bleu_at_laal(own: Cell, sft: float | None) -> str:
+def _bleu_at_laal(own: Cell, sft: Cell | None, _offline: Cell | None) -> str:
     spread = f" ± {own.spread:.1f}" if own.spread else ""
     arrow = ""
     if sft is not None and own.p_values and max(own.p_values) < SIGNIFICANT:
-        arrow = " ▲" if own.bleu > sft else " ▼"
+        arrow = " ▲" if own.bleu > sft.bleu else " ▼"
     return f"{own.bleu:.1f}{spread} @ {_seconds(own.laal_ms)}{arrow}"
 
 
-def _details(own: Cell, _sft: float | None) -> str:
+def _recovered(own: Cell, _sft: Cell | None, offline: Cell | None) -> str:
+    return f"{own.bleu / offline.bleu:.0%} @ {_seconds(own.laal_ms)}" if offline and offline.bleu else ""
+
+
+def _details(own: Cell, _sft: Cell | None, _offline: Cell | None) -> str:
     share = "–" if own.early_share is None else f"{own.early_share:.0%}"
     return f"{own.chrf:.1f}, {_seconds(own.yaal_ms)}, {share}"
 

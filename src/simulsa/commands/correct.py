@@ -19,7 +19,7 @@ class Correct:
     """offline rows (.jsonl)"""
     out: Path
     """where the rows go (.jsonl)"""
-    model: ModelConfig = field(default_factory=lambda: ModelConfig("adapter"))
+    model: ModelConfig = field(default_factory=lambda: ModelConfig("tiny-en-de-simul"))
     judge: str = "base"
     """the model that judges by the whole audio; `base` is the one that --model, an adapter, was trained on"""
     settings: CorrectConfig = field(default_factory=CorrectConfig)
