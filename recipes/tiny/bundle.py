@@ -5,6 +5,7 @@ python -m recipes.tiny.bundle --data ../shared/data/multi30k --work .tiny
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +13,10 @@ from pathlib import Path
 from recipes.command import run
 from recipes.tiny.experiments.systems import BEST
 from recipes.tiny.experiments.workers import LabConfig
+from simulsa.files import write_json
+from simulsa.lalm.load import RECORD
 
-FILES = ("adapter_config.json", "adapter_model.safetensors", "simulsa.json")
+FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ def bundle(config: BundleConfig) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         shutil.copyfile(adapter / name, config.out / name)
+    record = json.loads((adapter / RECORD).read_text(encoding="utf-8"))
+    record["settings"]["out"] = config.out.name  # where it was trained is nobody's concern
+    write_json(config.out / RECORD, record)
     print(f"{adapter} copied to {config.out}")
 
 

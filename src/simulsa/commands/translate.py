@@ -20,7 +20,7 @@ class Translate:
 
     files: tyro.conf.Positional[tuple[Path, ...]]
     """audio files (WAV, FLAC, OGG/Opus, MP3)"""
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = field(default_factory=lambda: ModelConfig("tiny-en-de-simul"))
     stream: StreamConfig = field(default_factory=StreamConfig)
     realtime: bool = False
     """pace the audio by the clock, as if it were spoken now"""
