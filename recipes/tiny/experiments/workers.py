@@ -6,6 +6,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -97,8 +98,16 @@ def _start(config: LabConfig) -> None:
 def _start_process(config: LabConfig) -> None:
     import torch
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.jobs))
     _start(config)
+
+
+def _end_with_parent() -> None:
+    """A command that is killed cannot end its processes, which would go on with the job that they have, for hours perhaps."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _do(job: Job) -> Job:
