@@ -102,12 +102,12 @@ def test_every_format_is_translated(
 
 
 def test_translate_prints_what_the_stream_commits(
-    lalm: HuggingFaceLALM, rows: list[Utterance], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    rows: list[Utterance], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "speech.wav"
     soundfile.write(path, rows[0].load(), SAMPLE_RATE, subtype="FLOAT")
     assert main(["translate", str(path), "--chunk-ms", "1000", "--rollback", "2"]) == 0
-    stream = simulsa.Stream(lalm, simulsa.StreamConfig(chunk_ms=1000, rollback=2))
+    stream = simulsa.Stream(simulsa.load("tiny-en-de-simul", device="cpu"), simulsa.StreamConfig(chunk_ms=1000, rollback=2))
     stream.push(rows[0].load())
     assert capsys.readouterr().out.strip() == stream.finish()[-1].committed
 
@@ -130,6 +130,32 @@ def test_augment_train_evaluate_compare_by_command(tmp_path: Path, rows: list[Ut
         assert [score["chunk_ms"] for score in scores] == [1000, "inf"]
     assert main(["compare", str(tmp_path / "base"), str(tmp_path / "tuned"), "--out", str(tmp_path / "both")]) == 0
     assert (tmp_path / "both" / "quality-latency.png").stat().st_size > 0
+
+
+def test_the_bundled_adapter_translates_simultaneously(lalm: HuggingFaceLALM, rows: list[Utterance], tmp_path: Path) -> None:
+    tuned = simulsa.load("tiny-en-de-simul", device="cpu")
+    settings = {"chunk_ms": (500.0, float("inf")), "rollback": (0,)}
+    before, _ = evaluate(lalm, rows[:48], out=tmp_path / "base", **settings)
+    after, offline = evaluate(tuned, rows[:48], out=tmp_path / "tuned", **settings)
+    assert after["bleu"] > before["bleu"] + 5
+    assert after["bleu"] > 0.4 * offline["bleu"]
+
+
+def test_correct_by_command(rows: list[Utterance], tmp_path: Path) -> None:
+    write_manifest(tmp_path / "rows.jsonl", rows[:48])
+    manifest, out = str(tmp_path / "rows.jsonl"), str(tmp_path / "own.jsonl")
+    assert main(["correct", "--manifest", manifest, "--num", "2", "--out", out]) == 0
+    made = read_manifest(out)
+    assert 0 < len(made) <= 2
+    assert all(row.is_augmented and row.rest_tokens and not row.target_text.endswith(".") for row in made)
+    assert main(["correct", "--manifest", manifest, "--num", "2", "--model", "tiny-en-de", "--out", out]) == 1  # it has no base
+
+
+def test_demo_with_the_bundled_adapter_trains_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    assert main(["demo", "--bundled", "--out", str(out), "--test-rows", "4"]) == 0
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {"before", "bundled", "comparison"}
+    assert "tiny-en-de-simul@" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_demo_leaves_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

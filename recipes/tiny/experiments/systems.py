@@ -73,6 +73,13 @@ def _recipe(kind: type[Settings], name: str, **more: object) -> Settings:
     return from_mapping(kind, {**read_yaml_mapping(path), **more}, str(path))
 
 
+def with_share(system: System, share: float) -> System:
+    """`system`, and those that it is made by, with another share of simultaneous rows."""
+    made_by = {name: getattr(system, name) for name in ("augmented_by", "corrected_by")}
+    others = {name: with_share(other, share) for name, other in made_by.items() if other}
+    return replace(system, share=share, **others)  # type: ignore[arg-type]
+
+
 # the best recipe: rows of recipes/corrected/augment.yaml, then half of them and half corrections of the model that comes out
 _ROUND = System(
     "one round",

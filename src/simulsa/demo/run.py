@@ -59,7 +59,7 @@ class DemoConfig:
     seed: int = 0
     """seed of cuts, shuffling and weights"""
     bundled: bool = False
-    """make and train nothing: compare with the bundled simultaneous model, in well under a minute"""
+    """make and train nothing: compare with the bundled simultaneous model, in about a minute"""
     overwrite: bool = False
     """start again although the folder holds a run"""
 
