@@ -29,7 +29,7 @@ def ideas() -> list[System]:
         BEST,
         replace(BEST, name="… without corrections", corrected_by=None),
         changed(BEST, "… the paper's criterion", criterion="probability", tau="auto"),
-        changed(BEST, "… cut rows from the start", training={"simultaneous_from": 0.0}),
+        changed(BEST, "… cut rows in the last sixth", training={"simultaneous_from": 0.83}),
         changed(BEST, "… cut rows weigh 1", training={"simultaneous_weight": 1.0}),
         changed(BEST, "… their stop weighs no more", training={"stop_weight": 1.0}),
         changed(BEST, "… no EOS behind the stop", training={"overrun_weight": 0.0}),

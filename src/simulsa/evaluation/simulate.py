@@ -108,7 +108,7 @@ def _finished(lalm: LALM, runs: Iterator[_Run], batch_size: int) -> Iterator[_Ru
     """Advance `batch_size` runs until they are done, then the next; yields each when it is.
 
     All of them have heard equally much, so nothing is padding. A run that took the place of one that ended would have to catch
-    up, and would be padded to the others meanwhile: that took 1.3 to 1.6 times as long.
+    up, and would be padded to the others meanwhile: that took 1.1 to 1.7 times as long.
     """
     while active := list(islice(runs, batch_size)):
         while active:
