@@ -350,7 +350,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(
     assert not (config.out / "adapter_config.json").exists()
     train(random_lalm, rows, config)
     assert difference(weights(tmp_path / "straight"), weights(config.out)) < 1e-5
-    assert [entry["step"] for entry in log(config.out)] == list(range(1, config.optimiser_steps(7) + 1))
+    assert [entry["step"] for entry in log(config.out)] == list(range(1, 8 if length_grouping else 9))
     for straight, resumed in zip(log(tmp_path / "straight"), log(config.out), strict=True):
         assert straight["loss"] == pytest.approx(resumed["loss"], abs=1e-5)
 

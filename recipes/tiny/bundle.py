@@ -5,7 +5,6 @@ python -m recipes.tiny.bundle --data ../shared/data/multi30k --work .tiny
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from recipes.command import run
 from recipes.tiny.experiments.systems import BEST, with_share
 from recipes.tiny.experiments.workers import LabConfig
 from simulsa.files import write_json
-from simulsa.lalm.load import RECORD
+from simulsa.lalm.load import RECORD, read_record
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -39,9 +38,9 @@ def bundle(config: BundleConfig) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         shutil.copyfile(adapter / name, config.out / name)
-    record = json.loads((adapter / RECORD).read_text(encoding="utf-8"))
-    record["settings"]["out"] = config.out.name  # where it was trained is nobody's concern
-    write_json(config.out / RECORD, record)
+    record = read_record(adapter) or {}
+    # where it was trained is nobody's concern
+    write_json(config.out / RECORD, {**record, "settings": {**record["settings"], "out": config.out.name}})
     print(f"{adapter} copied to {config.out}")
 
 

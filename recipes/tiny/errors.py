@@ -20,6 +20,7 @@ from recipes.tiny.experiments.systems import BASE, BEST, SFT, SIMULSA
 from recipes.tiny.experiments.workers import Job, LabConfig, run_jobs
 from simulsa.evaluation.instances import Instance
 from simulsa.files import atomic_write
+from simulsa.lalm.text import ends_sentence
 
 CHUNK_MS, ROLLBACK = 500.0, 0
 SYSTEMS = (BASE, SFT, SIMULSA, BEST)
@@ -29,7 +30,7 @@ WRONG_BELOW = 40.0  # chrF of a sentence
 def premature_stop(instance: Instance) -> bool:
     """A full stop was final while a second or more was still to be said."""
     early = zip(instance.prediction.split(), instance.delays_ms, strict=True)
-    return any(word[-1] in ".!?" and delay <= instance.source_length_ms - 1000 for word, delay in early)
+    return any(ends_sentence(word) and delay <= instance.source_length_ms - 1000 for word, delay in early)
 
 
 def invented(instance: Instance) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from simulsa.audio import audio_length, load_audio
+from simulsa.audio import AudioError, audio_length, load_audio
 from simulsa.files import atomic_write
 from simulsa.languages import language_name
 
@@ -126,6 +126,11 @@ def check_audio(rows: Sequence[Utterance], max_samples: int | None = None) -> It
             continue
         if max_samples is not None and length > max_samples:
             yield row, too_long(row.id, length, max_samples)
+
+
+def unheard(row: Utterance, error: AudioError) -> AudioError:
+    """The error for a row whose audio is broken, where such rows may be left out."""
+    return AudioError(f"row {row.id!r}: {error}; or leave such rows out with --on-error skip")
 
 
 def too_long(name: str, length: int, max_samples: int) -> str:

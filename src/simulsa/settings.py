@@ -95,6 +95,14 @@ def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
+def check_whole_numbers(settings: Any, lowest: Mapping[str, int]) -> None:
+    """Raise `ValueError` for the first of the named settings that is no whole number, or below the lowest it may be."""
+    for name, bound in lowest.items():
+        value = getattr(settings, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < bound:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number, {bound} or more")
+
+
 def to_mapping(settings: Any) -> dict[str, Any]:
     """Plain values of a settings dataclass, ready for JSON or YAML; paths become strings, infinity stays a float."""
     return {key: _plain(value) for key, value in dataclasses.asdict(settings).items()}

@@ -59,7 +59,7 @@ class Lab:
             return []
         augmenter = self.tuned(system.augmented_by, seed, self.base) if system.augmented_by else self.base
         number = max(1, round(system.share * len(self.corpus.offline)))
-        rows = self._corrected(system, seed, number // 2) if system.corrected_by else []
+        rows = self._corrected(system, seed, number // 2)
         each = max(1, (number - len(rows)) // len(system.augmentations))
         for config in system.augmentations:
             config = replace(config, num=each, seed=seed)

@@ -15,7 +15,7 @@ import numpy as np
 from simulsa.audio import SAMPLES_PER_MS, AudioError, samples_to_s
 from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.journal import Journal
-from simulsa.augmentation.output import AugmentError, described, finished_rows
+from simulsa.augmentation.output import AugmentError, described, made_once
 from simulsa.augmentation.placement import place_cut
 from simulsa.augmentation.speculation import kept_tokens, resolve_tau
 from simulsa.augmentation.summary import AugmentSummary
@@ -24,7 +24,7 @@ from simulsa.lalm.interface import LALM, Direction, TokenScores
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
 from simulsa.lalm.text import whole_characters, whole_words
-from simulsa.manifest import Latency, ManifestError, Utterance, too_long, write_manifest
+from simulsa.manifest import Latency, ManifestError, Utterance, too_long, unheard
 from simulsa.progress import track
 
 __all__ = ["AugmentConfig", "AugmentError", "augment"]
@@ -50,21 +50,16 @@ def augment(
     config = config or AugmentConfig()
     offline = [row for row in rows if not row.is_augmented]
     run = _Run(lalm, config, _signature(offline, lalm, config))
-    if out is None:
-        return run.make(offline, None)
-    out = Path(out)
-    if out.suffix != ".jsonl":
-        raise AugmentError(f"{out}: the output must be a .jsonl file, because journal and histogram take its name")
-    journal = Journal(out, run.signature)
-    finished = None if config.overwrite else finished_rows(out, run.signature)
-    if finished is None:
-        finished = run.make(offline, journal)
-        summary = AugmentSummary.of(finished)
-        logger.info("augment: what was kept, by the length of the cut audio\n%s", summary.table())
-        summary.plot(out.with_suffix(".png"))
-        write_manifest(out, finished)
-    journal.remove()
-    return finished
+
+    def make(journal: Journal | None) -> list[Utterance]:
+        made = run.make(offline, journal)
+        if out is not None:
+            summary = AugmentSummary.of(made)
+            logger.info("augment: what was kept, by the length of the cut audio\n%s", summary.table())
+            summary.plot(Path(out).with_suffix(".png"))
+        return made
+
+    return made_once(out, run.signature, config.overwrite, make)
 
 
 @dataclass(frozen=True)
@@ -255,7 +250,7 @@ class _Run:
 
     def _give_up(self, row: Utterance, error: AudioError) -> None:
         if self.config.on_error == "fail":
-            raise AudioError(f"row {row.id!r}: {error}; or leave such rows out with --on-error skip") from error
+            raise unheard(row, error) from error
         logger.warning("augment: row %r left out: %s", row.id, error)
         self.broken.append(row.id)
 

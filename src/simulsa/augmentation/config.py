@@ -10,6 +10,7 @@ from simulsa.augmentation.placement import PLACES, CutAt
 from simulsa.augmentation.speculation import CRITERIA, Criterion
 from simulsa.augmentation.truncation import TRUNCATIONS, CutRange, Truncation
 from simulsa.manifest import LATENCIES, Latency
+from simulsa.settings import check_whole_numbers
 
 MIN_CUT_MS = 40  # shorter clips crash some feature extractors
 
@@ -53,10 +54,7 @@ class AugmentConfig:
     """start again although the output exists or another run's journal lies beside it"""
 
     def __post_init__(self) -> None:
-        for name, lowest in (("num", 1), ("cuts_per_row", 1), ("batch_size", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < lowest:
-                raise ValueError(f"{name} is {value!r}; it must be a whole number, {lowest} or more")
+        check_whole_numbers(self, {"num": 1, "cuts_per_row": 1, "batch_size": 1, "seed": 0})
         _check_name("truncation", self.truncation, TRUNCATIONS)
         _check_name("cut_at", self.cut_at, PLACES)
         _check_name("criterion", self.criterion, CRITERIA)

@@ -14,22 +14,25 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from simulsa.audio import AudioError, ms_to_samples, samples_to_ms, samples_to_s
+from simulsa.audio import AudioError, samples_to_ms, samples_to_s
 from simulsa.augmentation.config import MIN_CUT_MS
 from simulsa.augmentation.journal import Journal
-from simulsa.augmentation.output import AugmentError, described, finished_rows
+from simulsa.augmentation.output import AugmentError, described, made_once
 from simulsa.augmentation.truncation import row_generator
-from simulsa.lalm.interface import LALM, Direction
+from simulsa.lalm.interface import LALM
 from simulsa.lalm.signature import text_signature
 from simulsa.lalm.text import ends_sentence
-from simulsa.manifest import Utterance, too_long, write_manifest
+from simulsa.manifest import Utterance, too_long, unheard
 from simulsa.progress import track
+from simulsa.settings import check_whole_numbers
+from simulsa.streaming.state import StreamConfig, StreamState
+from simulsa.streaming.step import step
 
 logger = logging.getLogger("simulsa")
 
@@ -56,10 +59,7 @@ class CorrectConfig:
     """start again although the output exists or another run's journal lies beside it"""
 
     def __post_init__(self) -> None:
-        for name, lowest in (("num", 1), ("batch_size", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
-                raise ValueError(f"{name} is {value!r}; it must be a whole number, {lowest} or more")
+        check_whole_numbers(self, {"num": 1, "batch_size": 1, "seed": 0})
         if isinstance(self.tau, str) or not 0 < self.tau <= 1:
             raise ValueError(f"tau is {self.tau!r}; it must be above 0 and at most 1")
         if not MIN_CUT_MS <= self.min_chunk_ms <= self.max_chunk_ms < math.inf:
@@ -91,18 +91,7 @@ def correct(
     settings = [config.num, config.tau, config.min_chunk_ms, config.max_chunk_ms, config.seed]
     signature = text_signature(["correct", json.dumps(settings), lalm.signature, judge.signature, *described(offline)])
     run = _Run(lalm, judge, config, signature)
-    if out is None:
-        return run.make(offline, None)
-    out = Path(out)
-    if out.suffix != ".jsonl":
-        raise AugmentError(f"{out}: the output must be a .jsonl file, because the journal takes its name")
-    journal = Journal(out, signature)
-    made = None if config.overwrite else finished_rows(out, signature)
-    if made is None:
-        made = run.make(offline, journal)
-        write_manifest(out, made)
-    journal.remove()
-    return made
+    return made_once(out, signature, config.overwrite, lambda journal: run.make(offline, journal))
 
 
 @dataclass(frozen=True)
@@ -112,30 +101,6 @@ class _Mistake:
     samples: int
     tokens: list[int]
     kept: int
-
-
-@dataclass
-class _Speech:
-    """An utterance while it is translated."""
-
-    row: Utterance
-    audio: np.ndarray
-    chunk: int
-    heard: int = 0
-    committed: list[int] = field(default_factory=list)
-
-    def listen(self) -> bool:
-        """Hear one chunk more; false at the end, where a full stop is right."""
-        self.heard += self.chunk
-        return self.heard < len(self.audio)
-
-    @property
-    def so_far(self) -> np.ndarray:
-        return self.audio[: self.heard]
-
-    @property
-    def direction(self) -> Direction:
-        return Direction(self.row.source_lang, self.row.target_lang)
 
 
 @dataclass
@@ -152,7 +117,7 @@ class _Run:
         made: list[Utterance] = []
         for start in track(range(0, len(order), size), "correcting"):
             batch = [offline[index] for index in order[start : start + size]]
-            done = dict(self._translate([row for row in batch if row.id not in known]))
+            done = self._translate([row for row in batch if row.id not in known])
             if journal and done:
                 journal.append(done)
             known.update(done)
@@ -165,55 +130,48 @@ class _Run:
         logger.info("correct: %d rows made, %d asked for", len(made), self.config.num)
         return made
 
-    def _translate(self, rows: Sequence[Utterance]) -> Iterator[tuple[str, list[object]]]:
+    def _translate(self, rows: Sequence[Utterance]) -> dict[str, list[object]]:
         """Each row's mistake, by the row's id, as plain values; an empty list for a row without any."""
-        speeches = list(self._load(rows))
-        for speech in speeches:
-            speech.listen()
         found: dict[str, list[object]] = {row.id: [] for row in rows}
-        while speeches := [speech for speech in speeches if speech.heard < len(speech.audio)]:
-            for speech, mistake in zip(speeches, self._advance(speeches), strict=True):
-                if mistake is None:
-                    speech.listen()
-                else:
-                    found[speech.row.id] = [mistake.samples, mistake.tokens, mistake.kept]
-                    speech.heard = len(speech.audio)
-        yield from found.items()
+        streams = dict(self._open(rows))
+        while streams := {name: state for name, state in streams.items() if not found[name] and _has_more(state)}:
+            for name, mistake in zip(streams, self._advance(list(streams.values())), strict=True):
+                if mistake:
+                    found[name] = [mistake.samples, mistake.tokens, mistake.kept]
+        return found
 
-    def _advance(self, speeches: Sequence[_Speech]) -> list[_Mistake | None]:
-        """Translate one chunk of each speech; what was said is committed, unless it holds a mistake."""
-        so_far = [speech.so_far for speech in speeches]
-        directions = [speech.direction for speech in speeches]
-        new = self.lalm.continue_(so_far, [speech.committed for speech in speeches], directions)
-        said = [[*speech.committed, *tokens] for speech, tokens in zip(speeches, new, strict=True)]
-        heard = self.judge.score(so_far, said, directions)
-        whole = self.judge.score([speech.audio for speech in speeches], said, directions)
+    def _advance(self, streams: Sequence[StreamState]) -> list[_Mistake | None]:
+        """Translate one chunk of each stream, and judge the full stops that became final."""
+        before = [len(state.committed) for state in streams]
+        step(self.lalm, streams)
+        said, directions = [state.committed for state in streams], [state.config.direction for state in streams]
+        heard = self.judge.score([state.audio[: state.heard_samples] for state in streams], said, directions)
+        whole = self.judge.score([state.audio for state in streams], said, directions)
         mistakes: list[_Mistake | None] = []
-        for speech, tokens, some, every in zip(speeches, said, heard, whole, strict=True):
+        for state, start, some, every in zip(streams, before, heard, whole, strict=True):
             implausible = every.log_probs < math.log(self.config.tau) + some.log_probs
-            closings = [i for i in range(len(speech.committed), len(tokens)) if self._closes(tokens, i, speech.row.target_lang)]
+            closings = (i for i in range(start, len(state.committed)) if ends_sentence(self.lalm.decode([state.committed[i]])))
             early = next((i for i in closings if implausible[i]), None)
-            mistakes.append(None if early is None else _Mistake(speech.heard, tokens, early))
-            speech.committed = tokens
+            mistakes.append(None if early is None else _Mistake(state.heard_samples, state.committed, early))
         return mistakes
 
-    def _closes(self, tokens: Sequence[int], position: int, lang: str) -> bool:
-        return ends_sentence(self.lalm.decode(tokens[position : position + 1]))
-
-    def _load(self, rows: Sequence[Utterance]) -> Iterator[_Speech]:
+    def _open(self, rows: Sequence[Utterance]) -> Iterator[tuple[str, StreamState]]:
+        """A stream with all of each row's audio, by the row's id."""
         low, high = self.config.min_chunk_ms, self.config.max_chunk_ms
         for row in rows:
             chunk_ms = low + (high - low) * float(row_generator(self.config.seed, row.id).random())
+            state = StreamState(StreamConfig(row.target_lang, row.source_lang, chunk_ms, rollback=0), self.lalm.max_samples)
             try:
                 audio = row.load()
                 if len(audio) > self.lalm.max_samples:
                     raise AudioError(too_long("the row", len(audio), self.lalm.max_samples))
+                state.receive(audio)
             except AudioError as error:
                 if self.config.on_error == "fail":
-                    raise AudioError(f"row {row.id!r}: {error}; or leave such rows out with --on-error skip") from error
+                    raise unheard(row, error) from error
                 logger.warning("correct: row %r left out: %s", row.id, error)
                 continue
-            yield _Speech(row, audio, ms_to_samples(chunk_ms))
+            yield row.id, state
 
     def _row(self, row: Utterance, mistake: _Mistake) -> Utterance:
         kept = mistake.tokens[: mistake.kept]
@@ -238,3 +196,9 @@ class _Run:
                 "run": self.signature,
             },
         )
+
+
+def _has_more(state: StreamState) -> bool:
+    """Whether a chunk is waiting before the speech ends: where it ends, a full stop is right."""
+    following = state.next_samples()
+    return following is not None and following < len(state.audio)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from simulsa.manifest import ManifestError, Utterance, read_manifest
+from simulsa.augmentation.journal import Journal
+from simulsa.manifest import ManifestError, Utterance, read_manifest, write_manifest
 
 logger = logging.getLogger("simulsa")
 
@@ -24,7 +25,27 @@ def described(rows: Sequence[Utterance]) -> Iterator[str]:
         )
 
 
-def finished_rows(out: Path, run: str) -> list[Utterance] | None:
+def made_once(out: Path | None, run: str, overwrite: bool, make: Callable[[Journal | None], list[Utterance]]) -> list[Utterance]:
+    """The rows of the run with the signature `run`: those in `out` if it is finished, else `make`'s, which are written there.
+
+    `make` gets the run's journal, to go on from and to write to; without `out` there is none. Raises `AugmentError` when `out`
+    is no .jsonl file or holds something else.
+    """
+    if out is None:
+        return make(None)
+    out = Path(out)
+    if out.suffix != ".jsonl":
+        raise AugmentError(f"{out}: the output must be a .jsonl file, because what lies beside it takes its name")
+    journal = Journal(out, run)
+    rows = None if overwrite else _finished(out, run)
+    if rows is None:
+        rows = make(journal)
+        write_manifest(out, rows)
+    journal.remove()
+    return rows
+
+
+def _finished(out: Path, run: str) -> list[Utterance] | None:
     """The rows of `out` if an equal run made them, `None` if there is no such file; `AugmentError` for anything else."""
     if not out.exists():
         return None

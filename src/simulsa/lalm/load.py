@@ -103,7 +103,7 @@ def _load_adapter(name: str, folder: Path, device: str, dtype: Any) -> HuggingFa
     from simulsa.lalm.model import HuggingFaceLALM
 
     record = read_record(folder)
-    base_name = _base_name(folder)
+    base_name = _base_name(folder, record)
     base = load(base_name, device, "float32" if str(dtype) == "torch.float32" else _name(dtype))
     if record and record["base_signature"] != base.signature:
         raise LALMError(
@@ -120,11 +120,10 @@ def base_of(model: str) -> str:
     folder = local_folder(model)
     if folder is None or not (folder / "adapter_config.json").exists():
         raise LALMError(f"{model!r} is no adapter folder, so it has no base model; give a folder made by simulsa train")
-    return _base_name(folder)
+    return _base_name(folder, read_record(folder))
 
 
-def _base_name(folder: Path) -> str:
-    record = read_record(folder)
+def _base_name(folder: Path, record: dict[str, Any] | None) -> str:
     if record:
         return str(record["base_model"])
     return str(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])

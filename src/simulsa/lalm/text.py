@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from simulsa.lalm.interface import LALM
 from simulsa.languages import is_spaced
 
-_CLOSING = tuple(".!?…。！？।۔؟።")
+_CLOSING = tuple(".!?…。！？।۔؟")
 _INCOMPLETE = "\ufffd"  # what an unfinished multi-byte character decodes to
 
 

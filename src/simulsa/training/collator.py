@@ -11,6 +11,7 @@ import torch
 
 from simulsa.audio import AudioError
 from simulsa.lalm.model import MIN_SAMPLES, HuggingFaceLALM, Inputs
+from simulsa.manifest import unheard
 from simulsa.training.config import OnError
 from simulsa.training.examples import Example
 
@@ -78,7 +79,7 @@ class Collator:
             return row.load()
         except AudioError as error:
             if self.on_error == "fail":
-                raise AudioError(f"row {row.id!r}: {error}; or leave such rows out with --on-error skip") from error
+                raise unheard(row, error) from error
             if row.id not in self._broken:
                 self._broken.add(row.id)
                 logger.warning("train: row %r counts for nothing: %s", row.id, error)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from simulsa.settings import check_whole_numbers
+
 Scheduler = Literal["cosine", "linear", "constant_with_warmup"]
 OnError = Literal["fail", "skip"]
 
@@ -81,17 +83,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))  # YAML and scripts give text
-        for name, lowest in (
-            ("lora_r", 1),
-            ("batch_size", 1),
-            ("micro_batch_size", 1),
-            ("seed", 0),
-            ("save_every_steps", 1),
-            ("logging_every_steps", 1),
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
-                raise ValueError(f"{name} is {value!r}; it must be a whole number, {lowest} or more")
+        counted = ("lora_r", "batch_size", "micro_batch_size", "save_every_steps", "logging_every_steps")
+        check_whole_numbers(self, {**dict.fromkeys(counted, 1), "seed": 0})
         for name in ("lora_alpha", "learning_rate", "epochs", "simultaneous_weight", "stop_weight"):
             self._check_number(name, lambda value: value > 0, "above 0")
         for name in ("overrun_weight", "weight_decay", "max_grad_norm", "audio_memory_mib"):

@@ -36,12 +36,11 @@ def fit(lalm: HuggingFaceLALM, examples: Sequence[Example], config: TrainConfig,
 
     Raises `TrainError` when the loss is no number any more.
     """
-    steps = config.optimiser_steps(len(examples))
     passed = [examples[i] for i in planned_order(examples, config)] if config.is_planned else examples
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         trainer = TokenMeanTrainer(
             lalm,
-            args=_arguments(lalm, config, steps, folder),
+            args=_arguments(lalm, config, config.optimiser_steps(len(examples)), folder),
             train_dataset=passed,
             config=config,
             callbacks=[_Log(folder.log, progress)],
@@ -69,10 +68,8 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
         self._config = config
         self._precision = torch.autocast(lalm.device.type, torch.bfloat16, enabled=config.mixed_precision)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        if not self._config.is_planned:
-            return super()._get_train_sampler(train_dataset)
-        return SequentialSampler(self.train_dataset)
+    def _get_train_sampler(self, *args: Any) -> Any:  # how many there are depends on the release
+        return SequentialSampler(self.train_dataset) if self._config.is_planned else super()._get_train_sampler(*args)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
