@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from simulsa.manifest import Utterance
@@ -36,9 +37,18 @@ def speech_share(made: list[list[Example]]) -> float:
 
 @given(st.integers(1, 300), st.integers(1, 9), st.integers(1, 3), st.booleans(), st.floats(0, 0.99))
 def test_every_epoch_passes_every_row_once(number: int, size: int, epochs: int, grouping: bool, late: float) -> None:
+    assume(grouping or late > 0)  # else the order is not planned
     examples = [example(i, 1 + i % 7, i % 5 == 0) for i in range(number)]
     made = steps(examples, size, epochs=epochs, length_grouping=grouping, simultaneous_from=late)
     assert Counter(e.row.id for step in made for e in step) == {f"{i}": epochs for i in range(number)}
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.floats(0.01, 3), st.integers(1, 7))
+def test_of_a_broken_epoch_a_part_is_passed(number: int, size: int, epochs: float, every: int) -> None:
+    examples = [example(i, 1 + i % 7, i % every == 0) for i in range(number)]
+    passed = Counter(e.row.id for step in steps(examples, size, epochs=epochs) for e in step)  # steps() counts the steps
+    assert sum(passed.values()) == math.ceil(epochs * number)
+    assert all(math.floor(epochs) - 1 <= passed[e.row.id] <= math.ceil(epochs) for e in examples)
 
 
 def test_half_an_epoch_passes_half_of_each_kind() -> None:

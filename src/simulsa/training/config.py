@@ -116,10 +116,14 @@ class TrainConfig:
         """Whether the rows come in a `planned_order` instead of shuffled."""
         return self.length_grouping or self.simultaneous_from > 0
 
+    def passed_rows(self, rows: int) -> int:
+        """How many rows a planned order of `rows` rows passes in all its epochs."""
+        return math.ceil(self.epochs * rows)
+
     def optimiser_steps(self, rows: int) -> int:
         """How many optimiser steps a training on `rows` rows takes; an epoch's last step may have fewer rows."""
         if self.is_planned:  # one epoch after the other without a break
-            return math.ceil(round(self.epochs * rows) / self.batch_size)
+            return math.ceil(self.passed_rows(rows) / self.batch_size)
         return math.ceil(self.epochs * math.ceil(rows / self.batch_size))
 
     def origins(self) -> dict[str, str]:

@@ -23,9 +23,10 @@ def planned_order(examples: Sequence[Example], config: TrainConfig) -> list[int]
     rng = np.random.default_rng(config.seed)
     augmented = np.array([example.row.is_augmented for example in examples])
     lengths = np.array([example.length_s for example in examples])
-    offline = _passes(np.flatnonzero(~augmented), config.epochs, rng)
-    simultaneous = _passes(np.flatnonzero(augmented), config.epochs, rng)
-    total = len(offline) + len(simultaneous)
+    total = config.passed_rows(len(examples))
+    offline, simultaneous = (_passes(np.flatnonzero(kind), config.epochs, rng) for kind in (~augmented, augmented))
+    offline = offline[: total - round(config.epochs * augmented.sum())]  # of a broken epoch a part of each kind
+    simultaneous = simultaneous[: total - len(offline)]
     first = min(round(config.simultaneous_from * total), len(offline))
     taken = np.zeros(total, dtype=bool)
     taken[first + rng.permutation(total - first)[: len(simultaneous)]] = True
@@ -37,9 +38,8 @@ def planned_order(examples: Sequence[Example], config: TrainConfig) -> list[int]
 
 
 def _passes(indices: np.ndarray, epochs: float, rng: np.random.Generator) -> np.ndarray:
-    """Each epoch's permutation behind the last one's; of a broken epoch a part."""
-    permutations = [rng.permutation(indices) for _ in range(math.ceil(epochs))]
-    return np.concatenate(permutations)[: round(epochs * len(indices))]
+    """Each epoch's permutation behind the last one's; a broken epoch is whole here."""
+    return np.concatenate([rng.permutation(indices) for _ in range(math.ceil(epochs))])
 
 
 def _grouped(rows: np.ndarray, steps: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
