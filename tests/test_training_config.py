@@ -45,6 +45,7 @@ def test_origins_name_what_was_changed_and_from_what() -> None:
         ("lora_r", 1.5),
         ("lora_alpha", 0),
         ("lora_dropout", 1.0),
+        ("self_distillation", 1.1),
         ("learning_rate", 0),
         ("learning_rate", math.nan),
         ("learning_rate", "1e-4"),

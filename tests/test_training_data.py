@@ -15,7 +15,7 @@ import torch
 from simulsa.audio import SAMPLE_RATE, AudioError
 from simulsa.lalm.interface import Direction
 from simulsa.manifest import ManifestError, Utterance
-from simulsa.training.collator import IGNORED, Collator, split_batch
+from simulsa.training.collator import IGNORED, Collator, model_inputs
 from simulsa.training.examples import DataSummary, Example, TrainError, check_ids, make_examples
 
 Rows = Callable[..., list[Utterance]]
@@ -101,7 +101,7 @@ def test_offline_rows_take_turns_with_the_latency_words(make_rows: Rows, random_
 
 def test_a_batch_is_what_inference_hears(make_rows: Rows, random_lalm: Any) -> None:
     rows = make_rows(3)
-    inputs, _, _ = split_batch(Collator(random_lalm)(examples_of(rows, random_lalm)))
+    inputs = model_inputs(Collator(random_lalm)(examples_of(rows, random_lalm)))
     prompts, audio = random_lalm.prompts([row.load() for row in rows], [Direction("en", "de")] * 3)
     answers = [[*random_lalm.encode(row.target_text), random_lalm.eos_id] for row in rows]
     expected = random_lalm.pad([p + a for p, a in zip(prompts, answers, strict=True)], audio)

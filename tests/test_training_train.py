@@ -21,7 +21,7 @@ from simulsa.settings import to_mapping
 from simulsa.training.config import TrainConfig
 from simulsa.training.lora import add_lora, shared_copy, target_modules
 from simulsa.training.train import TrainError, train
-from simulsa.training.trainer import TokenMeanTrainer
+from simulsa.training.trainer import TokenMeanTrainer, divergence
 
 Rows = Callable[..., list[Utterance]]
 DIRECTION = Direction("en", "de")
@@ -210,6 +210,33 @@ def test_gradient_checkpointing_changes_nothing(make_rows: Rows, random_lalm: An
     for name, wanted in (("plain", False), ("checkpointed", True)):
         train(random_lalm, rows, settings(tmp_path / name, gradient_checkpointing=wanted))
     assert difference(weights(tmp_path / "plain"), weights(tmp_path / "checkpointed")) < 1e-6
+
+
+def test_the_divergence_is_pytorchs_and_does_not_mind_what_cannot_be_said() -> None:
+    logits, others = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.kl_div(logits.log_softmax(-1), others.softmax(-1), reduction="none").sum(-1)
+    assert torch.allclose(divergence(others.softmax(-1), logits), expected, atol=1e-6)
+    logits[:, 3] = others[:, 3] = -torch.inf
+    logits.requires_grad_()
+    losses = divergence(others.softmax(-1), logits)
+    losses.sum().backward()
+    assert losses.isfinite().all() and logits.grad is not None and logits.grad.isfinite().all()
+
+
+def test_self_distillation_keeps_the_base_on_offline_rows_and_learns_the_cut_ones(
+    make_rows: Rows, random_lalm: Any, tmp_path: Path
+) -> None:
+    rows = make_rows(4)
+    cut = dataclasses.replace(rows[0], id="cut", parent_id=rows[0].id, duration_s=0.7)
+    only_offline = settings(tmp_path / "offline", self_distillation=1.0)
+    # what the base says of a whole row is what is wanted of it, so there is nothing to learn
+    assert all(gradient.abs().max() < 1e-6 for gradient in first_gradients(random_lalm, rows, only_offline).values())
+    assert log(tmp_path / "offline")[0]["loss"] == pytest.approx(0, abs=1e-5)
+    for share in (0.5, 1.0):
+        train(random_lalm, [*rows, cut], settings(tmp_path / str(share), self_distillation=share))
+        offline, simultaneous = (negative_log_probs(random_lalm, some) for some in (rows, [cut]))
+        expected = ((1 - share) * offline.sum() + simultaneous.sum()) / (len(offline) + len(simultaneous))
+        assert log(tmp_path / str(share))[0]["loss"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_loss_that_is_no_number_ends_the_training(

@@ -16,7 +16,7 @@ from simulsa.training.config import OnError
 from simulsa.training.examples import Example
 
 IGNORED = -100  # a label that carries no loss, by PyTorch's convention
-_TEXT = ("input_ids", "attention_mask", "labels", "weights")
+_TEXT = ("input_ids", "attention_mask", "labels", "weights", "offline")
 
 logger = logging.getLogger("simulsa")
 
@@ -26,7 +26,7 @@ class Collator:
     """Load the audio of some examples and build their batch.
 
     The batch holds int64 `[batch, length]` `input_ids`, `attention_mask` and `labels`, padded on the left, float32 `weights` of
-    the labels' losses, and the model's audio tensors. Every row is prompt, target, EOS; labels are the target and EOS, and
+    the labels' losses, bool `offline` that says at each label whether its row is, and the model's audio tensors. Every row is prompt, target, EOS; labels are the target and EOS, and
     `IGNORED` elsewhere. A truncated row ends with EOS too: the model learns to stop where the audio ends. With an
     `overrun_weight`, its answer goes on with the row's rest, and every label there is EOS: having missed its stop, the model
     shall still stop rather than finish the sentence.
@@ -60,6 +60,7 @@ class Collator:
             "attention_mask": inputs.mask,
             "labels": labels,
             "weights": self._weights(examples, overruns, labels),
+            "offline": torch.tensor([[not ex.row.is_augmented] for ex in examples], device=labels.device).expand_as(labels),
             **inputs.audio,
         }
 
@@ -86,7 +87,7 @@ class Collator:
             return None
 
 
-def split_batch(batch: dict[str, torch.Tensor]) -> tuple[Inputs, torch.Tensor, torch.Tensor]:
-    """A batch as the LALM's inputs, the labels and their weights."""
+def model_inputs(batch: dict[str, torch.Tensor]) -> Inputs:
+    """What of a batch the LALM reads."""
     audio = {name: tensor for name, tensor in batch.items() if name not in _TEXT}
-    return Inputs(batch["input_ids"], batch["attention_mask"], audio), batch["labels"], batch["weights"]
+    return Inputs(batch["input_ids"], batch["attention_mask"], audio)

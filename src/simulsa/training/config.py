@@ -19,7 +19,7 @@ PAPER_SETTINGS = ("lora_r", "lora_alpha", "learning_rate", "weight_decay", "batc
 # what decides about the weights: a run may be resumed with other values of the rest
 DECISIVE_SETTINGS = (
     *PAPER_SETTINGS,
-    *("lora_dropout", "simultaneous_from", "simultaneous_weight", "stop_weight", "overrun_weight"),
+    *("lora_dropout", "self_distillation", "simultaneous_from", "simultaneous_weight", "stop_weight", "overrun_weight"),
     *("warmup_share", "lr_scheduler", "max_grad_norm", "length_grouping", "mixed_precision", "seed"),
 )
 
@@ -36,6 +36,8 @@ class TrainConfig:
     """scale of the LoRA update: alpha / r times the product of the matrices"""
     lora_dropout: float = 0.0
     """share of a LoRA layer's inputs that is dropped"""
+    self_distillation: float = 0.0
+    """share of the offline rows' loss that asks for the base's own probabilities instead of the reference; 1 keeps the base"""
     simultaneous_from: float = 0.0
     """share of the training before the first simultaneous row; all their passes come in what is left"""
     simultaneous_weight: float = 1.0
@@ -89,6 +91,7 @@ class TrainConfig:
             self._check_number(name, lambda value: value > 0, "above 0")
         for name in ("overrun_weight", "weight_decay", "max_grad_norm", "audio_memory_mib"):
             self._check_number(name, lambda value: value >= 0, "0 or more")
+        self._check_number("self_distillation", lambda value: 0 <= value <= 1, "from 0 to 1")
         for name in ("lora_dropout", "simultaneous_from", "warmup_share"):
             self._check_number(name, lambda value: 0 <= value < 1, "0 or more and below 1")
         for name, known in (("lr_scheduler", get_args(Scheduler)), ("on_error", get_args(OnError))):

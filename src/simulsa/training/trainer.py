@@ -21,7 +21,7 @@ from transformers.trainer_callback import PrinterCallback
 from simulsa.files import append_jsonl, atomic_write
 from simulsa.lalm.interface import LALMError
 from simulsa.lalm.model import HuggingFaceLALM
-from simulsa.training.collator import IGNORED, Collator, split_batch
+from simulsa.training.collator import IGNORED, Collator, model_inputs
 from simulsa.training.config import TrainConfig
 from simulsa.training.examples import Example, TrainError
 from simulsa.training.folder import Folder
@@ -75,17 +75,40 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Weighted sum of the pass's cross-entropies, in nats, over `num_items_in_batch`, the step's target tokens."""
+        # the logits at position i are about token i + 1
+        labels, weights, offline = (inputs[name][:, 1:] for name in ("labels", "weights", "offline"))
+        labelled = labels != IGNORED
+        share = self._config.self_distillation
+        own = self._base_probabilities(inputs, labelled) if share else None
         train_mode(model)
-        batch, labels, weights = split_batch(inputs)
-        labelled = labels[:, 1:] != IGNORED
-        with self._precision:
-            hidden, _ = self._lalm.forward(batch)
-            # the logits at position i are about token i + 1
-            logits = self._lalm.logits(hidden[:, :-1][labelled])
-        losses = cross_entropy(logits, labels[:, 1:][labelled], reduction="none")
-        total = (losses * weights[:, 1:][labelled]).sum()
+        logits = self._logits(inputs, labelled)
+        losses = cross_entropy(logits, labels[labelled], reduction="none")
+        if own is not None:
+            losses = torch.where(offline[labelled], (1 - share) * losses + share * divergence(own, logits), losses)
+        total = (losses * weights[labelled]).sum()
         loss = total / max(int(num_items_in_batch if num_items_in_batch is not None else labelled.sum()), 1)
         return (loss, {"logits": logits}) if return_outputs else loss
+
+    def _logits(self, inputs: dict[str, torch.Tensor], labelled: torch.Tensor) -> torch.Tensor:
+        """Float32 `[labels, vocabulary]` logits, where `labelled`, bool `[batch, length - 1]`, holds."""
+        with self._precision:
+            hidden, _ = self._lalm.forward(model_inputs(inputs))
+            return self._lalm.logits(hidden[:, :-1][labelled])
+
+    @torch.no_grad()
+    def _base_probabilities(self, inputs: dict[str, torch.Tensor], labelled: torch.Tensor) -> torch.Tensor:
+        """What the model makes of the same rows without the adapter: `[labels, vocabulary]`."""
+        model = self._lalm.model
+        model.eval()
+        with model.disable_adapter():
+            return self._logits(inputs, labelled).softmax(-1)
+
+
+def divergence(wanted: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Kullback-Leibler divergence `[tokens]` in nats of the distribution that `logits` make from `wanted`, both
+    `[tokens, vocabulary]`; a token that is impossible in both counts nothing."""
+    log_probs = logits.log_softmax(-1).masked_fill(wanted == 0, 0.0)
+    return (torch.xlogy(wanted, wanted) - wanted * log_probs).sum(-1)
 
 
 class _Log(TrainerCallback):  # type: ignore[misc]
