@@ -15,6 +15,7 @@ from simulsa.audio import SAMPLE_RATE, AudioError
 from simulsa.augmentation.augment import AugmentConfig, AugmentError, augment
 from simulsa.augmentation.journal import JournalError
 from simulsa.lalm.interface import LALMError
+from simulsa.lalm.text import whole_characters
 from simulsa.manifest import ManifestError, Utterance, read_manifest
 from simulsa.settings import SettingsError, from_mapping
 from simulsa.testing import FakeLALM
@@ -80,6 +81,7 @@ def test_rows_are_new_rows_about_the_same_audio(rows: list[Utterance], lalm: Fak
             "criterion": "probability",
             "tau": 100 / 257,
             "whole_words": False,
+            "hold_back": 0,
             "kept_tokens": kept,
             "total_tokens": len(lalm.encode(TEXT)),
             "cut_samples": cut,
@@ -122,6 +124,19 @@ def test_contrast_keeps_what_the_model_says_without_the_end_too(rows: list[Utter
 def test_whole_words(rows: list[Utterance], lalm: FakeLALM) -> None:
     for row in augment(rows, lalm, config(num=10, whole_words=True)):
         assert row.target_text in ("", "Zwölf", "Zwölf ", "Zwölf Boxkämpfer", "Zwölf Boxkämpfer ", "Zwölf Boxkämpfer jagen")
+
+
+def test_tokens_are_held_back(rows: list[Utterance], lalm: FakeLALM) -> None:
+    held = augment(rows, lalm, config(num=10, hold_back=3))
+    for row, whole in zip(held, augment(rows, lalm, config(num=10)), strict=True):
+        assert row.id == whole.id
+        kept = lalm.encode(TEXT)[: max(len(whole.target_tokens or ()) - 3, 0)]
+        assert row.target_tokens == tuple(kept[: whole_characters(lalm, kept)])
+        assert (*(row.target_tokens or ()), *(row.rest_tokens or ())) == tuple(lalm.encode(TEXT))
+    for row in augment(rows, lalm, config(num=10, hold_back=3, whole_words=True)):
+        assert row.target_text in ("", "Zwölf", "Zwölf ", "Zwölf Boxkämpfer", "Zwölf Boxkämpfer ")
+    with pytest.raises(ValueError, match=r"^hold_back is -1"):
+        config(hold_back=-1)
 
 
 def test_a_latency_word_is_in_the_row_and_its_id(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:

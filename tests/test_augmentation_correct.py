@@ -64,6 +64,15 @@ def test_a_row_stops_before_the_full_stop(rows: list[Utterance], lalm: FakeLALM,
         assert row.is_augmented
 
 
+def test_words_before_the_full_stop_are_held_back(rows: list[Utterance], lalm: FakeLALM, judge: FakeLALM) -> None:
+    for row in correct(rows, lalm, judge, config(hold_back=2)):
+        # two letters less would end inside a word
+        assert row.target_text == "Ein "
+        assert row.target_tokens == tuple(lalm.encode("Ein "))
+        assert row.rest_tokens == tuple(lalm.encode("Hund."))
+    assert {row.target_text for row in correct(rows, lalm, judge, config(hold_back=99))} == {""}
+
+
 def test_a_full_stop_that_the_whole_audio_supports_is_no_mistake(rows: list[Utterance], lalm: FakeLALM) -> None:
     with pytest.raises(AugmentError, match="tuned closed no sentence of the 6 offline rows too early"):
         correct(rows, lalm, FakeLALM(hasty), config())

@@ -220,7 +220,9 @@ def test_the_divergence_is_pytorchs_and_does_not_mind_what_cannot_be_said() -> N
     logits.requires_grad_()
     losses = divergence(others.softmax(-1), logits)
     losses.sum().backward()
-    assert losses.isfinite().all() and logits.grad is not None and logits.grad.isfinite().all()
+    assert losses.isfinite().all()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
 
 
 def test_self_distillation_keeps_the_base_on_offline_rows_and_learns_the_cut_ones(

@@ -205,6 +205,7 @@ class _Run:
 
     def _kept(self, cut: _Cut, target: Sequence[int], scores: TokenScores, whole: TokenScores | None) -> int:
         count = kept_tokens(scores, self.config.criterion, self.tau, self.lalm.vocabulary_size, whole)
+        count = max(count - self.config.hold_back, 0)
         if self.config.whole_words:
             count = whole_words(self.lalm, target, count, cut.row.target_lang)
         return whole_characters(self.lalm, target[:count])
@@ -239,6 +240,7 @@ class _Run:
                 "criterion": self.config.criterion,
                 "tau": self.tau,
                 "whole_words": self.config.whole_words,
+                "hold_back": self.config.hold_back,
                 "kept_tokens": kept,
                 "total_tokens": len(tokens),
                 "cut_samples": cut.samples,
@@ -275,6 +277,6 @@ def _signature(offline: Sequence[Utterance], lalm: LALM, config: AugmentConfig) 
     tau = resolve_tau(config.tau, config.criterion, lalm.vocabulary_size)
     settings = [
         *(config.num, config.cuts_per_row, config.truncation, config.cut_at, config.criterion, tau, config.whole_words),
-        *(config.latency, *dataclasses.astuple(config.cut_range), config.seed),
+        *(config.hold_back, config.latency, *dataclasses.astuple(config.cut_range), config.seed),
     ]
     return text_signature([json.dumps(settings), lalm.signature, *described(offline)])

@@ -34,6 +34,8 @@ class AugmentConfig:
     """plausibility that a target token needs to be kept; `auto` is 100 / vocabulary size, for contrast 0.5"""
     whole_words: bool = False
     """keep no part of a word"""
+    hold_back: int = 0
+    """of the tokens that are plausible, leave off the last so many: the model learns to wait, as rollback would make it"""
     latency: Latency | None = None
     """the word that asks for these rows' way of stopping: `fast`, `balanced` or `careful`; make rows with another tau for each"""
     min_ms: float = 500
@@ -54,7 +56,7 @@ class AugmentConfig:
     """start again although the output exists or another run's journal lies beside it"""
 
     def __post_init__(self) -> None:
-        check_whole_numbers(self, {"num": 1, "cuts_per_row": 1, "batch_size": 1, "seed": 0})
+        check_whole_numbers(self, {"num": 1, "cuts_per_row": 1, "batch_size": 1, "seed": 0, "hold_back": 0})
         _check_name("truncation", self.truncation, TRUNCATIONS)
         _check_name("cut_at", self.cut_at, PLACES)
         _check_name("criterion", self.criterion, CRITERIA)

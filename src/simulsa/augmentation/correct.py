@@ -27,7 +27,7 @@ from simulsa.augmentation.output import AugmentError, described, made_once
 from simulsa.augmentation.truncation import row_generator
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.signature import text_signature
-from simulsa.lalm.text import ends_sentence
+from simulsa.lalm.text import ends_sentence, whole_words
 from simulsa.manifest import Utterance, too_long, unheard
 from simulsa.progress import track
 from simulsa.settings import check_whole_numbers
@@ -49,6 +49,8 @@ class CorrectConfig:
     """the shortest chunk (k) in which the model hears; each row draws its own"""
     max_chunk_ms: float = 1200
     """the longest chunk"""
+    hold_back: int = 0
+    """of the tokens before such a full stop, leave off the last so many, and what is left of a word"""
     seed: int = 0
     """seed of the order of the rows and of their chunks"""
     batch_size: int = 16
@@ -59,7 +61,7 @@ class CorrectConfig:
     """start again although the output exists or another run's journal lies beside it"""
 
     def __post_init__(self) -> None:
-        check_whole_numbers(self, {"num": 1, "batch_size": 1, "seed": 0})
+        check_whole_numbers(self, {"num": 1, "batch_size": 1, "seed": 0, "hold_back": 0})
         if isinstance(self.tau, str) or not 0 < self.tau <= 1:
             raise ValueError(f"tau is {self.tau!r}; it must be above 0 and at most 1")
         if not MIN_CUT_MS <= self.min_chunk_ms <= self.max_chunk_ms < math.inf:
@@ -88,7 +90,7 @@ def correct(
     if lalm.vocabulary_size != judge.vocabulary_size or lalm.eos_id != judge.eos_id:
         raise AugmentError(f"{judge.name} has other tokens than {lalm.name}; take the base of {lalm.name} as the judge")
     offline = [row for row in rows if not row.is_augmented]
-    settings = [config.num, config.tau, config.min_chunk_ms, config.max_chunk_ms, config.seed]
+    settings = [config.num, config.tau, config.min_chunk_ms, config.max_chunk_ms, config.seed, config.hold_back]
     signature = text_signature(["correct", json.dumps(settings), lalm.signature, judge.signature, *described(offline)])
     run = _Run(lalm, judge, config, signature)
     return made_once(out, signature, config.overwrite, lambda journal: run.make(offline, journal))
@@ -173,8 +175,14 @@ class _Run:
                 continue
             yield row.id, state
 
+    def _held_back(self, row: Utterance, mistake: _Mistake) -> int:
+        """How many tokens the row keeps of those before the full stop."""
+        if not self.config.hold_back:
+            return mistake.kept
+        return whole_words(self.lalm, mistake.tokens, max(mistake.kept - self.config.hold_back, 0), row.target_lang)
+
     def _row(self, row: Utterance, mistake: _Mistake) -> Utterance:
-        kept = mistake.tokens[: mistake.kept]
+        kept = mistake.tokens[: self._held_back(row, mistake)]
         return dataclasses.replace(
             row,
             id=f"{row.id}@{samples_to_ms(mistake.samples):.0f}ms-corrected",
@@ -183,12 +191,13 @@ class _Run:
             source_text=None,
             target_text=self.lalm.decode(kept),
             target_tokens=tuple(kept),
-            rest_tokens=tuple(mistake.tokens[mistake.kept :]),
+            rest_tokens=tuple(mistake.tokens[len(kept) :]),
             made_by={
                 "corrected": "full stop too early",
                 "tau": self.config.tau,
+                "hold_back": self.config.hold_back,
                 "cut_samples": mistake.samples,
-                "kept_tokens": mistake.kept,
+                "kept_tokens": len(kept),
                 "total_tokens": len(mistake.tokens),
                 "seed": self.config.seed,
                 "model": self.lalm.signature,

@@ -26,10 +26,10 @@ class Collator:
     """Load the audio of some examples and build their batch.
 
     The batch holds int64 `[batch, length]` `input_ids`, `attention_mask` and `labels`, padded on the left, float32 `weights` of
-    the labels' losses, bool `offline` that says at each label whether its row is, and the model's audio tensors. Every row is prompt, target, EOS; labels are the target and EOS, and
-    `IGNORED` elsewhere. A truncated row ends with EOS too: the model learns to stop where the audio ends. With an
-    `overrun_weight`, its answer goes on with the row's rest, and every label there is EOS: having missed its stop, the model
-    shall still stop rather than finish the sentence.
+    the labels' losses, bool `offline` that says at each label whether its row is, and the model's audio tensors. Every row is
+    prompt, target, EOS; labels are the target and EOS, and `IGNORED` elsewhere. A truncated row ends with EOS too: the model
+    learns to stop where the audio ends. With an `overrun_weight`, its answer goes on with the row's rest, and every label there
+    is EOS: having missed its stop, the model shall still stop rather than finish the sentence.
 
     Raises `AudioError` for audio that cannot be decoded; with `on_error="skip"` such a row counts for nothing: silence without
     labels, so that the batches of all other rows stay what they are.
