@@ -49,7 +49,7 @@ def results(work: Path) -> dict[Path, int]:
 
 def test_half_of_the_rows_can_be_corrections(lab: LabConfig) -> None:
     opened = lab.open()
-    system = replace(BEST, share=0.25)  # of 18 rows: 4, so 2 of each kind
+    system = replace(BEST, share=0.25, corrected_by=BEST)  # of 18 rows: 4, so 2 of each kind
     rows = opened.augmented(system, 0)
     kinds = ["corrected" in (row.made_by or {}) for row in rows]
     assert kinds == sorted(kinds, reverse=True)

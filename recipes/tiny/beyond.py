@@ -27,19 +27,24 @@ def ideas() -> list[System]:
     return [
         SIMULSA,
         BEST,
-        replace(BEST, name="… without corrections", corrected_by=None),
+        changed(BEST, "… references instead of self-distillation", training={"self_distillation": 0.0}),
+        changed(BEST, "… half self-distillation", training={"self_distillation": 0.5}),
+        changed(BEST, "… nothing held back", hold_back=0),
+        changed(BEST, "… 1 token held back", hold_back=1),
+        changed(BEST, "… 5 tokens held back", hold_back=5),
         changed(BEST, "… the paper's criterion", criterion="probability", tau="auto"),
-        changed(BEST, "… cut rows in the last sixth", training={"simultaneous_from": 0.83}),
         changed(BEST, "… cut rows weigh 1", training={"simultaneous_weight": 1.0}),
         changed(BEST, "… their stop weighs no more", training={"stop_weight": 1.0}),
         changed(BEST, "… no EOS behind the stop", training={"overrun_weight": 0.0}),
         changed(BEST, "… three cuts of a row", cuts_per_row=3),
         changed(BEST, "… cuts at pauses", cut_at="pause"),
         changed(BEST, "… cuts at word ends", cut_at="word-end"),
-        changed(BEST, "… parts of words too" if BEST.augmentations[0].whole_words else "… whole words only",
+        changed(BEST, "… whole words only" if not BEST.augmentations[0].whole_words else "… parts of words too",
                 whole_words=not BEST.augmentations[0].whole_words),
         changed(BEST, "… cuts over the whole length", truncation="beta-decay-full"),
-        changed(BEST, "… uniform cuts", truncation="uniform"),
+        *(changed(BEST, f"… {other} cuts", truncation=other)
+          for other in ("uniform", "beta-decay") if other != BEST.augmentations[0].truncation),
+        replace(BEST, name="… half of the rows corrections", corrected_by=BEST),
         replace(BEST, name="… rows by the tuned model", augmented_by=BEST),
     ]  # fmt: skip
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recipes.command import run
-from recipes.tiny.experiments.systems import BEST, with_share
+from recipes.tiny.experiments.systems import BEST
 from recipes.tiny.experiments.workers import LabConfig
 from simulsa.files import write_json
 from simulsa.lalm.load import RECORD, read_record
@@ -22,11 +22,9 @@ FILES = ("adapter_config.json", "adapter_model.safetensors")
 class BundleConfig:
     """Which seed's adapter, and where it goes."""
 
-    lab: LabConfig = field(default_factory=lambda: LabConfig(train_captions=1_500))
+    lab: LabConfig = field(default_factory=LabConfig)
     out: Path = Path("src/simulsa/models/tiny-en-de-simul")
     """folder of the bundled adapter"""
-    share: float = 0.039
-    """simultaneous rows for each offline row: three times what the experiments allow themselves"""
     seed: int = 0
     """seed of cuts and training"""
 
@@ -34,7 +32,7 @@ class BundleConfig:
 def bundle(config: BundleConfig) -> None:
     """Train the adapter, unless the lab has it, and copy what `simulsa.load` reads."""
     lab = config.lab.open()
-    adapter = Path(lab.tuned(with_share(BEST, config.share), config.seed, lab.base).name)
+    adapter = Path(lab.tuned(BEST, config.seed, lab.base).name)
     config.out.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         shutil.copyfile(adapter / name, config.out / name)

@@ -13,7 +13,7 @@ from simulsa.training.config import TrainConfig
 
 Settings = TypeVar("Settings")
 
-RECIPE = Path(__file__).parents[2] / "corrected"
+RECIPE = Path(__file__).parents[2] / "patient"
 # M = 1.3 % of the offline rows, as in the paper
 PAPER_SHARE = 0.013
 # A model a thousandth of the paper's size takes larger steps and smaller batches; the rest is the paper's.
@@ -73,18 +73,10 @@ def _recipe(kind: type[Settings], name: str, **more: object) -> Settings:
     return from_mapping(kind, {**read_yaml_mapping(path), **more}, str(path))
 
 
-def with_share(system: System, share: float) -> System:
-    """`system`, and those that it is made by, with another share of simultaneous rows."""
-    made_by = {name: getattr(system, name) for name in ("augmented_by", "corrected_by")}
-    others = {name: with_share(other, share) for name, other in made_by.items() if other}
-    return replace(system, share=share, **others)  # type: ignore[arg-type]
-
-
-# the best recipe: rows of recipes/corrected/augment.yaml, then half of them and half corrections of the model that comes out
-_ROUND = System(
-    "one round",
+# the best recipe
+BEST = System(
+    "+ SFT & patient SimulSA",
     training=_recipe(TrainConfig, "train.yaml", preflight=False),
     augmentations=(_recipe(AugmentConfig, "augment.yaml", preflight=False),),
 )
-CORRECTING = _recipe(CorrectConfig, "correct.yaml", batch_size=48)
-BEST = replace(_ROUND, name="+ SFT & corrected SimulSA", corrected_by=_ROUND)
+CORRECTING = CorrectConfig(hold_back=BEST.augmentations[0].hold_back, on_error="skip", batch_size=48)
