@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulsa.settings import from_mapping, to_mapping
+from simulsa.training import processes
 from simulsa.training.config import DECISIVE_SETTINGS, PAPER_SETTINGS, TrainConfig
 
 
@@ -17,7 +18,7 @@ def test_the_defaults_are_the_papers() -> None:
     config = TrainConfig()
     assert (config.lora_r, config.lora_alpha, config.batch_size, config.epochs) == (8, 32, 128, 2)
     assert (config.learning_rate, config.weight_decay) == (1e-4, 0.1)
-    assert config.gradient_accumulation_steps == 16
+    assert processes.accumulation_steps(config) == 16
     assert {config.origins()[name] for name in PAPER_SETTINGS} == {"paper"}
 
 

@@ -111,6 +111,13 @@ def test_a_batch_is_what_inference_hears(make_rows: Rows, random_lalm: Any) -> N
     assert all(torch.equal(inputs.audio[name], expected.audio[name]) for name in expected.audio)
 
 
+def test_where_a_step_has_fewer_rows_nothing_is_heard_or_learnt(make_rows: Rows, random_lalm: Any) -> None:
+    examples, collator = examples_of(make_rows(3), random_lalm), Collator(random_lalm)
+    whole, filled = collator(examples), collator([*examples, None, None])
+    assert all(torch.equal(whole[name], filled[name]) for name in whole)
+    assert (collator([None, None])["labels"] == IGNORED).all()
+
+
 def test_target_tokens_win_over_the_text(make_rows: Rows, random_lalm: Any) -> None:
     row = make_rows(1)[0]
     letters = [token for letter in row.target_text for token in random_lalm.encode(letter)]

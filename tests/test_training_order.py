@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from simulsa.manifest import Utterance
 from simulsa.training.config import TrainConfig
 from simulsa.training.examples import Example
-from simulsa.training.order import planned_order
+from simulsa.training.order import passed_examples, planned_order
 
 
 def example(number: int, duration_s: float, augmented: bool = False) -> Example:
@@ -41,6 +41,32 @@ def test_every_epoch_passes_every_row_once(number: int, size: int, epochs: int, 
     examples = [example(i, 1 + i % 7, i % 5 == 0) for i in range(number)]
     made = steps(examples, size, epochs=epochs, length_grouping=grouping, simultaneous_from=late)
     assert Counter(e.row.id for step in made for e in step) == {f"{i}": epochs for i in range(number)}
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 3), st.booleans())
+def test_steps_are_full_but_for_the_end_of_an_epoch(number: int, size: int, epochs: int, grouping: bool) -> None:
+    examples = [example(i, 1 + i % 7) for i in range(number)]
+    config = TrainConfig(batch_size=size, micro_batch_size=size, epochs=epochs, length_grouping=grouping)
+    passed = passed_examples(examples, config)
+    assert len(passed) == size * config.optimiser_steps(number)
+    ends = [number] * epochs if not grouping else [epochs * number]
+    for end in ends:
+        one, passed = passed[: end + -end % size], passed[end + -end % size :]
+        assert one[end:] == [None] * (-end % size)
+        assert {e.row.id for e in one[:end] if e} == {e.row.id for e in examples}
+    assert passed == []
+
+
+def test_shuffling_is_seeded_and_every_epochs_own() -> None:
+    examples = [example(i, 1) for i in range(40)]
+    first, again, other = (
+        passed_examples(examples, TrainConfig(batch_size=8, micro_batch_size=8, epochs=2, seed=seed)) for seed in (0, 0, 2)
+    )
+    assert first == again
+    assert first[:40] != first[40:]
+    assert not {tuple(e.row.id for e in part if e) for part in (first[:40], first[40:])} & {
+        tuple(e.row.id for e in part if e) for part in (other[:40], other[40:])
+    }
 
 
 @given(st.integers(1, 60), st.integers(1, 9), st.floats(0.01, 3), st.integers(1, 7))

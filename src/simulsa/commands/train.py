@@ -26,11 +26,13 @@ class Train:
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     command = parse(Train, arguments, "train")
-    show_log()
     from simulsa.lalm.load import load
     from simulsa.manifest import read_manifest
+    from simulsa.training import processes
     from simulsa.training.train import train
 
+    if processes.is_main():
+        show_log()
     rows = read_manifest(command.offline)
     for path in command.augmented:
         rows += read_manifest(path)

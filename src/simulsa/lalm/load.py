@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,7 +63,8 @@ def _resolve(device: str, dtype: Dtype) -> tuple[str, Any]:
     import torch
 
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        # of several processes that torchrun started on a machine, each takes its own
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise LALMError(f"device {device!r} was asked for and PyTorch sees no GPU; use --device cpu")
     if dtype == "auto":

@@ -11,7 +11,7 @@ import torch
 
 from simulsa.audio import AudioError
 from simulsa.lalm.model import MIN_SAMPLES, HuggingFaceLALM, Inputs
-from simulsa.manifest import unheard
+from simulsa.manifest import Utterance, unheard
 from simulsa.training.config import OnError
 from simulsa.training.examples import Example
 
@@ -19,6 +19,8 @@ IGNORED = -100  # a label that carries no loss, by PyTorch's convention
 _TEXT = ("input_ids", "attention_mask", "labels", "weights", "offline")
 
 logger = logging.getLogger("simulsa")
+
+_NOTHING = Example(Utterance("nothing", "", "en", "de", ""), ())
 
 
 @dataclass
@@ -42,9 +44,14 @@ class Collator:
     overrun_weight: float = 0.0
     _broken: set[str] = field(default_factory=set)
 
-    def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-        """The batch of `examples`."""
-        heard = [self._load(example) for example in examples]
+    def __call__(self, passed: Sequence[Example | None]) -> dict[str, torch.Tensor]:
+        """The batch of the examples among `passed`; silence without labels when there are none."""
+        examples = [example for example in passed if example is not None]
+        if not examples:
+            return self._batch([_NOTHING], [None])
+        return self._batch(examples, [self._load(example) for example in examples])
+
+    def _batch(self, examples: Sequence[Example], heard: Sequence[np.ndarray | None]) -> dict[str, torch.Tensor]:
         audios = [np.zeros(MIN_SAMPLES, dtype=np.float32) if audio is None else audio for audio in heard]
         overruns = [list(example.rest) if self.overrun_weight else [] for example in examples]
         answers = [[*ex.target, *overrun, self.lalm.eos_id] for ex, overrun in zip(examples, overruns, strict=True)]

@@ -53,7 +53,7 @@ class TrainConfig:
     batch_size: int = 128
     """rows per optimiser step"""
     micro_batch_size: int = 8
-    """rows per forward pass, a divisor of batch-size; changes memory and speed, not the result"""
+    """rows per forward pass and process, a divisor of batch-size; changes memory and speed, not the result"""
     epochs: float = 2
     """passes over the rows; the paper takes the second epoch's checkpoint"""
     warmup_share: float = 0.05
@@ -108,11 +108,6 @@ class TrainConfig:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or not holds(value):
             raise ValueError(f"{name} is {value!r}; it must be a number {rule}")
-
-    @property
-    def gradient_accumulation_steps(self) -> int:
-        """Forward passes per optimiser step."""
-        return self.batch_size // self.micro_batch_size
 
     @property
     def is_planned(self) -> bool:

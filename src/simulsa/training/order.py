@@ -1,4 +1,4 @@
-"""The order of the rows in a whole training, where plain shuffling is not wanted."""
+"""The order of the rows in a whole training, fixed before it begins: it depends on no process and no batch within a step."""
 
 from __future__ import annotations
 
@@ -6,11 +6,36 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from simulsa.training.config import TrainConfig
 from simulsa.training.examples import Example
 
 POOL = 50  # optimiser steps whose offline rows are sorted together: enough to find equals, few enough to mix
+
+
+def passed_examples(examples: Sequence[Example], config: TrainConfig) -> list[Example | None]:
+    """What all steps and epochs pass, `config.batch_size` to a step; `None` where a step has fewer rows.
+
+    Plain shuffling is that of transformers' `Trainer` (accelerate's seedable sampler): every epoch ends with a smaller step.
+    """
+    size = config.batch_size
+    if config.is_planned:
+        epochs = [planned_order(examples, config)]
+    else:
+        epochs = [_shuffled(len(examples), config.seed + epoch) for epoch in range(math.ceil(config.epochs))]
+    passed = [examples[index] if index is not None else None for order in epochs for index in _filled(order, size)]
+    return passed[: config.optimiser_steps(len(examples)) * size]
+
+
+def _shuffled(number: int, seed: int) -> list[int]:
+    order: list[int] = torch.randperm(number, generator=torch.Generator().manual_seed(seed)).tolist()
+    return order
+
+
+def _filled(order: list[int], size: int) -> list[int | None]:
+    """`order`, with nothing behind it up to a whole number of steps."""
+    return [*order, *[None] * (-len(order) % size)]
 
 
 def planned_order(examples: Sequence[Example], config: TrainConfig) -> list[int]:

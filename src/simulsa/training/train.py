@@ -15,6 +15,7 @@ from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import folder_signature
 from simulsa.manifest import Utterance
+from simulsa.training import processes
 from simulsa.training.config import TrainConfig
 from simulsa.training.curve import plot_log
 from simulsa.training.examples import DataSummary, Example, TrainError, check_ids, make_examples
@@ -55,23 +56,30 @@ def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: Trai
     model that cannot be trained or fails the preflight.
     """
     _check_model(lalm)
+    processes.join(lalm.device)
     check_ids(rows)
     folder = Folder(config.out)
     record = make_record(lalm, rows, config)
     if not config.overwrite and folder.is_finished(record):
         logger.info("train: %s is complete already", config.out)
         return config.out
+    processes.wait()  # none may begin before all have looked
     examples, left_out = make_examples(rows, lalm, config.on_error)
     record["data"]["left_out"] = left_out
-    folder.begin(record, config.overwrite)
+    if processes.is_main():
+        folder.begin(record, config.overwrite)
+    processes.wait()
     if config.preflight:
         preflight(lalm, examples[0].direction)
-    _report(examples, config)
+    if processes.is_main():
+        _report(examples, config)
     checkpoint, state = _fit_to_the_end(lalm, examples, config, folder)
-    losses = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
-    plot_log(folder.log, folder.curve)
-    folder.finish(checkpoint, {**record, "final_loss": losses[-1]})
-    logger.info("train: the adapter is in %s, final loss %.4f", config.out, losses[-1])
+    if processes.is_main():
+        losses = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+        plot_log(folder.log, folder.curve)
+        folder.finish(checkpoint, {**record, "final_loss": losses[-1]})
+        logger.info("train: the adapter is in %s, final loss %.4f", config.out, losses[-1])
+    processes.wait()
     return config.out
 
 
@@ -90,6 +98,7 @@ def _fit_to_the_end(
         student = HuggingFaceLALM(model, lalm.processor, lalm.name, lalm.signature)
         with remembering(student, config.audio_memory_mib):
             fit(student, examples, config, folder, last[0] if last is not None else None)
+        processes.wait()  # the main process writes the last checkpoint
         last = folder.last_checkpoint()
     if last is None or last[1]["global_step"] < steps:
         raise TrainError(f"{folder.checkpoints}: the last step's checkpoint is missing; is another process writing there?")
@@ -108,8 +117,8 @@ def _report(examples: Sequence[Example], config: TrainConfig) -> None:
     logger.info("train: %s", DataSummary.of(examples).line())
     steps = config.optimiser_steps(len(examples))
     logger.info(
-        "train: %d optimiser steps of %d rows (%d passes of %d)",
-        steps, config.batch_size, config.gradient_accumulation_steps, config.micro_batch_size,
+        "train: %d optimiser steps of %d rows (%d passes of %d in %d processes)",
+        steps, config.batch_size, processes.accumulation_steps(config), config.micro_batch_size, processes.count(),
     )  # fmt: skip
     lines = [f"  {name:<24}{getattr(config, name)!s:<22}{origin}" for name, origin in config.origins().items()]
     logger.info("train: the settings and where they came from\n%s", "\n".join(lines))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,14 +18,14 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from simulsa.files import append_jsonl, atomic_write
-from simulsa.lalm.interface import LALMError
 from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.training import processes
 from simulsa.training.collator import IGNORED, Collator, model_inputs
 from simulsa.training.config import TrainConfig
 from simulsa.training.examples import Example, TrainError
 from simulsa.training.folder import Folder
 from simulsa.training.lora import train_mode
-from simulsa.training.order import planned_order
+from simulsa.training.order import passed_examples
 
 logger = logging.getLogger("simulsa")
 
@@ -36,12 +35,13 @@ def fit(lalm: HuggingFaceLALM, examples: Sequence[Example], config: TrainConfig,
 
     Raises `TrainError` when the loss is no number any more.
     """
-    passed = [examples[i] for i in planned_order(examples, config)] if config.is_planned else examples
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+    with Progress(
+        console=Console(stderr=True), transient=True, disable=not (sys.stderr.isatty() and processes.is_main())
+    ) as progress:
         trainer = TokenMeanTrainer(
             lalm,
             args=_arguments(lalm, config, config.optimiser_steps(len(examples)), folder),
-            train_dataset=passed,
+            train_dataset=passed_examples(examples, config),
             config=config,
             callbacks=[_Log(folder.log, progress)],
         )
@@ -62,6 +62,8 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
 
     def __init__(self, lalm: HuggingFaceLALM, config: TrainConfig, **options: Any) -> None:
         collator = Collator(lalm, config.on_error, config.simultaneous_weight, config.stop_weight, config.overrun_weight)
+        # what wraps the model for several processes (DDP, FSDP) must see one pass through the model's own forward
+        lalm.model.forward = self._summed_loss
         super().__init__(model=lalm.model, data_collator=collator, **options)
         self.model_accepts_loss_kwargs = True
         self._lalm = lalm
@@ -69,25 +71,29 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
         self._precision = torch.autocast(lalm.device.type, torch.bfloat16, enabled=config.mixed_precision)
 
     def _get_train_sampler(self, *args: Any) -> Any:  # how many there are depends on the release
-        return SequentialSampler(self.train_dataset) if self._config.is_planned else super()._get_train_sampler(*args)
+        return SequentialSampler(self.train_dataset)  # which is in order already
 
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """Weighted sum of the pass's cross-entropies, in nats, over `num_items_in_batch`, the step's target tokens."""
+    ) -> torch.Tensor:
+        """Weighted sum of the pass's losses, in nats, over `num_items_in_batch`, the step's target tokens in all processes."""
+        if num_items_in_batch is None:
+            raise TrainError("Trainer did not count the step's labels; use a transformers release within simulsa's bounds")
+        # averaging the processes' gradients divides by their number
+        return model(inputs) * processes.count() / max(int(num_items_in_batch), 1)  # type: ignore[no-any-return]
+
+    def _summed_loss(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         # the logits at position i are about token i + 1
         labels, weights, offline = (inputs[name][:, 1:] for name in ("labels", "weights", "offline"))
         labelled = labels != IGNORED
         share = self._config.self_distillation
         own = self._base_probabilities(inputs, labelled) if share else None
-        train_mode(model)
+        train_mode(self._lalm.model)
         logits = self._logits(inputs, labelled)
         losses = cross_entropy(logits, labels[labelled], reduction="none")
         if own is not None:
             losses = torch.where(offline[labelled], (1 - share) * losses + share * divergence(own, logits), losses)
-        total = (losses * weights[labelled]).sum()
-        loss = total / max(int(num_items_in_batch if num_items_in_batch is not None else labelled.sum()), 1)
-        return (loss, {"logits": logits}) if return_outputs else loss
+        return (losses * weights[labelled]).sum()
 
     def _logits(self, inputs: dict[str, torch.Tensor], labelled: torch.Tensor) -> torch.Tensor:
         """Float32 `[labels, vocabulary]` logits, where `labelled`, bool `[batch, length - 1]`, holds."""
@@ -120,9 +126,10 @@ class _Log(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # a checkpoint knows the log up to its step; what a killed run logged behind it will be logged again
-        with atomic_write(self._path):
-            pass
-        append_jsonl(self._path, [entry for entry in state.log_history if "loss" in entry])
+        if processes.is_main():
+            with atomic_write(self._path):
+                pass
+            append_jsonl(self._path, [entry for entry in state.log_history if "loss" in entry])
         self._task = self._progress.add_task("training", total=state.max_steps, completed=state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -138,6 +145,8 @@ class _Log(TrainerCallback):  # type: ignore[misc]
                 f"the loss is {logs['loss']} at step {state.global_step}; training has diverged: start again with a lower "
                 f"--learning-rate (it is {args.learning_rate:g})"
             )
+        if not processes.is_main():
+            return
         append_jsonl(self._path, [state.log_history[-1]])
         logger.info(
             "train: step %d of %d, loss %.4f, learning rate %.3g",
@@ -146,18 +155,11 @@ class _Log(TrainerCallback):  # type: ignore[misc]
 
 
 def _arguments(lalm: HuggingFaceLALM, config: TrainConfig, steps: int, folder: Folder) -> TrainingArguments:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise LALMError("training was started on several processes (WORLD_SIZE); it runs on one: start it without torchrun")
-    if lalm.device.type == "cuda" and lalm.device.index not in (None, 0):
-        raise LALMError(
-            f"the model lies on {lalm.device} and training runs on the first visible GPU; set CUDA_VISIBLE_DEVICES to "
-            f"{lalm.device.index} and use --device cuda"
-        )
     arguments = TrainingArguments(
         output_dir=str(folder.checkpoints),
         per_device_train_batch_size=config.micro_batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        num_train_epochs=1 if config.is_planned else config.epochs,  # a planned order holds all epochs
+        gradient_accumulation_steps=processes.accumulation_steps(config),
+        num_train_epochs=1,  # the order holds all epochs
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         lr_scheduler_type=config.lr_scheduler,
@@ -174,6 +176,8 @@ def _arguments(lalm: HuggingFaceLALM, config: TrainConfig, steps: int, folder: F
         label_names=["labels"],
         dataloader_pin_memory=False,  # the collator's tensors lie on the device already
         use_cpu=lalm.device.type == "cpu",
+        ddp_find_unused_parameters=False,
+        average_tokens_across_devices=True,
         report_to=[],
         disable_tqdm=True,
     )

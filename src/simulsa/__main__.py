@@ -1,0 +1,7 @@
+"""`python -m simulsa`, which torchrun and `accelerate launch` start in several processes."""
+
+import sys
+
+from simulsa.cli import main
+
+sys.exit(main())
