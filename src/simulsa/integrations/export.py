@@ -1,0 +1,202 @@
+"""`export`: offline and simultaneous rows for other trainers, with the paper's settings in their words.
+
+Those trainers read whole audio files, so slices are written as files of their own, and they tokenise the target text again, so a
+row that ends inside a word may end on other tokens there (`augment --whole-words` makes none). Formats as documented by ms-swift
+(custom dataset: messages and audios, JSON Lines) and LLaMA-Factory (sharegpt formatting, `dataset_info.json`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from simulsa.audio import SAMPLE_RATE, AudioError
+from simulsa.files import atomic_write, write_json
+from simulsa.lalm.instructions import instruction
+from simulsa.lalm.interface import Direction
+from simulsa.manifest import Utterance, unheard
+from simulsa.progress import track
+from simulsa.settings import check_whole_numbers
+from simulsa.training.config import TrainConfig
+
+Format = Literal["ms-swift", "llamafactory", "hf-dataset"]
+DATASET = "simulsa"  # the name by which LLaMA-Factory knows the rows
+ROWS = "train.jsonl"
+
+logger = logging.getLogger("simulsa")
+
+
+class ExportError(ValueError):
+    """Rows that cannot be handed over; the message gives what was found, the rule and the fix."""
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """For which trainer, and what its settings file says."""
+
+    format: Format = "ms-swift"
+    """`ms-swift`, `llamafactory`, or a Hugging Face dataset folder (`hf-dataset`)"""
+    base_model: str = "Qwen/Qwen2-Audio-7B-Instruct"
+    """the model that the trainer shall fine-tune"""
+    template: str = "qwen2_audio"
+    """LLaMA-Factory's name for the model's chat template"""
+    simultaneous_copies: int = 1
+    """how often each simultaneous row is there: what `simulsa train --simultaneous-weight` does with one"""
+    on_error: Literal["fail", "skip"] = "fail"
+    """what a row with broken audio does: end the run, or be left out"""
+
+    def __post_init__(self) -> None:
+        check_whole_numbers(self, {"simultaneous_copies": 1})
+        if self.format not in get_args(Format):
+            raise ValueError(f"format is {self.format!r}; it must be one of {', '.join(get_args(Format))}")
+        if self.on_error not in ("fail", "skip"):
+            raise ValueError(f"on_error is {self.on_error!r}; it must be one of fail, skip")
+
+
+def export(rows: Sequence[Utterance], out: Path, config: ExportConfig | None = None) -> int:
+    """Write `rows` and a settings file into the folder `out`; audio that is there already is not written again.
+
+    Returns how many rows were written. Raises `AudioError` for audio that cannot be read (unless skipped), and `ExportError`
+    when no row is left or a package is missing.
+    """
+    config = config or ExportConfig()
+    given = []
+    for row in track(rows, "exporting"):
+        try:
+            given += [(row, _audio_file(row, out / "audio"))] * (config.simultaneous_copies if row.is_augmented else 1)
+        except AudioError as error:
+            if config.on_error == "fail":
+                raise unheard(row, error) from error
+            logger.warning("export: row %r left out: %s", row.id, error)
+    if not given:
+        raise ExportError(f"none of the {len(rows)} rows can be written; see the warnings above, or give rows")
+    if config.format == "ms-swift":
+        _ms_swift(given, out, config)
+    elif config.format == "llamafactory":
+        _llamafactory(given, out, config)
+    else:
+        _hf_dataset(given, out / "dataset")
+    logger.info("export: %d rows for %s are in %s", len(given), config.format, out)
+    return len(given)
+
+
+def _audio_file(row: Utterance, folder: Path) -> Path:
+    """The row's own file, or one with its slice (FLAC, 16 bit) in `folder`, named by what it holds."""
+    if row.start_s == 0 and row.duration_s is None:
+        row.length_samples()  # refuses what cannot be read
+        return Path(row.audio).resolve()
+    import soundfile
+
+    tag = zlib.crc32(f"{row.audio}|{row.start_s}|{row.duration_s}".encode())
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in row.id)
+    path = folder / f"{safe}-{tag:08x}.flac"
+    if not path.exists():
+        with atomic_write(path, "wb") as file:
+            soundfile.write(file, row.load(), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return path.resolve()
+
+
+def _asked(row: Utterance) -> str:
+    return instruction(Direction(row.source_lang, row.target_lang, row.latency))
+
+
+def _messages(given: Sequence[tuple[Utterance, Path]], path: Path) -> None:
+    """One conversation a line: the audio and the instruction, then the translation."""
+    with atomic_write(path) as file:
+        for row, audio in given:
+            messages = [
+                {"role": "user", "content": f"<audio>{_asked(row)}"},
+                {"role": "assistant", "content": row.target_text},
+            ]
+            file.write(json.dumps({"messages": messages, "audios": [str(audio)]}, ensure_ascii=False) + "\n")
+
+
+def _ms_swift(given: Sequence[tuple[Utterance, Path]], out: Path, config: ExportConfig) -> None:
+    _messages(given, out / ROWS)
+    options = {
+        "model": config.base_model,
+        "dataset": ROWS,
+        "train_type": "lora",
+        "target_modules": "all-linear",
+        "freeze_vit": "true",
+        "freeze_aligner": "true",
+        "torch_dtype": "bfloat16",
+        **_paper_settings(),
+    }
+    flags = " \\\n".join(f"    --{name} {shlex.quote(str(value))}" for name, value in options.items())
+    with atomic_write(out / "train.sh") as file:
+        file.write(
+            f"#!/bin/sh\n# LoRA on offline and simultaneous rows, with the settings of arXiv 2509.15692\nswift sft \\\n{flags}\n"
+        )
+
+
+def _llamafactory(given: Sequence[tuple[Utterance, Path]], out: Path, config: ExportConfig) -> None:
+    import yaml
+
+    _messages(given, out / ROWS)
+    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+    columns = {"messages": "messages", "audios": "audios"}
+    described = {"file_name": ROWS, "formatting": "sharegpt", "columns": columns, "tags": tags}
+    write_json(out / "dataset_info.json", {DATASET: described})
+    settings = {
+        "stage": "sft",
+        "do_train": True,
+        "model_name_or_path": config.base_model,
+        "template": config.template,
+        "dataset": DATASET,
+        "dataset_dir": ".",
+        "finetuning_type": "lora",
+        "lora_target": "all",
+        "freeze_vision_tower": True,
+        "freeze_multi_modal_projector": True,
+        "bf16": True,
+        "output_dir": "adapter",
+        **_paper_settings(),
+    }
+    with atomic_write(out / "train.yaml") as file:
+        yaml.safe_dump(settings, file, sort_keys=False)
+
+
+def _hf_dataset(given: Sequence[tuple[Utterance, Path]], folder: Path) -> None:
+    try:
+        import datasets
+    except ImportError as error:
+        raise ExportError("a Hugging Face dataset needs the package datasets: pip install 'simulsa[datasets]'") from error
+    records = [
+        {
+            "id": row.id,
+            "audio": str(audio),
+            "instruction": _asked(row),
+            "target_text": row.target_text,
+            "source_lang": row.source_lang,
+            "target_lang": row.target_lang,
+            "parent_id": row.parent_id,
+        }
+        for row, audio in given
+    ]
+    dataset = datasets.Dataset.from_list(records).cast_column("audio", datasets.Audio(sampling_rate=SAMPLE_RATE))
+    dataset.save_to_disk(str(folder))
+
+
+def _paper_settings() -> dict[str, Any]:
+    """simulsa's defaults, the paper's where it gives any, in the words that both trainers share with transformers."""
+    paper = TrainConfig()
+    return {
+        "lora_rank": paper.lora_r,
+        "lora_alpha": int(paper.lora_alpha),
+        "learning_rate": paper.learning_rate,
+        "weight_decay": paper.weight_decay,
+        "num_train_epochs": paper.epochs,
+        "per_device_train_batch_size": paper.micro_batch_size,
+        "gradient_accumulation_steps": paper.batch_size // paper.micro_batch_size,
+        "lr_scheduler_type": paper.lr_scheduler,
+        "warmup_ratio": paper.warmup_share,
+        "max_grad_norm": paper.max_grad_norm,
+        "seed": paper.seed,
+    }

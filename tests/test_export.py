@@ -1,0 +1,108 @@
+"""Rows for other trainers: what the files hold, slices as files, broken audio."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from simulsa.audio import SAMPLE_RATE, AudioError, load_audio
+from simulsa.cli import main
+from simulsa.integrations.export import ExportConfig, ExportError, export
+from simulsa.manifest import Utterance, write_manifest
+
+Rows = Callable[..., list[Utterance]]
+
+
+@pytest.fixture
+def rows(make_rows: Rows) -> list[Utterance]:
+    """Two offline rows and one that was cut from the first."""
+    offline = make_rows(2)
+    return [*offline, dataclasses.replace(offline[0], id="row-0@700ms", parent_id="row-0", duration_s=0.7, target_text="Ein")]
+
+
+def conversations(out: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (out / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_ms_swift_reads_messages_and_audio_files(rows: list[Utterance], tmp_path: Path) -> None:
+    assert export(rows, tmp_path / "out") == 3
+    first, _, cut = conversations(tmp_path / "out")
+    assert first == {
+        "messages": [
+            {"role": "user", "content": "<audio>Translate the English speech into German."},
+            {"role": "assistant", "content": rows[0].target_text},
+        ],
+        "audios": [str(Path(rows[0].audio).resolve())],
+    }
+    assert cut["messages"][1]["content"] == "Ein"  # type: ignore[index]
+    [audio] = cut["audios"]  # type: ignore[misc]
+    assert Path(audio).parent == (tmp_path / "out" / "audio").resolve()
+    written = load_audio(audio)
+    assert len(written) == 0.7 * SAMPLE_RATE
+    assert np.abs(written - rows[2].load()).max() <= 2**-15
+    script = (tmp_path / "out" / "train.sh").read_text(encoding="utf-8")
+    assert script.splitlines()[2] == "swift sft \\"
+    for setting in (
+        "lora_rank 8",
+        "lora_alpha 32",
+        "learning_rate 0.0001",
+        "gradient_accumulation_steps 16",
+        "dataset train.jsonl",
+    ):
+        assert f"    --{setting}" in script
+
+
+def test_llamafactory_finds_the_rows_by_its_dataset_info(rows: list[Utterance], tmp_path: Path) -> None:
+    export(rows, tmp_path / "out", ExportConfig("llamafactory", "some/model", simultaneous_copies=3))
+    settings = yaml.safe_load((tmp_path / "out" / "train.yaml").read_text(encoding="utf-8"))
+    info = json.loads((tmp_path / "out" / "dataset_info.json").read_text(encoding="utf-8"))[settings["dataset"]]
+    made = conversations(tmp_path / "out")
+    assert info["file_name"] == "train.jsonl"
+    assert all(set(info["columns"].values()) == set(row) for row in made)
+    answers = [row["messages"][1]["content"] for row in made]  # type: ignore[index]
+    assert answers == [rows[0].target_text, rows[1].target_text, "Ein", "Ein", "Ein"]
+    assert (settings["model_name_or_path"], settings["lora_rank"], settings["num_train_epochs"]) == ("some/model", 8, 2)
+
+
+def test_a_hugging_face_dataset(rows: list[Utterance], tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="needs simulsa[datasets]")
+    export(rows, tmp_path / "out", ExportConfig("hf-dataset"))
+    dataset = datasets.load_from_disk(str(tmp_path / "out" / "dataset"))
+    assert dataset["id"][:] == [row.id for row in rows]
+    assert dataset["parent_id"][:] == [None, None, "row-0"]
+    assert dataset.features["audio"].sampling_rate == SAMPLE_RATE
+
+
+def test_slices_are_written_once(rows: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(rows, tmp_path / "out")
+    before = conversations(tmp_path / "out")
+    monkeypatch.setattr(soundfile, "write", lambda *args, **kwargs: pytest.fail("written again"))
+    export(rows, tmp_path / "out")
+    assert conversations(tmp_path / "out") == before
+
+
+def test_broken_audio_is_named_or_left_out(rows: list[Utterance], tmp_path: Path) -> None:
+    broken = dataclasses.replace(rows[1], id="broken", audio=str(tmp_path / "none.wav"))
+    with pytest.raises(AudioError, match="broken"):
+        export([*rows, broken], tmp_path / "out")
+    assert not (tmp_path / "out" / "train.jsonl").exists()
+    assert export([*rows, broken], tmp_path / "out", ExportConfig(on_error="skip")) == 3
+    with pytest.raises(ExportError, match="none of the 1 rows"):
+        export([broken], tmp_path / "out", ExportConfig(on_error="skip"))
+
+
+def test_the_command(rows: list[Utterance], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_manifest(tmp_path / "offline.jsonl", rows[:2])
+    write_manifest(tmp_path / "cut.jsonl", rows[2:])
+    given = ["export", "--offline", str(tmp_path / "offline.jsonl"), "--augmented", str(tmp_path / "cut.jsonl")]
+    assert main([*given, "--out", str(tmp_path / "out"), "--format", "llamafactory"]) == 0
+    assert "3 rows for llamafactory" in capsys.readouterr().err
+    assert len(conversations(tmp_path / "out")) == 3
+    assert main([*given, "--out", str(tmp_path / "out"), "--format", "fairseq"]) == 2
