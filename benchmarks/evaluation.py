@@ -13,9 +13,10 @@ import tyro
 
 from benchmarks.setup import machine, rows_of
 from simulsa.audio import SAMPLE_RATE
-from simulsa.evaluation.simulate import Clip, admit, simulate
+from simulsa.evaluation.simulate import Clip, Lockstep, admit, simulate
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import load
+from simulsa.lalm.workers import Alone
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Options:
 def seconds(lalm: LALM, clips: list[Clip], options: Options, batch_size: int, drafts: bool) -> float:
     """Wall time of one pass over the clips."""
     started = time.perf_counter()
-    simulate(lalm, clips, options.chunk_ms, options.rollback, batch_size, drafts)
+    simulate(Alone(lalm), clips, Lockstep(options.chunk_ms, options.rollback, drafts), batch_size)
     return time.perf_counter() - started
 
 

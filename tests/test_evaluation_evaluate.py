@@ -66,11 +66,11 @@ def test_computation_aware_scores_only_for_single_utterances(make_rows: Rows) ->
 def test_a_stopped_evaluation_goes_on(make_rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, simulated, simulate = make_rows(3), [], module.simulate
 
-    def counting(lalm, clips, chunk_ms, rollback, *rest):
+    def counting(workers, clips, work, *rest):
         if len(simulated) == 1 and stopping:
             raise KeyboardInterrupt
-        simulated.append((chunk_ms, rollback))
-        return simulate(lalm, clips, chunk_ms, rollback, *rest)
+        simulated.append((work.chunk_ms, work.rollback))
+        return simulate(workers, clips, work, *rest)
 
     monkeypatch.setattr(module, "simulate", counting)
     stopping = True

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from simulsa.audio import SAMPLE_RATE
 from simulsa.evaluation import simulate as module
 from simulsa.evaluation.instances import EvaluationError, Instance, read_instances, unit_ends, write_instances
-from simulsa.evaluation.simulate import admit, done_ms, emissions, simulate
+from simulsa.evaluation.simulate import Clip, Lockstep, OnError, admit, done_ms, emissions
+from simulsa.lalm.interface import LALM
+from simulsa.lalm.workers import Alone
 from simulsa.manifest import Utterance
 from simulsa.streaming.state import StreamConfig, Update
 from simulsa.streaming.stream import Stream
@@ -26,6 +28,19 @@ TEXT = "eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf"
 
 def fake() -> FakeLALM:
     return FakeLALM(growing_script(TEXT))
+
+
+def simulate(
+    lalm: LALM,
+    clips: list[Clip],
+    chunk_ms: float,
+    rollback: int,
+    batch_size: int = 16,
+    drafts: bool = True,
+    on_error: OnError = "fail",
+) -> list[Instance]:
+    work = Lockstep(chunk_ms, rollback, drafts, timed=batch_size == 1)
+    return module.simulate(Alone(lalm), clips, work, batch_size, on_error)
 
 
 def untimed(instances: list[Instance]) -> list[tuple[object, ...]]:

@@ -12,19 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
-from simulsa.audio import SAMPLES_PER_MS, AudioError, samples_to_s
+from simulsa.audio import AudioError
 from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.journal import Journal
 from simulsa.augmentation.output import AugmentError, described, made_once
 from simulsa.augmentation.placement import place_cut
-from simulsa.augmentation.speculation import kept_tokens, resolve_tau
+from simulsa.augmentation.scoring import Cut, Speculation
+from simulsa.augmentation.speculation import resolve_tau
 from simulsa.augmentation.summary import AugmentSummary
 from simulsa.augmentation.truncation import draw_cut, row_generator
-from simulsa.lalm.interface import LALM, Direction, TokenScores
+from simulsa.lalm.interface import LALM
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
-from simulsa.lalm.text import whole_characters, whole_words
-from simulsa.manifest import Latency, ManifestError, Utterance, too_long, unheard
+from simulsa.lalm.workers import Alone, Workers
+from simulsa.manifest import ManifestError, Utterance, unheard
 from simulsa.progress import track
 
 __all__ = ["AugmentConfig", "AugmentError", "augment"]
@@ -33,7 +34,11 @@ logger = logging.getLogger("simulsa")
 
 
 def augment(
-    rows: Sequence[Utterance], lalm: LALM, config: AugmentConfig | None = None, out: Path | None = None
+    rows: Sequence[Utterance],
+    lalm: LALM,
+    config: AugmentConfig | None = None,
+    out: Path | None = None,
+    workers: Workers | None = None,
 ) -> list[Utterance]:
     """Make `config.num` simultaneous rows from offline ones; the model scores each batch in one forward pass.
 
@@ -42,14 +47,14 @@ def augment(
 
     With `out`, the manifest is written there and a histogram of the cuts beside it (.png). A run that was stopped goes on
     where it was, by a journal (.partial.jsonl), and a manifest that exists and was made from the same rows, model and
-    settings is returned as it is.
+    settings is returned as it is. `workers` score the batches in the place of `lalm`, with copies of it; the rows are the same.
 
     Raises `AugmentError` when fewer rows than `num` can be cut or `out` holds something else, `JournalError` for another run's
     journal, `AudioError` for broken audio unless `config.on_error` is `skip`, and `LALMError` when the model fails preflight.
     """
     config = config or AugmentConfig()
     offline = [row for row in rows if not row.is_augmented]
-    run = _Run(lalm, config, _signature(offline, lalm, config))
+    run = _Run(lalm, config, _signature(offline, lalm, config), workers or Alone(lalm))
 
     def make(journal: Journal | None) -> list[Utterance]:
         made = run.make(offline, journal)
@@ -62,33 +67,6 @@ def augment(
     return made_once(out, run.signature, config.overwrite, make)
 
 
-@dataclass(frozen=True)
-class _Cut:
-    """An offline row and its length in samples, which of its cuts this is (from 0), and how many of its samples stay."""
-
-    row: Utterance
-    length: int
-    number: int
-    samples: int
-    latency: Latency | None
-
-    @property
-    def id(self) -> str:
-        """The id of the row that is made."""
-        name = f"{self.row.id}@{self.samples // SAMPLES_PER_MS}ms"
-        return "-".join([name, *([str(self.number + 1)] if self.number else []), *([self.latency] if self.latency else [])])
-
-    @property
-    def direction(self) -> Direction:
-        """What the model is asked for: nothing about latency, which it has yet to learn."""
-        return Direction(self.row.source_lang, self.row.target_lang)
-
-    @property
-    def heard(self) -> Utterance:
-        """The row without the audio behind the cut."""
-        return dataclasses.replace(self.row, duration_s=samples_to_s(self.samples))
-
-
 @dataclass
 class _Run:
     """One run: its model and settings, and which rows could not be used."""
@@ -96,17 +74,13 @@ class _Run:
     lalm: LALM
     config: AugmentConfig
     signature: str
+    workers: Workers
     short: int = 0
     broken: list[str] = field(default_factory=list)
 
     @property
     def tau(self) -> float:
         return resolve_tau(self.config.tau, self.config.criterion, self.lalm.vocabulary_size)
-
-    @property
-    def _needs_whole(self) -> bool:
-        """Whether the criterion compares with the whole audio."""
-        return self.config.criterion == "contrast"
 
     def make(self, offline: Sequence[Utterance], journal: Journal | None) -> list[Utterance]:
         _check_ids(offline)
@@ -132,7 +106,7 @@ class _Run:
         logger.info("augment: %d rows made; %d too short to cut, %d with broken audio", len(made), self.short, len(self.broken))
         return made
 
-    def _candidates(self, offline: Sequence[Utterance]) -> Iterator[_Cut]:
+    def _candidates(self, offline: Sequence[Utterance]) -> Iterator[Cut]:
         """The rows that can be cut, with their cuts, in the order of a seeded permutation."""
         allowed = self.config.cut_range
         for index in np.random.default_rng(self.config.seed).permutation(len(offline)):
@@ -147,7 +121,7 @@ class _Run:
                 continue
             yield from self._cuts(row, length)
 
-    def _cuts(self, row: Utterance, length: int) -> Iterator[_Cut]:
+    def _cuts(self, row: Utterance, length: int) -> Iterator[Cut]:
         allowed, rng = self.config.cut_range, row_generator(self.config.seed, row.id)
         for number in range(self.config.cuts_per_row):
             drawn = draw_cut(self.config.truncation, length, allowed, rng)
@@ -156,74 +130,25 @@ class _Run:
             except AudioError as error:
                 self._give_up(row, error)
                 return
-            yield _Cut(row, length, number, samples, self.config.latency)
+            yield Cut(row, length, number, samples, self.config.latency)
 
-    def _speculate_all(self, cuts: Sequence[_Cut], kept: dict[str, int], journal: Journal | None) -> None:
+    def _speculate_all(self, cuts: Sequence[Cut], kept: dict[str, int], journal: Journal | None) -> None:
         """Add to `kept` how many tokens each cut keeps, batch by batch; cuts that are there already are not done again."""
         # rows of a batch are about equally long, so little is padding; the longest come first, so that a batch that does not
         # fit into memory is the first one; cuts of one row stay together where its whole audio is needed
-        ordered = sorted(cuts, key=lambda cut: (-cut.length if self._needs_whole else -cut.samples, cut.row.id))
+        speculation = Speculation(self.config)
+        ordered = sorted(cuts, key=lambda cut: (-cut.length if speculation.needs_whole else -cut.samples, cut.row.id))
         size = self.config.batch_size
-        for start in track(range(0, len(ordered), size), "augmenting"):
-            waiting = [cut for cut in ordered[start : start + size] if cut.id not in kept]
-            done = self._speculate(waiting)
+        batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+        waiting = [todo for batch in batches if (todo := [cut for cut in batch if cut.id not in kept])]
+        for done, broken in track(self.workers.map(speculation, waiting), "augmenting", len(waiting)):
+            for row, problem in broken:
+                self._give_up(row, AudioError(problem))
             if journal and done:
                 journal.append(done)
             kept.update(done)
 
-    def _speculate(self, cuts: Sequence[_Cut]) -> dict[str, int]:
-        """How many target tokens each of a batch of cuts keeps, by id, from one forward pass (and one of the whole audio)."""
-        readable, audios = [], []
-        wholes: dict[str, np.ndarray] = {}
-        for cut in cuts:
-            try:
-                if self._needs_whole and cut.row.id not in wholes:
-                    wholes[cut.row.id] = self._load_whole(cut)
-                audios.append(wholes[cut.row.id][: cut.samples] if self._needs_whole else self._load(cut))
-                readable.append(cut)
-            except AudioError as error:
-                self._give_up(cut.row, error)
-        if not readable:
-            return {}
-        targets = [self.lalm.encode(cut.row.target_text) for cut in readable]
-        scores = self.lalm.score(audios, targets, [cut.direction for cut in readable])
-        whole = self._whole_scores(readable, targets, wholes)
-        return {
-            cut.id: self._kept(cut, target, own, whole.get(cut.row.id))
-            for cut, target, own in zip(readable, targets, scores, strict=True)
-        }
-
-    def _whole_scores(
-        self, cuts: Sequence[_Cut], targets: Sequence[Sequence[int]], wholes: dict[str, np.ndarray]
-    ) -> dict[str, TokenScores]:
-        """The scores of each row's target given its whole audio, by row id, from one forward pass; nothing without `wholes`."""
-        if not wholes:
-            return {}
-        rows = {cut.row.id: (wholes[cut.row.id], target, cut.direction) for cut, target in zip(cuts, targets, strict=True)}
-        audios, own_targets, directions = zip(*rows.values(), strict=True)
-        return dict(zip(rows, self.lalm.score(audios, own_targets, directions), strict=True))
-
-    def _kept(self, cut: _Cut, target: Sequence[int], scores: TokenScores, whole: TokenScores | None) -> int:
-        count = kept_tokens(scores, self.config.criterion, self.tau, self.lalm.vocabulary_size, whole)
-        count = max(count - self.config.hold_back, 0)
-        if self.config.whole_words:
-            count = whole_words(self.lalm, target, count, cut.row.target_lang)
-        return whole_characters(self.lalm, target[:count])
-
-    def _load(self, cut: _Cut) -> np.ndarray:
-        """The audio before the cut, which must fit the model's window."""
-        if cut.samples > self.lalm.max_samples:
-            problem = too_long("the cut", cut.samples, self.lalm.max_samples)
-            raise AudioError(f"{problem}, or use truncation 'beta-decay' with a smaller --max-ms")
-        return cut.heard.load()
-
-    def _load_whole(self, cut: _Cut) -> np.ndarray:
-        """The whole row's audio, which must fit the model's window."""
-        if cut.length > self.lalm.max_samples:
-            raise AudioError(f"{too_long('the whole row', cut.length, self.lalm.max_samples)}, or use another --criterion")
-        return cut.row.load()
-
-    def _row(self, cut: _Cut, kept: int) -> Utterance:
+    def _row(self, cut: Cut, kept: int) -> Utterance:
         tokens = self.lalm.encode(cut.row.target_text)
         return dataclasses.replace(
             cut.heard,

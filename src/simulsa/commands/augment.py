@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from simulsa.augmentation.augment import AugmentConfig
-from simulsa.commands.parsing import parse, show_log
+from simulsa.commands.parsing import parse, show_log, with_default
+from simulsa.integrations.ray import HERE, RayConfig, workers_of
 from simulsa.lalm.load import ModelConfig
 
 
@@ -21,11 +22,12 @@ class Augment:
     """where the simultaneous rows go (.jsonl); a histogram goes beside it (.png)"""
     model: ModelConfig = field(default_factory=ModelConfig)
     settings: AugmentConfig = field(default_factory=AugmentConfig)
+    cluster: RayConfig = field(default_factory=RayConfig)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
-    command = parse(Augment, arguments, "augment")
+    command = parse(Augment, with_default(arguments, "--ray", HERE), "augment")
     show_log()
     from simulsa.augmentation.augment import augment
     from simulsa.lalm.load import load
@@ -33,4 +35,4 @@ def main(arguments: Sequence[str]) -> None:
 
     rows = read_manifest(command.manifest)
     lalm = load(command.model.model, command.model.device, command.model.dtype)
-    augment(rows, lalm, command.settings, command.out)
+    augment(rows, lalm, command.settings, command.out, workers_of(command.cluster, command.model))

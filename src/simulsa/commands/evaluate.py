@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from simulsa.commands.parsing import parse, show_log
+from simulsa.commands.parsing import parse, show_log, with_default
 from simulsa.evaluation.evaluate import EvaluateConfig
+from simulsa.integrations.ray import HERE, RayConfig, workers_of
 from simulsa.lalm.load import ModelConfig
 
 
@@ -19,11 +20,12 @@ class Evaluate:
     """test rows (.jsonl)"""
     model: ModelConfig = field(default_factory=ModelConfig)
     settings: EvaluateConfig = field(default_factory=EvaluateConfig)
+    cluster: RayConfig = field(default_factory=RayConfig)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
-    command = parse(Evaluate, arguments, "evaluate")
+    command = parse(Evaluate, with_default(arguments, "--ray", HERE), "evaluate")
     show_log()
     from rich.console import Console
     from rich.markdown import Markdown
@@ -35,5 +37,6 @@ def main(arguments: Sequence[str]) -> None:
 
     rows = read_manifest(command.manifest)
     lalm = load(command.model.model, command.model.device, command.model.dtype)
-    result = evaluate(lalm, rows, command.settings)
+    workers = workers_of(command.cluster, command.model, command.settings.audio_memory_mib)
+    result = evaluate(lalm, rows, command.settings, workers)
     Console().print(Markdown(markdown_table(result.scores)))

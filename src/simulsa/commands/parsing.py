@@ -42,6 +42,16 @@ def parse(kind: type[Command], arguments: Sequence[str], verb: str) -> Command:
         raise UsageError(" ".join(str(error).split())) from error
 
 
+def with_default(arguments: Sequence[str], flag: str, value: str) -> list[str]:
+    """`arguments` with `value` behind `flag` where it stands alone."""
+    given = list(arguments)
+    if flag in given:
+        place = given.index(flag) + 1
+        if place == len(given) or given[place].startswith("--"):
+            given.insert(place, value)
+    return given
+
+
 def _without_config(arguments: list[str]) -> tuple[list[str], Path | None]:
     for i, argument in enumerate(arguments):
         if argument == "--config":

@@ -14,11 +14,12 @@ import simulsa
 from simulsa.evaluation.folder import clear, finished_scores, write_report, write_scores
 from simulsa.evaluation.instances import EvaluationError, chunk_name, log_name, write_instances
 from simulsa.evaluation.scores import Score, quality_metrics, score_instances
-from simulsa.evaluation.simulate import Clip, OnError, admit, simulate
+from simulsa.evaluation.simulate import Clip, Lockstep, OnError, admit, simulate
 from simulsa.lalm.interface import LALM, Direction
 from simulsa.lalm.memory import remembering
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
+from simulsa.lalm.workers import Alone, Workers
 from simulsa.manifest import Latency, Utterance
 from simulsa.streaming.policies import Rollback
 from simulsa.streaming.state import check_chunk_ms, check_latency, check_rollback
@@ -87,12 +88,14 @@ class EvaluationResult:
     out: Path | None = None
 
 
-def evaluate(lalm: LALM, rows: Sequence[Utterance], config: EvaluateConfig | None = None) -> EvaluationResult:
+def evaluate(
+    lalm: LALM, rows: Sequence[Utterance], config: EvaluateConfig | None = None, workers: Workers | None = None
+) -> EvaluationResult:
     """Translate `rows` simultaneously with every setting and score the translations.
 
     Writes into `config.out` after each setting; settings that are there already, made with the same model and test set, are
     not done again, and others stay beside the new ones. Offline (k = inf) nothing is rolled back: it runs once and stands for
-    every b.
+    every b. `workers` translate in the place of `lalm`, with copies of it; the result is the same.
 
     Raises `EvaluationError` for a test set that cannot be scored, a row whose audio is broken (unless skipped), and a folder
     with an evaluation of something else (unless overwritten); `LALMError` when the preflight fails.
@@ -101,7 +104,7 @@ def evaluate(lalm: LALM, rows: Sequence[Utterance], config: EvaluateConfig | Non
     target_lang = _target_lang(rows)
     quality_metrics(target_lang)  # a missing tokenizer shows now, not after hours
     clips = admit(rows, lalm.max_samples, config.on_error)
-    job = _Job(lalm, clips, target_lang, len(rows), _test_set(clips), config)
+    job = _Job(lalm, workers or Alone(lalm), clips, target_lang, len(rows), _test_set(clips), config)
     scores = _known(job)
     todo = [setting for setting in config.grid if setting not in scores]
     if todo and config.preflight:
@@ -123,6 +126,7 @@ class _Job:
     """What all settings share."""
 
     lalm: LALM
+    workers: Workers
     clips: list[Clip]
     target_lang: str
     rows: int
@@ -172,9 +176,8 @@ def _check_same(out: Path, found: str, wanted: str) -> None:
 def _measure(job: _Job, chunk_ms: float, rollback: int) -> Score:
     config = job.config
     started = time.monotonic()
-    instances = simulate(
-        job.lalm, job.clips, chunk_ms, rollback, config.batch_size, config.drafts, config.on_error, config.latency
-    )
+    work = Lockstep(chunk_ms, rollback, config.drafts, config.latency, timed=config.batch_size == 1)
+    instances = simulate(job.workers, job.clips, work, config.batch_size, config.on_error)
     seconds = time.monotonic() - started
     score: Score = {
         "chunk_ms": _json_number(chunk_ms),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Literal
 
 from simulsa.audio import AudioError, samples_to_ms
 from simulsa.evaluation.instances import EvaluationError, Instance, single_spaced, unit_ends
 from simulsa.lalm.interface import LALM
+from simulsa.lalm.workers import Workers
 from simulsa.languages import latency_unit
 from simulsa.manifest import Latency, Utterance, too_long
 from simulsa.progress import track
@@ -44,21 +44,52 @@ def admit(rows: Sequence[Utterance], max_samples: int, on_error: OnError = "fail
             if samples > max_samples:
                 raise AudioError(too_long(row.id, samples, max_samples))
         except AudioError as error:
-            _refuse(row, error, on_error)
+            _refuse(row, str(error), on_error)
         else:
             clips.append(Clip(row, index, samples))
     return clips
 
 
+@dataclass(frozen=True)
+class Lockstep:
+    """The work on a group of clips of about the same length: translate them simultaneously, a chunk of each at a time.
+
+    All of them have heard equally much, so nothing is padding. A clip that took the place of one that ended would have to catch
+    up, and would be padded to the others meanwhile: that took 1.1 to 1.7 times as long.
+    """
+
+    chunk_ms: float
+    rollback: int
+    drafts: bool = True
+    latency: Latency | None = None
+    timed: bool = False
+
+    def __call__(self, lalm: LALM, clips: Sequence[Clip]) -> tuple[list[Instance], list[tuple[Utterance, str]]]:
+        """The instances of `clips`, and the rows whose audio turned out to be broken, with the problem."""
+        runs, broken = [], []
+        for clip in clips:
+            try:
+                runs.append(_Run(clip, self._start(clip.row, lalm.max_samples)))
+            except AudioError as error:
+                broken.append((clip.row, str(error)))
+        active = runs
+        while active:
+            for run, update in zip(active, step(lalm, [run.state for run in active]), strict=True):
+                run.updates.append(update)
+            active = [run for run in active if not run.state.finished]
+        return [run.instance(self.timed) for run in runs], broken
+
+    def _start(self, row: Utterance, max_samples: int) -> StreamState:
+        """A stream that has received all of a row's audio."""
+        config = StreamConfig(row.target_lang, row.source_lang, self.chunk_ms, self.rollback, self.drafts, self.latency)
+        state = StreamState(config, max_samples)
+        state.receive(row.load())
+        state.close()
+        return state
+
+
 def simulate(
-    lalm: LALM,
-    clips: Sequence[Clip],
-    chunk_ms: float,
-    rollback: int,
-    batch_size: int = 16,
-    drafts: bool = True,
-    on_error: OnError = "fail",
-    latency: Latency | None = None,
+    workers: Workers, clips: Sequence[Clip], work: Lockstep, batch_size: int = 16, on_error: OnError = "fail"
 ) -> list[Instance]:
     """Translate every clip simultaneously with one setting; returns instances in the order of the manifest.
 
@@ -68,17 +99,13 @@ def simulate(
     """
     # the longest first: what does not fit into memory fails at once
     queue = sorted(clips, key=lambda clip: -clip.samples)
-
-    def config(row: Utterance) -> StreamConfig:
-        return StreamConfig(row.target_lang, row.source_lang, chunk_ms, rollback, drafts, latency)
-
-    runs = (
-        _Run(clip, state)
-        for clip in queue
-        if (state := _start(clip.row, config(clip.row), lalm.max_samples, on_error)) is not None
-    )
-    finished = track(_finished(lalm, runs, batch_size), f"k = {chunk_ms:g}, b = {rollback}", len(queue))
-    return sorted((run.instance(timed=batch_size == 1) for run in finished), key=lambda instance: instance.index)
+    groups = [queue[start : start + batch_size] for start in range(0, len(queue), batch_size)]
+    instances: list[Instance] = []
+    for done, broken in track(workers.map(work, groups), f"k = {work.chunk_ms:g}, b = {work.rollback}", len(groups)):
+        for row, problem in broken:
+            _refuse(row, problem, on_error)
+        instances += done
+    return sorted(instances, key=lambda instance: instance.index)
 
 
 @dataclass
@@ -104,32 +131,6 @@ class _Run:
         )
 
 
-def _finished(lalm: LALM, runs: Iterator[_Run], batch_size: int) -> Iterator[_Run]:
-    """Advance `batch_size` runs until they are done, then the next; yields each when it is.
-
-    All of them have heard equally much, so nothing is padding. A run that took the place of one that ended would have to catch
-    up, and would be padded to the others meanwhile: that took 1.1 to 1.7 times as long.
-    """
-    while active := list(islice(runs, batch_size)):
-        while active:
-            for run, update in zip(active, step(lalm, [run.state for run in active]), strict=True):
-                run.updates.append(update)
-            yield from (run for run in active if run.state.finished)
-            active = [run for run in active if not run.state.finished]
-
-
-def _start(row: Utterance, config: StreamConfig, max_samples: int, on_error: OnError) -> StreamState | None:
-    """A stream that has received all of a row's audio, or `None` if that is broken and may be skipped."""
-    state = StreamState(config, max_samples)
-    try:
-        state.receive(row.load())
-        state.close()
-    except AudioError as error:
-        _refuse(row, error, on_error)
-        return None
-    return state
-
-
 def emissions(updates: Sequence[Update], times_ms: Sequence[float], unit: str) -> tuple[float, ...]:
     """For each unit of the final text, the time of the first update whose committed text has the whole unit."""
     lengths = [len(single_spaced(update.committed)) for update in updates]  # never shrinks: committed text only grows
@@ -146,7 +147,7 @@ def done_ms(updates: Sequence[Update]) -> list[float]:
     return times
 
 
-def _refuse(row: Utterance, error: AudioError, on_error: OnError) -> None:
+def _refuse(row: Utterance, problem: str, on_error: OnError) -> None:
     if on_error == "fail":
-        raise EvaluationError(f"row {row.id!r}: {error} (on_error 'skip' leaves such rows out)") from error
-    logger.warning("row %r is left out: %s", row.id, error)
+        raise EvaluationError(f"row {row.id!r}: {problem} (on_error 'skip' leaves such rows out)")
+    logger.warning("row %r is left out: %s", row.id, problem)

@@ -1,0 +1,113 @@
+"""What is kept of a batch of cuts: the part of augmentation that needs the model, and that any worker can do."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulsa.audio import SAMPLES_PER_MS, AudioError, samples_to_s
+from simulsa.augmentation.config import AugmentConfig
+from simulsa.augmentation.speculation import kept_tokens, resolve_tau
+from simulsa.lalm.interface import LALM, Direction, TokenScores
+from simulsa.lalm.text import whole_characters, whole_words
+from simulsa.manifest import Latency, Utterance, too_long
+
+
+@dataclass(frozen=True)
+class Cut:
+    """An offline row and its length in samples, which of its cuts this is (from 0), and how many of its samples stay."""
+
+    row: Utterance
+    length: int
+    number: int
+    samples: int
+    latency: Latency | None
+
+    @property
+    def id(self) -> str:
+        """The id of the row that is made."""
+        name = f"{self.row.id}@{self.samples // SAMPLES_PER_MS}ms"
+        return "-".join([name, *([str(self.number + 1)] if self.number else []), *([self.latency] if self.latency else [])])
+
+    @property
+    def direction(self) -> Direction:
+        """What the model is asked for: nothing about latency, which it has yet to learn."""
+        return Direction(self.row.source_lang, self.row.target_lang)
+
+    @property
+    def heard(self) -> Utterance:
+        """The row without the audio behind the cut."""
+        return dataclasses.replace(self.row, duration_s=samples_to_s(self.samples))
+
+
+@dataclass(frozen=True)
+class Speculation:
+    """The work on a batch of cuts: one forward pass, and one of the whole audio where the criterion compares with it."""
+
+    config: AugmentConfig
+
+    @property
+    def needs_whole(self) -> bool:
+        """Whether the criterion compares with the whole audio."""
+        return self.config.criterion == "contrast"
+
+    def __call__(self, lalm: LALM, cuts: Sequence[Cut]) -> tuple[dict[str, int], list[tuple[Utterance, str]]]:
+        """How many target tokens each cut of a batch keeps, by id, and the rows whose audio cannot be read, with the problem."""
+        broken: list[tuple[Utterance, str]] = []
+        readable, audios = [], []
+        wholes: dict[str, np.ndarray] = {}
+        for cut in cuts:
+            try:
+                if self.needs_whole and cut.row.id not in wholes:
+                    wholes[cut.row.id] = _load_whole(cut, lalm.max_samples)
+                audios.append(wholes[cut.row.id][: cut.samples] if self.needs_whole else _load(cut, lalm.max_samples))
+                readable.append(cut)
+            except AudioError as error:
+                broken.append((cut.row, str(error)))
+        if not readable:
+            return {}, broken
+        targets = [lalm.encode(cut.row.target_text) for cut in readable]
+        scores = lalm.score(audios, targets, [cut.direction for cut in readable])
+        whole = _whole_scores(lalm, readable, targets, wholes)
+        kept = {
+            cut.id: self._kept(lalm, cut, target, own, whole.get(cut.row.id))
+            for cut, target, own in zip(readable, targets, scores, strict=True)
+        }
+        return kept, broken
+
+    def _kept(self, lalm: LALM, cut: Cut, target: Sequence[int], scores: TokenScores, whole: TokenScores | None) -> int:
+        tau = resolve_tau(self.config.tau, self.config.criterion, lalm.vocabulary_size)
+        count = kept_tokens(scores, self.config.criterion, tau, lalm.vocabulary_size, whole)
+        count = max(count - self.config.hold_back, 0)
+        if self.config.whole_words:
+            count = whole_words(lalm, target, count, cut.row.target_lang)
+        return whole_characters(lalm, target[:count])
+
+
+def _whole_scores(
+    lalm: LALM, cuts: Sequence[Cut], targets: Sequence[Sequence[int]], wholes: dict[str, np.ndarray]
+) -> dict[str, TokenScores]:
+    """The scores of each row's target given its whole audio, by row id, from one forward pass; nothing without `wholes`."""
+    if not wholes:
+        return {}
+    rows = {cut.row.id: (wholes[cut.row.id], target, cut.direction) for cut, target in zip(cuts, targets, strict=True)}
+    audios, own_targets, directions = zip(*rows.values(), strict=True)
+    return dict(zip(rows, lalm.score(audios, own_targets, directions), strict=True))
+
+
+def _load(cut: Cut, max_samples: int) -> np.ndarray:
+    """The audio before the cut, which must fit the model's window."""
+    if cut.samples > max_samples:
+        problem = too_long("the cut", cut.samples, max_samples)
+        raise AudioError(f"{problem}, or use truncation 'beta-decay' with a smaller --max-ms")
+    return cut.heard.load()
+
+
+def _load_whole(cut: Cut, max_samples: int) -> np.ndarray:
+    """The whole row's audio, which must fit the model's window."""
+    if cut.length > max_samples:
+        raise AudioError(f"{too_long('the whole row', cut.length, max_samples)}, or use another --criterion")
+    return cut.row.load()

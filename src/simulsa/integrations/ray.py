@@ -1,0 +1,116 @@
+"""Ray actors as the workers of `augment` and `evaluate`: each holds a copy of the model, on one machine or a cluster.
+
+An actor that dies is started again by Ray and its batch is done again, so nothing is lost; results do not depend on who made
+them, so they are those of a single process. (Ray Data starts new actors for every data set, so that an evaluation would load
+the model again for every setting.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from simulsa.lalm.interface import LALM, LALMError
+from simulsa.lalm.load import ModelConfig
+from simulsa.settings import check_whole_numbers
+
+logger = logging.getLogger("simulsa")
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+HERE = "local"
+
+
+@dataclass(frozen=True)
+class RayConfig:
+    """Whether Ray shares the work out, and among how many."""
+
+    ray: str = ""
+    """address of a Ray cluster, `auto` for the one that this machine is part of, or `local` (also --ray alone); empty: no Ray"""
+    ray_workers: int = 2
+    """actors, each with a copy of the model; on GPUs each has its own"""
+
+    def __post_init__(self) -> None:
+        check_whole_numbers(self, {"ray_workers": 1})
+
+
+class RayWorkers:
+    """Actors of a Ray cluster, which live as long as this object; implements `simulsa.lalm.workers.Workers`."""
+
+    def __init__(self, load: Callable[[], LALM], count: int = 2, gpus: float = 0.0, audio_memory_mib: float = 0.0) -> None:
+        """`load` makes an actor's model: it must be picklable and lead to the model of the process that asks. `gpus` are those
+        of each actor, `audio_memory_mib` is how much of what its audio tower made of clips it keeps for the next setting."""
+        import ray
+        from ray.util import ActorPool
+
+        remote = ray.remote(num_gpus=gpus, max_restarts=-1, max_task_retries=-1)(_Actor)
+        self._actors = [remote.remote(load, audio_memory_mib) for _ in range(count)]
+        self._pool = ActorPool(self._actors)
+
+    def map(self, work: Callable[[LALM, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """`work(lalm, item)` of every item, in any order. Raises what the work raised."""
+        for outcome in self._pool.map_unordered(lambda actor, item: actor.do.remote(work, item), items):
+            if isinstance(outcome, _Failure):
+                raise outcome.error
+            yield outcome
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What the work raised: a value, or Ray would raise an error of its own that wraps it."""
+
+    error: Exception
+
+
+class _Actor:
+    """Holds a model and does one item at a time."""
+
+    def __init__(self, load: Callable[[], LALM], audio_memory_mib: float) -> None:
+        from simulsa.lalm.memory import remembering
+
+        self._lalm = load()
+        self._memories = contextlib.ExitStack()
+        self._memories.enter_context(remembering(self._lalm, audio_memory_mib))
+
+    def do(self, work: Callable[[LALM, Any], Any], item: Any) -> Any:
+        try:
+            return work(self._lalm, item)
+        except Exception as error:  # whatever it is belongs to the one who asked
+            return _Failure(error)
+
+
+@dataclass(frozen=True)
+class LoadedAs:
+    """`simulsa.load` with the settings of a command."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+
+    def __call__(self) -> LALM:
+        """Load the model."""
+        from simulsa.lalm.load import load
+
+        return load(self.model.model, self.model.device, self.model.dtype)
+
+
+def workers_of(config: RayConfig, model: ModelConfig, audio_memory_mib: float = 0.0) -> RayWorkers | None:
+    """The workers that a command asks for, if any: joins the cluster. Raises `LALMError` when Ray is not installed."""
+    if not config.ray:
+        return None
+    try:
+        import ray
+    except ImportError as error:
+        raise LALMError("--ray needs the package ray: pip install 'simulsa[ray]'") from error
+    import torch
+
+    if not ray.is_initialized():
+        # `local` starts a Ray of its own, even where a cluster's address is in the environment
+        ray.init(address=config.ray, log_to_driver=False, logging_level="ERROR")
+    on_gpus = model.device.startswith("cuda") or (model.device == "auto" and torch.cuda.is_available())
+    if (cores := ray.cluster_resources().get("CPU", 0)) < config.ray_workers:
+        logger.warning(
+            "ray: %d workers are asked for and the cluster has %g cores; waiting until it has grown", config.ray_workers, cores
+        )
+    return RayWorkers(LoadedAs(model), config.ray_workers, float(on_gpus), audio_memory_mib)
