@@ -1,0 +1,1 @@
+"""The paper's experiment: CoVoST 2, English to Chinese, Qwen2-Audio-7B."""

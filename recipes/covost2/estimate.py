@@ -1,0 +1,120 @@
+"""What the paper's experiment should need, from parameter counts: estimates, not measurements.
+
+python -m recipes.covost2.estimate
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from recipes.command import run
+
+
+@dataclass(frozen=True)
+class Model:
+    """The shape of Qwen2-Audio-7B, from its published configuration."""
+
+    layers: int = 32
+    width: int = 4096
+    feed_forward: int = 11_008
+    vocabulary: int = 156_032
+    language_model: float = 7.75e9
+    """parameters"""
+    audio_tower: float = 0.64e9
+    """parameters, projector included"""
+    lora_r: int = 8
+
+    @property
+    def lora(self) -> float:
+        """Trained parameters: two matrices for each of the seven linear layers of a decoder layer."""
+        attention = 4 * self.lora_r * 2 * self.width
+        feed_forward = 3 * self.lora_r * (self.width + self.feed_forward)
+        return float(self.layers * (attention + feed_forward))
+
+
+@dataclass(frozen=True)
+class Work:
+    """CoVoST 2, English to Chinese, and how it is trained and measured."""
+
+    offline_rows: int = 232_341
+    simultaneous_rows: int = 3_000
+    test_rows: int = 15_531
+    row_s: float = 5.6
+    """mean length of a training row (364 h)"""
+    tokens_per_s: float = 25
+    """audio tokens"""
+    text_tokens: int = 60
+    """of instruction and translation"""
+    epochs: float = 2
+    micro_batch_size: int = 16
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU, and the share of its peak that is assumed to be reached."""
+
+    memory_gb: float = 80
+    peak_flops: float = 989e12
+    """bfloat16, dense"""
+    training_share: float = 0.35
+    decoding_share: float = 0.05
+    """steps of a token each, in batches"""
+
+
+@dataclass(frozen=True)
+class EstimateConfig:
+    """Model, work and device."""
+
+    model: Model = field(default_factory=Model)
+    work: Work = field(default_factory=Work)
+    device: Device = field(default_factory=Device)
+
+
+def training_memory_gb(model: Model, work: Work) -> dict[str, float]:
+    """GB by kind. Activations: about 34 bytes per token, layer and unit of width in 16 bits (Korthikanti et al. 2022, without
+    attention scores, which fused kernels do not keep)."""
+    tokens = work.micro_batch_size * (work.row_s * work.tokens_per_s + work.text_tokens)
+    labels = work.micro_batch_size * work.text_tokens / 2
+    return {
+        "weights (bfloat16)": 2 * (model.language_model + model.audio_tower) / 1e9,
+        "adapter, gradients, AdamW (float32)": 16 * model.lora / 1e9,
+        "activations": 34 * tokens * model.width * model.layers / 1e9,
+        "logits and their gradients (float32)": 3 * 4 * labels * model.vocabulary / 1e9,
+    }
+
+
+def training_hours(model: Model, work: Work, device: Device) -> float:
+    """Of one GPU, for one system: per token 2 operations a parameter forward and 2 backward, as frozen weights need no
+    gradient; the audio tower forward only."""
+    rows = work.epochs * (work.offline_rows + work.simultaneous_rows)
+    text = rows * (work.row_s * work.tokens_per_s + work.text_tokens) * 4 * model.language_model
+    audio = rows * work.row_s * 50 * 2 * model.audio_tower  # 50 positions a second
+    return (text + audio) / (device.peak_flops * device.training_share) / 3600
+
+
+def evaluation_hours(
+    model: Model, work: Work, device: Device, chunks_s: tuple[float, ...] = (0.5, 1, 1.5, 2, 3, 4, 5.6)
+) -> float:
+    """Of one GPU, for one system and three rollbacks: each chunk reads its audio again and says the rest of the sentence."""
+    steps = sum(max(1.0, work.row_s / chunk_s) for chunk_s in chunks_s) * 3
+    read = steps * (work.row_s / 2 * work.tokens_per_s + work.text_tokens) * 2 * model.language_model
+    said = steps * work.text_tokens / 2 * 2 * model.language_model
+    peak = device.peak_flops
+    return work.test_rows * (read / (peak * device.training_share) + said / (peak * device.decoding_share)) / 3600
+
+
+def estimate(config: EstimateConfig) -> None:
+    """Print the estimates."""
+    memory = training_memory_gb(config.model, config.work)
+    print(f"trained parameters: {config.model.lora / 1e6:.1f} million")
+    for kind, gb in memory.items():
+        print(f"{kind:<40}{gb:6.1f} GB")
+    print(f"{'training, one GPU, in all':<40}{sum(memory.values()):6.1f} of {config.device.memory_gb:g} GB")
+    hours = training_hours(config.model, config.work, config.device)
+    print(f"training of one system: {hours:.1f} hours of one GPU, {hours / 8:.1f} on eight")
+    hours = evaluation_hours(config.model, config.work, config.device)
+    print(f"table 1 of one system: {hours:.1f} hours of one GPU, {hours / 8:.1f} on eight")
+
+
+if __name__ == "__main__":
+    run(estimate, EstimateConfig, __doc__)
