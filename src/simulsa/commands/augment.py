@@ -32,5 +32,5 @@ def main(arguments: Sequence[str]) -> None:
     from simulsa.manifest import read_manifest
 
     rows = read_manifest(command.manifest)
-    lalm = load(command.model.model, command.model.device, command.model.dtype)
+    lalm = load(command.model.model, command.model.device, command.model.dtype, command.model.instruction)
     augment(rows, lalm, command.settings, command.out)

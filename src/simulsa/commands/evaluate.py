@@ -34,6 +34,6 @@ def main(arguments: Sequence[str]) -> None:
     from simulsa.manifest import read_manifest
 
     rows = read_manifest(command.manifest)
-    lalm = load(command.model.model, command.model.device, command.model.dtype)
+    lalm = load(command.model.model, command.model.device, command.model.dtype, command.model.instruction)
     result = evaluate(lalm, rows, command.settings)
     Console().print(Markdown(markdown_table(result.scores)))

@@ -34,5 +34,5 @@ def main(arguments: Sequence[str]) -> None:
     rows = read_manifest(command.offline)
     for path in command.augmented:
         rows += read_manifest(path)
-    lalm = load(command.model.model, command.model.device, command.model.dtype)
+    lalm = load(command.model.model, command.model.device, command.model.dtype, command.model.instruction)
     train(lalm, rows, command.settings)

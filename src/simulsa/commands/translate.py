@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
     if not command.files:
         raise UsageError("translate needs at least one audio file")
     audios = [load_audio(path) for path in command.files]  # a broken file is found before the model is loaded
-    lalm = load(command.model.model, command.model.device, command.model.dtype)
+    lalm = load(command.model.model, command.model.device, command.model.dtype, command.model.instruction)
     console, notes = Console(), Console(stderr=True, highlight=False)
     show = show_json if command.json else show_live if sys.stdout.isatty() else show_final
     for path, audio in zip(command.files, audios, strict=True):
