@@ -13,34 +13,33 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 
-_LENGTH = ".length"  # behind the name of a padded tensor: int64 [clips], how much of each row is real
+_SHAPE = ".shape"  # behind the name of a padded tensor: int64 [clips, dimensions], how much of each row is real
 
 
 def stacked(clips: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The audio tensors `[1, length, ...]` of single clips as `[clips, longest, ...]`, their lengths beside them."""
+    """The audio tensors `[1, ...]` of single clips as `[clips, ...]`, padded with zeros, and their shapes beside them."""
     batch = {}
-    for name in clips[0]:
+    for name, first in clips[0].items():
         tensors = [clip[name] for clip in clips]
-        if tensors[0].dim() > 1:
-            lengths = torch.tensor([tensor.shape[1] for tensor in tensors], device=tensors[0].device)
-            batch[name + _LENGTH] = lengths
-            longest = int(lengths.max())
-            tensors = [pad(tensor, (0, 0) * (tensor.dim() - 2) + (0, longest - tensor.shape[1])) for tensor in tensors]
-        batch[name] = torch.cat(tensors)
+        shapes = torch.tensor([tensor.shape[1:] for tensor in tensors], dtype=torch.long, device=first.device)
+        largest = shapes.amax(0)
+        # `pad` counts dimensions from the last
+        behind = [[n for size in reversed((largest - shape).tolist()) for n in (0, size)] for shape in shapes]
+        batch[name] = torch.cat([pad(tensor, padding) for tensor, padding in zip(tensors, behind, strict=True)])
+        batch[name + _SHAPE] = shapes
     return batch
 
 
 def equal_lengths(batch: dict[str, torch.Tensor]) -> list[tuple[list[int], dict[str, torch.Tensor]]]:
     """A batch of `stacked` as groups of clips that are equally long, without padding: which rows, and their tensors."""
-    lengths = {name.removesuffix(_LENGTH): tensor.tolist() for name, tensor in batch.items() if name.endswith(_LENGTH)}
+    shapes = {name.removesuffix(_SHAPE): tensor.tolist() for name, tensor in batch.items() if name.endswith(_SHAPE)}
     groups = defaultdict(list)
-    for row, key in enumerate(zip(*lengths.values(), strict=True)):
-        groups[key].append(row)
-    cut: list[tuple[list[int], dict[str, torch.Tensor]]] = []
-    for rows in groups.values():
-        tensors = {name: tensor[rows] for name, tensor in batch.items() if not name.endswith(_LENGTH)}
-        cut.append((rows, {name: t[:, : lengths[name][rows[0]]] if name in lengths else t for name, t in tensors.items()}))
-    return cut
+    for row, key in enumerate(zip(*shapes.values(), strict=True)):
+        groups[str(key)].append(row)
+    return [
+        (rows, {name: batch[name][(rows, *map(slice, shape[rows[0]]))] for name, shape in shapes.items()})
+        for rows in groups.values()
+    ]
 
 
 def run_apart(

@@ -153,6 +153,7 @@ FAMILIES = (
         tokens_per_s=13,
         window="the context",
         limit=_context,
+        mixes_lengths=True,
         packages=_VISION,
         model_class="Qwen3OmniMoeThinkerForConditionalGeneration",
     ),
@@ -163,6 +164,7 @@ FAMILIES = (
         tokens_per_s=13,
         window="the context",
         limit=_context,
+        mixes_lengths=True,
         translates=False,
     ),
     Family(

@@ -73,7 +73,9 @@ class HuggingFaceLALM:
             raise LALMError(f"{name}: a {type(whole).__name__} has no backbone, output head or audio token where others have it")
         self.tower = self._backbone.audio_tower if self.family.whisper_window else None
         self.audio_token_id = audio_token
-        self._softcap = getattr(whole.config.get_text_config(), "final_logit_softcapping", None)
+        text = whole.config.get_text_config()
+        self._softcap = getattr(text, "final_logit_softcapping", None)
+        self._slides = "sliding_attention" in (getattr(text, "layer_types", None) or ())
         self.eos_ids = _eos_ids(whole.generation_config, self.tokenizer)
         self.eos_id = self.eos_ids[0]
         pad = self.tokenizer.pad_token_id
@@ -197,13 +199,19 @@ class HuggingFaceLALM:
         hidden, cache = self.forward(inputs, use_cache=True)
         limits = [self.max_target_tokens - len(prefix) for prefix in prefixes]
         outputs: list[list[int]] = []
+        rejected = False
         for row, draft in enumerate(drafts):
             # of the draft's own logits and the one before it, each is about the next token
             choices = self.logits(hidden[row, hidden.shape[1] - len(draft) - 1 :]).argmax(-1).tolist()
             accepted = _agreeing(draft, choices)
             if accepted < len(draft):  # the rejected tokens stay in the cache, unseen
                 inputs.mask[row, inputs.mask.shape[1] - (len(draft) - accepted) :] = 0
+                rejected = True
             outputs.append([*draft[:accepted], choices[accepted]])
+        if rejected and self._slides:  # unseen, they would still push older tokens out of the attention's window
+            rows = [[*p, *prefix, *output[:-1]] for p, prefix, output in zip(prompts, prefixes, outputs, strict=True)]
+            inputs = self.pad(rows, audio)
+            _, cache = self.forward(inputs, use_cache=True)
         self._decode(outputs, limits, inputs.mask, cache)
         return [self._finish(output, limit) for output, limit in zip(outputs, limits, strict=True)]
 
