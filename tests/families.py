@@ -53,13 +53,13 @@ def template(audio: str) -> str:
     )
 
 
-def save(folder: Path, model: Any, processor: Any, tokenizer: Any) -> Path:
+def save(folder: Path, model: Any, processor: Any, tokenizer: Any, scale: float = 0.2) -> Path:
     """Random weights that are large enough for answers to differ from clip to clip, and the processor beside them."""
-    for name, weight in model.named_parameters():
-        if weight.dim() >= 2 and "norm" not in name:
-            weight.data.normal_(0, 0.2)
-    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(EOS)
-    model.generation_config.pad_token_id = tokenizer.convert_tokens_to_ids(PAD)
+    for weight in model.parameters():
+        if weight.dim() >= 2:
+            weight.data.normal_(0, scale)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
@@ -128,14 +128,12 @@ def qwen2_5_omni(folder: Path) -> Path:
     )
 
     tokenizer = _omni_tokenizer()
-    ids = _omni_ids(tokenizer)
     config = Qwen2_5OmniThinkerConfig(
         audio_config={**whisper_encoder(), "output_dim": WIDTH},
         vision_config={"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": WIDTH},
         text_config={"vocab_size": len(tokenizer), **TEXT, "rope_parameters": MROPE},
-        **{name.replace("token_id", "token_index") if name[:5] in ("audio", "image", "video") and "_start" not in name
-           and "_end" not in name else name: token for name, token in ids.items()},
-    )  # fmt: skip
+        **_omni_ids(tokenizer),
+    )
     processor = Qwen2_5OmniProcessor(
         Qwen2VLImageProcessor(),
         Qwen2VLVideoProcessor(),
@@ -259,14 +257,7 @@ def voxtral(folder: Path) -> Path:
         audio_token_id=24,
     )
     processor = VoxtralProcessor(WhisperFeatureExtractor(feature_size=16), tokenizer)
-    model = VoxtralForConditionalGeneration(config)
-    for name, weight in model.named_parameters():
-        if weight.dim() >= 2:
-            weight.data.normal_(0, 0.2)
-    model.generation_config.eos_token_id, model.generation_config.pad_token_id = 2, 11
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+    return save(folder, VoxtralForConditionalGeneration(config), processor, tokenizer, scale=0.5)
 
 
 def _tekken() -> dict[str, Any]:
@@ -434,7 +425,7 @@ def gemma_3n(folder: Path) -> Path:
     processor = Gemma3nProcessor(
         Gemma3nAudioFeatureExtractor(), SiglipImageProcessor(), tokenizer, chat_template=template("<audio_soft_token>")
     )
-    return save(folder, Gemma3nForConditionalGeneration(config), processor, tokenizer)
+    return save(folder, Gemma3nForConditionalGeneration(config), processor, tokenizer, scale=0.5)
 
 
 def gemma_4(folder: Path) -> Path:
