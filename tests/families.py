@@ -1,4 +1,4 @@
-"""Tiny models with random weights, one of each family, of the real classes, saved as a checkpoint would be. Nothing is downloaded.
+"""Tiny models with random weights, one of each family, of the real classes, saved as a checkpoint is. Nothing is downloaded.
 
 Every builder writes a folder for `simulsa.load`: model, tokenizer (single bytes and a few special tokens) and processor.
 """
@@ -402,7 +402,12 @@ def gemma_3n(folder: Path) -> Path:
 
     tokenizer = _gemma_tokenizer()
     image, audio = (tokenizer.convert_tokens_to_ids(name) for name in ("<image_soft_token>", "<audio_soft_token>"))
-    text = {**_gemma_text(tokenizer), "vocab_size": len(tokenizer) + 8, "laurel_rank": 4, "activation_sparsity_pattern": [0.0] * 4}
+    text = {
+        **_gemma_text(tokenizer),
+        "vocab_size": len(tokenizer) + 8,
+        "laurel_rank": 4,
+        "activation_sparsity_pattern": [0.0] * 4,
+    }
     config = Gemma3nConfig(
         text_config=text,
         vision_config={

@@ -23,6 +23,7 @@ VERBS = {  # verb -> (module of the command, what it does)
     "evaluate": ("evaluate", "measure quality and latency over chunk sizes and rollbacks"),
     "compare": ("compare", "one table and one plot from several evaluations"),
     "manifest": ("manifest", "make and check manifests"),
+    "models": ("models", "which families of audio-language models are known, and what they need"),
 }
 REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",

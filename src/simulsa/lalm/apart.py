@@ -36,10 +36,14 @@ def equal_lengths(batch: dict[str, torch.Tensor]) -> list[tuple[list[int], dict[
     groups = defaultdict(list)
     for row, key in enumerate(zip(*shapes.values(), strict=True)):
         groups[str(key)].append(row)
-    return [
-        (rows, {name: batch[name][(rows, *map(slice, shape[rows[0]]))] for name, shape in shapes.items()})
-        for rows in groups.values()
-    ]
+    return [(rows, {name: _cut(batch[name][rows], shape[rows[0]]) for name, shape in shapes.items()}) for rows in groups.values()]
+
+
+def _cut(tensor: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """The first `shape` of every row."""
+    for dimension, size in enumerate(shape, start=1):
+        tensor = tensor.narrow(dimension, 0, size)
+    return tensor
 
 
 def run_apart(
@@ -53,6 +57,8 @@ def run_apart(
     cache, *others = [cache for _, cache in results]
     if cache is not None:
         for number, layer in enumerate(cache.layers):
+            if layer.keys is None:  # a layer that uses the keys of another
+                continue
             same = [layer, *(other.layers[number] for other in others)]
             layer.keys = torch.cat([part.keys for part in same])[order]
             layer.values = torch.cat([part.values for part in same])[order]

@@ -11,7 +11,7 @@ import importlib.util
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,12 +21,13 @@ EXTRA = "simulsa[families]"  # what pip installs the packages of all families by
 _MODULES = {"Pillow": "PIL", "mistral-common": "mistral_common"}  # packages that are imported by another name
 _TEXT_TOKENS = 512  # of the context: instruction and translation
 
-Limit = Callable[["Family", Any, Any], int]
+# seconds; the feature extractor's window; as many whole windows as the processor takes; or what the context leaves to audio
+Limit = float | Literal["window", "windows", "context"]
 
 
 @dataclass(frozen=True)
 class Family:
-    """What sets a family apart; `limit(family, config, processor)` is the longest clip in samples that it hears whole."""
+    """What sets a family apart."""
 
     name: str
     model_types: tuple[str, ...]
@@ -35,9 +36,10 @@ class Family:
     """a Hugging Face id"""
     tokens_per_s: float
     """audio tokens in the prompt for a second of audio"""
-    window: str
-    """how long a clip of the published checkpoints may be, for people"""
+    longest: str
+    """how long a clip may be for the published checkpoints, in words"""
     limit: Limit
+    """where the length is found that a checkpoint hears (see `longest_clip`)"""
     languages: frozenset[str] = frozenset()
     """what the model card lists as spoken languages, where it lists them"""
     packages: tuple[str, ...] = ()
@@ -48,8 +50,12 @@ class Family:
     """float32 mono audio as a part of a conversation"""
     chat_template: str = ""
     """for processors that come without one"""
+    speech_adapter: str = ""
+    """folder within the checkpoint of a LoRA adapter that hearing needs"""
     mixes_lengths: bool = False
     """clips of different lengths disturb each other in a batch, and are therefore encoded apart"""
+    pads_to_window: bool = False
+    """the processor fills every clip up to its window with silence; it is asked for no more than the batch needs"""
     whisper_window: bool = False
     """the tower is a `Qwen2AudioEncoder`, whose padding can be left out and whose outputs can be remembered"""
     translates: bool = True
@@ -85,30 +91,17 @@ def extractor_of(processor: Any) -> Any:
     return getattr(processor, "feature_extractor", None) or getattr(processor, "audio_processor", None)
 
 
-def _window(family: Family, config: Any, processor: Any) -> int:
-    """The feature extractor's window, behind which it cuts without a word."""
-    return int(extractor_of(processor).n_samples)
-
-
-def _windows(family: Family, config: Any, processor: Any) -> int:
-    """As many whole windows as the processor's limit holds."""
+def longest_clip(family: Family, config: Any, processor: Any) -> int:
+    """How many samples of a clip are heard; what comes behind would be cut off without a word."""
     extractor = extractor_of(processor)
-    return int(processor.max_audio_len // extractor.chunk_length) * int(extractor.n_samples)
-
-
-def _half_a_minute(family: Family, config: Any, processor: Any) -> int:
-    return 30 * SAMPLE_RATE
-
-
-def _context(family: Family, config: Any, processor: Any) -> int:
-    """What of the language model's context is not needed for text."""
+    if isinstance(family.limit, float):
+        return int(family.limit * SAMPLE_RATE)
+    if family.limit == "windows":
+        return int(processor.max_audio_len // extractor.chunk_length) * int(extractor.n_samples)
+    if family.limit == "window" and hasattr(extractor, "n_samples"):
+        return int(extractor.n_samples)
     positions = config.get_text_config().max_position_embeddings
     return max(int((positions - _TEXT_TOKENS) / family.tokens_per_s * SAMPLE_RATE), SAMPLE_RATE)
-
-
-def _window_or_context(family: Family, config: Any, processor: Any) -> int:
-    limit = _window if hasattr(extractor_of(processor), "n_samples") else _context
-    return limit(family, config, processor)
 
 
 def _wav(audio: np.ndarray) -> dict[str, Any]:
@@ -132,8 +125,9 @@ FAMILIES = (
         model_types=("qwen2_audio",),
         example="Qwen/Qwen2-Audio-7B-Instruct",
         tokens_per_s=25,
-        window="30 s",
-        limit=_window,
+        longest="30 s",
+        limit="window",
+        pads_to_window=True,
         whisper_window=True,
     ),
     Family(
@@ -141,9 +135,10 @@ FAMILIES = (
         model_types=("qwen2_5_omni", "qwen2_5_omni_thinker"),
         example="Qwen/Qwen2.5-Omni-7B",
         tokens_per_s=25,
-        window="300 s",
-        limit=_window,
+        longest="300 s",
+        limit="window",
         packages=_VISION,
+        pads_to_window=True,
         model_class="Qwen2_5OmniThinkerForConditionalGeneration",
     ),
     Family(
@@ -151,8 +146,8 @@ FAMILIES = (
         model_types=("qwen3_omni_moe", "qwen3_omni_moe_thinker"),
         example="Qwen/Qwen3-Omni-30B-A3B-Instruct",
         tokens_per_s=13,
-        window="the context",
-        limit=_context,
+        longest="the context",
+        limit="context",
         mixes_lengths=True,
         packages=_VISION,
         model_class="Qwen3OmniMoeThinkerForConditionalGeneration",
@@ -162,8 +157,8 @@ FAMILIES = (
         model_types=("qwen3_asr",),
         example="Qwen/Qwen3-ASR-1.7B-hf",
         tokens_per_s=13,
-        window="the context",
-        limit=_context,
+        longest="the context",
+        limit="context",
         mixes_lengths=True,
         translates=False,
     ),
@@ -172,8 +167,8 @@ FAMILIES = (
         model_types=("voxtral",),
         example="mistralai/Voxtral-Mini-3B-2507",
         tokens_per_s=12.5,  # always 375 for every 30 s that have begun
-        window="the context",
-        limit=_context,
+        longest="the context",
+        limit="context",
         languages=frozenset({"en", "es", "fr", "pt", "hi", "de", "nl", "it"}),
         packages=("mistral-common",),
         audio_content=_wav,
@@ -183,11 +178,12 @@ FAMILIES = (
         model_types=("phi4_multimodal",),
         example="microsoft/Phi-4-multimodal-instruct@refs/pr/70",
         tokens_per_s=12.5,
-        window="the context",
-        limit=_context,
+        longest="the context",
+        limit="context",
         languages=frozenset({"en", "zh", "de", "fr", "it", "ja", "es", "pt"}),
         packages=_VISION,
         chat_template=_PHI4_TEMPLATE,
+        speech_adapter="speech-lora",
         mixes_lengths=True,
     ),
     Family(
@@ -195,8 +191,8 @@ FAMILIES = (
         model_types=("granite_speech",),
         example="ibm-granite/granite-speech-3.3-8b",
         tokens_per_s=10,
-        window="the context",
-        limit=_context,
+        longest="the context",
+        limit="context",
         languages=frozenset({"en", "fr", "de", "es", "pt"}),
         packages=("torchaudio",),
         mixes_lengths=True,
@@ -206,25 +202,26 @@ FAMILIES = (
         model_types=("audioflamingo3",),
         example="nvidia/audio-flamingo-3-hf",
         tokens_per_s=25,
-        window="600 s",
-        limit=_windows,
+        longest="600 s",
+        limit="windows",
     ),
     Family(
         name="Gemma 3n",
         model_types=("gemma3n",),
         example="google/gemma-3n-E4B-it",
         tokens_per_s=6.25,  # always 188 in the prompt
-        window="30 s",
-        limit=_half_a_minute,
+        longest="30 s",
+        limit=30.0,
         packages=(*_VISION, "timm"),
+        mixes_lengths=True,
     ),
     Family(
         name="Gemma 4",
         model_types=("gemma4",),
         example="google/gemma-4-E4B-it",
         tokens_per_s=25,
-        window="30 s",
-        limit=_half_a_minute,
+        longest="30 s",
+        limit=30.0,
         packages=_VISION,
     ),
     Family(
@@ -232,12 +229,12 @@ FAMILIES = (
         model_types=("glmasr",),
         example="zai-org/GLM-ASR-Nano-2512",
         tokens_per_s=12.5,
-        window="630 s",
-        limit=_windows,
+        longest="630 s",
+        limit="windows",
         translates=False,
     ),
 )
 
-UNKNOWN = Family(name="unknown", model_types=(), example="", tokens_per_s=25, window="", limit=_window_or_context)
+UNKNOWN = Family(name="unknown", model_types=(), example="", tokens_per_s=25, longest="", limit="window")
 
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}

@@ -27,10 +27,10 @@ def instruction(direction: Direction, family: str = "", template: str = "") -> s
     `template` is the user's own sentence for a translation, with `{source}` and `{target}` where the languages go.
     """
     source, target = language_name(direction.source_lang), language_name(direction.target_lang)
-    if source == target:
-        text = TRANSCRIBE_IN.get(family, TRANSCRIBE)
-    else:
-        text = template or TRANSLATE_IN.get(family, TRANSLATE)
+    own, default = (TRANSCRIBE_IN, TRANSCRIBE) if source == target else (TRANSLATE_IN, TRANSLATE)
+    text = own.get(family, default)
+    if template and source != target:
+        text = template
     if direction.latency is not None:
         text += LATENCY
     return text.format(source=source, target=target, latency=direction.latency)

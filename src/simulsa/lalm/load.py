@@ -14,6 +14,7 @@ import simulsa
 from simulsa.lalm.families import EXTRA, UNKNOWN, Family, extractor_of, family_of, hears
 from simulsa.lalm.instructions import check_template
 from simulsa.lalm.interface import LALMError
+from simulsa.lalm.merge import without_adapters
 from simulsa.lalm.signature import folder_signature, text_signature
 
 if TYPE_CHECKING:  # torch is slow to import, and every command's flags need `ModelConfig`
@@ -54,7 +55,7 @@ def load(model: str = "tiny-en-de", device: str = "auto", dtype: Dtype = "auto",
     folder = local_folder(model)
     if folder is None and (model.startswith((".", "/", "~")) or model.partition("@")[0].count("/") > 1):  # no hub id looks so
         raise LALMError(f"{model}: no such folder; {NAME_RULE}")
-    if folder is not None and (folder / "adapter_config.json").exists():
+    if folder is not None and _is_adapter(folder):
         return _load_adapter(model, folder, place, number_format, instruction)
     return _load_model(model, folder, place, number_format, instruction)
 
@@ -65,6 +66,11 @@ def local_folder(model: str) -> Path | None:
     if "/" not in model and embedded.is_dir():
         return embedded
     return Path(model) if Path(model).is_dir() else None
+
+
+def _is_adapter(folder: Path) -> bool:
+    # some models bring an adapter of their own along
+    return (folder / "adapter_config.json").exists() and not (folder / "config.json").exists()
 
 
 def _resolve(device: str, dtype: Dtype) -> tuple[str, Any]:
@@ -95,7 +101,10 @@ def _load_model(name: str, folder: Path | None, device: str, dtype: Any, instruc
             )
         if missing := family.missing_packages:
             raise LALMError(f"{name}: {family.name} needs {' and '.join(missing)}; pip install '{EXTRA}'")
-        model = _model_class(config, family).from_pretrained(source, dtype=dtype, **version).to(device)
+        model = _model_class(config, family).from_pretrained(source, dtype=dtype, **version)
+        if family.speech_adapter and (folder is None or (folder / family.speech_adapter).is_dir()):
+            model.load_adapter(source, adapter_kwargs={"subfolder": family.speech_adapter, **version})
+        model = without_adapters(model).to(device)
         processor = AutoProcessor.from_pretrained(source, **version)
     if extractor_of(processor) is None:
         raise LALMError(f"{name}: its processor has no feature extractor, so audio would be ignored; add preprocessor files")
@@ -158,7 +167,7 @@ def _load_adapter(name: str, folder: Path, device: str, dtype: Any, instruction:
 def base_of(model: str) -> str:
     """The base model of an adapter folder. Raises `LALMError` for anything else."""
     folder = local_folder(model)
-    if folder is None or not (folder / "adapter_config.json").exists():
+    if folder is None or not _is_adapter(folder):
         raise LALMError(f"{model!r} is no adapter folder, so it has no base model; give a folder made by simulsa train")
     return _base_name(folder, read_record(folder))
 

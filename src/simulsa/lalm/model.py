@@ -17,7 +17,7 @@ import torch
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.apart import run_apart, stacked
-from simulsa.lalm.families import audio_token_id, extractor_of, family_of
+from simulsa.lalm.families import audio_token_id, extractor_of, family_of, longest_clip
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import Direction, LALMError, TokenScores
 from simulsa.lalm.memory import recalling
@@ -66,7 +66,7 @@ class HuggingFaceLALM:
         self.instruction = instruction
         whole = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.family = family_of(whole.config)
-        self._backbone = getattr(whole, "model", None)  # everything below the language-model head
+        self._backbone: Any = getattr(whole, "model", None)  # everything below the language-model head
         self._head = whole.get_output_embeddings()
         audio_token = audio_token_id(whole.config)
         if self._backbone is None or self._head is None or audio_token is None:
@@ -81,7 +81,7 @@ class HuggingFaceLALM:
         pad = self.tokenizer.pad_token_id
         self._pad_id = self.eos_id if pad is None else int(pad)
         self.vocabulary_size = int(self._head.weight.shape[0])
-        self.max_samples = self.family.limit(self.family, whole.config, processor)
+        self.max_samples = longest_clip(self.family, whole.config, processor)
         self._strange: set[str] = set()
 
     def carrying(self, model: Any, name: str, signature: str) -> HuggingFaceLALM:
@@ -134,12 +134,12 @@ class HuggingFaceLALM:
             clips = [self._process([conversation], {}) for conversation in conversations]
             return [row for rows, _ in clips for row in rows], stacked([audio for _, audio in clips])
         longest = max([MIN_SAMPLES, *(len(audio) for audio in audios)])
-        extractor = extractor_of(self.processor)
-        return self._process(
-            conversations, {"max_length": padded_samples(longest, extractor)} if self.family.whisper_window else {}
-        )
+        padding = {"max_length": padded_samples(longest, extractor_of(self.processor))} if self.family.pads_to_window else {}
+        return self._process(conversations, padding)
 
-    def _process(self, conversations: list[Any], audio_options: dict[str, Any]) -> tuple[list[list[int]], dict[str, torch.Tensor]]:
+    def _process(
+        self, conversations: list[Any], audio_options: dict[str, Any]
+    ) -> tuple[list[list[int]], dict[str, torch.Tensor]]:
         """The processor's unpadded token ids and its audio tensors."""
         batch = self.processor.apply_chat_template(
             conversations,
