@@ -34,11 +34,11 @@ def byte_tokenizer(special: Sequence[str], **named: str) -> PreTrainedTokenizerF
     tokenizer = Tokenizer(models.BPE(vocab={symbol: i for i, symbol in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([PAD, EOS, "<|im_start|>", *special])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=EOS,
         pad_token=PAD,
-        additional_special_tokens=["<|im_start|>", *special],
         padding_side="left",
         **({"extra_special_tokens": named} if named else {}),
     )
@@ -345,7 +345,7 @@ def granite_speech(folder: Path) -> Path:
 
     tokenizer = byte_tokenizer(["<|audio|>"])
     config = GraniteSpeechConfig(
-        text_config={"model_type": "granite", "vocab_size": len(tokenizer), **TEXT},
+        text_config={"model_type": "granite", "vocab_size": len(tokenizer), "logits_scaling": 4.0, **TEXT},
         encoder_config={"num_layers": 2, "hidden_dim": WIDTH, "num_heads": 2, "output_dim": 8, "context_size": 50},
         projector_config={
             "model_type": "blip_2_qformer",
@@ -371,7 +371,7 @@ def _gemma_tokenizer() -> PreTrainedTokenizerFast:
         "boa_token": "<start_of_audio>",
         "eoa_token": "<end_of_audio>",
     }
-    return byte_tokenizer([*names.values(), "<|video|>"], **names)
+    return byte_tokenizer([*names.values(), "<|video|>", "<end_of_turn>", "<turn|>"], **names)
 
 
 def _gemma_text(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:

@@ -18,12 +18,12 @@ def main(arguments: Sequence[str]) -> None:
     parse(Models, arguments, "models")
     from simulsa.lalm.families import EXTRA, FAMILIES
 
-    rows = [("family", "example", "tokens/s", "longest clip", "needs", "ready")]
+    rows = [("family", "example", "tokens/s", "longest clip", "needs", "installed")]
     for family in FAMILIES:
         missing = family.missing_packages
-        ready = f"no {', '.join(missing)}" if missing else "yes"
+        installed = f"no, {', '.join(missing)}" if missing else "yes"
         needs = ", ".join(family.packages) or "-"
-        rows.append((family.name, family.example, f"{family.tokens_per_s:g}", family.longest, needs, ready))
+        rows.append((family.name, family.example, f"{family.tokens_per_s:g}", family.longest, needs, installed))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -50,6 +50,8 @@ class Family:
     """float32 mono audio as a part of a conversation"""
     chat_template: str = ""
     """for processors that come without one"""
+    turn_end: str = ""
+    """the token that closes an answer, where it is not the tokenizer's end of text"""
     speech_adapter: str = ""
     """folder within the checkpoint of a LoRA adapter that hearing needs"""
     mixes_lengths: bool = False
@@ -183,6 +185,7 @@ FAMILIES = (
         languages=frozenset({"en", "zh", "de", "fr", "it", "ja", "es", "pt"}),
         packages=_VISION,
         chat_template=_PHI4_TEMPLATE,
+        turn_end="<|end|>",
         speech_adapter="speech-lora",
         mixes_lengths=True,
     ),
@@ -213,6 +216,7 @@ FAMILIES = (
         longest="30 s",
         limit=30.0,
         packages=(*_VISION, "timm"),
+        turn_end="<end_of_turn>",
         mixes_lengths=True,
     ),
     Family(
@@ -223,6 +227,7 @@ FAMILIES = (
         longest="30 s",
         limit=30.0,
         packages=_VISION,
+        turn_end="<turn|>",
     ),
     Family(
         name="GLM-ASR",

@@ -74,9 +74,10 @@ class HuggingFaceLALM:
         self.tower = self._backbone.audio_tower if self.family.whisper_window else None
         self.audio_token_id = audio_token
         text = whole.config.get_text_config()
+        self._scaling = getattr(text, "logits_scaling", None)
         self._softcap = getattr(text, "final_logit_softcapping", None)
         self._slides = "sliding_attention" in (getattr(text, "layer_types", None) or ())
-        self.eos_ids = _eos_ids(whole.generation_config, self.tokenizer)
+        self.eos_ids = _eos_ids(whole.generation_config, self.tokenizer, self.family.turn_end)
         self.eos_id = self.eos_ids[0]
         pad = self.tokenizer.pad_token_id
         self._pad_id = self.eos_id if pad is None else int(pad)
@@ -274,6 +275,8 @@ class HuggingFaceLALM:
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Float32 logits with the audio placeholder ruled out: it must never be said."""
         logits = self._head(hidden).float()
+        if self._scaling is not None:
+            logits = logits / self._scaling
         if self._softcap is not None:
             logits = torch.tanh(logits / self._softcap) * self._softcap
         if self.audio_token_id < self.vocabulary_size:
@@ -304,11 +307,11 @@ def _at_least(audio: np.ndarray, length: int) -> np.ndarray:
     return audio if len(audio) >= length else np.pad(audio, (0, length - len(audio)))
 
 
-def _eos_ids(generation_config: Any, tokenizer: Any) -> list[int]:
+def _eos_ids(generation_config: Any, tokenizer: Any, turn_end: str) -> list[int]:
     """Every token that ends an answer, the one to train on first."""
     configured = generation_config.eos_token_id
     ids = [configured] if isinstance(configured, int) else list(configured or [])
-    own = tokenizer.eos_token_id
+    own = tokenizer.get_vocab()[turn_end] if turn_end and turn_end in tokenizer.get_vocab() else tokenizer.eos_token_id
     if own is not None and own in ids:
         ids.remove(own)
     if own is not None:
