@@ -235,7 +235,7 @@ def glm_asr(folder: Path) -> Path:
         text_config={"model_type": "llama", "vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, **TEXT},
         audio_token_id=tokenizer.convert_tokens_to_ids("<|pad|>"),
     )
-    processor = GlmAsrProcessor(whisper(seconds=2), tokenizer, chat_template=template("<|pad|>"), max_audio_len=20)
+    processor = GlmAsrProcessor(whisper(seconds=2), tokenizer, chat_template=template("<|pad|>"), max_audio_len=21)
     return save(folder, GlmAsrForConditionalGeneration(config), processor, tokenizer)
 
 
