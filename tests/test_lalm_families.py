@@ -163,6 +163,20 @@ class TestEveryFamily:
         else:
             assert (long - short) / 2 == pytest.approx(lalm.family.tokens_per_s, abs=1)
 
+    def test_half_precision_and_gradient_checkpointing(
+        self, lalm: HuggingFaceLALM, make_rows: Callable[..., list[Utterance]], tmp_path: Path
+    ) -> None:
+        half = load(lalm.name, device="cpu", dtype="bfloat16")
+        target = half.encode("Ja")
+        together = half.score([noise(1.0)] * 2, [target] * 2, [EN_DE] * 2)[1].log_probs
+        np.testing.assert_allclose(together, lalm.score([noise(1.0)], [target], [EN_DE])[0].log_probs, atol=1.0)
+        half.max_target_tokens = 3
+        assert [len(tokens) for tokens in free(half, sounds()[:2])] == [3, 3]
+        config = TrainConfig(
+            out=tmp_path / "run", batch_size=1, micro_batch_size=1, epochs=1, gradient_checkpointing=True, preflight=False
+        )
+        assert "lora" in str(load(str(train_adapter(half, make_rows(1, seconds=0.5), config)), device="cpu").model).lower()
+
     def test_an_adapter_is_trained_loaded_and_merged(
         self, lalm: HuggingFaceLALM, make_rows: Callable[..., list[Utterance]], tmp_path: Path
     ) -> None:

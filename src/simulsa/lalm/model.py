@@ -83,7 +83,7 @@ class HuggingFaceLALM:
         self._pad_id = self.eos_id if pad is None else int(pad)
         self.vocabulary_size = int(self._head.weight.shape[0])
         self.max_samples = longest_clip(self.family, whole.config, processor)
-        self._strange: set[str] = set()
+        self._strange: set[str] = set()  # languages that were warned of
 
     def carrying(self, model: Any, name: str, signature: str) -> HuggingFaceLALM:
         """The same with an adapter: `model` in place of this one's."""
@@ -159,11 +159,13 @@ class HuggingFaceLALM:
 
     def _warn_of_languages(self, directions: Sequence[Direction]) -> None:
         """Say once of each language that the family's card does not list it."""
-        for code in {base_language(direction.source_lang) for direction in directions} if self.family.languages else ():
-            if code not in self.family.languages | self._strange:
-                self._strange.add(code)
-                known = ", ".join(sorted(map(language_name, self.family.languages)))
-                logger.warning("%s: %s does not list %s speech (%s)", self.name, self.family.name, language_name(code), known)
+        if not self.family.languages:
+            return
+        spoken = {base_language(direction.source_lang) for direction in directions}
+        for code in sorted(spoken - self.family.languages - self._strange):
+            known = ", ".join(sorted(map(language_name, self.family.languages)))
+            logger.warning("%s: %s does not list %s speech (%s)", self.name, self.family.name, language_name(code), known)
+            self._strange.add(code)
 
     @torch.inference_mode()
     def score(
@@ -311,7 +313,7 @@ def _eos_ids(generation_config: Any, tokenizer: Any, turn_end: str) -> list[int]
     """Every token that ends an answer, the one to train on first."""
     configured = generation_config.eos_token_id
     ids = [configured] if isinstance(configured, int) else list(configured or [])
-    own = tokenizer.get_vocab()[turn_end] if turn_end and turn_end in tokenizer.get_vocab() else tokenizer.eos_token_id
+    own = tokenizer.get_vocab().get(turn_end, tokenizer.eos_token_id) if turn_end else tokenizer.eos_token_id
     if own is not None and own in ids:
         ids.remove(own)
     if own is not None:
