@@ -24,6 +24,7 @@ VERBS = {  # verb -> (module of the command, what it does)
     "compare": ("compare", "one table and one plot from several evaluations"),
     "manifest": ("manifest", "make and check manifests"),
     "export": ("export", "hand rows over to ms-swift, LLaMA-Factory or Hugging Face datasets"),
+    "models": ("models", "which families of audio-language models are known, and what they need"),
 }
 REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",

@@ -30,9 +30,8 @@ def main(arguments: Sequence[str]) -> None:
     command = parse(Augment, with_default(arguments, "--ray", HERE), "augment")
     show_log()
     from simulsa.augmentation.augment import augment
-    from simulsa.lalm.load import load
     from simulsa.manifest import read_manifest
 
     rows = read_manifest(command.manifest)
-    lalm = load(command.model.model, command.model.device, command.model.dtype)
+    lalm = command.model.load()
     augment(rows, lalm, command.settings, command.out, workers_of(command.cluster, command.model))

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
     from simulsa.manifest import read_manifest
 
     rows = read_manifest(command.manifest)
-    lalm = load(command.model.model, command.model.device, command.model.dtype)
+    lalm = command.model.load()
     judge_name = base_of(command.model.model) if command.judge == "base" else command.judge
-    judge = load(judge_name, command.model.device, command.model.dtype)
+    judge = load(judge_name, command.model.device, command.model.dtype, lalm.instruction)
     correct(rows, lalm, judge, command.settings, command.out)

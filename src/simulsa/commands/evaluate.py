@@ -32,11 +32,10 @@ def main(arguments: Sequence[str]) -> None:
 
     from simulsa.evaluation.evaluate import evaluate
     from simulsa.evaluation.report import markdown_table
-    from simulsa.lalm.load import load
     from simulsa.manifest import read_manifest
 
     rows = read_manifest(command.manifest)
-    lalm = load(command.model.model, command.model.device, command.model.dtype)
+    lalm = command.model.load()
     workers = workers_of(command.cluster, command.model, command.settings.audio_memory_mib)
     result = evaluate(lalm, rows, command.settings, workers)
     Console().print(Markdown(markdown_table(result.scores)))

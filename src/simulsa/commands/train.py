@@ -26,7 +26,6 @@ class Train:
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     command = parse(Train, arguments, "train")
-    from simulsa.lalm.load import load
     from simulsa.manifest import read_manifest
     from simulsa.training import processes
     from simulsa.training.train import train
@@ -36,5 +35,5 @@ def main(arguments: Sequence[str]) -> None:
     rows = read_manifest(command.offline)
     for path in command.augmented:
         rows += read_manifest(path)
-    lalm = load(command.model.model, command.model.device, command.model.dtype)
+    lalm = command.model.load()
     train(lalm, rows, command.settings)

@@ -35,13 +35,12 @@ def main(arguments: Sequence[str]) -> None:
 
     from simulsa.audio import load_audio
     from simulsa.commands.parsing import UsageError
-    from simulsa.lalm.load import load
     from simulsa.terminal import show_final, show_json, show_live, updates_of
 
     if not command.files:
         raise UsageError("translate needs at least one audio file")
     audios = [load_audio(path) for path in command.files]  # a broken file is found before the model is loaded
-    lalm = load(command.model.model, command.model.device, command.model.dtype)
+    lalm = command.model.load()
     console, notes = Console(), Console(stderr=True, highlight=False)
     show = show_json if command.json else show_live if sys.stdout.isatty() else show_final
     for path, audio in zip(command.files, audios, strict=True):

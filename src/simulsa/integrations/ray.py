@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from simulsa.lalm.interface import LALM, LALMError
@@ -82,19 +82,6 @@ class _Actor:
             return _Failure(error)
 
 
-@dataclass(frozen=True)
-class LoadedAs:
-    """`simulsa.load` with the settings of a command."""
-
-    model: ModelConfig = field(default_factory=ModelConfig)
-
-    def __call__(self) -> LALM:
-        """Load the model."""
-        from simulsa.lalm.load import load
-
-        return load(self.model.model, self.model.device, self.model.dtype)
-
-
 def workers_of(config: RayConfig, model: ModelConfig, audio_memory_mib: float = 0.0) -> RayWorkers | None:
     """The workers that a command asks for, if any: joins the cluster. Raises `LALMError` when Ray is not installed."""
     if not config.ray:
@@ -113,4 +100,4 @@ def workers_of(config: RayConfig, model: ModelConfig, audio_memory_mib: float = 
         logger.warning(
             "ray: %d workers are asked for and the cluster has %g cores; waiting until it has grown", config.ray_workers, cores
         )
-    return RayWorkers(LoadedAs(model), config.ray_workers, float(on_gpus), audio_memory_mib)
+    return RayWorkers(model.load, config.ray_workers, float(on_gpus), audio_memory_mib)

@@ -1,6 +1,8 @@
-"""The text instruction that goes with the audio."""
+"""The text instruction that goes with the audio: what is asked of a family, unless the user asks otherwise."""
 
 from __future__ import annotations
+
+import string
 
 from simulsa.lalm.interface import Direction
 from simulsa.languages import language_name
@@ -8,12 +10,38 @@ from simulsa.languages import language_name
 TRANSLATE = "Translate the {source} speech into {target}."
 TRANSCRIBE = "Transcribe the {source} speech."
 LATENCY = " Latency: {latency}."
+# by the family's name: what its checkpoints were trained on, where that is published and is something else
+TRANSLATE_IN = {
+    "Phi-4-multimodal": "Translate the audio to {target}.",
+    "Granite Speech": "translate the speech to {target}",
+}
+TRANSCRIBE_IN = {
+    "Phi-4-multimodal": "Transcribe the audio clip into text.",
+    "Granite Speech": "can you transcribe the speech into a written format?",
+}
 
 
-def instruction(direction: Direction) -> str:
-    """What the model is asked to do: to translate, or to transcribe where both languages are the same, and how soon."""
+def instruction(direction: Direction, family: str = "", template: str = "") -> str:
+    """What the model is asked to do: to translate, or to transcribe where both languages are the same, and how soon.
+
+    `template` is the user's own sentence for a translation, with `{source}` and `{target}` where the languages go.
+    """
     source, target = language_name(direction.source_lang), language_name(direction.target_lang)
-    template = TRANSCRIBE if source == target else TRANSLATE
+    own, default = (TRANSCRIBE_IN, TRANSCRIBE) if source == target else (TRANSLATE_IN, TRANSLATE)
+    text = own.get(family, default)
+    if template and source != target:
+        text = template
     if direction.latency is not None:
-        template += LATENCY
-    return template.format(source=source, target=target, latency=direction.latency)
+        text += LATENCY
+    return text.format(source=source, target=target, latency=direction.latency)
+
+
+def check_template(template: str) -> None:
+    """Raises `ValueError` for a template with other fields than `{source}` and `{target}`, or with a brace too many."""
+    rule = "it is a sentence with {source} and {target} where the languages go; other braces are doubled: {{ }}"
+    try:
+        fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
+    except ValueError as error:
+        raise ValueError(f"instruction is {template!r} ({error}); {rule}") from error
+    if unknown := fields - {"source", "target"}:
+        raise ValueError(f"instruction has the field {{{min(unknown)}}}; {rule}")

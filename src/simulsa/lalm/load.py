@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import simulsa
+from simulsa.lalm.families import EXTRA, UNKNOWN, Family, extractor_of, family_of, hears
+from simulsa.lalm.instructions import check_template
 from simulsa.lalm.interface import LALMError
+from simulsa.lalm.merge import without_adapters
 from simulsa.lalm.signature import folder_signature, text_signature
 
 if TYPE_CHECKING:  # torch is slow to import, and every command's flags need `ModelConfig`
@@ -35,20 +38,31 @@ class ModelConfig:
     """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes a GPU when there is one"""
     dtype: Dtype = "auto"
     """number format; `auto` is float32 on a CPU and bfloat16 on a GPU"""
+    instruction: str = ""
+    """what to ask of the model for a translation, with {source} and {target} for the languages; empty: the family's own"""
+
+    def __post_init__(self) -> None:
+        check_template(self.instruction)
+
+    def load(self) -> HuggingFaceLALM:
+        """The model, ready for use; see the function `load` for the errors."""
+        return load(self.model, self.device, self.dtype, self.instruction)
 
 
-def load(model: str = "tiny-en-de", device: str = "auto", dtype: Dtype = "auto") -> HuggingFaceLALM:
+def load(model: str = "tiny-en-de", device: str = "auto", dtype: Dtype = "auto", instruction: str = "") -> HuggingFaceLALM:
     """Load a model and its processor; see `ModelConfig` for the arguments.
 
-    Raises `LALMError` when the name leads nowhere, the model does not hear, or an adapter belongs to another base.
+    Raises `LALMError` when the name leads nowhere, a package is missing, the model does not hear, a family that is not known
+    fails its checks, or an adapter belongs to another base; `ValueError` for an instruction with unknown fields.
     """
+    check_template(instruction)
     place, number_format = _resolve(device, dtype)
     folder = local_folder(model)
-    if folder is None and (model.startswith((".", "/", "~")) or model.count("/") > 1):  # no hub id looks so
+    if folder is None and (model.startswith((".", "/", "~")) or model.partition("@")[0].count("/") > 1):  # no hub id looks so
         raise LALMError(f"{model}: no such folder; {NAME_RULE}")
-    if folder is not None and (folder / "adapter_config.json").exists():
-        return _load_adapter(model, folder, place, number_format)
-    return _load_model(model, folder, place, number_format)
+    if folder is not None and _is_adapter(folder):
+        return _load_adapter(model, folder, place, number_format, instruction)
+    return _load_model(model, folder, place, number_format, instruction)
 
 
 def local_folder(model: str) -> Path | None:
@@ -57,6 +71,11 @@ def local_folder(model: str) -> Path | None:
     if "/" not in model and embedded.is_dir():
         return embedded
     return Path(model) if Path(model).is_dir() else None
+
+
+def _is_adapter(folder: Path) -> bool:
+    # some models bring an adapter of their own along
+    return (folder / "adapter_config.json").exists() and not (folder / "config.json").exists()
 
 
 def _resolve(device: str, dtype: Dtype) -> tuple[str, Any]:
@@ -72,41 +91,71 @@ def _resolve(device: str, dtype: Dtype) -> tuple[str, Any]:
     return device, getattr(torch, dtype)
 
 
-def _load_model(name: str, folder: Path | None, device: str, dtype: Any) -> HuggingFaceLALM:
+def _load_model(name: str, folder: Path | None, device: str, dtype: Any, instruction: str) -> HuggingFaceLALM:
     from simulsa.lalm.model import HuggingFaceLALM
 
-    source = str(folder) if folder is not None else name
+    source, _, revision = (str(folder), "", "") if folder is not None else name.partition("@")
+    version = {"revision": revision} if revision else {}
     with _errors_about(name):
         from transformers import AutoConfig, AutoProcessor
 
-        config = AutoConfig.from_pretrained(source)
-        if getattr(config, "audio_config", None) is None:
+        config = AutoConfig.from_pretrained(source, **version)
+        family = family_of(config)
+        if not hears(config):
             raise LALMError(
                 f"{name}: a {config.model_type!r} model has no audio tower; an audio-language model such as Qwen2-Audio is needed"
             )
-        model = _model_class(config).from_pretrained(source, dtype=dtype).to(device)
-        processor = AutoProcessor.from_pretrained(source)
-    if not hasattr(processor, "feature_extractor"):
+        if missing := family.missing_packages:
+            raise LALMError(f"{name}: {family.name} needs {' and '.join(missing)}; pip install '{EXTRA}'")
+        model = _model_class(config, family).from_pretrained(source, dtype=dtype, **version)
+        if family.speech_adapter and (folder is None or (folder / family.speech_adapter).is_dir()):
+            model.load_adapter(source, adapter_kwargs={"subfolder": family.speech_adapter, **version})
+        model = without_adapters(model).to(device)
+        processor = AutoProcessor.from_pretrained(source, **version)
+    if extractor_of(processor) is None:
         raise LALMError(f"{name}: its processor has no feature extractor, so audio would be ignored; add preprocessor files")
+    if family.chat_template and not processor.chat_template:
+        processor.chat_template = family.chat_template
     signature = folder_signature(folder) if folder is not None else text_signature([name, str(config._commit_hash)])
-    return HuggingFaceLALM(model, processor, name, f"{name}@{signature}")
+    if instruction:
+        signature = text_signature([signature, instruction])
+    lalm = HuggingFaceLALM(model, processor, name, f"{name}@{signature}", instruction=instruction)
+    if family is UNKNOWN:
+        _try_out(lalm, config.model_type)
+    return lalm
 
 
-def _model_class(config: Any) -> Any:
+def _model_class(config: Any, family: Family) -> Any:
     import transformers
 
-    architecture = (config.architectures or [None])[0]
-    return getattr(transformers, architecture or "", None) or transformers.AutoModelForMultimodalLM
+    for name in (family.model_class, *(config.architectures or [])[:1]):
+        if name and hasattr(transformers, name):
+            return getattr(transformers, name)
+    return transformers.AutoModelForMultimodalLM
 
 
-def _load_adapter(name: str, folder: Path, device: str, dtype: Any) -> HuggingFaceLALM:
+def _try_out(lalm: HuggingFaceLALM, model_type: str) -> None:
+    """Check a model whose family is not in the table. Raises `LALMError` that says what failed."""
+    from simulsa.lalm.preflight import check_logits, preflight
+
+    try:
+        check_logits(lalm)
+        preflight(lalm)
+    except Exception as error:  # whatever a class that was not made for this may raise
+        problem = str(error).removeprefix(f"{lalm.name}: ") or type(error).__name__
+        raise LALMError(
+            f"{lalm.name}: the family {model_type!r} is not known and fails a check: {problem.splitlines()[0]}; "
+            "simulsa models lists the known ones"
+        ) from error
+
+
+def _load_adapter(name: str, folder: Path, device: str, dtype: Any, instruction: str) -> HuggingFaceLALM:
     from peft import PeftModel
-
-    from simulsa.lalm.model import HuggingFaceLALM
 
     record = read_record(folder)
     base_name = _base_name(folder, record)
-    base = load(base_name, device, "float32" if str(dtype) == "torch.float32" else _name(dtype))
+    trained_with = str(record.get("instruction", "")) if record else ""
+    base = load(base_name, device, "float32" if str(dtype) == "torch.float32" else _name(dtype), trained_with)
     if record and record["base_signature"] != base.signature:
         raise LALMError(
             f"{name}: the adapter was trained on {record['base_signature']} and {base_name!r} is now {base.signature}; "
@@ -114,13 +163,17 @@ def _load_adapter(name: str, folder: Path, device: str, dtype: Any) -> HuggingFa
         )
     with _errors_about(name):
         model = PeftModel.from_pretrained(base.model, str(folder)).to(device)
-    return HuggingFaceLALM(model, base.processor, name, f"{name}@{folder_signature(folder)}", base.max_target_tokens)
+    signature = folder_signature(folder)
+    if instruction and instruction != trained_with:
+        base.instruction = instruction
+        signature = text_signature([signature, instruction])
+    return base.carrying(model, name, f"{name}@{signature}")
 
 
 def base_of(model: str) -> str:
     """The base model of an adapter folder. Raises `LALMError` for anything else."""
     folder = local_folder(model)
-    if folder is None or not (folder / "adapter_config.json").exists():
+    if folder is None or not _is_adapter(folder):
         raise LALMError(f"{model!r} is no adapter folder, so it has no base model; give a folder made by simulsa train")
     return _base_name(folder, read_record(folder))
 
@@ -156,8 +209,23 @@ def _errors_about(name: str) -> Iterator[None]:
             yield
     except LALMError:
         raise
+    except ImportError as error:
+        raise LALMError(f"{name}: a package is missing or broken ({_first_line(error)}); pip install '{EXTRA}'") from error
     except Exception as error:  # safetensors and tokenizers raise bare subclasses of Exception for damaged files
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise LALMError(f"{name}: cannot be loaded ({lines[0]}); {NAME_RULE}") from error
+        if _is_gated(error):
+            page = f"https://huggingface.co/{name.partition('@')[0]}"
+            raise LALMError(f"{name}: is gated; accept its terms on {page} and log in with: hf auth login") from error
+        raise LALMError(f"{name}: cannot be loaded ({_first_line(error)}); {NAME_RULE}") from error
     finally:
         transformers.logging.set_verbosity(verbosity)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _is_gated(error: BaseException | None) -> bool:
+    """Whether the hub refused because the user has not accepted a model's terms, or was not logged in."""
+    from huggingface_hub.errors import GatedRepoError
+
+    return error is not None and (isinstance(error, GatedRepoError) or _is_gated(error.__cause__))

@@ -1,4 +1,4 @@
-"""The LALM of Hugging Face transformers: `score` and `continue_` for Qwen2-Audio-class models.
+"""The LALM of Hugging Face transformers: `score` and `continue_` for every family of `families`, by one path.
 
 Rows of a batch are padded on the left, so that all of them end at the same position. The committed translation is appended as
 token ids behind the generation prompt, which is exact for every chat template; text is never tokenised again.
@@ -6,7 +6,9 @@ token ids behind the generation prompt, which is exact for every chat template; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +16,20 @@ import numpy as np
 import torch
 
 from simulsa.audio import SAMPLE_RATE
+from simulsa.lalm.apart import run_apart, stacked
+from simulsa.lalm.families import audio_token_id, extractor_of, family_of, longest_clip
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import Direction, LALMError, TokenScores
 from simulsa.lalm.memory import recalling
 from simulsa.lalm.window import narrowed, padded_samples
+from simulsa.languages import base_language, language_name
 from simulsa.manifest import too_long
 
 MIN_SAMPLES = SAMPLE_RATE // 25  # 40 ms: shorter clips crash some feature extractors, so they are padded with silence
 MAX_TARGET_TOKENS = 256  # a translation, prefix included, is cut off here
+_OF_PICTURES = "token_type_ids"  # how the names of masks end that mark the tokens of pictures; there are none
+
+logger = logging.getLogger("simulsa")
 
 
 @dataclass
@@ -36,27 +44,50 @@ class Inputs:
 class HuggingFaceLALM:
     """An audio-language model of transformers with its processor; implements `LALM`.
 
-    `model` may carry LoRA adapters (a `PeftModel`): they are inserted in place, so nothing here needs to know.
+    `model` may carry LoRA adapters (a `PeftModel`): they are inserted in place, so nothing here needs to know. `instruction` is
+    the user's own template (see `instructions`). Raises `LALMError` for a model whose parts are not where they should be.
     """
 
-    def __init__(self, model: Any, processor: Any, name: str, signature: str, max_target_tokens: int = MAX_TARGET_TOKENS) -> None:
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        name: str,
+        signature: str,
+        max_target_tokens: int = MAX_TARGET_TOKENS,
+        instruction: str = "",
+    ) -> None:
         self.model = model.eval()
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.name = name
         self.signature = signature
         self.max_target_tokens = max_target_tokens
+        self.instruction = instruction
         whole = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self._backbone = whole.model  # everything below the language-model head
+        self.family = family_of(whole.config)
+        self._backbone: Any = getattr(whole, "model", None)  # everything below the language-model head
         self._head = whole.get_output_embeddings()
-        self.tower = whole.model.audio_tower
-        self.audio_token_id = int(whole.config.audio_token_id)
-        self.eos_ids = _eos_ids(whole.generation_config, self.tokenizer)
+        audio_token = audio_token_id(whole.config)
+        if self._backbone is None or self._head is None or audio_token is None:
+            raise LALMError(f"{name}: a {type(whole).__name__} has no backbone, output head or audio token where others have it")
+        self.tower = self._backbone.audio_tower if self.family.whisper_window else None
+        self.audio_token_id = audio_token
+        text = whole.config.get_text_config()
+        self._scaling = getattr(text, "logits_scaling", None)
+        self._softcap = getattr(text, "final_logit_softcapping", None)
+        self._slides = "sliding_attention" in (getattr(text, "layer_types", None) or ())
+        self.eos_ids = _eos_ids(whole.generation_config, self.tokenizer, self.family.turn_end)
         self.eos_id = self.eos_ids[0]
         pad = self.tokenizer.pad_token_id
         self._pad_id = self.eos_id if pad is None else int(pad)
         self.vocabulary_size = int(self._head.weight.shape[0])
-        self.max_samples = int(processor.feature_extractor.n_samples)
+        self.max_samples = longest_clip(self.family, whole.config, processor)
+        self._strange: set[str] = set()  # languages that were warned of
+
+    def carrying(self, model: Any, name: str, signature: str) -> HuggingFaceLALM:
+        """The same with an adapter: `model` in place of this one's."""
+        return HuggingFaceLALM(model, self.processor, name, signature, self.max_target_tokens, self.instruction)
 
     @property
     def exact(self) -> bool:
@@ -92,14 +123,25 @@ class HuggingFaceLALM:
         for number, audio in enumerate(audios):
             if len(audio) > self.max_samples:
                 raise LALMError(too_long(f"clip {number} of the batch", len(audio), self.max_samples))
+        self._warn_of_languages(directions)
         conversations = [
             [{"role": "user", "content": [
-                {"type": "audio", "audio": _at_least(audio, MIN_SAMPLES)},
-                {"type": "text", "text": instruction(direction)},
+                self.family.audio_content(_at_least(audio, MIN_SAMPLES)),
+                {"type": "text", "text": instruction(direction, self.family.name, self.instruction)},
             ]}]
             for audio, direction in zip(audios, directions, strict=True)
         ]  # fmt: skip
+        if self.family.mixes_lengths:
+            clips = [self._process([conversation], {}) for conversation in conversations]
+            return [row for rows, _ in clips for row in rows], stacked([audio for _, audio in clips])
         longest = max([MIN_SAMPLES, *(len(audio) for audio in audios)])
+        padding = {"max_length": padded_samples(longest, extractor_of(self.processor))} if self.family.pads_to_window else {}
+        return self._process(conversations, padding)
+
+    def _process(
+        self, conversations: list[Any], audio_options: dict[str, Any]
+    ) -> tuple[list[list[int]], dict[str, torch.Tensor]]:
+        """The processor's unpadded token ids and its audio tensors."""
         batch = self.processor.apply_chat_template(
             conversations,
             tokenize=True,
@@ -108,12 +150,22 @@ class HuggingFaceLALM:
             return_tensors="pt",
             processor_kwargs={
                 "text_kwargs": {"padding": True, "padding_side": "left"},
-                "audio_kwargs": {"max_length": padded_samples(longest, self.processor.feature_extractor)},
+                **({"audio_kwargs": audio_options} if audio_options else {}),
             },
         )
         ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
         rows = [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
-        return rows, {name: self._move(tensor) for name, tensor in batch.items()}
+        return rows, {name: self._move(tensor) for name, tensor in batch.items() if not name.endswith(_OF_PICTURES)}
+
+    def _warn_of_languages(self, directions: Sequence[Direction]) -> None:
+        """Say once of each language that the family's card does not list it."""
+        if not self.family.languages:
+            return
+        spoken = {base_language(direction.source_lang) for direction in directions}
+        for code in sorted(spoken - self.family.languages - self._strange):
+            known = ", ".join(sorted(map(language_name, self.family.languages)))
+            logger.warning("%s: %s does not list %s speech (%s)", self.name, self.family.name, language_name(code), known)
+            self._strange.add(code)
 
     @torch.inference_mode()
     def score(
@@ -150,13 +202,19 @@ class HuggingFaceLALM:
         hidden, cache = self.forward(inputs, use_cache=True)
         limits = [self.max_target_tokens - len(prefix) for prefix in prefixes]
         outputs: list[list[int]] = []
+        rejected = False
         for row, draft in enumerate(drafts):
             # of the draft's own logits and the one before it, each is about the next token
             choices = self.logits(hidden[row, hidden.shape[1] - len(draft) - 1 :]).argmax(-1).tolist()
             accepted = _agreeing(draft, choices)
             if accepted < len(draft):  # the rejected tokens stay in the cache, unseen
                 inputs.mask[row, inputs.mask.shape[1] - (len(draft) - accepted) :] = 0
+                rejected = True
             outputs.append([*draft[:accepted], choices[accepted]])
+        if rejected and self._slides:  # unseen, they would still push older tokens out of the attention's window
+            rows = [[*p, *prefix, *output[:-1]] for p, prefix, output in zip(prompts, prefixes, outputs, strict=True)]
+            inputs = self.pad(rows, audio)
+            _, cache = self.forward(inputs, use_cache=True)
         self._decode(outputs, limits, inputs.mask, cache)
         return [self._finish(output, limit) for output, limit in zip(outputs, limits, strict=True)]
 
@@ -194,18 +252,37 @@ class HuggingFaceLALM:
 
     def forward(self, inputs: Inputs, use_cache: bool = False) -> tuple[torch.Tensor, Any]:
         """Last hidden states `[batch, length, width]` of one pass, and its cache if asked for; gradients are kept."""
-        positions = (inputs.mask.cumsum(1) - 1).clamp(min=0)
-        frames = inputs.audio["feature_attention_mask"].sum(1).tolist()
-        with narrowed(self.tower, inputs.audio["input_features"].shape[-1]), recalling(self.tower, frames):
-            result = self._backbone(
-                input_ids=inputs.ids, attention_mask=inputs.mask, position_ids=positions, use_cache=use_cache, **inputs.audio
-            )
+        if self.family.mixes_lengths:
+            return run_apart(lambda rows, audio: self._run(inputs.ids[rows], inputs.mask[rows], audio, use_cache), inputs.audio)
+        return self._run(inputs.ids, inputs.mask, inputs.audio, use_cache)
+
+    def _run(
+        self, ids: torch.Tensor, mask: torch.Tensor, audio: dict[str, torch.Tensor], use_cache: bool
+    ) -> tuple[torch.Tensor, Any]:
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        with self._shortcuts(audio):
+            result = self._backbone(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=use_cache, **audio)
         return result.last_hidden_state, result.past_key_values if use_cache else None
+
+    @contextlib.contextmanager
+    def _shortcuts(self, audio: dict[str, torch.Tensor]) -> Iterator[None]:
+        """The tower without its padding and with its memory, where it is one that can do so."""
+        if not self.family.whisper_window:
+            yield
+            return
+        frames = audio["feature_attention_mask"].sum(1).tolist()
+        with narrowed(self.tower, audio["input_features"].shape[-1]), recalling(self.tower, frames):
+            yield
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Float32 logits with the audio placeholder ruled out: it must never be said."""
         logits = self._head(hidden).float()
-        logits[..., self.audio_token_id] = -torch.inf
+        if self._scaling is not None:
+            logits = logits / self._scaling
+        if self._softcap is not None:
+            logits = torch.tanh(logits / self._softcap) * self._softcap
+        if self.audio_token_id < self.vocabulary_size:
+            logits[..., self.audio_token_id] = -torch.inf
         return logits  # type: ignore[no-any-return]
 
     def pad(self, rows: Sequence[Sequence[int]], audio: dict[str, torch.Tensor]) -> Inputs:
@@ -232,11 +309,11 @@ def _at_least(audio: np.ndarray, length: int) -> np.ndarray:
     return audio if len(audio) >= length else np.pad(audio, (0, length - len(audio)))
 
 
-def _eos_ids(generation_config: Any, tokenizer: Any) -> list[int]:
+def _eos_ids(generation_config: Any, tokenizer: Any, turn_end: str) -> list[int]:
     """Every token that ends an answer, the one to train on first."""
     configured = generation_config.eos_token_id
     ids = [configured] if isinstance(configured, int) else list(configured or [])
-    own = tokenizer.eos_token_id
+    own = tokenizer.get_vocab().get(turn_end, tokenizer.eos_token_id) if turn_end else tokenizer.eos_token_id
     if own is not None and own in ids:
         ids.remove(own)
     if own is not None:

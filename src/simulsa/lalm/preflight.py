@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.interface import LALM, Direction, LALMError
+
+if TYPE_CHECKING:
+    from simulsa.lalm.model import HuggingFaceLALM
 
 ENGLISH_TO_GERMAN = Direction("en", "de")
 _DEAF_BELOW_NATS = 1e-4  # two sounds that change no log-probability by more than this were not heard
@@ -36,6 +41,20 @@ def preflight(lalm: LALM, direction: Direction = ENGLISH_TO_GERMAN) -> None:
             )
     if exact:
         _check_decoding(lalm, sounds, outputs, direction)
+
+
+def check_logits(lalm: HuggingFaceLALM) -> None:
+    """Check that the model itself makes the same logits of a prompt as the LALM; raises `LALMError` for one that adds a step."""
+    import torch
+
+    prompts, audio = lalm.prompts(_sounds()[:1], [ENGLISH_TO_GERMAN])
+    inputs = lalm.pad(prompts, audio)
+    with torch.inference_mode():
+        ours = lalm.logits(lalm.forward(inputs)[0][:, -1])
+        theirs = lalm.model(input_ids=inputs.ids, attention_mask=inputs.mask, **inputs.audio).logits[:, -1].float()
+    difference = float((ours - theirs)[ours.isfinite()].abs().max())
+    if difference > _TOLERANCE_NATS[lalm.exact]:
+        raise LALMError(f"{lalm.name}: the model's own logits differ from head times hidden states, by {difference:.3g}")
 
 
 def _check_hearing(lalm: LALM, log_probs: list[np.ndarray]) -> None:

@@ -63,7 +63,9 @@ def add_lora(model: nn.Module, config: TrainConfig) -> Any:
     with _without_advice():
         if config.gradient_checkpointing:
             # not reentrant: that variety loses the gradient where the inputs of a layer, as those of the first, have none
-            copied.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            # a class that does not offer it may hold a language model that does, and nothing else is trained
+            part = copied if copied.supports_gradient_checkpointing else copied.model.language_model
+            part.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         return get_peft_model(copied, lora)
 
 

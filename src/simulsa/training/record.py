@@ -26,6 +26,7 @@ def make_record(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainC
     return {
         "base_model": base,
         "base_signature": f"{base}@{lalm.signature.rpartition('@')[2]}",
+        **({"instruction": lalm.instruction} if lalm.instruction else {}),
         "data": {
             "offline_rows": len(rows) - augmented,
             "augmented_rows": augmented,

@@ -40,7 +40,7 @@ def train(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainConfig 
 def adapted(lalm: HuggingFaceLALM, folder: Path) -> HuggingFaceLALM:
     """`lalm` with the adapter that `train_adapter` left in `folder`; it shares the weights of `lalm`, which does not change."""
     model = with_adapter(lalm.model, folder)
-    return HuggingFaceLALM(model, lalm.processor, str(folder), f"{folder}@{folder_signature(folder)}", lalm.max_target_tokens)
+    return lalm.carrying(model, str(folder), f"{folder}@{folder_signature(folder)}")
 
 
 def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainConfig) -> Path:
@@ -95,7 +95,7 @@ def _fit_to_the_end(
         model = add_lora(lalm.model, config)
         trainable, total = model.get_nb_trainable_parameters()
         logger.info("train: %d of %d parameters are trained (%.2f %%)", trainable, total, 100 * trainable / total)
-        student = HuggingFaceLALM(model, lalm.processor, lalm.name, lalm.signature)
+        student = lalm.carrying(model, lalm.name, lalm.signature)
         with remembering(student, config.audio_memory_mib):
             fit(student, examples, config, folder, last[0] if last is not None else None)
         processes.wait()  # the main process writes the last checkpoint

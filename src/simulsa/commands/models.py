@@ -1,0 +1,32 @@
+"""`simulsa models`: the families of audio-language models that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from simulsa.commands.parsing import parse
+
+
+@dataclass(frozen=True)
+class Models:
+    """List the known families: an example's Hugging Face id, audio tokens per second, the longest clip, packages needed."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command."""
+    parse(Models, arguments, "models")
+    from simulsa.lalm.families import EXTRA, FAMILIES
+
+    rows = [("family", "example", "tokens/s", "longest clip", "needs", "installed")]
+    for family in FAMILIES:
+        missing = family.missing_packages
+        installed = f"no, {', '.join(missing)}" if missing else "yes"
+        needs = ", ".join(family.packages) or "-"
+        rows.append((family.name, family.example, f"{family.tokens_per_s:g}", family.longest, needs, installed))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    listeners = " and ".join(family.name for family in FAMILIES if not family.translates)
+    print(f"\n{listeners} only transcribe until they are trained to translate. Missing packages: pip install '{EXTRA}'.")
+    print("Models of other families are tried and checked before they are used. See docs/models.md.")

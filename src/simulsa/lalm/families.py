@@ -1,0 +1,245 @@
+"""Families of audio-language models: a table of the small differences between them, and nothing else.
+
+All of them are used in the same way: the chat template gives the prompt, the backbone the hidden states, the output head the
+logits. A family that is not in the table is tried with the same defaults, and checked before it is trusted (see `load`).
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from simulsa.audio import SAMPLE_RATE
+
+EXTRA = "simulsa[families]"  # what pip installs the packages of all families by
+_MODULES = {"Pillow": "PIL", "mistral-common": "mistral_common"}  # packages that are imported by another name
+_TEXT_TOKENS = 512  # of the context: instruction and translation
+
+# seconds; the feature extractor's window; as many whole windows as the processor takes; or what the context leaves to audio
+Limit = float | Literal["window", "windows", "context"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """What sets a family apart."""
+
+    name: str
+    model_types: tuple[str, ...]
+    """`model_type` in the configuration, of the checkpoint as published and of what is loaded of it"""
+    example: str
+    """a Hugging Face id"""
+    tokens_per_s: float
+    """audio tokens in the prompt for a second of audio"""
+    longest: str
+    """how long a clip may be for the published checkpoints, in words"""
+    limit: Limit
+    """where the length is found that a checkpoint hears (see `longest_clip`)"""
+    languages: frozenset[str] = frozenset()
+    """what the model card lists as spoken languages, where it lists them"""
+    packages: tuple[str, ...] = ()
+    """what transformers needs for its processor beyond simulsa's own packages"""
+    model_class: str = ""
+    """the class to load, where it is not the one that the checkpoint names"""
+    audio_content: Callable[[np.ndarray], dict[str, Any]] = lambda audio: {"type": "audio", "audio": audio}
+    """float32 mono audio as a part of a conversation"""
+    chat_template: str = ""
+    """for processors that come without one"""
+    turn_end: str = ""
+    """the token that closes an answer, where it is not the tokenizer's end of text"""
+    speech_adapter: str = ""
+    """folder within the checkpoint of a LoRA adapter that hearing needs"""
+    mixes_lengths: bool = False
+    """clips of different lengths disturb each other in a batch, and are therefore encoded apart"""
+    pads_to_window: bool = False
+    """the processor fills every clip up to its window with silence; it is asked for no more than the batch needs"""
+    whisper_window: bool = False
+    """the tower is a `Qwen2AudioEncoder`, whose padding can be left out and whose outputs can be remembered"""
+    translates: bool = True
+    """whether the published checkpoints translate; the others must be trained to"""
+
+    @property
+    def missing_packages(self) -> list[str]:
+        """Which of `packages` are not installed."""
+        return [name for name in self.packages if importlib.util.find_spec(_MODULES.get(name, name)) is None]
+
+
+def family_of(config: Any) -> Family:
+    """The family of a model's configuration; `UNKNOWN` for one that is not in the table."""
+    return _BY_MODEL_TYPE.get(config.model_type, UNKNOWN)
+
+
+def audio_token_id(config: Any) -> int | None:
+    """The placeholder of audio in a prompt."""
+    for part in (config, getattr(config, "audio_config", None)):
+        if (token := getattr(part, "audio_token_id", None)) is not None:
+            return int(token)
+    return None
+
+
+def hears(config: Any) -> bool:
+    """Whether a configuration describes an audio tower."""
+    inner = getattr(config, "thinker_config", None) or config
+    return any(getattr(inner, name, None) is not None for name in ("audio_config", "encoder_config"))
+
+
+def extractor_of(processor: Any) -> Any:
+    """The part of a processor that turns audio into features, or `None`."""
+    return getattr(processor, "feature_extractor", None) or getattr(processor, "audio_processor", None)
+
+
+def longest_clip(family: Family, config: Any, processor: Any) -> int:
+    """How many samples of a clip are heard; what comes behind would be cut off without a word."""
+    extractor = extractor_of(processor)
+    if isinstance(family.limit, float):
+        return int(family.limit * SAMPLE_RATE)
+    if family.limit == "windows":
+        return int(processor.max_audio_len // extractor.chunk_length) * int(extractor.n_samples)
+    if family.limit == "window" and hasattr(extractor, "n_samples"):
+        return int(extractor.n_samples)
+    positions = config.get_text_config().max_position_embeddings
+    return max(int((positions - _TEXT_TOKENS) / family.tokens_per_s * SAMPLE_RATE), SAMPLE_RATE)
+
+
+def _wav(audio: np.ndarray) -> dict[str, Any]:
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, audio, SAMPLE_RATE, format="WAV", subtype="FLOAT")
+    return {"type": "audio", "base64": base64.b64encode(file.getvalue()).decode("ascii")}
+
+
+_VISION = ("Pillow", "torchvision")  # the processors of models that also see cannot be loaded without
+_PHI4_TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for part in message['content'] %}{% if part['type'] == 'audio' %}<|audio|>{% else %}{{ part['text'] }}"
+    "{% endif %}{% endfor %}{% endif %}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+FAMILIES = (
+    Family(
+        name="Qwen2-Audio",
+        model_types=("qwen2_audio",),
+        example="Qwen/Qwen2-Audio-7B-Instruct",
+        tokens_per_s=25,
+        longest="30 s",
+        limit="window",
+        pads_to_window=True,
+        whisper_window=True,
+    ),
+    Family(
+        name="Qwen2.5-Omni",
+        model_types=("qwen2_5_omni", "qwen2_5_omni_thinker"),
+        example="Qwen/Qwen2.5-Omni-7B",
+        tokens_per_s=25,
+        longest="300 s",
+        limit="window",
+        packages=_VISION,
+        pads_to_window=True,
+        model_class="Qwen2_5OmniThinkerForConditionalGeneration",
+    ),
+    Family(
+        name="Qwen3-Omni",
+        model_types=("qwen3_omni_moe", "qwen3_omni_moe_thinker"),
+        example="Qwen/Qwen3-Omni-30B-A3B-Instruct",
+        tokens_per_s=13,
+        longest="the context",
+        limit="context",
+        mixes_lengths=True,
+        packages=_VISION,
+        model_class="Qwen3OmniMoeThinkerForConditionalGeneration",
+    ),
+    Family(
+        name="Qwen3-ASR",
+        model_types=("qwen3_asr",),
+        example="Qwen/Qwen3-ASR-1.7B-hf",
+        tokens_per_s=13,
+        longest="the context",
+        limit="context",
+        mixes_lengths=True,
+        translates=False,
+    ),
+    Family(
+        name="Voxtral",
+        model_types=("voxtral",),
+        example="mistralai/Voxtral-Mini-3B-2507",
+        tokens_per_s=12.5,  # always 375 for every 30 s that have begun
+        longest="the context",
+        limit="context",
+        languages=frozenset({"en", "es", "fr", "pt", "hi", "de", "nl", "it"}),
+        packages=("mistral-common",),
+        audio_content=_wav,
+    ),
+    Family(
+        name="Phi-4-multimodal",
+        model_types=("phi4_multimodal",),
+        example="microsoft/Phi-4-multimodal-instruct@refs/pr/70",
+        tokens_per_s=12.5,
+        longest="the context",
+        limit="context",
+        languages=frozenset({"en", "zh", "de", "fr", "it", "ja", "es", "pt"}),
+        packages=_VISION,
+        chat_template=_PHI4_TEMPLATE,
+        turn_end="<|end|>",
+        speech_adapter="speech-lora",
+        mixes_lengths=True,
+    ),
+    Family(
+        name="Granite Speech",
+        model_types=("granite_speech",),
+        example="ibm-granite/granite-speech-3.3-8b",
+        tokens_per_s=10,
+        longest="the context",
+        limit="context",
+        languages=frozenset({"en", "fr", "de", "es", "pt"}),
+        packages=("torchaudio",),
+        mixes_lengths=True,
+    ),
+    Family(
+        name="Audio Flamingo 3",
+        model_types=("audioflamingo3",),
+        example="nvidia/audio-flamingo-3-hf",
+        tokens_per_s=25,
+        longest="600 s",
+        limit="windows",
+    ),
+    Family(
+        name="Gemma 3n",
+        model_types=("gemma3n",),
+        example="google/gemma-3n-E4B-it",
+        tokens_per_s=6.25,  # always 188 in the prompt
+        longest="30 s",
+        limit=30.0,
+        packages=(*_VISION, "timm"),
+        turn_end="<end_of_turn>",
+        mixes_lengths=True,
+    ),
+    Family(
+        name="Gemma 4",
+        model_types=("gemma4",),
+        example="google/gemma-4-E4B-it",
+        tokens_per_s=25,
+        longest="30 s",
+        limit=30.0,
+        packages=_VISION,
+        turn_end="<turn|>",
+    ),
+    Family(
+        name="GLM-ASR",
+        model_types=("glmasr",),
+        example="zai-org/GLM-ASR-Nano-2512",
+        tokens_per_s=12.5,
+        longest="630 s",
+        limit="windows",
+        translates=False,
+    ),
+)
+
+UNKNOWN = Family(name="unknown", model_types=(), example="", tokens_per_s=25, longest="", limit="window")
+
+_BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
