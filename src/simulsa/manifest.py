@@ -76,15 +76,16 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
-def read_manifest(path: str | Path) -> list[Utterance]:
+def read_manifest(path: str | Path, *, empty_targets: bool = False) -> list[Utterance]:
     """Read a manifest; audio paths come out absolute. A BOM, CRLF line ends and blank lines are fine.
 
+    With `empty_targets` an offline row without a translation is no error, for those who want to find such rows.
     Raises `ManifestError` at the first broken line, naming it.
     """
     rows = []
     seen: dict[str, int] = {}
     for number, values in _objects(Path(path)):
-        row = _row(values, Path(path), number)
+        row = _row(values, Path(path), number, empty_targets)
         if row.id in seen:
             raise ManifestError(f"{path}:{number}: id {row.id!r} was used in line {seen[row.id]} already; ids must be unique")
         seen[row.id] = number
@@ -162,7 +163,7 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, values
 
 
-def _row(values: dict[str, Any], path: Path, number: int) -> Utterance:
+def _row(values: dict[str, Any], path: Path, number: int, empty_targets: bool) -> Utterance:
     where = f"{path}:{number}" + (f" (id {values['id']!r})" if "id" in values else "")
     missing = [name for name in _REQUIRED if values.get(name) is None]
     if missing:
@@ -175,14 +176,14 @@ def _row(values: dict[str, Any], path: Path, number: int) -> Utterance:
             raise ManifestError(f"{where}: {name} is {value!r}; it must be of type {expected}")
     tokens = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
     row = Utterance(**{**known, **tokens, "audio": str(path.parent.absolute() / known["audio"])}, extra=extra)
-    _check_row(row, where)
+    _check_row(row, where, empty_targets)
     return row
 
 
-def _check_row(row: Utterance, where: str) -> None:
+def _check_row(row: Utterance, where: str, empty_targets: bool) -> None:
     if not row.id:
         raise ManifestError(f"{where}: the id is empty; give every row its own id")
-    if not row.target_text.strip() and not row.is_augmented:
+    if not (row.target_text.strip() or row.is_augmented or empty_targets):
         raise ManifestError(f"{where}: target_text is empty; remove the row or translate it")
     if not 0 <= row.start_s < math.inf:  # JSON as Python reads it may hold NaN and Infinity
         raise ManifestError(f"{where}: start_s is {row.start_s}; it must be a number of seconds, 0 or more")
