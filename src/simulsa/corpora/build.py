@@ -49,7 +49,11 @@ class CorpusConfig:
         check_whole_numbers(self, {"jobs": 1})
         shard_of(self.shard, 0)
         for lang in (self.source_lang, self.target_lang):
-            language_name(lang)
+            language_name(self.code(lang))
+
+    def code(self, lang: str) -> str:
+        """The code that manifests give a language that the corpus calls `lang`."""
+        return lang
 
 
 @dataclass(frozen=True)

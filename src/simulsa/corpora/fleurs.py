@@ -27,6 +27,11 @@ class FleursConfig(CorpusConfig):
     split: str = "train"
     """train, dev or test"""
 
+    def code(self, lang: str) -> str:
+        """`en_us` → `en`, `cmn_hans_cn` → `zh`."""
+        base = base_language(lang)
+        return _CODES.get(base, base)
+
 
 def read_fleurs(config: FleursConfig) -> list[Utterance]:
     """The recordings of a split, several of a sentence; a sentence that the other language lacks has an empty target.
@@ -35,7 +40,7 @@ def read_fleurs(config: FleursConfig) -> list[Utterance]:
     """
     audio = need(config.data / config.source_lang / "audio" / config.split, "unpack the split's archive there")
     targets = {values["id"]: values["raw_transcription"].strip() for values in _table(config, config.target_lang)}
-    source_lang, target_lang = _code(config.source_lang), _code(config.target_lang)
+    source_lang, target_lang = config.code(config.source_lang), config.code(config.target_lang)
     return [
         Utterance(
             id=f"fleurs-{values['id']}-{Path(values['file_name']).stem}-{source_lang}-{target_lang}",
@@ -61,8 +66,3 @@ def _table(config: FleursConfig, language: str) -> list[dict[str, str]]:
             raise CorpusError(f"{path}:{number}: the first column is {values['id']!r}; it must be the sentence's number")
         rows.append(values)
     return rows
-
-
-def _code(folder: str) -> str:
-    base = base_language(folder)
-    return _CODES.get(base, base)

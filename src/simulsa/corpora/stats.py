@@ -38,7 +38,7 @@ class Group:
     @property
     def chars_per_s(self) -> np.ndarray:
         """Characters of the target per second of speech, float64 `[rows]`."""
-        return self.target_chars / self.durations_s
+        return np.asarray(self.target_chars / self.durations_s)
 
 
 @dataclass(frozen=True)
