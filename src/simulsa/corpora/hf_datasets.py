@@ -65,7 +65,12 @@ def _load(datasets: Any, config: DatasetsConfig) -> Any:
         raise
     except Exception as error:  # the library raises what its readers raise
         what = "" if path.exists() else " (there is no such file or folder here, so it was looked for on the hub)"
-        raise CorpusError(f"{path}: cannot be loaded as split {config.split!r} of a table{what}: {error}") from error
+        raise CorpusError(f"{path}: cannot be loaded as split {config.split!r} of a table{what}: {_cause(error)}") from error
+
+
+def _cause(error: BaseException) -> str:
+    """What began a chain of errors: the library says "an error occurred" last and what it was first."""
+    return _cause(error.__cause__) if error.__cause__ else f"{type(error).__name__}: {error}"
 
 
 def _load_file(datasets: Any, path: Path) -> Any:
