@@ -10,7 +10,7 @@ import yaml
 from simulsa.audio import SAMPLE_RATE
 from tests.conftest import CAPTIONS, noise
 
-PAIRS = [*CAPTIONS, ('He says "no" and „yes“.', "Er sagt „nein“ und \"ja\".")]  # quotation marks are text
+PAIRS = [*CAPTIONS, ('He says "no" and „yes“.', 'Er sagt „nein“ und "ja".')]  # quotation marks are text
 
 
 def sound(path: Path, seconds: float = 1.0, seed: int = 0) -> Path:

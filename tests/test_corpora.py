@@ -120,7 +120,11 @@ READERS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., A
     ("name", "removed", "message"),
     [
         ("covost2", "clips", r"expected .*clips, but .* holds covost_v2.en_de.tsv, validated.tsv; --data must be Common Voice"),
-        ("covost2", "validated.tsv", r"expected .*validated.tsv, but .* holds clips/, covost_v2.en_de.tsv; it holds the sentences"),
+        (
+            "covost2",
+            "validated.tsv",
+            r"expected .*validated.tsv, but .* holds clips/, covost_v2.en_de.tsv; it holds the sentences",
+        ),
         ("covost2", "covost_v2.en_de.tsv", r"expected .*covost_v2.en_de.tsv, .*--tables must be the folder"),
         ("fleurs", "en_us/audio/train", r"expected .*train, but .*audio is empty; unpack"),
         ("fleurs", "de_de", r"expected .*de_de.train.tsv, but .* holds en_us/; --data must hold a folder per language"),
@@ -156,7 +160,13 @@ def rewrite(path: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("name", "file", "old", "new", "message"),
     [
-        ("covost2", "covost_v2.en_de.tsv", "_1.mp3\t", "_1.mp3", r"en_de.tsv:3: 2 columns separated by tabs where there must be 3"),
+        (
+            "covost2",
+            "covost_v2.en_de.tsv",
+            "_1.mp3\t",
+            "_1.mp3",
+            r"en_de.tsv:3: 2 columns separated by tabs where there must be 3",
+        ),
         ("covost2", "covost_v2.en_de.tsv", "translation", "target", r"no column translation; it has path, target, split"),
         ("covost2", "validated.tsv", "\t2\n", "\n", r"validated.tsv:2: 3 columns .* must be 4"),
         ("fleurs", "de_de/train.tsv", "\tFEMALE", "", r"train.tsv:1: 6 columns .* must be 7"),

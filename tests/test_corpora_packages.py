@@ -199,7 +199,9 @@ def test_cut_sets_that_cannot_be_read(lhotse: Any, tmp_path: Path) -> None:
         read_lhotse(LhotseConfig(data=tmp_path / "none.jsonl"))
 
 
-@pytest.mark.parametrize(("name", "read", "config"), [("datasets", read_datasets, DatasetsConfig), ("lhotse", read_lhotse, LhotseConfig)])
+@pytest.mark.parametrize(
+    ("name", "read", "config"), [("datasets", read_datasets, DatasetsConfig), ("lhotse", read_lhotse, LhotseConfig)]
+)
 def test_a_package_that_is_not_installed(name: str, read: Any, config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(RuntimeError, match=rf"needs the package {name}: pip install 'simulsa\[{name}\]'"):

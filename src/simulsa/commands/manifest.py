@@ -77,19 +77,25 @@ class Multi30k:
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     verbs = {"validate": _validate, "stats": _stats, "filter": _filter, "multi30k": _multi30k}
-    names = [*verbs, *CORPORA]
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"usage: simulsa manifest {{{','.join(names)}}} [OPTIONS]")
-        if not arguments:
-            raise UsageError(f"manifest needs a verb: {', '.join(names)}")
-        return
+    names = ", ".join([*verbs, *CORPORA])
+    if not arguments:
+        raise UsageError(f"manifest needs a verb: {names}; see simulsa manifest --help")
     verb, *rest = arguments
-    if verb in CORPORA:
+    if verb in ("-h", "--help"):
+        print(_overview())
+    elif verb in CORPORA:
         _corpus(verb, rest)
     elif verb in verbs:
         verbs[verb](rest)
     else:
-        raise UsageError(f"unknown command 'manifest {verb}'; use {', '.join(names)}")
+        raise UsageError(f"unknown command 'manifest {verb}'; use {names}")
+
+
+def _overview() -> str:
+    kinds = {"validate": Validate, "stats": Stats, "filter": Filter, "multi30k": Multi30k}
+    kinds |= {verb: config for verb, (config, _) in CORPORA.items()}
+    lines = [f"  {verb:<12} {(kind.__doc__ or '').strip()}" for verb, kind in kinds.items()]
+    return "\n".join(["usage: simulsa manifest VERB [OPTIONS]", "", *lines, "", "Each verb's --help shows its options."])
 
 
 def _corpus(verb: str, arguments: Sequence[str]) -> None:
