@@ -35,26 +35,17 @@ def cut(name: str, parent: str, target: str = "Guten", **values: Any) -> Utteran
     return row(name, target, **{"audio": f"{parent}.wav", "duration_s": 0.4, "parent_id": parent, **values})
 
 
+def _flags(settings: dict[str, Any]) -> list[str]:
+    values = {name: value if isinstance(value, tuple) else (value,) for name, value in settings.items()}
+    return [word for name, several in values.items() for word in (f"--{name.replace('_', '-')}", *several)]
+
+
 COMMANDS: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
     "covost2": (made.covost2, []),
     "fleurs": (made.fleurs, ["--source-lang", "en_us", "--target-lang", "de_de"]),
     "mustc": (made.mustc, []),
     "europarl-st": (made.europarl_st, ["--jobs", "2"]),
-    "tsv": (
-        made.tsv,
-        [
-            "--audio-column",
-            "clip",
-            "--target-column",
-            "German",
-            "--source-column",
-            "said",
-            "--start-column",
-            "from",
-            "--duration-column",
-            "length",
-        ],
-    ),
+    "tsv": (made.tsv, _flags(made.TSV_COLUMNS)),
 }
 
 
