@@ -173,7 +173,7 @@ def test_sound_without_a_file_is_written_beside_the_manifest(tmp_path: Path) -> 
 
 def test_sound_that_is_broken_is_missing(tmp_path: Path) -> None:
     def broken() -> tuple[np.ndarray, int]:
-        raise AudioError("row c: the bytes are not readable as audio")
+        raise AudioError("row c: the bytes\nare not readable as audio")
 
     lost = Unwritten(Utterance("c", "table, row c", "en", "de", "drei"), broken)
     silent = heard("d", np.full(10, np.nan, dtype=np.float32))

@@ -139,7 +139,7 @@ def test_stats_count_by_languages_and_kind(tmp_path: Path, capsys: pytest.Captur
     assert german["duration_s"] == pytest.approx({"min": 1, "p5": 1.25, "median": 2.5, "p95": 4.75, "max": 5, "mean": 17 / 6})
     assert (german["target_chars"]["min"], german["target_chars"]["max"]) == (1, 14)
     assert german["chars_per_s"]["max"] == 10
-    assert "en → de" in capsys.readouterr().out
+    assert "en→de" in capsys.readouterr().out
     assert (tmp_path / "stats" / "stats.png").read_bytes().startswith(b"\x89PNG")
 
 

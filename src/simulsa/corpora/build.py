@@ -142,7 +142,7 @@ class _Missing:
     def report(self, count: int, kept: Sequence[Utterance], strict: bool) -> None:
         """Write the list and say how long it is; raise `CorpusError` when that is too long."""
         lines = [f"{name}\tno translation\n" for name in self.untranslated]
-        lines += [f"{name}\t{reason}\n" for name, reason in self.unheard]
+        lines += [f"{name}\t{' '.join(reason.split())}\n" for name, reason in self.unheard]
         if not lines:
             self.path.unlink(missing_ok=True)
             return

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from simulsa.audio import AudioError, samples_to_s
@@ -94,27 +95,30 @@ def write_stats(measured: Measured, folder: Path) -> None:
 
 
 def stats_table(measured: Measured) -> Table:
-    """The groups as a table for the terminal: rows, hours, and the 5th, 50th and 95th percentile of what is distributed."""
-    table = Table(caption="each triple: 5th percentile, median, 95th percentile")
-    for name in ("languages", "kind", "rows", "hours", "duration in s", "target in characters", "characters per s"):
+    """The groups as a table for the terminal: rows, hours, and median with 5th and 95th percentile of what is distributed."""
+    table = Table(
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, caption="median (5th to 95th percentile)", caption_justify="right"
+    )
+    for name in ("languages", "kind", "rows", "hours", "seconds", "chars", "chars/s"):
         table.add_column(name, justify="left" if name in ("languages", "kind") else "right")
     for group in measured.groups:
         table.add_row(
-            f"{group.source_lang} → {group.target_lang}",
+            f"{group.source_lang}→{group.target_lang}",
             group.kind,
             f"{len(group.durations_s):,}",
             f"{group.hours:.2f}",
-            _triple(group.durations_s, ".1f"),
-            _triple(group.target_chars, ".0f"),
-            _triple(group.chars_per_s, ".1f"),
+            _spread(group.durations_s, ".1f"),
+            _spread(group.target_chars, ".0f"),
+            _spread(group.chars_per_s, ".0f"),
         )
     if measured.unreadable:
         table.add_row("", "unreadable", f"{measured.unreadable:,}", "", "", "", "")
     return table
 
 
-def _triple(values: np.ndarray, form: str) -> str:
-    return "  ".join(format(value, form) for value in np.percentile(values, [5, 50, 95]))
+def _spread(values: np.ndarray, form: str) -> str:
+    low, middle, high = (format(value, form) for value in np.percentile(values, [5, 50, 95]))
+    return f"{middle} ({low}–{high})"
 
 
 def _group_values(group: Group) -> dict[str, Any]:
@@ -153,5 +157,5 @@ def _figure(groups: Sequence[Group]) -> Any:
         axes.set_ylabel("percent of rows")
         axes.spines[["top", "right"]].set_visible(False)
         if present:
-            axes.legend(frameon=False, fontsize=9)
+            axes.legend(frameon=False, fontsize=9, loc="upper right")  # "best" is slow with many rows
     return figure
