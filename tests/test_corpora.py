@@ -201,6 +201,13 @@ def test_aac_says_how_it_is_converted(tmp_path: Path) -> None:
         read_europarl_st(EuroparlStConfig(data=made.europarl_st(tmp_path, ".m4a")))
 
 
+def test_aac_among_others_is_missing(tmp_path: Path) -> None:
+    audios = made.europarl_st(tmp_path) / "en" / "audios"
+    (audios / "en.20080924.4.3-018.flac").rename(audios / "en.20080924.4.3-018.m4a")
+    rows = read_europarl_st(EuroparlStConfig(data=tmp_path))
+    assert [Path(row.audio).suffix for row in rows] == [".flac"] * 3 + [".m4a"] * 2
+
+
 def test_a_split_that_a_table_does_not_have(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"no row of the split 'dev'"):
         read_covost2(Covost2Config(data=made.covost2(tmp_path), split="dev"))
@@ -227,8 +234,9 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
         ({"shard": "0/4"}, "shard is '0/4'; it must be i/n with i from 1 to n"),
         ({"shard": "half"}, "shard is 'half'"),
         ({"target_lang": "klingonish"}, "unknown language 'klingonish'"),
+        ({"extra_columns": ("who", "id")}, "extra_columns has id, which every row has of its own"),
     ],
 )
 def test_settings_that_cannot_be(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        MustcConfig(**values)
+        TsvConfig(**values)

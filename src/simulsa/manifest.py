@@ -66,7 +66,7 @@ class Utterance:
         return audio_length(self.audio, self.start_s, self.duration_s)
 
 
-_FIELDS = {f.name: f for f in dataclasses.fields(Utterance) if f.name != "extra"}
+FIELDS = {f.name: f for f in dataclasses.fields(Utterance) if f.name != "extra"}
 _REQUIRED = ("id", "audio", "source_lang", "target_lang", "target_text")
 _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "audio", "source_lang", "target_lang", "target_text", "source_text", "parent_id", "latency"), (str,)),
@@ -105,7 +105,7 @@ def write_manifest(path: str | Path, rows: Iterable[Utterance]) -> None:
 def to_json(row: Utterance, folder: Path) -> dict[str, Any]:
     """A row as the object that stands in a manifest in `folder`; fields at their default are left out."""
     values: dict[str, Any] = {}
-    for name, spec in _FIELDS.items():
+    for name, spec in FIELDS.items():
         value = getattr(row, name)
         if spec.default is dataclasses.MISSING or value != spec.default:
             values[name] = list(value) if isinstance(value, tuple) else value
@@ -168,8 +168,8 @@ def _row(values: dict[str, Any], path: Path, number: int, empty_targets: bool) -
     missing = [name for name in _REQUIRED if values.get(name) is None]
     if missing:
         raise ManifestError(f"{where}: missing {', '.join(missing)}; every row needs {', '.join(_REQUIRED)}")
-    known = {name: value for name, value in values.items() if name in _FIELDS and value is not None}
-    extra = {name: value for name, value in values.items() if name not in _FIELDS}
+    known = {name: value for name, value in values.items() if name in FIELDS and value is not None}
+    extra = {name: value for name, value in values.items() if name not in FIELDS}
     for name, value in known.items():
         if not isinstance(value, _KINDS[name]) or isinstance(value, bool):
             expected = " or ".join(kind.__name__ for kind in _KINDS[name])

@@ -8,7 +8,7 @@ from typing import Any
 
 from simulsa.corpora.build import CorpusConfig
 from simulsa.corpora.layout import CorpusError, seconds
-from simulsa.manifest import Utterance
+from simulsa.manifest import FIELDS, Utterance
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,14 @@ class ColumnsConfig(CorpusConfig):
     """how long the row is, in seconds"""
     extra_columns: tuple[str, ...] = ()
     """columns to keep in the manifest, e.g. speaker"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        taken = [name for name in self.extra_columns if name in FIELDS]
+        if taken:
+            raise ValueError(
+                f"extra_columns has {', '.join(taken)}, which every row has of its own; rename the column in the table"
+            )
 
     def named_columns(self) -> list[str]:
         """The columns that the table must have, without what stands behind a dot."""

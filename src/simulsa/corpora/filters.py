@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from simulsa.corpora.build import new_output
@@ -101,7 +102,7 @@ def filter_rows(rows: Sequence[Utterance], config: FilterConfig) -> tuple[list[U
 def filter_table(kept: Sequence[Utterance], dropped: Sequence[Dropped]) -> Table:
     """How many rows each filter left out, as a table for the terminal."""
     total = len(kept) + len(dropped)
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for name in ("filter", "rows left out", "%"):
         table.add_column(name, justify="left" if name == "filter" else "right")
     for name, count in collections.Counter(row.filter for row in dropped).most_common():

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 READABLE = (".wav", ".flac", ".ogg", ".opus", ".mp3")  # the sound files that are looked for, in this order
+_AAC = ".m4a"  # what libsndfile cannot decode
 _SHOWN = 8  # names of a folder in an error
 
 
@@ -97,14 +98,14 @@ def seconds(text: str, where: str) -> float:
 class AudioFolder:
     """A folder of sound files, listed once: a corpus asks for hundreds of thousands of them.
 
-    Raises `CorpusError` when it holds nothing but AAC (.m4a), which libsndfile cannot decode.
+    Raises `CorpusError` when it holds nothing but AAC (.m4a).
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._names = {entry.name for entry in os.scandir(folder)}
         suffixes = {os.path.splitext(name)[1] for name in self._names}
-        if ".m4a" in suffixes and suffixes.isdisjoint(READABLE):
+        if _AAC in suffixes and suffixes.isdisjoint(READABLE):
             raise CorpusError(
                 f"{folder}: all audio is .m4a, which cannot be read here; convert it once, beside the originals: "
                 f'cd {folder} && for f in *.m4a; do ffmpeg -i "$f" -ac 1 -ar 16000 "${{f%.m4a}}.flac"; done'
@@ -116,6 +117,6 @@ class AudioFolder:
         `name` may come without a suffix.
         """
         stem, suffix = os.path.splitext(name)
-        stem = stem if suffix in (*READABLE, ".m4a") else name
-        candidates = (name if suffix in READABLE else "", *(stem + readable for readable in READABLE))
+        stem = stem if suffix in (*READABLE, _AAC) else name
+        candidates = (name if suffix in READABLE else "", *(stem + other for other in (*READABLE, _AAC)))
         return str(self.folder / next((candidate for candidate in candidates if candidate in self._names), name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from simulsa.corpora.build import CorpusConfig
 from simulsa.corpora.layout import AudioFolder, CorpusError, need, read_parallel
 from simulsa.manifest import Utterance
+
+logger = logging.getLogger("simulsa")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ def _segments(path: Path) -> list[dict[str, Any]]:
     """The segments with `wav`, `offset` and `duration` (seconds)."""
     import yaml
 
+    logger.info("reading %s", path)
     try:
         # libyaml, where PyYAML has it: a training set lists hundreds of thousands of segments
         segments = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

@@ -96,9 +96,8 @@ def write_stats(measured: Measured, folder: Path) -> None:
 
 def stats_table(measured: Measured) -> Table:
     """The groups as a table for the terminal: rows, hours, and median with 5th and 95th percentile of what is distributed."""
-    table = Table(
-        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, caption="median (5th to 95th percentile)", caption_justify="right"
-    )
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.caption, table.caption_justify = "median (5th to 95th percentile)", "right"
     for name in ("languages", "kind", "rows", "hours", "seconds", "chars", "chars/s"):
         table.add_column(name, justify="left" if name in ("languages", "kind") else "right")
     for group in measured.groups:
