@@ -12,7 +12,7 @@ from simulsa.corpora.build import CorpusConfig, write_corpus
 from simulsa.corpora.covost2 import Covost2Config, read_covost2
 from simulsa.corpora.europarl_st import EuroparlStConfig, read_europarl_st
 from simulsa.corpora.fleurs import FleursConfig, read_fleurs
-from simulsa.corpora.layout import CorpusError
+from simulsa.corpora.layout import AudioFolder, CorpusError
 from simulsa.corpora.mustc import MustcConfig, read_mustc
 from simulsa.corpora.tsv import TsvConfig, read_tsv_table
 from simulsa.manifest import Utterance, read_manifest
@@ -75,6 +75,33 @@ def test_mustc_is_slices_of_its_talks(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["en-de", "rows.jsonl"]
 
 
+def test_texts_keep_all_but_line_feeds_and_lines_may_end_as_on_windows(tmp_path: Path) -> None:
+    txt = made.mustc(tmp_path) / "data" / "train" / "txt"
+    for lang in ("en", "de"):
+        text = (txt / f"train.{lang}").read_text()
+        (txt / f"train.{lang}").write_bytes(b"\xef\xbb\xbf" + text.replace(" ", "\u2028", 1).replace("\n", "\r\n").encode())
+    assert texts(read_mustc(MustcConfig(data=tmp_path)))[0] == tuple(text.replace(" ", "\u2028", 1) for text in PAIRS[0])
+    lines(tmp_path / "table.tsv", "audio\ttarget_text\textra\r", "a.wav\tHallo\tlast\r")
+    (row,) = read_tsv_table(TsvConfig(data=tmp_path / "table.tsv", extra_columns=("extra",)))
+    assert row.extra == {"extra": "last"}
+
+
+def test_the_file_that_is_listed_wins(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    for name in ("a.mp3", "a.wav", "b.wav", "b.flac", "c.1-2.wav", "d.m4a"):
+        lines(folder / name)
+    found = {name: Path(AudioFolder(folder).find(name)).name for name in ("a.mp3", "a.flac", "b", "b.mp3", "c.1-2", "d", "e.wav")}
+    assert found == {
+        "a.mp3": "a.mp3",
+        "a.flac": "a.wav",
+        "b": "b.wav",
+        "b.mp3": "b.wav",
+        "c.1-2": "c.1-2.wav",
+        "d": "d.m4a",
+        "e.wav": "e.wav",
+    }
+
+
 def test_mustc_takes_flac_where_wav_is_listed(tmp_path: Path) -> None:
     wav = made.mustc(tmp_path) / "data" / "train" / "wav"
     made.sound(wav / "ted_1.flac", 5.0)
@@ -97,6 +124,11 @@ def test_a_table_with_columns_of_any_name(tmp_path: Path) -> None:
     rows = built(read_tsv_table, config, tmp_path)
     assert texts(rows) == PAIRS
     assert (rows[1].id, rows[1].start_s, rows[1].duration_s, rows[1].extra) == ("table-000003", 1.5, 1.0, {"who": "s1"})
+
+
+def test_a_column_may_have_a_dot_in_its_name(tmp_path: Path) -> None:
+    lines(tmp_path / "table.tsv", "audio\ttext.de", "a.wav\tHallo")
+    assert texts(read_tsv_table(TsvConfig(data=tmp_path / "table.tsv", target_column="text.de"))) == [(None, "Hallo")]
 
 
 def remove(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from pathlib import Path
@@ -50,6 +51,12 @@ def test_a_segment_beyond_the_end_of_its_talk_is_missing(tmp_path: Path) -> None
     rows = write_corpus(read_mustc(MustcConfig(data=tmp_path)), tmp_path / "rows.jsonl", MustcConfig())
     assert [row.id for row in rows][-1] == "ted_2-0001-en-de"
     assert "must lie inside the file, which lasts 4.000 s" in (tmp_path / "rows.jsonl.missing.txt").read_text()
+
+
+def test_a_row_with_a_start_alone_lasts_to_the_end(tmp_path: Path) -> None:
+    (row,) = listed(tmp_path, 1)
+    (kept,) = write_corpus([dataclasses.replace(row, start_s=0.025)], tmp_path / "rows.jsonl", CorpusConfig())
+    assert (kept.start_s, kept.duration_s) == (0.025, 0.075)
 
 
 def test_strict_fails_and_still_lists(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import sys
@@ -105,6 +106,13 @@ def test_tables_of_text_name_files_beside_them(datasets: Any, tmp_path: Path, su
     assert rows[0].audio == str(tmp_path / "clips/0.wav")
 
 
+def test_extra_columns_that_json_does_not_know_become_text(datasets: Any, tmp_path: Path) -> None:
+    values = {"audio": [str(sound(tmp_path / "a.wav"))], "target_text": ["a"], "day": [datetime.date(2026, 1, 31)], "n": [3]}
+    datasets.Dataset.from_dict(values).save_to_disk(tmp_path / "table")
+    (row,) = built(DatasetsConfig(data=tmp_path / "table", extra_columns=("day", "n")), tmp_path)
+    assert row.extra == {"day": "2026-01-31", "n": 3}
+
+
 def test_arrays_are_written_once_and_shards_are_the_whole(datasets: Any, tmp_path: Path) -> None:
     audio = [{"array": noise(0.5, n).tolist(), "sampling_rate": 8000} for n in range(4)]
     table = datasets.Dataset.from_dict({"audio": audio, "target_text": ["a", "b", "c", "d"]})
@@ -117,6 +125,14 @@ def test_arrays_are_written_once_and_shards_are_the_whole(datasets: Any, tmp_pat
         (tmp_path / str(part)).mkdir()
         parts += built(config, tmp_path / str(part))
     assert [(row.id, Path(row.audio).name) for row in parts] == [(row.id, Path(row.audio).name) for row in whole]
+
+
+def test_sound_inside_is_taken_where_its_file_is_gone(datasets: Any, tmp_path: Path) -> None:
+    there = sound(tmp_path / "there.wav")
+    audio = [{"path": str(path), "bytes": encoded(1, 0)} for path in (there, tmp_path / "gone.wav")]
+    datasets.Dataset.from_dict({"audio": audio, "target_text": ["a", "b"]}).save_to_disk(tmp_path / "table")
+    rows = built(DatasetsConfig(data=tmp_path / "table"), tmp_path)
+    assert [Path(row.audio).parent for row in rows] == [tmp_path, tmp_path / "rows-audio"]
 
 
 def test_broken_sound_in_a_table_is_missing(datasets: Any, tmp_path: Path) -> None:

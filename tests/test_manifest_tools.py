@@ -186,6 +186,7 @@ def test_each_filter(settings: dict[str, Any], bad: Utterance, reason: tuple[str
         ({"max_length_ratio": 2}, row("x", "Guten Abend, meine Damen und Herren.", source_text=None)),
         ({"min_target_chars": 12, "max_length_ratio": 1.5, "min_chars_per_s": 12}, cut("x", "good", "")),
         ({}, cut("x", "good", "")),
+        ({}, cut("x", "good", "Guten Abend.", duration_s=1.0)),  # all of its parent
         ({"duplicates": "text"}, row("x", "Guten Tag.")),
     ],
 )

@@ -34,12 +34,10 @@ class ColumnsConfig(CorpusConfig):
         super().__post_init__()
         taken = [name for name in self.extra_columns if name in FIELDS]
         if taken:
-            raise ValueError(
-                f"extra_columns has {', '.join(taken)}, which every row has of its own; rename the column in the table"
-            )
+            raise ValueError(f"extra_columns has {', '.join(taken)}, which every row has of its own; rename it in the table")
 
     def named_columns(self) -> list[str]:
-        """The columns that the table must have, without what stands behind a dot."""
+        """The columns that the table must have."""
         named = (
             self.audio_column,
             self.target_column,
@@ -49,7 +47,7 @@ class ColumnsConfig(CorpusConfig):
             self.duration_column,
             *self.extra_columns,
         )
-        return list(dict.fromkeys(name.split(".")[0] for name in named if name))
+        return [name for name in named if name]
 
 
 def row_of(values: Mapping[str, Any], config: ColumnsConfig, audio: str, name: str, where: str) -> Utterance:
@@ -73,8 +71,13 @@ def row_of(values: Mapping[str, Any], config: ColumnsConfig, audio: str, name: s
         source_text=text(config.source_column) or None,
         start_s=seconds(start, where) if start else 0.0,
         duration_s=seconds(duration, where) if duration else None,
-        extra={column: _value(values, column, where) for column in config.extra_columns},
+        extra={column: _plain(_value(values, column, where)) for column in config.extra_columns},
     )
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold: dates, say, become text."""
+    return value if value is None or isinstance(value, (str, int, float, list, dict)) else str(value)
 
 
 def _value(values: Mapping[str, Any], column: str, where: str) -> Any:

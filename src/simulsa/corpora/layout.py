@@ -81,8 +81,8 @@ def read_tsv(path: Path, needed: Sequence[str], header: Sequence[str] | None = N
 
 
 def check_columns(table: object, found: Sequence[str], needed: Sequence[str]) -> None:
-    """Raise `CorpusError` when a `needed` column is not among those that a table has."""
-    absent = [name for name in needed if name not in found]
+    """Raise `CorpusError` when a `needed` column is not among those that a table has, nor what stands before its dot."""
+    absent = [name for name in needed if name not in found and name.split(".")[0] not in found]
     if absent:
         raise CorpusError(f"{table}: no column {', '.join(absent)}; it has {', '.join(found)}")
 
