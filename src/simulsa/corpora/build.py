@@ -89,9 +89,8 @@ def write_corpus(listed: Sequence[Utterance | Unwritten], out: Path, config: Cor
         raise CorpusError(f"shard {config.shard} of {len(listed)} rows is empty; check --data and --split, or use fewer shards")
     missing = _Missing(out)
     items = [listed[index] for index in track(part, "reading rows")]
-    _check_ids([item.id if isinstance(item, Utterance) else item.row.id for item in items])
-    rows = _with_files(items, out, config.jobs, missing)
-    rows = missing.without_translation(rows)
+    _check_ids([_row_of(item).id for item in items])
+    rows = _with_files(missing.without_translation(items), out, config.jobs, missing)
     journal = out.with_name(out.name + ".lengths")
     lengths = audio_lengths((row.audio for row in rows), config.jobs, journal)
     kept = missing.without_audio(rows, lengths)
@@ -110,6 +109,10 @@ def new_output(out: Path, overwrite: bool) -> None:
         raise CorpusError(f"{out} exists; choose another --out, or replace it with --overwrite")
 
 
+def _row_of(item: Utterance | Unwritten) -> Utterance:
+    return item if isinstance(item, Utterance) else item.row
+
+
 def _check_ids(ids: Sequence[str]) -> None:
     counted = collections.Counter(ids)
     if len(counted) < len(ids):
@@ -125,9 +128,9 @@ class _Missing:
         self.untranslated: list[str] = []
         self.unheard: list[tuple[str, str]] = []
 
-    def without_translation(self, rows: Sequence[Utterance]) -> list[Utterance]:
-        self.untranslated += [row.id for row in rows if not row.target_text.strip()]
-        return [row for row in rows if row.target_text.strip()]
+    def without_translation(self, items: Sequence[Utterance | Unwritten]) -> list[Utterance | Unwritten]:
+        self.untranslated += [_row_of(item).id for item in items if not _row_of(item).target_text.strip()]
+        return [item for item in items if _row_of(item).target_text.strip()]
 
     def without_audio(self, rows: Sequence[Utterance], lengths: dict[str, int | AudioError]) -> list[Utterance]:
         """The rows whose slice lies inside a file that can be read, with their length in seconds."""
