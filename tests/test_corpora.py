@@ -36,7 +36,8 @@ def test_covost2(tmp_path: Path) -> None:
     assert texts(rows) == PAIRS
     assert rows[1].id == "common_voice_en_1-en-de"
     assert [round(row.duration_s or 0, 3) for row in rows] == [1.0, 1.1, 1.2, 1.3, 1.4]
-    assert Path(rows[2].audio) == data / "clips" / "common_voice_en_2.flac"
+    assert Path(rows[2].audio) == data / "clips" / "common_voice_en_2.mp3"
+    assert rows[2].load().shape == (19_200,)
     assert texts(read_covost2(Covost2Config(data=data, split="test"))) == [("It is late.", "Es ist spät.")]
 
 

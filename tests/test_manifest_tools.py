@@ -86,7 +86,7 @@ def test_a_wrong_layout_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_missing_audio_is_no_failure_but_with_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = made.covost2(tmp_path / "cv"), tmp_path / "rows.jsonl"
-    (data / "clips" / "common_voice_en_3.flac").unlink()
+    (data / "clips" / "common_voice_en_3.mp3").unlink()
     assert run("manifest", "covost2", "--data", data, "--out", out, "--strict") == 1
     assert "the audio of 1 of 5 rows is missing" in capsys.readouterr().err
     assert not out.exists()
