@@ -252,6 +252,8 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
         read_tsv_table(TsvConfig(data=tmp_path))
     with pytest.raises(CorpusError, match=r"no column audio, target_text; it has clip, from"):
         read_tsv_table(TsvConfig(data=table))
+    with pytest.raises(CorpusError, match=r"table.tsv:2: no 'clip.path'; the columns are clip, from"):
+        read_tsv_table(TsvConfig(data=table, **{**made.TSV_COLUMNS, "audio_column": "clip.path"}))
     rewrite(table, "2.5", "soon")
     with pytest.raises(CorpusError, match=r"table.tsv:4: 'soon' where a number of seconds is needed"):
         read_tsv_table(TsvConfig(data=table, **made.TSV_COLUMNS))

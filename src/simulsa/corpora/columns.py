@@ -58,7 +58,7 @@ def row_of(values: Mapping[str, Any], config: ColumnsConfig, audio: str, name: s
     """
 
     def text(column: str | None) -> str | None:
-        found = None if column is None else _value(values, column, where)
+        found = None if column is None else value_of(values, column, where)
         return None if found is None else str(found).strip()
 
     start, duration = text(config.start_column), text(config.duration_column)
@@ -71,7 +71,7 @@ def row_of(values: Mapping[str, Any], config: ColumnsConfig, audio: str, name: s
         source_text=text(config.source_column) or None,
         start_s=seconds(start, where) if start else 0.0,
         duration_s=seconds(duration, where) if duration else None,
-        extra={column: _plain(_value(values, column, where)) for column in config.extra_columns},
+        extra={column: _plain(value_of(values, column, where)) for column in config.extra_columns},
     )
 
 
@@ -80,8 +80,11 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int, float, list, dict)) else str(value)
 
 
-def _value(values: Mapping[str, Any], column: str, where: str) -> Any:
-    """The value of `column`; a dot goes into a value that is itself a mapping, unless a column has that very name."""
+def value_of(values: Mapping[str, Any], column: str, where: str) -> Any:
+    """The value of `column`; a dot goes into a value that is itself a mapping, unless a column has that very name.
+
+    Raises `CorpusError`, which begins with `where`, when there is none.
+    """
     if column in values:
         return values[column]
     found: Any = values

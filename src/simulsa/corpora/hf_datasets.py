@@ -12,7 +12,7 @@ import numpy as np
 
 from simulsa.audio import AudioError
 from simulsa.corpora.build import Unwritten
-from simulsa.corpora.columns import ColumnsConfig, row_of
+from simulsa.corpora.columns import ColumnsConfig, row_of, value_of
 from simulsa.corpora.layout import CorpusError, check_columns
 from simulsa.corpora.packages import optional
 from simulsa.manifest import Utterance
@@ -42,7 +42,7 @@ def read_datasets(config: DatasetsConfig) -> Sequence[Utterance | Unwritten]:
     datasets = optional("datasets", "datasets")
     table = _load(datasets, config)
     check_columns(config.data, table.column_names, config.named_columns())
-    if isinstance(table.features[config.audio_column], datasets.Audio):
+    if isinstance(table.features.get(config.audio_column), datasets.Audio):
         # soundfile decodes, not a second library
         table = table.cast_column(config.audio_column, datasets.Audio(decode=False))
     return _Table(table, config)
@@ -98,10 +98,14 @@ class _Table(Sequence[Utterance | Unwritten]):
             return [self[i] for i in range(*index.indices(len(self)))]
         values = self._table[index]
         where = f"{self._config.data}, row {index}"
-        file = _file_of(values[self._config.audio_column], self._root)
-        row = row_of(values, self._config, file or where, f"{self._config.data.stem}-{self._config.split}-{index:06d}", where)
-        # the sound is read again when it is written: a whole table of it would not fit into memory
-        return row if file else Unwritten(row, lambda: _sound(self._table[index][self._config.audio_column], where))
+        file = _file_of(value_of(values, self._config.audio_column, where), self._root)
+        name = f"{self._config.data.stem}-{self._config.split}-{index:06d}"
+        row = row_of(values, self._config, file or where, name, where)
+        return row if file else Unwritten(row, lambda: self._sound(index, where))
+
+    def _sound(self, index: int, where: str) -> tuple[np.ndarray, int]:
+        # read once more when it is written: a whole table of sound would not fit into memory
+        return _decoded(value_of(self._table[index], self._config.audio_column, where), where)
 
 
 def _file_of(audio: Any, root: Path) -> str | None:
@@ -117,7 +121,7 @@ def _file_of(audio: Any, root: Path) -> str | None:
     return str(path) if path.is_absolute() and path.is_file() else None
 
 
-def _sound(audio: Any, where: str) -> tuple[np.ndarray, int]:
+def _decoded(audio: Any, where: str) -> tuple[np.ndarray, int]:
     """Samples (float32 `[samples]` or `[samples, channels]`) and rate of a table's value."""
     import soundfile
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from simulsa.corpora.columns import ColumnsConfig, row_of
+from simulsa.corpora.columns import ColumnsConfig, row_of, value_of
 from simulsa.corpora.layout import CorpusError, need, read_tsv
 from simulsa.manifest import Utterance
 
@@ -26,7 +26,9 @@ def read_tsv_table(config: TsvConfig) -> list[Utterance]:
     if path.is_dir():
         raise CorpusError(f"{path} is a folder; --data must be the table, a .tsv file")
     root = config.audio_root or path.parent
-    return [
-        row_of(values, config, str(root / values[config.audio_column]), f"{path.stem}-{number:06d}", f"{path}:{number}")
-        for number, values in read_tsv(path, config.named_columns())
-    ]
+    rows = []
+    for number, values in read_tsv(path, config.named_columns()):
+        where = f"{path}:{number}"
+        audio = root / value_of(values, config.audio_column, where)
+        rows.append(row_of(values, config, str(audio), f"{path.stem}-{number:06d}", where))
+    return rows
