@@ -55,7 +55,7 @@ def audio_length(path: str | Path, start_s: float = 0.0, duration_s: float | Non
     Raises `AudioError` when the file is missing, unreadable or empty, or the slice lies outside it.
     """
     with _open(path) as file:
-        first, last = _slice(path, file.frames, file.samplerate, start_s, duration_s)
+        first, last = slice_frames(path, file.frames, file.samplerate, start_s, duration_s)
         return round((last - first) * SAMPLE_RATE / int(file.samplerate))
 
 
@@ -68,7 +68,7 @@ def load_audio(path: str | Path, start_s: float = 0.0, duration_s: float | None 
     import soundfile
 
     with _open(path) as file:
-        first, last = _slice(path, file.frames, file.samplerate, start_s, duration_s)
+        first, last = slice_frames(path, file.frames, file.samplerate, start_s, duration_s)
         try:
             run_in = min(first, _MP3_RUN_IN_S * file.samplerate) if file.format == "MP3" else 0
             file.seek(first - run_in)
@@ -111,8 +111,11 @@ def _open(path: str | Path):  # type: ignore[no-untyped-def]  # soundfile has no
         raise AudioError(f"{path}: not readable as audio ({error}); use WAV, FLAC, OGG/Opus or MP3") from error
 
 
-def _slice(path: str | Path, frames: int, rate: int, start_s: float, duration_s: float | None) -> tuple[int, int]:
-    """The first and the past-the-last frame of a slice, checked against the file's length."""
+def slice_frames(path: str | Path, frames: int, rate: int, start_s: float, duration_s: float | None) -> tuple[int, int]:
+    """The first and the past-the-last frame of a slice of a file with `frames` frames at `rate` Hz.
+
+    Raises `AudioError` when the slice does not lie inside the file; `path` is its name in the message.
+    """
     if frames == 0:
         raise AudioError(f"{path}: the audio is empty (0 samples); remove it or give a file with sound")
     if not (math.isfinite(start_s) and math.isfinite(duration_s or 0.0)):

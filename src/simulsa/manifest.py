@@ -66,7 +66,7 @@ class Utterance:
         return audio_length(self.audio, self.start_s, self.duration_s)
 
 
-_FIELDS = {f.name: f for f in dataclasses.fields(Utterance) if f.name != "extra"}
+FIELDS = {f.name: f for f in dataclasses.fields(Utterance) if f.name != "extra"}
 _REQUIRED = ("id", "audio", "source_lang", "target_lang", "target_text")
 _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "audio", "source_lang", "target_lang", "target_text", "source_text", "parent_id", "latency"), (str,)),
@@ -76,15 +76,16 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
-def read_manifest(path: str | Path) -> list[Utterance]:
+def read_manifest(path: str | Path, *, empty_targets: bool = False) -> list[Utterance]:
     """Read a manifest; audio paths come out absolute. A BOM, CRLF line ends and blank lines are fine.
 
+    With `empty_targets` an offline row without a translation is no error, for those who want to find such rows.
     Raises `ManifestError` at the first broken line, naming it.
     """
     rows = []
     seen: dict[str, int] = {}
     for number, values in _objects(Path(path)):
-        row = _row(values, Path(path), number)
+        row = _row(values, Path(path), number, empty_targets)
         if row.id in seen:
             raise ManifestError(f"{path}:{number}: id {row.id!r} was used in line {seen[row.id]} already; ids must be unique")
         seen[row.id] = number
@@ -104,7 +105,7 @@ def write_manifest(path: str | Path, rows: Iterable[Utterance]) -> None:
 def to_json(row: Utterance, folder: Path) -> dict[str, Any]:
     """A row as the object that stands in a manifest in `folder`; fields at their default are left out."""
     values: dict[str, Any] = {}
-    for name, spec in _FIELDS.items():
+    for name, spec in FIELDS.items():
         value = getattr(row, name)
         if spec.default is dataclasses.MISSING or value != spec.default:
             values[name] = list(value) if isinstance(value, tuple) else value
@@ -162,27 +163,27 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, values
 
 
-def _row(values: dict[str, Any], path: Path, number: int) -> Utterance:
+def _row(values: dict[str, Any], path: Path, number: int, empty_targets: bool) -> Utterance:
     where = f"{path}:{number}" + (f" (id {values['id']!r})" if "id" in values else "")
     missing = [name for name in _REQUIRED if values.get(name) is None]
     if missing:
         raise ManifestError(f"{where}: missing {', '.join(missing)}; every row needs {', '.join(_REQUIRED)}")
-    known = {name: value for name, value in values.items() if name in _FIELDS and value is not None}
-    extra = {name: value for name, value in values.items() if name not in _FIELDS}
+    known = {name: value for name, value in values.items() if name in FIELDS and value is not None}
+    extra = {name: value for name, value in values.items() if name not in FIELDS}
     for name, value in known.items():
         if not isinstance(value, _KINDS[name]) or isinstance(value, bool):
             expected = " or ".join(kind.__name__ for kind in _KINDS[name])
             raise ManifestError(f"{where}: {name} is {value!r}; it must be of type {expected}")
     tokens = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
     row = Utterance(**{**known, **tokens, "audio": str(path.parent.absolute() / known["audio"])}, extra=extra)
-    _check_row(row, where)
+    _check_row(row, where, empty_targets)
     return row
 
 
-def _check_row(row: Utterance, where: str) -> None:
+def _check_row(row: Utterance, where: str, empty_targets: bool) -> None:
     if not row.id:
         raise ManifestError(f"{where}: the id is empty; give every row its own id")
-    if not row.target_text.strip() and not row.is_augmented:
+    if not (row.target_text.strip() or row.is_augmented or empty_targets):
         raise ManifestError(f"{where}: target_text is empty; remove the row or translate it")
     if not 0 <= row.start_s < math.inf:  # JSON as Python reads it may hold NaN and Infinity
         raise ManifestError(f"{where}: start_s is {row.start_s}; it must be a number of seconds, 0 or more")

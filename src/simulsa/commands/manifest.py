@@ -1,16 +1,37 @@
-"""`simulsa manifest`: make and check manifests."""
+"""`simulsa manifest`: make, check, count and filter manifests."""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
 
 from simulsa.commands.parsing import UsageError, parse, show_log
+from simulsa.corpora.build import CorpusConfig
+from simulsa.corpora.covost2 import Covost2Config, read_covost2
+from simulsa.corpora.europarl_st import EuroparlStConfig, read_europarl_st
+from simulsa.corpora.filters import FilterConfig
+from simulsa.corpora.fleurs import FleursConfig, read_fleurs
+from simulsa.corpora.hf_datasets import DatasetsConfig, read_datasets
+from simulsa.corpora.lhotse_cuts import LhotseConfig, read_lhotse
 from simulsa.corpora.multi30k import Multi30kConfig
+from simulsa.corpora.mustc import MustcConfig, read_mustc
+from simulsa.corpora.tsv import TsvConfig, read_tsv_table
+
+CORPORA: dict[str, tuple[type[CorpusConfig], Callable[[Any], Sequence[Any]]]] = {
+    "covost2": (Covost2Config, read_covost2),
+    "fleurs": (FleursConfig, read_fleurs),
+    "mustc": (MustcConfig, read_mustc),
+    "europarl-st": (EuroparlStConfig, read_europarl_st),
+    "datasets": (DatasetsConfig, read_datasets),
+    "lhotse": (LhotseConfig, read_lhotse),
+    "tsv": (TsvConfig, read_tsv_table),
+}
 
 
 @dataclass(frozen=True)
@@ -24,6 +45,27 @@ class Validate:
 
 
 @dataclass(frozen=True)
+class Stats:
+    """Count a manifest: rows, hours, and how durations and target lengths are distributed."""
+
+    manifest: tyro.conf.Positional[Path]
+    """the manifest (.jsonl)"""
+    out: Path
+    """folder for `stats.json` and `stats.png`"""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Leave rows of a manifest out, and say which and why."""
+
+    manifest: tyro.conf.Positional[Path]
+    """the manifest (.jsonl)"""
+    out: Path
+    """the manifest to write (.jsonl); what is left out is listed in `<out>.dropped.tsv`"""
+    settings: FilterConfig = field(default_factory=FilterConfig)
+
+
+@dataclass(frozen=True)
 class Multi30k:
     """Speak Multi30k captions with the synthesiser and write their manifest (needs `simulsa[synthesis]`)."""
 
@@ -34,15 +76,40 @@ class Multi30k:
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
-    verbs = {"validate": _validate, "multi30k": _multi30k}
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: simulsa manifest {validate,multi30k} [OPTIONS]")
-        if not arguments:
-            raise UsageError("manifest needs a verb: validate or multi30k")
-        return
-    if arguments[0] not in verbs:
-        raise UsageError(f"unknown command 'manifest {arguments[0]}'; use validate or multi30k")
-    verbs[arguments[0]](arguments[1:])
+    verbs = {"validate": _validate, "stats": _stats, "filter": _filter, "multi30k": _multi30k}
+    names = ", ".join([*verbs, *CORPORA])
+    if not arguments:
+        raise UsageError(f"manifest needs a verb: {names}; see simulsa manifest --help")
+    verb, *rest = arguments
+    if verb in ("-h", "--help"):
+        print(_overview())
+    elif verb in CORPORA:
+        _corpus(verb, rest)
+    elif verb in verbs:
+        verbs[verb](rest)
+    else:
+        raise UsageError(f"unknown command 'manifest {verb}'; use {names}")
+
+
+def _overview() -> str:
+    kinds = {"validate": Validate, "stats": Stats, "filter": Filter, "multi30k": Multi30k}
+    kinds |= {verb: config for verb, (config, _) in CORPORA.items()}
+    lines = [f"  {verb:<12} {(kind.__doc__ or '').strip()}" for verb, kind in kinds.items()]
+    return "\n".join(["usage: simulsa manifest VERB [OPTIONS]", "", *lines, "", "Each verb's --help shows its options."])
+
+
+def _corpus(verb: str, arguments: Sequence[str]) -> None:
+    config, read = CORPORA[verb]
+    out = Annotated[Path, tyro.conf.arg(help="the manifest to write (.jsonl); what is left out is listed beside it")]
+    kind = dataclasses.make_dataclass("Command", [("out", out), ("settings", config, field(default_factory=config))], frozen=True)
+    kind.__doc__ = config.__doc__
+    command: Any = parse(kind, arguments, f"manifest {verb}")
+    show_log()
+    from simulsa.corpora.build import new_output, write_corpus
+
+    new_output(command.out, command.settings.overwrite)  # before anything is read
+    rows = write_corpus(read(command.settings), command.out, command.settings)
+    print(f"{command.out}: {len(rows)} rows")
 
 
 def _validate(arguments: Sequence[str]) -> None:
@@ -59,6 +126,31 @@ def _validate(arguments: Sequence[str]) -> None:
         raise ManifestError(f"{command.manifest}: {len(problems)} of {len(rows)} rows are broken; remove or mend them")
     hours = sum(row.length_samples() for row in rows) / SAMPLE_RATE / 3600
     print(f"{command.manifest}: {len(rows)} rows, {hours:.2f} hours, all audio files open")
+
+
+def _stats(arguments: Sequence[str]) -> None:
+    command = parse(Stats, arguments, "manifest stats")
+    from rich.console import Console
+
+    from simulsa.corpora.stats import measure, stats_table, write_stats
+    from simulsa.manifest import read_manifest
+
+    measured = measure(read_manifest(command.manifest))
+    write_stats(measured, command.out)
+    Console().print(stats_table(measured))
+    print(f"{command.out}: stats.json, stats.png")
+
+
+def _filter(arguments: Sequence[str]) -> None:
+    command = parse(Filter, arguments, "manifest filter")
+    show_log()
+    from rich.console import Console
+
+    from simulsa.corpora.filters import filter_manifest, filter_table
+
+    kept, dropped = filter_manifest(command.manifest, command.out, command.settings)
+    Console().print(filter_table(kept, dropped))
+    print(f"{command.out}: {len(kept)} rows")
 
 
 def _multi30k(arguments: Sequence[str]) -> None:

@@ -1,0 +1,203 @@
+"""From the rows that a corpus lists to a manifest whose audio is there: shards, missing audio, lengths."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import logging
+import re
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from simulsa.audio import SAMPLE_RATE, AudioError, check_samples, samples_to_s, slice_frames
+from simulsa.corpora.layout import CorpusError
+from simulsa.corpora.lengths import audio_lengths
+from simulsa.files import atomic_write
+from simulsa.languages import language_name
+from simulsa.manifest import Utterance, write_manifest
+from simulsa.progress import track
+from simulsa.settings import check_whole_numbers
+
+logger = logging.getLogger("simulsa")
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """What every corpus is asked for."""
+
+    data: Path = Path()
+    """the corpus' folder"""
+    source_lang: str = "en"
+    """language that is spoken"""
+    target_lang: str = "de"
+    """language of the translation"""
+    shard: str = "1/1"
+    """`i/n`: only the i-th of n parts, e.g. to make a manifest on several machines; the parts in order are the whole"""
+    jobs: int = 8
+    """how many audio files are looked at together"""
+    strict: bool = False
+    """fail when audio is missing or unreadable, instead of leaving its rows out"""
+    overwrite: bool = False
+    """replace a manifest that exists"""
+
+    def __post_init__(self) -> None:
+        check_whole_numbers(self, {"jobs": 1})
+        shard_of(self.shard, 0)
+        for lang in (self.source_lang, self.target_lang):
+            language_name(self.code(lang))
+
+    def code(self, lang: str) -> str:
+        """The code that manifests give a language that the corpus calls `lang`."""
+        return lang
+
+
+@dataclass(frozen=True)
+class Unwritten:
+    """A row whose sound lies in no file.
+
+    `load` gives samples (float32 `[samples]` or `[samples, channels]`) and their rate in Hz. `row.audio` says where the sound
+    comes from; it becomes the file that is written.
+    """
+
+    row: Utterance
+    load: Callable[[], tuple[np.ndarray, int]]
+
+
+def shard_of(shard: str, count: int) -> range:
+    """Which of `count` rows the part `i/n` holds. Raises `ValueError` for anything but `i/n` with 1 <= i <= n."""
+    match = re.fullmatch(r"(\d+)/(\d+)", shard)
+    part, parts = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= part <= parts:
+        raise ValueError(f"shard is {shard!r}; it must be i/n with i from 1 to n, e.g. 1/4")
+    return range(count * (part - 1) // parts, count * part // parts)
+
+
+def write_corpus(listed: Sequence[Utterance | Unwritten], out: Path, config: CorpusConfig) -> list[Utterance]:
+    """Write the manifest `out` of the listed rows whose audio is there, with their lengths; returns them.
+
+    What is left out stands with its reason in `<out>.missing.txt`. Sound without a file goes into `<out without suffix>-audio/`.
+    Raises `CorpusError` when no row is left, audio is missing and `config.strict`, an id comes twice, or `out` exists.
+    """
+    new_output(out, config.overwrite)
+    part = shard_of(config.shard, len(listed))
+    if not part:
+        raise CorpusError(f"shard {config.shard} of {len(listed)} rows is empty; check --data and --split, or use fewer shards")
+    missing = _Missing(out)
+    items = [listed[index] for index in track(part, "reading rows")]
+    _check_ids([_row_of(item).id for item in items])
+    rows = _with_files(missing.without_translation(items), out, config.jobs, missing)
+    journal = out.with_name(out.name + ".lengths")
+    lengths = audio_lengths((row.audio for row in rows), config.jobs, journal)
+    kept = missing.without_audio(rows, lengths)
+    missing.report(len(part), kept, config.strict)
+    write_manifest(out, kept)
+    journal.unlink(missing_ok=True)
+    logger.info("%d rows, %.2f hours", len(kept), sum(row.duration_s or 0.0 for row in kept) / 3600)
+    return kept
+
+
+def new_output(out: Path, overwrite: bool) -> None:
+    """Raise `CorpusError` when `out` is no place for a new manifest."""
+    if out.suffix != ".jsonl":
+        raise CorpusError(f"{out}: the output must be a .jsonl file, because what lies beside it takes its name")
+    if out.exists() and not overwrite:
+        raise CorpusError(f"{out} exists; choose another --out, or replace it with --overwrite")
+
+
+def _row_of(item: Utterance | Unwritten) -> Utterance:
+    return item if isinstance(item, Utterance) else item.row
+
+
+def _check_ids(ids: Sequence[str]) -> None:
+    counted = collections.Counter(ids)
+    if len(counted) < len(ids):
+        name, times = counted.most_common(1)[0]
+        raise CorpusError(f"id {name!r} stands for {times} rows of the corpus; ids must be unique: remove the repeated rows")
+
+
+class _Missing:
+    """Rows that are left out, and why."""
+
+    def __init__(self, out: Path) -> None:
+        self.path = out.with_name(out.name + ".missing.txt")
+        self.untranslated: list[str] = []
+        self.unheard: list[tuple[str, str]] = []
+
+    def without_translation(self, items: Sequence[Utterance | Unwritten]) -> list[Utterance | Unwritten]:
+        self.untranslated += [_row_of(item).id for item in items if not _row_of(item).target_text.strip()]
+        return [item for item in items if _row_of(item).target_text.strip()]
+
+    def without_audio(self, rows: Sequence[Utterance], lengths: dict[str, int | AudioError]) -> list[Utterance]:
+        """The rows whose slice lies inside a file that can be read, with their length in seconds."""
+        kept = []
+        for row in rows:
+            try:
+                kept.append(_with_length(row, lengths[row.audio]))
+            except AudioError as error:
+                self.unheard.append((row.id, str(error)))
+        return kept
+
+    def report(self, count: int, kept: Sequence[Utterance], strict: bool) -> None:
+        """Write the list and say how long it is; raise `CorpusError` when that is too long."""
+        lines = [f"{name}\tno translation\n" for name in self.untranslated]
+        lines += [f"{name}\t{' '.join(reason.split())}\n" for name, reason in self.unheard]
+        if not lines:
+            self.path.unlink(missing_ok=True)
+            return
+        with atomic_write(self.path) as file:
+            file.writelines(lines)
+        if self.untranslated:
+            logger.info("%d of %d rows have no translation and are left out: see %s", len(self.untranslated), count, self.path)
+        found = f"the audio of {len(self.unheard)} of {count} rows is missing or unreadable, listed in {self.path}"
+        example = f" (the first: {self.unheard[0][1]})" if self.unheard else ""
+        if self.unheard and strict:
+            raise CorpusError(f"{found}{example}; bring the audio, or leave these rows out without --strict")
+        if not kept:
+            raise CorpusError(f"no row is left of {count}: {found}{example}; {len(self.untranslated)} have no translation")
+        if self.unheard:
+            logger.warning("%s; these rows are left out%s", found, example)
+
+
+def _with_length(row: Utterance, length: int | AudioError) -> Utterance:
+    if isinstance(length, AudioError):
+        raise length
+    first, last = slice_frames(row.audio, length, SAMPLE_RATE, row.start_s, row.duration_s)
+    return row if row.duration_s is not None else dataclasses.replace(row, duration_s=samples_to_s(last - first))
+
+
+def _with_files(listed: Sequence[Utterance | Unwritten], out: Path, jobs: int, missing: _Missing) -> list[Utterance]:
+    """The listed rows, those without a file written into one; a row whose sound is broken goes to `missing`."""
+    folder = out.with_name(out.stem + "-audio")
+
+    def write(item: Utterance | Unwritten) -> Utterance | tuple[str, str]:
+        if isinstance(item, Utterance):
+            return item
+        try:
+            return _written(item, folder)
+        except AudioError as error:
+            return item.row.id, str(error)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        unwritten = any(isinstance(item, Unwritten) for item in listed)
+        rows = list(track(pool.map(write, listed), "writing audio", len(listed)) if unwritten else map(write, listed))
+    missing.unheard += [row for row in rows if not isinstance(row, Utterance)]
+    return [row for row in rows if isinstance(row, Utterance)]
+
+
+def _written(item: Unwritten, folder: Path) -> Utterance:
+    """Write the sound as FLAC. Its name carries what is heard, so the file of an earlier run is kept only if it is equal."""
+    import soundfile
+
+    samples, rate = item.load()
+    check_samples(samples.reshape(-1), item.row.audio)
+    tag = zlib.crc32(np.ascontiguousarray(samples).tobytes())
+    path = folder / f"{re.sub(r'[^0-9A-Za-z._-]', '_', item.row.id)[-100:]}-{tag:08x}.flac"
+    if not path.exists():
+        with atomic_write(path, "wb") as file:
+            soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
+    return dataclasses.replace(item.row, audio=str(path))

@@ -1,0 +1,95 @@
+"""Tables with columns of any name: which column means what, and rows made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from simulsa.corpora.build import CorpusConfig
+from simulsa.corpora.layout import CorpusError, seconds
+from simulsa.manifest import FIELDS, Utterance
+
+
+@dataclass(frozen=True)
+class ColumnsConfig(CorpusConfig):
+    """A table whose columns have names of their own."""
+
+    audio_column: str = "audio"
+    """the audio"""
+    target_column: str = "target_text"
+    """the translation; a dot goes into a column that holds several, e.g. translation.de"""
+    source_column: str | None = None
+    """what is said, if the table has it"""
+    id_column: str | None = None
+    """the id (default: the table's name and the row's number)"""
+    start_column: str | None = None
+    """where the row begins in its audio, in seconds"""
+    duration_column: str | None = None
+    """how long the row is, in seconds"""
+    extra_columns: tuple[str, ...] = ()
+    """columns to keep in the manifest, e.g. speaker"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        taken = [name for name in self.extra_columns if name in FIELDS]
+        if taken:
+            raise ValueError(f"extra_columns has {', '.join(taken)}, which every row has of its own; rename it in the table")
+
+    def named_columns(self) -> list[str]:
+        """The columns that the table must have."""
+        named = (
+            self.audio_column,
+            self.target_column,
+            self.source_column,
+            self.id_column,
+            self.start_column,
+            self.duration_column,
+            *self.extra_columns,
+        )
+        return [name for name in named if name]
+
+
+def row_of(values: Mapping[str, Any], config: ColumnsConfig, audio: str, name: str, where: str) -> Utterance:
+    """The `Utterance` that a table's row describes.
+
+    `audio` is its file, `name` the id if no column has one, `where` names the row for the `CorpusError` when a value cannot be
+    used.
+    """
+
+    def text(column: str | None) -> str | None:
+        found = None if column is None else value_of(values, column, where)
+        return None if found is None else str(found).strip()
+
+    start, duration = text(config.start_column), text(config.duration_column)
+    return Utterance(
+        id=text(config.id_column) or name,
+        audio=audio,
+        source_lang=config.source_lang,
+        target_lang=config.target_lang,
+        target_text=text(config.target_column) or "",
+        source_text=text(config.source_column) or None,
+        start_s=seconds(start, where) if start else 0.0,
+        duration_s=seconds(duration, where) if duration else None,
+        extra={column: _plain(value_of(values, column, where)) for column in config.extra_columns},
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold: dates, say, become text."""
+    return value if value is None or isinstance(value, (str, int, float, list, dict)) else str(value)
+
+
+def value_of(values: Mapping[str, Any], column: str, where: str) -> Any:
+    """The value of `column`; a dot goes into a value that is itself a mapping, unless a column has that very name.
+
+    Raises `CorpusError`, which begins with `where`, when there is none.
+    """
+    if column in values:
+        return values[column]
+    found: Any = values
+    for part in column.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            raise CorpusError(f"{where}: no {column!r}; the columns are {', '.join(values)}")
+        found = found[part]
+    return found

@@ -1,0 +1,57 @@
+"""Europarl-ST (arXiv 1911.03167): speeches of the European Parliament, cut into segments by time."""
+
+from __future__ import annotations
+
+import collections
+from dataclasses import dataclass
+from pathlib import Path
+
+from simulsa.corpora.build import CorpusConfig
+from simulsa.corpora.layout import AudioFolder, CorpusError, need, read_parallel, seconds
+from simulsa.manifest import Utterance
+
+
+@dataclass(frozen=True)
+class EuroparlStConfig(CorpusConfig):
+    """Europarl-ST as a manifest of slices of its speeches."""
+
+    data: Path = Path()
+    """folder with one folder per spoken language, as en/audios and en/de/train/segments.lst (the release's v1.1)"""
+    split: str = "train"
+    """train, train-noisy, dev or test"""
+
+
+def read_europarl_st(config: EuroparlStConfig) -> list[Utterance]:
+    """The segments of a split in the order of its files. Raises `CorpusError` for a wrong layout or a broken line."""
+    spoken = config.data / config.source_lang
+    fix = "--data must be the folder that holds one folder per spoken language, e.g. v1.1"
+    speeches = AudioFolder(need(spoken / "audios", fix))
+    folder = need(spoken / config.target_lang / config.split, "check --target-lang and --split")
+    names = ("lst", config.source_lang, config.target_lang)
+    files = [need(folder / f"segments.{name}", "unpack the corpus again") for name in names]
+    counted: collections.Counter[str] = collections.Counter()
+    rows = []
+    for number, (listed, source, target) in enumerate(read_parallel(files), start=1):
+        name, start_s, end_s = _segment(listed, f"{files[0]}:{number}")
+        rows.append(
+            Utterance(
+                id=f"{name}-{counted[name]:04d}-{config.source_lang}-{config.target_lang}",
+                audio=speeches.find(name),
+                source_lang=config.source_lang,
+                target_lang=config.target_lang,
+                target_text=target.strip(),
+                source_text=source.strip() or None,
+                start_s=start_s,
+                duration_s=round(end_s - start_s, 6),
+            )
+        )
+        counted[name] += 1
+    return rows
+
+
+def _segment(line: str, where: str) -> tuple[str, float, float]:
+    parts = line.split()
+    if len(parts) != 3:
+        raise CorpusError(f"{where}: {line!r}; a line must be a speech, a start and an end in seconds; mend it")
+    start_s, end_s = seconds(parts[1], where), seconds(parts[2], where)
+    return parts[0], start_s, end_s

@@ -1,0 +1,155 @@
+"""Rows that a manifest is better without: too short, too long, badly matched, empty, repeated."""
+
+from __future__ import annotations
+
+import collections
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from simulsa.corpora.build import new_output
+from simulsa.corpora.layout import CorpusError
+from simulsa.corpora.stats import durations_s
+from simulsa.files import atomic_write
+from simulsa.manifest import Utterance, read_manifest, write_manifest
+
+Duplicates = Literal["keep", "audio", "text"]
+
+
+@dataclass(frozen=True)
+class FilterConfig:
+    """Which rows to leave out. Text is judged in offline rows only: that of a simultaneous row is partial by design."""
+
+    min_duration_s: float | None = None
+    """at least this much speech"""
+    max_duration_s: float | None = None
+    """at most this much speech"""
+    min_target_chars: int | None = None
+    """at least this many characters in the translation"""
+    max_target_chars: int | None = None
+    """at most this many characters in the translation"""
+    min_chars_per_s: float | None = None
+    """at least this many characters of translation per second of speech"""
+    max_chars_per_s: float | None = None
+    """at most this many characters of translation per second of speech"""
+    max_length_ratio: float | None = None
+    """source and translation, where both are there: the longer at most this many times as long as the other, in characters"""
+    drop_empty: bool = True
+    """leave out rows whose translation, or whose source text if it is given, has no letter or digit"""
+    duplicates: Duplicates = "audio"
+    """leave out rows that repeat an earlier one: its audio and translation (audio), its two texts (text); or none (keep)"""
+    overwrite: bool = False
+    """replace a manifest that exists"""
+
+    def __post_init__(self) -> None:
+        for name in ("duration_s", "target_chars", "chars_per_s"):
+            low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"min_{name} is {low} and max_{name} {high}; the least must not be more than the most")
+        if self.max_length_ratio is not None and self.max_length_ratio < 1:
+            raise ValueError(f"max_length_ratio is {self.max_length_ratio}; it must be 1 or more: longer over shorter text")
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A row that was left out: its id, the filter, and what the filter found."""
+
+    id: str
+    filter: str
+    found: str
+
+
+def filter_manifest(manifest: Path, out: Path, config: FilterConfig) -> tuple[list[Utterance], list[Dropped]]:
+    """Write the rows that pass to `out` and the others, with the reason, to `<out>.dropped.tsv`; returns both.
+
+    Raises `CorpusError` when no row passes or `out` exists, and `ManifestError` for a broken manifest.
+    """
+    new_output(out, config.overwrite)
+    rows = read_manifest(manifest, empty_targets=True)
+    kept, dropped = filter_rows(rows, config)
+    if not kept:
+        ((name, count),) = collections.Counter(row.filter for row in dropped).most_common(1)
+        raise CorpusError(f"{manifest}: none of {len(rows)} rows passes; {count} fail by {name}: loosen the filters")
+    with atomic_write(out.with_name(out.name + ".dropped.tsv")) as file:
+        file.write("id\tfilter\tfound\n")
+        file.writelines(f"{row.id}\t{row.filter}\t{row.found}\n" for row in dropped)
+    write_manifest(out, kept)
+    return kept, dropped
+
+
+def filter_rows(rows: Sequence[Utterance], config: FilterConfig) -> tuple[list[Utterance], list[Dropped]]:
+    """The rows that pass, and those that do not, each under the first filter that it fails.
+
+    A simultaneous row goes with its parent (filter `parent`), wherever the two stand.
+    """
+    dropped: dict[str, Dropped] = {}
+    seen: dict[Hashable, str] = {}
+    for row, duration in zip(rows, _durations_s(rows, config), strict=True):
+        failed = _failed(row, duration, config) or _repeated(row, config.duplicates, seen)
+        if failed is not None:
+            dropped[row.id] = Dropped(row.id, *failed)
+    for row in rows:
+        if row.id not in dropped and row.parent_id in dropped:
+            dropped[row.id] = Dropped(row.id, "parent", f"parent {row.parent_id} is left out")
+    return [row for row in rows if row.id not in dropped], list(dropped.values())
+
+
+def filter_table(kept: Sequence[Utterance], dropped: Sequence[Dropped]) -> Table:
+    """How many rows each filter left out, as a table for the terminal."""
+    total = len(kept) + len(dropped)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for name in ("filter", "rows left out", "%"):
+        table.add_column(name, justify="left" if name == "filter" else "right")
+    for name, count in collections.Counter(row.filter for row in dropped).most_common():
+        table.add_row(name, f"{count:,}", f"{100 * count / total:.1f}")
+    table.add_row("all", f"{len(dropped):,}", f"{100 * len(dropped) / total:.1f}")
+    return table
+
+
+def _durations_s(rows: Sequence[Utterance], config: FilterConfig) -> Sequence[float | None]:
+    """Durations, if a filter asks for them: files may have to be opened. Else nobody looks at the NaN."""
+    bounds = (config.min_duration_s, config.max_duration_s, config.min_chars_per_s, config.max_chars_per_s)
+    return [math.nan] * len(rows) if bounds == (None,) * 4 else durations_s(rows)
+
+
+def _failed(row: Utterance, duration_s: float | None, config: FilterConfig) -> tuple[str, str] | None:
+    """The first filter that a row fails and what it found; `None` when it passes all."""
+    if duration_s is None:
+        return "audio", f"{row.audio} cannot be read"
+    source, target = (row.source_text or "").strip(), row.target_text.strip()
+    if config.drop_empty and not row.is_augmented:
+        if not _says_something(target):
+            return "empty", f"translation {target!r}"
+        if row.source_text is not None and not _says_something(source):
+            return "empty", f"source {source!r}"
+    bounds = [("duration", duration_s, config.min_duration_s, config.max_duration_s)]
+    if not row.is_augmented:
+        rate = len(target) / duration_s
+        bounds.append(("target length", len(target), config.min_target_chars, config.max_target_chars))
+        bounds.append(("characters per second", rate, config.min_chars_per_s, config.max_chars_per_s))
+        if source and target:
+            ratio = max(len(source) / len(target), len(target) / len(source))
+            bounds.append(("length ratio", ratio, None, config.max_length_ratio))
+    for name, value, low, high in bounds:
+        if (low is not None and value < low) or (high is not None and value > high):
+            return name, f"{value:.6g}"
+    return None
+
+
+def _repeated(row: Utterance, duplicates: Duplicates, seen: dict[Hashable, str]) -> tuple[str, str] | None:
+    if duplicates == "keep":
+        return None
+    slice_ = (row.audio, row.start_s, row.duration_s)
+    # cut rows of one text differ by their cut, and rows of one cut by the latency that they ask for
+    what = slice_ if duplicates == "audio" or row.is_augmented else row.source_text or slice_
+    first = seen.setdefault((what, row.target_lang, row.target_text, row.is_augmented, row.latency), row.id)
+    return None if first == row.id else ("duplicate", f"as {first}")
+
+
+def _says_something(text: str) -> bool:
+    return any(character.isalnum() for character in text)

@@ -1,0 +1,136 @@
+"""Any table of Hugging Face `datasets`: saved to disk, as parquet, JSON or CSV files, or on the hub."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from simulsa.audio import AudioError
+from simulsa.corpora.build import Unwritten
+from simulsa.corpora.columns import ColumnsConfig, row_of, value_of
+from simulsa.corpora.layout import CorpusError, check_columns
+from simulsa.corpora.packages import optional
+from simulsa.manifest import Utterance
+
+_FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".arrow": "arrow"}
+
+
+@dataclass(frozen=True)
+class DatasetsConfig(ColumnsConfig):
+    """A table of Hugging Face datasets as a manifest (needs `simulsa[datasets]`); sound without a file is written as FLAC."""
+
+    data: Path = Path()
+    """a folder that save_to_disk made, a file or folder of parquet, JSON or CSV, or a hub id such as google/fleurs"""
+    name: str | None = None
+    """the configuration, where a hub id has several"""
+    split: str = "train"
+    """the split"""
+    audio_root: Path | None = None
+    """folder where relative audio paths begin (default: the table's)"""
+
+
+def read_datasets(config: DatasetsConfig) -> Sequence[Utterance | Unwritten]:
+    """The table's rows; each is read when it is asked for.
+
+    Raises `CorpusError` when there is no such table, split or column, and `RuntimeError` when `datasets` is not installed.
+    """
+    datasets = optional("datasets", "datasets")
+    table = _load(datasets, config)
+    check_columns(config.data, table.column_names, config.named_columns())
+    if isinstance(table.features.get(config.audio_column), datasets.Audio):
+        # soundfile decodes, not a second library
+        table = table.cast_column(config.audio_column, datasets.Audio(decode=False))
+    return _Table(table, config)
+
+
+def _load(datasets: Any, config: DatasetsConfig) -> Any:
+    path = config.data
+    try:
+        if (path / "dataset_dict.json").is_file():
+            splits = datasets.load_from_disk(str(path))
+            if config.split not in splits:
+                raise CorpusError(f"{path}: no split {config.split!r}; it has {', '.join(splits)}")
+            return splits[config.split]
+        if (path / "state.json").is_file():
+            return datasets.load_from_disk(str(path))
+        if path.is_file():
+            return _load_file(datasets, path)
+        return datasets.load_dataset(path.as_posix(), config.name, split=config.split)
+    except CorpusError:
+        raise
+    except Exception as error:  # the library raises what its readers raise
+        what = "" if path.exists() else " (there is no such file or folder here, so it was looked for on the hub)"
+        raise CorpusError(f"{path}: cannot be loaded as split {config.split!r} of a table{what}: {_cause(error)}") from error
+
+
+def _cause(error: BaseException) -> str:
+    """What began a chain of errors: the library says "an error occurred" last and what it was first."""
+    return _cause(error.__cause__) if error.__cause__ else f"{type(error).__name__}: {error}"
+
+
+def _load_file(datasets: Any, path: Path) -> Any:
+    if path.suffix not in _FORMATS:
+        raise CorpusError(f"{path}: a table must be one of {', '.join(_FORMATS)}")
+    options = {"sep": "\t"} if path.suffix == ".tsv" else {}
+    return datasets.load_dataset(_FORMATS[path.suffix], data_files=str(path), split="train", **options)  # its only split
+
+
+class _Table(Sequence[Utterance | Unwritten]):
+    def __init__(self, table: Any, config: DatasetsConfig) -> None:
+        self._table = table
+        self._config = config
+        self._root = config.audio_root or (config.data if config.data.is_dir() else config.data.parent)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @overload
+    def __getitem__(self, index: int) -> Utterance | Unwritten: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Utterance | Unwritten]: ...
+    def __getitem__(self, index: int | slice) -> Utterance | Unwritten | list[Utterance | Unwritten]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        values = self._table[index]
+        where = f"{self._config.data}, row {index}"
+        file = _file_of(value_of(values, self._config.audio_column, where), self._root)
+        name = f"{self._config.data.stem}-{self._config.split}-{index:06d}"
+        row = row_of(values, self._config, file or where, name, where)
+        return row if file else Unwritten(row, lambda: self._sound(index, where))
+
+    def _sound(self, index: int, where: str) -> tuple[np.ndarray, int]:
+        # read once more when it is written: a whole table of sound would not fit into memory
+        return _decoded(value_of(self._table[index], self._config.audio_column, where), where)
+
+
+def _file_of(audio: Any, root: Path) -> str | None:
+    """The file that a table's value names, if it is all there is, or it is there."""
+    if isinstance(audio, str):
+        return str(root / audio)
+    if not isinstance(audio, Mapping) or not audio.get("path"):
+        return None
+    path = Path(audio["path"])
+    if audio.get("bytes") is None and audio.get("array") is None:
+        return str(root / path)
+    # beside bytes a bare name says only what the file was called
+    return str(path) if path.is_absolute() and path.is_file() else None
+
+
+def _decoded(audio: Any, where: str) -> tuple[np.ndarray, int]:
+    """Samples (float32 `[samples]` or `[samples, channels]`) and rate of a table's value."""
+    import soundfile
+
+    values = audio if isinstance(audio, Mapping) else {}
+    if values.get("bytes") is not None:
+        try:
+            return soundfile.read(io.BytesIO(values["bytes"]), dtype="float32")  # type: ignore[no-any-return]
+        except soundfile.LibsndfileError as error:
+            raise AudioError(f"{where}: the bytes are not readable as audio ({error})") from error
+    if values.get("array") is not None and values.get("sampling_rate"):
+        return np.asarray(values["array"], dtype=np.float32), int(values["sampling_rate"])
+    raise AudioError(f"{where}: no audio; it must be a path, encoded bytes, or an array with its sampling_rate")

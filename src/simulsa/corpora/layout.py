@@ -1,0 +1,122 @@
+"""What the readers of corpora share: where files must be, and tables and lines whose errors name the line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+READABLE = (".wav", ".flac", ".ogg", ".opus", ".mp3")  # the sound files that are looked for, in this order
+_AAC = ".m4a"  # what libsndfile cannot decode
+_SHOWN = 8  # names of a folder in an error
+
+
+class CorpusError(ValueError):
+    """A corpus that is not laid out as its readers expect; the message says what was expected and found, and the fix."""
+
+
+def need(path: Path, fix: str) -> Path:
+    """`path`, if it exists; else `CorpusError` with what lies there instead and the `fix`."""
+    if path.exists():
+        return path
+    there = path.parent
+    while not there.exists():
+        there = there.parent
+    raise CorpusError(f"expected {path}, but {there} {_contents(there)}; {fix}")
+
+
+def _contents(place: Path) -> str:
+    if not place.is_dir():
+        return "is a file"
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in place.iterdir())
+    if not names:
+        return "is empty"
+    return f"holds {', '.join(names[:_SHOWN])}" + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, without their ends. Only a line feed ends a line: texts may hold other separators.
+
+    Raises `CorpusError` where the file is a folder or not UTF-8.
+    """
+    if path.is_dir():
+        raise CorpusError(f"{path} is a folder; a text file is needed")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def read_parallel(paths: Sequence[Path]) -> list[tuple[str, ...]]:
+    """Files that belong together line by line; raises `CorpusError` when they are not equally long."""
+    columns = [read_lines(path) for path in paths]
+    if len({len(lines) for lines in columns}) > 1:
+        found = ", ".join(f"{path.name} {len(lines)}" for path, lines in zip(paths, columns, strict=True))
+        raise CorpusError(f"{paths[0].parent}: lines that belong together differ in number ({found}); unpack the corpus again")
+    return list(zip(*columns, strict=True))
+
+
+def read_tsv(path: Path, needed: Sequence[str], header: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a tab-separated table as `(line number, values by column)`; quotation marks are text, blank lines are passed.
+
+    `header` names the columns of a table that has no header line. Raises `CorpusError` when a `needed` column is absent or a
+    line has another number of columns.
+    """
+    lines = enumerate(read_lines(path), start=1)
+    if header is None:
+        _, first = next(lines, (0, ""))
+        header = first.split("\t")
+    check_columns(path, header, needed)
+    for number, line in lines:
+        values = line.split("\t")
+        if len(values) == len(header):
+            yield number, dict(zip(header, values, strict=True))
+        elif line.strip():
+            raise CorpusError(
+                f"{path}:{number}: {len(values)} columns separated by tabs where there must be {len(header)} "
+                f"({', '.join(header)}); mend or remove the line"
+            )
+
+
+def check_columns(table: object, found: Sequence[str], needed: Sequence[str]) -> None:
+    """Raise `CorpusError` when a `needed` column is not among those that a table has, nor what stands before its dot."""
+    absent = [name for name in needed if name not in found and name.split(".")[0] not in found]
+    if absent:
+        raise CorpusError(f"{table}: no column {', '.join(absent)}; it has {', '.join(found)}")
+
+
+def seconds(text: str, where: str) -> float:
+    """A time in seconds; `where` names the file and line for the `CorpusError` when it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        raise CorpusError(f"{where}: {text!r} where a number of seconds is needed; mend or remove the line") from None
+
+
+class AudioFolder:
+    """A folder of sound files, listed once: a corpus asks for hundreds of thousands of them.
+
+    Raises `CorpusError` when it holds nothing but AAC (.m4a).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._names = {entry.name for entry in os.scandir(folder)}
+        suffixes = {os.path.splitext(name)[1] for name in self._names}
+        if _AAC in suffixes and suffixes.isdisjoint(READABLE):
+            raise CorpusError(
+                f"{folder}: all audio is .m4a, which cannot be read here; convert it once, beside the originals: "
+                f'cd {folder} && for f in *.m4a; do ffmpeg -i "$f" -ac 1 -ar 16000 "${{f%.m4a}}.flac"; done'
+            )
+
+    def find(self, name: str) -> str:
+        """The path of `name`, or of a file that differs in its suffix alone; of `name` itself where there is none.
+
+        `name` may come without a suffix.
+        """
+        stem, suffix = os.path.splitext(name)
+        stem = stem if suffix in (*READABLE, _AAC) else name
+        candidates = (name if suffix in READABLE else "", *(stem + other for other in (*READABLE, _AAC)))
+        return str(self.folder / next((candidate for candidate in candidates if candidate in self._names), name))

@@ -1,0 +1,47 @@
+"""How long sound files are, asked of many at a time and remembered, so that an interrupted run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from simulsa.audio import AudioError, audio_length
+from simulsa.files import append_jsonl, read_jsonl_after_a_kill
+from simulsa.progress import track
+
+_BLOCK = 1000  # files between two writes to the journal
+
+
+def audio_lengths(paths: Iterable[str], jobs: int, journal: Path | None = None) -> dict[str, int | AudioError]:
+    """Length in samples at `SAMPLE_RATE`, or what is wrong, of each file; headers are read by `jobs` threads.
+
+    `journal` is a file that remembers lengths: a file whose size and time are as they were is not opened again.
+    """
+    wanted = list(dict.fromkeys(paths))
+    known = {} if journal is None else {entry["audio"]: entry for entry in read_jsonl_after_a_kill(journal)}
+    lengths: dict[str, int | AudioError] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        blocks = [wanted[first : first + _BLOCK] for first in range(0, len(wanted), _BLOCK)]
+        for block in track(blocks, "checking audio"):
+            found = list(pool.map(lambda path: _measure(path, known.get(path)), block))
+            measured = [entry for entry in found if isinstance(entry, dict)]
+            if journal is not None:
+                append_jsonl(journal, [entry for entry in measured if entry is not known.get(entry["audio"])])
+            lengths |= {entry["audio"]: entry["samples"] for entry in measured}
+            lengths |= {path: entry for path, entry in zip(block, found, strict=True) if isinstance(entry, AudioError)}
+    return lengths
+
+
+def _measure(path: str, known: dict[str, Any] | None) -> dict[str, Any] | AudioError:
+    try:
+        state = Path(path).stat()
+        mark = {"audio": path, "size": state.st_size, "mtime_ns": state.st_mtime_ns}
+        if known is not None and {**known, **mark} == known:
+            return known
+        return {**mark, "samples": audio_length(path)}
+    except AudioError as error:
+        return error
+    except OSError:
+        return AudioError(f"{path}: no such audio file")
