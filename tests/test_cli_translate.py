@@ -64,8 +64,13 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_the_final_text_of_each_file(
-    model: str, wavs: list[Path], random_lalm: HuggingFaceLALM, capsys: pytest.CaptureFixture[str]
+    model: str,
+    wavs: list[Path],
+    random_lalm: HuggingFaceLALM,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "500")  # long paths are not broken
     assert run("translate", *wavs, "--model", model, "--chunk-ms", "inf") == 0
     out, err = capsys.readouterr()
     offline = [random_lalm.continue_([load_audio(path)], [[]], [Direction("en", "de")])[0] for path in wavs]

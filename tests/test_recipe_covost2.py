@@ -68,9 +68,11 @@ def test_eight_gpus_train_by_torchrun_and_share_the_rest_by_ray(tmp_path: Path, 
     config = RecipeConfig(tmp_path, gpus=8, dry_run=True)
     run_recipe(config)
     printed = capsys.readouterr().out.splitlines()
-    assert [line.split(" -m ")[0] for line in printed if " train " in line] == ["torchrun --standalone --nproc-per-node 8"] * 2
+    assert [line.split(" -m ")[0] for line in printed if "simulsa train " in line] == [
+        "torchrun --standalone --nproc-per-node 8"
+    ] * 2
     assert sum("--ray local --ray-workers 8" in line for line in printed) == 4
-    assert all("train-8.yaml" in line for line in printed if " train " in line)
+    assert all("train-8.yaml" in line for line in printed if "simulsa train " in line)
     assert len(list(commands(config))) == len(printed) == 11
 
 
