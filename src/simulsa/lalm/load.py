@@ -16,6 +16,7 @@ from simulsa.lalm.families import EXTRA, UNKNOWN, Family, extractor_of, family_o
 from simulsa.lalm.instructions import check_template
 from simulsa.lalm.interface import LALMError
 from simulsa.lalm.merge import without_adapters
+from simulsa.lalm.quantized import MARK, loading_options
 from simulsa.lalm.signature import folder_signature, text_signature
 
 if TYPE_CHECKING:  # torch is slow to import, and every command's flags need `ModelConfig`
@@ -40,16 +41,20 @@ class ModelConfig:
     """number format; `auto` is float32 on a CPU and bfloat16 on a GPU"""
     instruction: str = ""
     """what to ask of the model for a translation, with {source} and {target} for the languages; empty: the family's own"""
+    four_bit: bool = False
+    """keep the decoder layers in 4 bits: a quarter of their memory, for training (QLoRA) or use; needs `simulsa[quantization]`"""
 
     def __post_init__(self) -> None:
         check_template(self.instruction)
 
     def load(self) -> HuggingFaceLALM:
         """The model, ready for use; see the function `load` for the errors."""
-        return load(self.model, self.device, self.dtype, self.instruction)
+        return load(self.model, self.device, self.dtype, self.instruction, self.four_bit)
 
 
-def load(model: str = "tiny-en-de", device: str = "auto", dtype: Dtype = "auto", instruction: str = "") -> HuggingFaceLALM:
+def load(
+    model: str = "tiny-en-de", device: str = "auto", dtype: Dtype = "auto", instruction: str = "", four_bit: bool = False
+) -> HuggingFaceLALM:
     """Load a model and its processor; see `ModelConfig` for the arguments.
 
     Raises `LALMError` when the name leads nowhere, a package is missing, the model does not hear, a family that is not known
@@ -61,8 +66,8 @@ def load(model: str = "tiny-en-de", device: str = "auto", dtype: Dtype = "auto",
     if folder is None and (model.startswith((".", "/", "~")) or model.partition("@")[0].count("/") > 1):  # no hub id looks so
         raise LALMError(f"{model}: no such folder; {NAME_RULE}")
     if folder is not None and _is_adapter(folder):
-        return _load_adapter(model, folder, place, number_format, instruction)
-    return _load_model(model, folder, place, number_format, instruction)
+        return _load_adapter(model, folder, place, number_format, instruction, four_bit)
+    return _load_model(model, folder, place, number_format, instruction, four_bit)
 
 
 def local_folder(model: str) -> Path | None:
@@ -91,11 +96,12 @@ def _resolve(device: str, dtype: Dtype) -> tuple[str, Any]:
     return device, getattr(torch, dtype)
 
 
-def _load_model(name: str, folder: Path | None, device: str, dtype: Any, instruction: str) -> HuggingFaceLALM:
+def _load_model(name: str, folder: Path | None, device: str, dtype: Any, instruction: str, four_bit: bool) -> HuggingFaceLALM:
     from simulsa.lalm.model import HuggingFaceLALM
 
     source, _, revision = (str(folder), "", "") if folder is not None else name.partition("@")
     version = {"revision": revision} if revision else {}
+    rounding = loading_options(device, dtype) if four_bit else {}
     with _errors_about(name):
         from transformers import AutoConfig, AutoProcessor
 
@@ -107,10 +113,12 @@ def _load_model(name: str, folder: Path | None, device: str, dtype: Any, instruc
             )
         if missing := family.missing_packages:
             raise LALMError(f"{name}: {family.name} needs {' and '.join(missing)}; pip install '{EXTRA}'")
-        model = _model_class(config, family).from_pretrained(source, dtype=dtype, **version)
+        model = _model_class(config, family).from_pretrained(source, dtype=dtype, **version, **rounding)
         if family.speech_adapter and (folder is None or (folder / family.speech_adapter).is_dir()):
             model.load_adapter(source, adapter_kwargs={"subfolder": family.speech_adapter, **version})
-        model = without_adapters(model).to(device)
+        model = without_adapters(model)
+        if not four_bit:  # which lies there already, and cannot be moved
+            model = model.to(device)
         processor = AutoProcessor.from_pretrained(source, **version)
     if extractor_of(processor) is None:
         raise LALMError(f"{name}: its processor has no feature extractor, so audio would be ignored; add preprocessor files")
@@ -119,6 +127,8 @@ def _load_model(name: str, folder: Path | None, device: str, dtype: Any, instruc
     signature = folder_signature(folder) if folder is not None else text_signature([name, str(config._commit_hash)])
     if instruction:
         signature = text_signature([signature, instruction])
+    if four_bit:
+        signature += MARK
     lalm = HuggingFaceLALM(model, processor, name, f"{name}@{signature}", instruction=instruction)
     if family is UNKNOWN:
         _try_out(lalm, config.model_type)
@@ -149,21 +159,24 @@ def _try_out(lalm: HuggingFaceLALM, model_type: str) -> None:
         ) from error
 
 
-def _load_adapter(name: str, folder: Path, device: str, dtype: Any, instruction: str) -> HuggingFaceLALM:
+def _load_adapter(name: str, folder: Path, device: str, dtype: Any, instruction: str, four_bit: bool) -> HuggingFaceLALM:
     from peft import PeftModel
 
     record = read_record(folder)
     base_name = _base_name(folder, record)
     trained_with = str(record.get("instruction", "")) if record else ""
-    base = load(base_name, device, "float32" if str(dtype) == "torch.float32" else _name(dtype), trained_with)
-    if record and record["base_signature"] != base.signature:
+    base = load(base_name, device, "float32" if str(dtype) == "torch.float32" else _name(dtype), trained_with, four_bit)
+    # an adapter that was trained on the rounded base goes with the base as it is, and the other way round
+    if record and record["base_signature"].removesuffix(MARK) != base.signature.removesuffix(MARK):
         raise LALMError(
             f"{name}: the adapter was trained on {record['base_signature']} and {base_name!r} is now {base.signature}; "
             "restore that base, or train the adapter again"
         )
     with _errors_about(name):
-        model = PeftModel.from_pretrained(base.model, str(folder)).to(device)
-    signature = folder_signature(folder)
+        model = PeftModel.from_pretrained(base.model, str(folder))
+        if not four_bit:
+            model = model.to(device)
+    signature = folder_signature(folder) + (MARK if four_bit else "")
     if instruction and instruction != trained_with:
         base.instruction = instruction
         signature = text_signature([signature, instruction])

@@ -83,6 +83,7 @@ class HuggingFaceLALM:
         self._pad_id = self.eos_id if pad is None else int(pad)
         self.vocabulary_size = int(self._head.weight.shape[0])
         self.max_samples = longest_clip(self.family, whole.config, processor)
+        self._rounded = bool(getattr(whole, "is_loaded_in_4bit", False))
         self._strange: set[str] = set()  # languages that were warned of
 
     def carrying(self, model: Any, name: str, signature: str) -> HuggingFaceLALM:
@@ -92,7 +93,7 @@ class HuggingFaceLALM:
     @property
     def exact(self) -> bool:
         """Whether equal inputs give equal tokens whatever the batch."""
-        return self.dtype == torch.float32
+        return self.dtype == torch.float32 and not self._rounded
 
     @property
     def device(self) -> torch.device:

@@ -41,7 +41,11 @@ def shared_copy(model: nn.Module) -> Any:
     """The same weights in other modules: LoRA put into the copy is not in `model`, and no memory is used twice."""
     from torch import nn
 
-    memo: dict[int, Any] = {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in model.parameters()}
+    # a weight in 4 bits knows how it was rounded, which a new parameter would not
+    memo: dict[int, Any] = {
+        id(weight): weight if hasattr(weight, "quant_state") else nn.Parameter(weight.detach(), requires_grad=False)
+        for weight in model.parameters()
+    }
     memo |= {id(buffer): buffer for buffer in model.buffers()}
     return copy.deepcopy(model, memo)
 
