@@ -56,7 +56,7 @@ def test_an_adapter_is_trained_on_it_and_goes_with_both(
     assert log_probs(tuned, rows).mean() > before + 0.3
     assert log_probs(rounded, rows).mean() == pytest.approx(before, abs=1e-2)
     plain, four = (load(str(tmp_path / "run"), device="cpu", four_bit=four_bit) for four_bit in (False, True))
-    assert np.allclose(log_probs(four, rows), log_probs(tuned, rows), atol=1e-4)
+    assert np.allclose(log_probs(four, rows), log_probs(tuned, rows), atol=1e-2)
     assert np.abs(log_probs(plain, rows) - log_probs(four, rows)).max() < 1
     assert plain.exact
     assert next(plain.model.parameters()).dtype == torch.float32
