@@ -98,6 +98,7 @@ def _resolve(device: str, dtype: Dtype) -> tuple[str, Any]:
 
 def _load_model(name: str, folder: Path | None, device: str, dtype: Any, instruction: str, four_bit: bool) -> HuggingFaceLALM:
     from simulsa.lalm.model import HuggingFaceLALM
+    from simulsa.lalm.preflight import check_logits, preflight
 
     source, _, revision = (str(folder), "", "") if folder is not None else name.partition("@")
     version = {"revision": revision} if revision else {}
@@ -129,9 +130,11 @@ def _load_model(name: str, folder: Path | None, device: str, dtype: Any, instruc
         signature = text_signature([signature, instruction])
     if four_bit:
         signature += MARK
-    lalm = HuggingFaceLALM(model, processor, name, f"{name}@{signature}", instruction=instruction)
-    if family is UNKNOWN:
-        _try_out(lalm, config.model_type)
+    with _trial(name, config.model_type) if family is UNKNOWN else contextlib.nullcontext():
+        lalm = HuggingFaceLALM(model, processor, name, f"{name}@{signature}", instruction=instruction)
+        if family is UNKNOWN:
+            check_logits(lalm)
+            preflight(lalm)
     return lalm
 
 
@@ -144,18 +147,15 @@ def _model_class(config: Any, family: Family) -> Any:
     return transformers.AutoModelForMultimodalLM
 
 
-def _try_out(lalm: HuggingFaceLALM, model_type: str) -> None:
-    """Check a model whose family is not in the table. Raises `LALMError` that says what failed."""
-    from simulsa.lalm.preflight import check_logits, preflight
-
+@contextlib.contextmanager
+def _trial(name: str, model_type: str) -> Iterator[None]:
+    """Of a model whose family is not in the table: whatever it raises becomes an `LALMError` that says what failed."""
     try:
-        check_logits(lalm)
-        preflight(lalm)
-    except Exception as error:  # whatever a class that was not made for this may raise
-        problem = str(error).removeprefix(f"{lalm.name}: ") or type(error).__name__
+        yield
+    except Exception as error:
         raise LALMError(
-            f"{lalm.name}: the family {model_type!r} is not known and fails a check: {problem.splitlines()[0]}; "
-            "simulsa models lists the known ones"
+            f"{name}: the family {model_type!r} is not known and fails a check: "
+            f"{_first_line(error).removeprefix(f'{name}: ')}; simulsa models lists the known ones"
         ) from error
 
 
