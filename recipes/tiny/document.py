@@ -21,7 +21,12 @@ BLOCK = re.compile(r"(<!-- from (?P<name>[\w.-]+) -->\n).*?(<!-- end -->)", re.D
 class DocumentConfig:
     """Which documents, and where the results lie."""
 
-    documents: tuple[Path, ...] = (Path("docs/results.md"), Path("README.md"), Path("src/simulsa/models/tiny-en-de/README.md"))
+    documents: tuple[Path, ...] = (
+        Path("docs/results.md"),
+        Path("README.md"),
+        Path("src/simulsa/models/tiny-en-de/README.md"),
+        Path("src/simulsa/models/tiny-en-de-simul/README.md"),
+    )
     results: Path = Path("docs/results")
 
 
