@@ -21,7 +21,7 @@ from simulsa.commands.parsing import with_default
 from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
 from simulsa.evaluation.instances import EvaluationError
 from simulsa.integrations.ray import RayConfig, RayWorkers, workers_of
-from simulsa.lalm.interface import LALM, LALMError
+from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import ModelConfig, load
 from simulsa.manifest import Utterance
 
@@ -123,5 +123,5 @@ def test_ray_stands_alone_or_with_an_address() -> None:
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     assert workers_of(RayConfig(), ModelConfig()) is None
-    with pytest.raises(LALMError, match=r"pip install 'simulsa\[ray\]'"):
+    with pytest.raises(RuntimeError, match=r"pip install 'simulsa\[ray\]'"):
         workers_of(RayConfig("local"), ModelConfig())

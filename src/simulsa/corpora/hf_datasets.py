@@ -14,7 +14,7 @@ from simulsa.audio import AudioError
 from simulsa.corpora.build import Unwritten
 from simulsa.corpora.columns import ColumnsConfig, row_of, value_of
 from simulsa.corpora.layout import CorpusError, check_columns
-from simulsa.corpora.packages import optional
+from simulsa.extras import optional
 from simulsa.manifest import Utterance
 
 _FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".arrow": "arrow"}
@@ -39,7 +39,7 @@ def read_datasets(config: DatasetsConfig) -> Sequence[Utterance | Unwritten]:
 
     Raises `CorpusError` when there is no such table, split or column, and `RuntimeError` when `datasets` is not installed.
     """
-    datasets = optional("datasets", "datasets")
+    datasets = optional("datasets", "datasets", "this corpus")
     table = _load(datasets, config)
     check_columns(config.data, table.column_names, config.named_columns())
     if isinstance(table.features.get(config.audio_column), datasets.Audio):

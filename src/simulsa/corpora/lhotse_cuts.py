@@ -12,7 +12,7 @@ import numpy as np
 from simulsa.audio import AudioError
 from simulsa.corpora.build import CorpusConfig, Unwritten
 from simulsa.corpora.layout import CorpusError, need
-from simulsa.corpora.packages import optional
+from simulsa.extras import optional
 from simulsa.manifest import Utterance
 
 
@@ -33,7 +33,7 @@ def read_lhotse(config: LhotseConfig) -> Sequence[Utterance | Unwritten]:
 
     Raises `CorpusError` when there are no such cuts, or none has the field, and `RuntimeError` when `lhotse` is not installed.
     """
-    lhotse = optional("lhotse", "lhotse")
+    lhotse = optional("lhotse", "lhotse", "this corpus")
     path = need(config.data, "--data must be a file with cuts")
     try:
         cuts = list(lhotse.CutSet.from_file(path))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from simulsa.audio import SAMPLE_RATE, AudioError
+from simulsa.extras import optional
 from simulsa.files import atomic_write, write_json
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import Direction
@@ -62,8 +63,8 @@ class ExportConfig:
 def export(rows: Sequence[Utterance], out: Path, config: ExportConfig | None = None) -> int:
     """Write `rows` and a settings file into the folder `out`; audio that is there already is not written again.
 
-    Returns how many rows were written. Raises `AudioError` for audio that cannot be read (unless skipped), and `ExportError`
-    when no row is left or a package is missing.
+    Returns how many rows were written. Raises `AudioError` for audio that cannot be read (unless skipped), `ExportError` when
+    no row is left, and `RuntimeError` when a package is missing.
     """
     config = config or ExportConfig()
     given = []
@@ -164,10 +165,7 @@ def _llamafactory(given: Sequence[tuple[Utterance, Path]], out: Path, config: Ex
 
 
 def _hf_dataset(given: Sequence[tuple[Utterance, Path]], folder: Path) -> None:
-    try:
-        import datasets
-    except ImportError as error:
-        raise ExportError("a Hugging Face dataset needs the package datasets: pip install 'simulsa[datasets]'") from error
+    datasets = optional("datasets", "datasets", "a Hugging Face dataset")
     records = [
         {
             "id": row.id,

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from simulsa.lalm.interface import LALM, LALMError
+from simulsa.extras import optional
+from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import ModelConfig
 from simulsa.settings import check_whole_numbers
 
@@ -83,13 +84,10 @@ class _Actor:
 
 
 def workers_of(config: RayConfig, model: ModelConfig, audio_memory_mib: float = 0.0) -> RayWorkers | None:
-    """The workers that a command asks for, if any: joins the cluster. Raises `LALMError` when Ray is not installed."""
+    """The workers that a command asks for, if any: joins the cluster. Raises `RuntimeError` when Ray is not installed."""
     if not config.ray:
         return None
-    try:
-        import ray
-    except ImportError as error:
-        raise LALMError("--ray needs the package ray: pip install 'simulsa[ray]'") from error
+    ray = optional("ray", "ray", "--ray")
     import torch
 
     if not ray.is_initialized():
