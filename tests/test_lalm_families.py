@@ -407,11 +407,11 @@ class TestInstructions:
 def test_the_command_lists_every_family(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["family", "example", "tokens/s", "longest", "clip", "needs", "installed"]
+    assert lines[0].split() == ["family", "example", "tokens/s", "longest", "clip", "needs", "status", "here"]
     for family, line in zip(FAMILIES, lines[1:], strict=False):
         assert line.startswith(family.name)
         assert family.example in line
-        assert line.endswith("yes" if not family.missing_packages else family.missing_packages[-1])
+        assert line.endswith("ready" if not family.missing_packages else family.missing_packages[-1])
 
 
 def test_every_family_has_a_tiny_model() -> None:
