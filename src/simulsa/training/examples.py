@@ -124,7 +124,7 @@ def _target(row: Utterance, lalm: HuggingFaceLALM) -> tuple[int, ...]:
                 f"row {row.id!r}: its target_tokens are not those of {row.target_text!r} in the tokenizer of {lalm.name}; "
                 "make simultaneous rows with the model that is trained (simulsa augment)"
             )
-    _check_special(row, tokens, lalm)
+    _check_special(row, "target", tokens, lalm)
     return tokens
 
 
@@ -135,13 +135,13 @@ def _rest(row: Utterance, lalm: HuggingFaceLALM) -> tuple[int, ...]:
             f"row {row.id!r}: its rest_tokens are not all in the vocabulary of {lalm.name}; make simultaneous rows with the "
             "model that is trained (simulsa augment)"
         )
-    _check_special(row, tokens, lalm)
+    _check_special(row, "rest", tokens, lalm)
     return tokens
 
 
-def _check_special(row: Utterance, tokens: Sequence[int], lalm: HuggingFaceLALM) -> None:
+def _check_special(row: Utterance, part: str, tokens: Sequence[int], lalm: HuggingFaceLALM) -> None:
     if forbidden := {lalm.audio_token_id, *lalm.eos_ids}.intersection(tokens):
         raise TrainError(
-            f"row {row.id!r}: its target holds the special token {lalm.tokenizer.convert_ids_to_tokens(min(forbidden))!r}, "
+            f"row {row.id!r}: its {part} holds the special token {lalm.tokenizer.convert_ids_to_tokens(min(forbidden))!r}, "
             "which ends an answer or stands for audio; remove it from the text"
         )
