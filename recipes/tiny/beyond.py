@@ -39,14 +39,12 @@ def ideas() -> list[System]:
         changed(BEST, "… three cuts of a row", cuts_per_row=3),
         changed(BEST, "… cuts at pauses", cut_at="pause"),
         changed(BEST, "… cuts at word ends", cut_at="word-end"),
-        changed(BEST, "… whole words only" if not BEST.augmentations[0].whole_words else "… parts of words too",
-                whole_words=not BEST.augmentations[0].whole_words),
+        changed(BEST, "… parts of words too", whole_words=False),
         changed(BEST, "… cuts over the whole length", truncation="beta-decay-full"),
-        *(changed(BEST, f"… {other} cuts", truncation=other)
-          for other in ("uniform", "beta-decay") if other != BEST.augmentations[0].truncation),
+        changed(BEST, "… Beta decay, as in the paper", truncation="beta-decay"),
         replace(BEST, name="… half of the rows corrections", corrected_by=BEST),
         replace(BEST, name="… rows by the tuned model", augmented_by=BEST),
-    ]  # fmt: skip
+    ]
 
 
 def strictness() -> list[System]:

@@ -7,9 +7,12 @@ libsndfile reads (WAV, FLAC, OGG/Opus, MP3, ...) are converted here, and only he
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
+
+from simulsa.files import atomic_write
 
 SAMPLE_RATE = 16_000  # Hz, what every supported audio-language model hears
 SAMPLES_PER_MS = SAMPLE_RATE // 1000  # 16
@@ -80,6 +83,19 @@ def load_audio(path: str | Path, start_s: float = 0.0, duration_s: float | None 
     if last - first - len(samples) > rate // 10:
         raise AudioError(f"{path}: the header promises {last - first} samples, {len(samples)} are there; the file is cut off")
     return resample(check_samples(samples.mean(axis=1), str(path)), rate)
+
+
+def flac_path(folder: Path, name: str, tag: int) -> Path:
+    """Where the clip called `name` lies in `folder`; `tag`, of 32 bits, tells what is in it from what else had the name."""
+    return folder / f"{re.sub(r'[^0-9A-Za-z._-]', '_', name)[-100:]}-{tag:08x}.flac"
+
+
+def write_flac(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:
+    """Write `[samples]` or `[samples, channels]` in 16 bits, whole or not at all."""
+    import soundfile
+
+    with atomic_write(path, "wb") as file:
+        soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
 
 
 def check_samples(samples: np.ndarray, name: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,11 +31,11 @@ def main(arguments: Sequence[str]) -> None:
     command = parse(Correct, arguments, "correct")
     show_log()
     from simulsa.augmentation.correct import correct
-    from simulsa.lalm.load import base_of, load
+    from simulsa.lalm.load import base_of
     from simulsa.manifest import read_manifest
 
     rows = read_manifest(command.manifest)
     lalm = command.model.load()
     judge_name = base_of(command.model.model) if command.judge == "base" else command.judge
-    judge = load(judge_name, command.model.device, command.model.dtype, lalm.instruction)
+    judge = dataclasses.replace(command.model, model=judge_name, instruction=lalm.instruction).load()
     correct(rows, lalm, judge, command.settings, command.out)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simulsa.audio import SAMPLE_RATE, AudioError, check_samples, samples_to_s, slice_frames
+from simulsa.audio import SAMPLE_RATE, AudioError, check_samples, flac_path, samples_to_s, slice_frames, write_flac
 from simulsa.corpora.layout import CorpusError
 from simulsa.corpora.lengths import audio_lengths
 from simulsa.files import atomic_write
@@ -191,13 +191,9 @@ def _with_files(listed: Sequence[Utterance | Unwritten], out: Path, jobs: int, m
 
 def _written(item: Unwritten, folder: Path) -> Utterance:
     """Write the sound as FLAC. Its name carries what is heard, so the file of an earlier run is kept only if it is equal."""
-    import soundfile
-
     samples, rate = item.load()
     check_samples(samples.reshape(-1), item.row.audio)
-    tag = zlib.crc32(np.ascontiguousarray(samples).tobytes())
-    path = folder / f"{re.sub(r'[^0-9A-Za-z._-]', '_', item.row.id)[-100:]}-{tag:08x}.flac"
+    path = flac_path(folder, item.row.id, zlib.crc32(np.ascontiguousarray(samples).tobytes()))
     if not path.exists():
-        with atomic_write(path, "wb") as file:
-            soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
+        write_flac(path, samples, rate)
     return dataclasses.replace(item.row, audio=str(path))

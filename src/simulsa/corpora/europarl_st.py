@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import collections
 from dataclasses import dataclass
 from pathlib import Path
 
 from simulsa.corpora.build import CorpusConfig
-from simulsa.corpora.layout import AudioFolder, CorpusError, need, read_parallel, seconds
+from simulsa.corpora.layout import AudioFolder, CorpusError, need, read_parallel, seconds, segment_ids
 from simulsa.manifest import Utterance
 
 
@@ -29,24 +28,22 @@ def read_europarl_st(config: EuroparlStConfig) -> list[Utterance]:
     folder = need(spoken / config.target_lang / config.split, "check --target-lang and --split")
     names = ("lst", config.source_lang, config.target_lang)
     files = [need(folder / f"segments.{name}", "unpack the corpus again") for name in names]
-    counted: collections.Counter[str] = collections.Counter()
-    rows = []
-    for number, (listed, source, target) in enumerate(read_parallel(files), start=1):
-        name, start_s, end_s = _segment(listed, f"{files[0]}:{number}")
-        rows.append(
-            Utterance(
-                id=f"{name}-{counted[name]:04d}-{config.source_lang}-{config.target_lang}",
-                audio=speeches.find(name),
-                source_lang=config.source_lang,
-                target_lang=config.target_lang,
-                target_text=target.strip(),
-                source_text=source.strip() or None,
-                start_s=start_s,
-                duration_s=round(end_s - start_s, 6),
-            )
+    lines = read_parallel(files)
+    segments = [_segment(listed, f"{files[0]}:{number}") for number, (listed, _, _) in enumerate(lines, start=1)]
+    ids = segment_ids([name for name, _, _ in segments], config.source_lang, config.target_lang)
+    return [
+        Utterance(
+            id=own,
+            audio=speeches.find(name),
+            source_lang=config.source_lang,
+            target_lang=config.target_lang,
+            target_text=target.strip(),
+            source_text=source.strip() or None,
+            start_s=start_s,
+            duration_s=round(end_s - start_s, 6),
         )
-        counted[name] += 1
-    return rows
+        for own, (name, start_s, end_s), (_, source, target) in zip(ids, segments, lines, strict=True)
+    ]
 
 
 def _segment(line: str, where: str) -> tuple[str, float, float]:

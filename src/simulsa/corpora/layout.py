@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -85,6 +86,16 @@ def check_columns(table: object, found: Sequence[str], needed: Sequence[str]) ->
     absent = [name for name in needed if name not in found and name.split(".")[0] not in found]
     if absent:
         raise CorpusError(f"{table}: no column {', '.join(absent)}; it has {', '.join(found)}")
+
+
+def segment_ids(recordings: Sequence[str], source_lang: str, target_lang: str) -> list[str]:
+    """An id for each segment, by the name of its recording and its number there."""
+    counted: collections.Counter[str] = collections.Counter()
+    ids = []
+    for name in recordings:
+        ids.append(f"{name}-{counted[name]:04d}-{source_lang}-{target_lang}")
+        counted[name] += 1
+    return ids
 
 
 def seconds(text: str, where: str) -> float:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import collections
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from simulsa.corpora.build import CorpusConfig
-from simulsa.corpora.layout import AudioFolder, CorpusError, need, read_parallel
+from simulsa.corpora.layout import AudioFolder, CorpusError, need, read_parallel, segment_ids
 from simulsa.manifest import Utterance
 
 logger = logging.getLogger("simulsa")
@@ -38,25 +37,22 @@ def read_mustc(config: MustcConfig) -> list[Utterance]:
         raise CorpusError(
             f"{listing} has {len(segments)} segments and {texts[0].name} {len(lines)} lines; they must belong together one by one"
         )
-    counted: collections.Counter[str] = collections.Counter()
-    rows = []
-    for segment, (source, target) in zip(segments, lines, strict=True):
-        name = str(segment["wav"])
-        rows.append(
-            Utterance(
-                id=f"{Path(name).stem}-{counted[name]:04d}-{config.source_lang}-{config.target_lang}",
-                audio=talks.find(name),
-                source_lang=config.source_lang,
-                target_lang=config.target_lang,
-                target_text=target.strip(),
-                source_text=source.strip() or None,
-                start_s=float(segment["offset"]),
-                duration_s=float(segment["duration"]),
-                extra={"speaker": str(segment["speaker_id"])} if "speaker_id" in segment else {},
-            )
+    names = [str(segment["wav"]) for segment in segments]
+    ids = segment_ids([Path(name).stem for name in names], config.source_lang, config.target_lang)
+    return [
+        Utterance(
+            id=own,
+            audio=talks.find(name),
+            source_lang=config.source_lang,
+            target_lang=config.target_lang,
+            target_text=target.strip(),
+            source_text=source.strip() or None,
+            start_s=float(segment["offset"]),
+            duration_s=float(segment["duration"]),
+            extra={"speaker": str(segment["speaker_id"])} if "speaker_id" in segment else {},
         )
-        counted[name] += 1
-    return rows
+        for own, name, segment, (source, target) in zip(ids, names, segments, lines, strict=True)
+    ]
 
 
 def _segments(path: Path) -> list[dict[str, Any]]:

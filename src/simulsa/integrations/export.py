@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from simulsa.audio import SAMPLE_RATE, AudioError
+from simulsa.audio import SAMPLE_RATE, AudioError, flac_path, write_flac
 from simulsa.extras import optional
 from simulsa.files import atomic_write, write_json
 from simulsa.lalm.instructions import instruction
@@ -92,14 +92,9 @@ def _audio_file(row: Utterance, folder: Path) -> Path:
     if row.start_s == 0 and row.duration_s is None:
         row.length_samples()  # refuses what cannot be read
         return Path(row.audio).resolve()
-    import soundfile
-
-    tag = zlib.crc32(f"{row.audio}|{row.start_s}|{row.duration_s}".encode())
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in row.id)
-    path = folder / f"{safe}-{tag:08x}.flac"
+    path = flac_path(folder, row.id, zlib.crc32(f"{row.audio}|{row.start_s}|{row.duration_s}".encode()))
     if not path.exists():
-        with atomic_write(path, "wb") as file:
-            soundfile.write(file, row.load(), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        write_flac(path, row.load())
     return path.resolve()
 
 
