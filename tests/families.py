@@ -118,57 +118,50 @@ def _omni_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
     }
 
 
+OMNI_VISION = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": WIDTH}
+
+
+def _omni_processor(kind: Any, tokenizer: Any) -> Any:
+    from transformers import Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+
+    prompt = template("<|audio_bos|><|AUDIO|><|audio_eos|>")
+    return kind(Qwen2VLImageProcessor(), Qwen2VLVideoProcessor(), whisper(), tokenizer, chat_template=prompt)
+
+
 def qwen2_5_omni(folder: Path) -> Path:
     from transformers import (
         Qwen2_5OmniProcessor,
         Qwen2_5OmniThinkerConfig,
         Qwen2_5OmniThinkerForConditionalGeneration,
-        Qwen2VLImageProcessor,
-        Qwen2VLVideoProcessor,
     )
 
     tokenizer = _omni_tokenizer()
     config = Qwen2_5OmniThinkerConfig(
         audio_config={**whisper_encoder(), "output_dim": WIDTH},
-        vision_config={"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": WIDTH},
+        vision_config=OMNI_VISION,
         text_config={"vocab_size": len(tokenizer), **TEXT, "rope_parameters": MROPE},
         **_omni_ids(tokenizer),
     )
-    processor = Qwen2_5OmniProcessor(
-        Qwen2VLImageProcessor(),
-        Qwen2VLVideoProcessor(),
-        whisper(),
-        tokenizer,
-        chat_template=template("<|audio_bos|><|AUDIO|><|audio_eos|>"),
-    )
+    processor = _omni_processor(Qwen2_5OmniProcessor, tokenizer)
     return save(folder, Qwen2_5OmniThinkerForConditionalGeneration(config), processor, tokenizer)
 
 
 def qwen3_omni(folder: Path) -> Path:
     from transformers import (
-        Qwen2VLImageProcessor,
-        Qwen2VLVideoProcessor,
         Qwen3OmniMoeProcessor,
         Qwen3OmniMoeThinkerConfig,
         Qwen3OmniMoeThinkerForConditionalGeneration,
     )
 
     tokenizer = _omni_tokenizer()
-    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": WIDTH}
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "rope_parameters": MROPE}
     config = Qwen3OmniMoeThinkerConfig(
         audio_config={**whisper_encoder(), "output_dim": WIDTH, "downsample_hidden_size": 8},
-        vision_config={**vision, "deepstack_visual_indexes": [0], "num_position_embeddings": 16},
+        vision_config={**OMNI_VISION, "deepstack_visual_indexes": [0], "num_position_embeddings": 16},
         text_config={"vocab_size": len(tokenizer), **TEXT, **experts},
         **_omni_ids(tokenizer),
     )
-    processor = Qwen3OmniMoeProcessor(
-        Qwen2VLImageProcessor(),
-        Qwen2VLVideoProcessor(),
-        whisper(),
-        tokenizer,
-        chat_template=template("<|audio_bos|><|AUDIO|><|audio_eos|>"),
-    )
+    processor = _omni_processor(Qwen3OmniMoeProcessor, tokenizer)
     return save(folder, Qwen3OmniMoeThinkerForConditionalGeneration(config), processor, tokenizer)
 
 
