@@ -23,7 +23,6 @@ SHARE = 0.05  # of the ablations of cuts and criteria: enough rows for a differe
 TAUS = {
     "probability": (0.0025, 0.01, 0.025, 0.1, 0.3),
     "rank": (0.00075, 0.0025, 0.0075, 0.025),
-    "contrast": (0.1, 0.3, 0.5, 0.7, 0.9),
 }
 PAPER_TAU = 0.025  # 100 / v of the embedded model
 

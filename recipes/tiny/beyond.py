@@ -17,7 +17,7 @@ from recipes.tiny.experiments.study import StudyConfig, Subject, study
 from recipes.tiny.experiments.systems import BASE, BEST, PAPER_SHARE, SFT, SIMULSA, System, changed
 from simulsa.files import atomic_write
 
-TAUS = (0.1, 0.3, 0.5, 0.7, 0.9)
+TAUS = (0.3, 0.5, 0.8, 0.9)
 HELD_BACK = (0, 1, 2, 3, 5, 8)
 WORDS = {"fast": 0.2, "balanced": 0.5, "careful": 0.9}  # τ of the rows that teach each latency word
 
@@ -28,9 +28,7 @@ def ideas() -> list[System]:
         SIMULSA,
         BEST,
         changed(BEST, "… references instead of self-distillation", training={"self_distillation": 0.0}),
-        changed(BEST, "… half self-distillation", training={"self_distillation": 0.5}),
         changed(BEST, "… nothing held back", hold_back=0),
-        changed(BEST, "… 1 token held back", hold_back=1),
         changed(BEST, "… 5 tokens held back", hold_back=5),
         changed(BEST, "… the paper's criterion", criterion="probability", tau="auto"),
         changed(BEST, "… cut rows weigh 1", training={"simultaneous_weight": 1.0}),
