@@ -118,7 +118,6 @@ def _ms_swift(given: Sequence[tuple[Utterance, Path]], out: Path, config: Export
     options = {
         "model": config.base_model,
         "dataset": ROWS,
-        "train_type": "lora",
         "target_modules": "all-linear",
         "freeze_vit": "true",
         "freeze_aligner": "true",
