@@ -29,19 +29,15 @@ def ideas() -> list[System]:
         BEST,
         changed(BEST, "… references instead of self-distillation", training={"self_distillation": 0.0}),
         changed(BEST, "… nothing held back", hold_back=0),
-        changed(BEST, "… 5 tokens held back", hold_back=5),
         changed(BEST, "… the paper's criterion", criterion="probability", tau="auto"),
         changed(BEST, "… cut rows weigh 1", training={"simultaneous_weight": 1.0}),
         changed(BEST, "… their stop weighs no more", training={"stop_weight": 1.0}),
         changed(BEST, "… no EOS behind the stop", training={"overrun_weight": 0.0}),
         changed(BEST, "… three cuts of a row", cuts_per_row=3),
         changed(BEST, "… cuts at pauses", cut_at="pause"),
-        changed(BEST, "… cuts at word ends", cut_at="word-end"),
         changed(BEST, "… parts of words too", whole_words=False),
-        changed(BEST, "… cuts over the whole length", truncation="beta-decay-full"),
-        changed(BEST, "… Beta decay, as in the paper", truncation="beta-decay"),
-        replace(BEST, name="… half of the rows corrections", corrected_by=BEST),
         replace(BEST, name="… rows by the tuned model", augmented_by=BEST),
+        replace(BEST, name="… half of the rows corrections", corrected_by=BEST),
     ]
 
 
