@@ -17,8 +17,8 @@ from recipes.tiny.experiments.study import StudyConfig, Subject, study
 from recipes.tiny.experiments.systems import BASE, BEST, PAPER_SHARE, SFT, SIMULSA, System, changed
 from simulsa.files import atomic_write
 
-TAUS = (0.3, 0.5, 0.8, 0.9)
-HELD_BACK = (0, 1, 2, 3, 5, 8)
+TAUS = (0.5, 0.8, 0.9)
+HELD_BACK = (0, 1, 3, 5)
 WORDS = {"fast": 0.2, "balanced": 0.5, "careful": 0.9}  # τ of the rows that teach each latency word
 
 
@@ -31,11 +31,8 @@ def ideas() -> list[System]:
         changed(BEST, "… nothing held back", hold_back=0),
         changed(BEST, "… the paper's criterion", criterion="probability", tau="auto"),
         changed(BEST, "… cut rows weigh 1", training={"simultaneous_weight": 1.0}),
-        changed(BEST, "… their stop weighs no more", training={"stop_weight": 1.0}),
-        changed(BEST, "… no EOS behind the stop", training={"overrun_weight": 0.0}),
         changed(BEST, "… three cuts of a row", cuts_per_row=3),
         changed(BEST, "… cuts at pauses", cut_at="pause"),
-        changed(BEST, "… parts of words too", whole_words=False),
         replace(BEST, name="… rows by the tuned model", augmented_by=BEST),
         replace(BEST, name="… half of the rows corrections", corrected_by=BEST),
     ]
