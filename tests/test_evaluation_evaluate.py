@@ -18,6 +18,7 @@ from simulsa.evaluation.report import comparison_table, markdown_table, plot_qua
 from simulsa.lalm.interface import Direction
 from simulsa.manifest import Utterance
 from simulsa.settings import from_mapping
+from simulsa.streaming.policies import Rollback
 from simulsa.testing import FakeLALM, growing_script
 
 Rows = Callable[..., list[Utterance]]
@@ -183,7 +184,7 @@ def test_settings_are_checked(values: dict, message: str) -> None:
 
 def test_yaml_may_write_inf() -> None:
     settings = from_mapping(EvaluateConfig, {"chunk-ms": [500, "inf"], "rollback": [0], "out": "here"}, "x.yaml")
-    assert settings.grid == [(500.0, 0), (math.inf, 0)]
+    assert settings.grid == [(500.0, Rollback(0)), (math.inf, Rollback(0))]
     assert settings.out == Path("here")
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from simulsa.evaluation.instances import chunk_name
-from simulsa.evaluation.scores import Score
+from simulsa.evaluation.scores import Score, policy_of_score
 from simulsa.files import atomic_write
+from simulsa.streaming.policies import Policy, Rollback, policy_order
 
 Evaluations = Mapping[str, Sequence[Score]]
 """Scores by the name that tables and plots give them, usually a model's."""
@@ -38,30 +39,32 @@ _DETAILS = {  # key -> heading, factor, format
 
 
 def markdown_table(scores: Sequence[Score]) -> str:
-    """BLEU @ LAAL for each rollback (rows) and chunk size (columns)."""
+    """BLEU @ LAAL for each policy (rows) and chunk size (columns)."""
     return comparison_table({"": scores})
 
 
 def comparison_table(evaluations: Evaluations) -> str:
-    """BLEU @ LAAL for each rollback and evaluation (rows) and chunk size (columns)."""
+    """BLEU @ LAAL for each policy and evaluation (rows) and chunk size (columns)."""
     every = [score for scores in evaluations.values() for score in scores]
     chunks = sorted({float(score["chunk_ms"]) for score in every})
     named = any(evaluations)
-    lines = [["b", *(["model"] if named else []), *(_chunk_heading(chunk) for chunk in chunks)]]
-    for rollback in sorted({score["rollback"] for score in every}):
+    heading, names = _policy_column(every)
+    lines = [[heading, *(["model"] if named else []), *(_chunk_heading(chunk) for chunk in chunks)]]
+    for policy, policy_name in names.items():
         for name, scores in evaluations.items():
-            cells = {float(score["chunk_ms"]): _cell(score) for score in scores if score["rollback"] == rollback}
+            cells = {float(score["chunk_ms"]): _cell(score) for score in scores if policy_of_score(score) == policy}
             if cells:
-                lines.append([str(rollback), *([name] if named else []), *(cells.get(chunk, "") for chunk in chunks)])
+                lines.append([policy_name, *([name] if named else []), *(cells.get(chunk, "") for chunk in chunks)])
     return _markdown(lines) + "\nBLEU @ LAAL (length-adaptive average lagging, seconds)\n"
 
 
 def markdown_report(scores: Sequence[Score]) -> str:
     """`markdown_table`, then every metric of every setting, then what was measured on what."""
     keys = [key for key in _DETAILS if any(key in score for score in scores)]
-    heading = ["k", "b", *(_DETAILS[key][0] for key in keys)]
+    policy_heading, names = _policy_column(scores)
+    heading = ["k", policy_heading, *(_DETAILS[key][0] for key in keys)]
     details = [
-        [_chunk_text(float(score["chunk_ms"])), str(score["rollback"]), *(_detail(score, key) for key in keys)]
+        [_chunk_text(float(score["chunk_ms"])), names[policy_of_score(score)], *(_detail(score, key) for key in keys)]
         for score in scores
     ]
     first = scores[0]
@@ -77,7 +80,7 @@ def markdown_report(scores: Sequence[Score]) -> str:
 
 
 def plot_quality_latency(evaluations: Evaluations, path: str | Path) -> None:
-    """Draw BLEU over LAAL, a curve per evaluation and rollback, offline dashed; the format is the path's (.png, .svg, .pdf)."""
+    """Draw BLEU over LAAL, a curve per evaluation and policy, offline dashed; the format is the path's (.png, .svg, .pdf)."""
     with atomic_write(path, "wb") as file:
         _figure(evaluations).savefig(file, format=Path(path).suffix.removeprefix(".") or "png", dpi=150)
 
@@ -95,13 +98,13 @@ def _figure(evaluations: Evaluations) -> Any:
 
     figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     axes = figure.add_subplot()
-    rollbacks = sorted({score["rollback"] for scores in evaluations.values() for score in scores})
+    policies = policies_of(score for scores in evaluations.values() for score in scores)
     single = len(evaluations) == 1
     for number, (name, scores) in enumerate(evaluations.items()):
-        for place, rollback in enumerate(rollbacks):
-            curve = [score for score in scores if score["rollback"] == rollback]
+        for place, policy in enumerate(policies):
+            curve = [score for score in scores if policy_of_score(score) == policy]
             color = COLORS[(place if single else number) % len(COLORS)]
-            label = f"b = {rollback}" if single else f"{name}, b = {rollback}"
+            label = policy.label if single else f"{name}, {policy.label}"
             _draw_curve(axes, curve, color, MARKERS[place % len(MARKERS)], label)
         _draw_offline(axes, scores, "#555555" if single else COLORS[number % len(COLORS)], "" if single else f"{name}, ")
     axes.set_xlabel("LAAL in seconds (less is faster; points: k in ms)")
@@ -133,6 +136,19 @@ def _draw_offline(axes: Any, scores: Iterable[Score], color: str, prefix: str) -
     bleu = next((score["bleu"] for score in scores if math.isinf(float(score["chunk_ms"]))), None)
     if bleu is not None:
         axes.axhline(bleu, color=color, linestyle="--", linewidth=1.2, label=f"{prefix}offline")
+
+
+def policies_of(scores: Iterable[Score]) -> list[Policy]:
+    """The policies of some scores, each once: rollbacks first, then the others by name, each by its arguments."""
+    return sorted({policy_of_score(score) for score in scores}, key=policy_order)
+
+
+def _policy_column(scores: Iterable[Score]) -> tuple[str, dict[Policy, str]]:
+    """Heading and cells of a table's first column: the b of rollbacks, and where there are other policies the names of all."""
+    policies = policies_of(scores)
+    if all(isinstance(policy, Rollback) for policy in policies):
+        return "b", {policy: f"{policy.arguments[0]}" for policy in policies}
+    return "policy", {policy: str(policy) for policy in policies}
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:
