@@ -131,8 +131,8 @@ class EosOnly(Policy):
 class LocalAgreement(Policy):
     """Commit what the last `hypotheses` hypotheses have in common at their beginning.
 
-    Liu et al. 2020 (arXiv 2005.11185) with two, Polák et al. 2022 (IWSLT) with any number. Nothing is committed before there
-    are so many.
+    Liu et al. 2020 (arXiv 2005.11185) with two, Polák et al. 2022 (arXiv 2204.06028) with any number. Nothing is committed
+    before there are so many.
     """
 
     name = "local-agreement"
