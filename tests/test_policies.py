@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -30,7 +30,11 @@ from simulsa.streaming.state import StreamConfig, StreamState, Update
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, growing_script
+from tests.conftest import noise
 from tests.test_streaming import CHUNK, SENTENCE, WORDS, check_stream, lock_step, run
+
+if TYPE_CHECKING:
+    from simulsa.lalm.model import HuggingFaceLALM
 
 TEXTS = (
     "rollback:0", "rollback:3", "eos", "local-agreement:2", "local-agreement:4", "wait-k:1", "wait-k:3,2", "alignatt:0",
@@ -109,6 +113,23 @@ class TestStreams:
             state.receive(np.zeros(CHUNK))
         step(lalm, states)
         assert lalm.calls == [("continue_", 7), ("attend", 2), ("score", 2), ("attend", 1)]
+
+    @pytest.mark.parametrize(("policy", "passes"), [("alignatt:4", 5), ("rollback:3", 3)])
+    def test_audio_is_heard_once_a_step(self, random_lalm: HuggingFaceLALM, policy: str, passes: int) -> None:
+        heard, spoken = [], []
+        handles = [
+            random_lalm.tower.conv1.register_forward_hook(lambda *_: heard.append(1)),
+            random_lalm.model.model.language_model.layers[0].self_attn.register_forward_hook(
+                lambda _, __, output: spoken.append(1) if output[0].shape[1] > 1 else None
+            ),
+        ]
+        try:
+            run(Stream(random_lalm, StreamConfig(policy=policy)), noise(1.1))
+        finally:
+            for handle in handles:
+                handle.remove()
+        assert len(heard) == 3
+        assert len(spoken) == passes, "a second pass for every chunk but the last"
 
     def test_only_the_chosen_heads_are_asked_for(self) -> None:
         asked = []

@@ -154,11 +154,13 @@ def _figure(evaluations: Evaluations, latencies: Sequence[str], front: bool) -> 
 
     figure = Figure(figsize=(2.7 + 4.8 * len(latencies), 4.8), layout="constrained")
     panels = figure.subplots(1, len(latencies), sharey=True, squeeze=False)[0]
+    styles = _styles(evaluations)
+    points = "; points: k in ms" if any(style.annotated for style in styles.values()) else ""
     for axes, latency in zip(panels, latencies, strict=True):
-        _draw_panel(axes, evaluations, latency)
+        _draw_panel(axes, evaluations, styles, latency)
         if front:
             _draw_front(axes, evaluations, latency)
-        axes.set_xlabel(f"{latency.removesuffix('_ms').upper()} in seconds (less is faster; points: k in ms)")
+        axes.set_xlabel(f"{latency.removesuffix('_ms').upper()} in seconds (less is faster{points})")
     panels[0].set_ylabel("BLEU (more is better)")
     if len(evaluations) == 1:
         panels[0].set_title(next(iter(evaluations)), fontsize=11)
@@ -167,8 +169,8 @@ def _figure(evaluations: Evaluations, latencies: Sequence[str], front: bool) -> 
     return figure
 
 
-def _draw_panel(axes: Any, evaluations: Evaluations, latency: str) -> None:
-    for (name, policy), style in _styles(evaluations).items():
+def _draw_panel(axes: Any, evaluations: Evaluations, styles: Mapping[tuple[str, Policy], _Style], latency: str) -> None:
+    for (name, policy), style in styles.items():
         _draw_curve(axes, [score for score in evaluations[name] if policy_of_score(score) == policy], latency, style)
     single = len(evaluations) == 1
     for number, (name, scores) in enumerate(evaluations.items()):
@@ -183,7 +185,8 @@ def _draw_front(axes: Any, evaluations: Evaluations, latency: str) -> None:
     points = [(score[latency] / 1000, score["bleu"]) for score in pareto_front(evaluations, latency).values()]
     if points:
         # what it takes to be better: a step, because between two settings there is none
-        axes.step(*zip(*points, strict=True), where="post", color="#000000", alpha=0.3, linewidth=5, label="best at its latency")
+        seconds, bleus = zip(*points, strict=True)
+        axes.step(seconds, bleus, where="post", color="#BBBBBB", linewidth=5, zorder=0, label="best at its latency")
 
 
 def _draw_curve(axes: Any, curve: Iterable[Score], latency: str, style: _Style) -> None:

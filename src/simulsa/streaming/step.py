@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.text import stable_text, word_ends
 from simulsa.streaming.policies import Hypothesis, Need
 from simulsa.streaming.state import StreamState, Update
+
+AUDIO_MEMORY_MIB = 256  # for as long as a step takes
 
 
 def step(lalm: LALM, streams: Sequence[StreamState]) -> list[Update]:
@@ -26,22 +29,35 @@ def step(lalm: LALM, streams: Sequence[StreamState]) -> list[Update]:
     if None in ends:
         raise ValueError(f"stream {ends.index(None)} has no chunk waiting; pass only streams whose next_samples() is not None")
     started = time.perf_counter()
-    continuations = lalm.continue_(
-        [state.audio[:end] for state, end in zip(streams, ends, strict=True)],
-        [state.committed for state in streams],
-        [state.config.direction for state in streams],
-        [state.draft if state.config.drafts else [] for state in streams],
-    )
-    hypotheses = [
-        Hypothesis(state.committed, continuation, state.previous, state.chunks + 1, int(end or 0))
-        for state, end, continuation in zip(streams, ends, continuations, strict=True)
-    ]
-    kept = _kept(lalm, streams, hypotheses)
+    with _hearing_once(lalm, streams):
+        continuations = lalm.continue_(
+            [state.audio[:end] for state, end in zip(streams, ends, strict=True)],
+            [state.committed for state in streams],
+            [state.config.direction for state in streams],
+            [state.draft if state.config.drafts else [] for state in streams],
+        )
+        hypotheses = [
+            Hypothesis(state.committed, continuation, state.previous, state.chunks + 1, int(end or 0))
+            for state, end, continuation in zip(streams, ends, continuations, strict=True)
+        ]
+        kept = _kept(lalm, streams, hypotheses)
     compute_s = time.perf_counter() - started
     return [
         _advance(lalm, state, hypothesis, count, compute_s)
         for state, hypothesis, count in zip(streams, hypotheses, kept, strict=True)
     ]
+
+
+@contextlib.contextmanager
+def _hearing_once(lalm: LALM, streams: Sequence[StreamState]) -> Iterator[None]:
+    """Remember what the audio tower made of this step's audio, if a policy will have the model hear it again."""
+    if all(state.config.chosen_policy.needs in (None, "words") for state in streams):
+        yield
+        return
+    from simulsa.lalm.memory import remembering  # which imports torch
+
+    with remembering(lalm, AUDIO_MEMORY_MIB):
+        yield
 
 
 def _kept(lalm: LALM, streams: Sequence[StreamState], hypotheses: Sequence[Hypothesis]) -> list[int]:
