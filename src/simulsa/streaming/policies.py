@@ -90,7 +90,8 @@ class Policy:
 
     def __str__(self) -> str:
         """As `policy_of` reads it: `local-agreement:2`."""
-        return ":".join([self.name, *([",".join(f"{value:.10g}" for value in self.arguments)] if self.arguments else [])])
+        arguments = ",".join(f"{value:.10g}" for value in self.arguments)
+        return f"{self.name}:{arguments}" if arguments else self.name
 
 
 @dataclass(frozen=True)
