@@ -32,8 +32,8 @@ class AlignmentConfig:
     models: tuple[str, ...] = ("tiny-en-de", "tiny-en-de-simul")
     out: Path = Path("docs/results/policies")
     """folder for alignment.md"""
-    sentences: int = 120
-    """how many of the demo's test sentences"""
+    sentences: int = 60
+    """how many of the demo's test sentences, from the first"""
 
 
 def monotonicity(attention: np.ndarray) -> float:
