@@ -112,6 +112,29 @@ def test_translate_prints_what_the_stream_commits(
     assert capsys.readouterr().out.strip() == stream.finish()[-1].committed
 
 
+def test_batch_1_equals_batch_8_with_every_second_pass(lalm: HuggingFaceLALM, rows: list[Utterance]) -> None:
+    policies = ("alignatt:4", "alignatt:4,3", "confidence:0.5", "wait-k:1,3", "local-agreement:2")
+    grid = {"chunk_ms": (1000.0,), "policy": policies}
+    single, batched = (evaluate(lalm, rows[:8], batch_size=size, **grid) for size in (1, 8))
+    assert len({(score["bleu"], score["laal_ms"]) for score in batched}) == len(policies)
+    for one, many in zip(single, batched, strict=True):
+        assert [one[name] for name in ("bleu", "laal_ms", "yaal_ms")] == [many[name] for name in ("bleu", "laal_ms", "yaal_ms")]
+
+
+def test_translate_with_a_policy(rows: list[Utterance], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "speech.wav"
+    soundfile.write(path, rows[0].load(), SAMPLE_RATE, subtype="FLOAT")
+    command = ["translate", str(path), "--chunk-ms", "1000", "--model", "tiny-en-de", "--json", "--policy"]
+    assert main([*command, "alignatt:4"]) == 0
+    shown = [json.loads(line)["committed"] for line in capsys.readouterr().out.splitlines()]
+    stream = simulsa.Stream(simulsa.load("tiny-en-de", device="cpu"), simulsa.StreamConfig(chunk_ms=1000, policy="alignatt:4"))
+    assert shown == [update.committed for update in [*stream.push(rows[0].load()), *stream.finish()]]
+    assert main([*command, "alignatt:4,9"]) == 1
+    assert "layer is 9; it has layers 0 to 3" in capsys.readouterr().err
+    assert main([*command, "alinatt"]) == 2
+    assert "there is no 'alinatt'" in capsys.readouterr().err
+
+
 def test_augment_train_evaluate_compare_by_command(tmp_path: Path, rows: list[Utterance]) -> None:
     write_manifest(tmp_path / "rows.jsonl", rows[:8])
     manifest, pairs, run = (str(tmp_path / name) for name in ("rows.jsonl", "aug.jsonl", "run"))

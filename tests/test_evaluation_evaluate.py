@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from simulsa.cli import main
 from simulsa.evaluation import evaluate as module
 from simulsa.evaluation.compare import compare
 from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
+from simulsa.evaluation.front import pareto_front
 from simulsa.evaluation.instances import EvaluationError, read_instances
 from simulsa.evaluation.report import comparison_table, markdown_table, plot_quality_latency, quality_latency_svg
 from simulsa.lalm.interface import Direction
 from simulsa.manifest import Utterance
 from simulsa.settings import from_mapping
+from simulsa.streaming.policies import Rollback
 from simulsa.testing import FakeLALM, growing_script
 
 Rows = Callable[..., list[Utterance]]
@@ -173,6 +176,8 @@ def test_the_preflight_comes_first_and_only_when_there_is_work(
         ({"rollback": (-1,)}, "rollback is -1"),
         ({"rollback": (1.5,)}, "whole number"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"policy": "eos"}, "policy is 'eos'; it must be a list"),
+        ({"policy": ("eos", "wait")}, "there is no 'wait', did you mean 'wait-k'"),
         ({"on_error": "stop"}, "'fail' or 'skip'"),
     ],
 )
@@ -183,7 +188,7 @@ def test_settings_are_checked(values: dict, message: str) -> None:
 
 def test_yaml_may_write_inf() -> None:
     settings = from_mapping(EvaluateConfig, {"chunk-ms": [500, "inf"], "rollback": [0], "out": "here"}, "x.yaml")
-    assert settings.grid == [(500.0, 0), (math.inf, 0)]
+    assert settings.grid == [(500.0, Rollback(0)), (math.inf, Rollback(0))]
     assert settings.out == Path("here")
 
 
@@ -209,6 +214,94 @@ def test_compare_puts_evaluations_side_by_side(make_rows: Rows, tmp_path: Path) 
         compare([tmp_path / "c"])
 
 
+def worse(text: str, every: int) -> str:
+    """`text` with every so many words exchanged."""
+    return " ".join("falsch" if i % every == 0 else word for i, word in enumerate(text.split(), start=1))
+
+
+def test_compare_marks_the_front_and_what_is_significant(
+    make_rows: Rows, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [dataclasses.replace(row, target_text=TEXT) for row in make_rows(40)]
+    grid = {"chunk_ms": (500, math.inf), "rollback": (0,)}
+    good, bad, same = (tmp_path / name for name in ("good", "bad", "same"))
+    evaluate(FakeLALM(growing_script(TEXT, 2_000)), rows, config(good, **grid))
+    evaluate(FakeLALM(growing_script(worse(TEXT, 3), 2_000)), rows, config(bad, **grid))
+    evaluate(FakeLALM(growing_script(TEXT, 2_000)), rows, config(same, **grid))
+    lines = compare([good, bad, same], tmp_path / "out", baseline=tmp_path / "bad").splitlines()
+    assert [line.count("**") for line in lines[2:5]] == [2, 0, 2], "offline is on no front"
+    assert [line.count("▲") for line in lines[2:5]] == [2, 0, 2]
+    assert "▲ ▼: better, worse than bad with p < 0.05 (paired bootstrap, 1000 samples)" in lines
+    assert [line.split(", ")[-3:] for line in lines if line.startswith("- ")] == [
+        ["good", "b = 0", "k = 500 ms"], ["same", "b = 0", "k = 500 ms"],
+    ]  # fmt: skip
+    assert "▼" in compare([good, bad], baseline=good).splitlines()[3]
+    assert "▲" not in "".join(compare([good, same], baseline=good).splitlines()[:4]), "equal translations do not differ"
+    (good / "instances-k500-b0.log").unlink()
+    assert "▲" not in compare([good, bad], baseline=bad).splitlines()[2].split("|")[3]
+    assert "1 of 2 settings are not tested for significance" in caplog.text
+    with pytest.raises(EvaluationError, match="baseline is 'nowhere'; it must be one of the folders"):
+        compare([good, bad], baseline="nowhere")
+
+
+def test_compare_by_command(make_rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        evaluate(fake(), make_rows(2), config(tmp_path / name))
+    both = [str(tmp_path / name) for name in ("a", "b")]
+    assert main(["compare", *both, "--baseline", both[0], "--out", str(tmp_path / "out")]) == 0
+    assert "offline" in capsys.readouterr().out
+    assert "better, worse than a" in (tmp_path / "out" / "table.md").read_text()
+    assert main(["compare", both[0], "--baseline", both[1]]) == 1
+    assert "baseline is" in capsys.readouterr().err
+
+
+def test_the_front_is_what_nothing_beats() -> None:
+    own = [score(500, 0, 10, 500), score(1000, 0, 12, 900), score(1500, 0, 11, 1000), score("inf", 0, 40, 3000)]
+    other = [score(500, 0, 9, 500), score(1000, 0, 12, 900), score(1500, 0, 12, 950), score(2000, 0, 15, None)]
+    front = pareto_front({"own": own, "other": other})
+    assert [(name, chunk_ms) for name, _, chunk_ms in front] == [("own", 500), ("own", 1000), ("other", 1000)]
+    assert pareto_front({"own": own}, "yaal_ms") == {}
+
+
+def test_policies_beside_rollback(make_rows: Rows, tmp_path: Path) -> None:
+    rows, out = make_rows(3), tmp_path / "out"
+    policies = ("rollback:3", "wait-k:2", "alignatt:4,1", "alignatt:16", "local-agreement:2", "eos")
+    result = evaluate(fake(), rows, config(out, policy=policies))
+    finite = [score for score in result.scores if score["chunk_ms"] == 500]
+    assert [(score["policy"], score["rollback"]) for score in finite] == [
+        ("rollback", 3), ("wait-k:2,1", None), ("alignatt:4,1", None), ("alignatt:16", None), ("local-agreement:2", None),
+        ("eos", None),
+    ]  # fmt: skip
+    assert {path.name for path in out.glob("*.log")} == {
+        "instances-inf-b0.log", "instances-k500-b3.log", "instances-k500-wait-k-2-1.log", "instances-k500-alignatt-4-1.log",
+        "instances-k500-alignatt-16.log", "instances-k500-local-agreement-2.log", "instances-k500-eos.log",
+    }  # fmt: skip
+    saved = json.loads((out / "scores.json").read_text())
+    assert [score["policy"] for score in saved if score["chunk_ms"] == 500] == [
+        "rollback", "alignatt:4,1", "alignatt:16", "eos", "local-agreement:2", "wait-k:2,1",
+    ]  # fmt: skip
+    assert finite[1]["signature"].endswith("|k:500|policy:wait-k:2,1")
+    assert finite[0]["signature"].endswith("|k:500|b:3")
+    assert {score["signature"].rpartition("|k:")[2] for score in saved if score["chunk_ms"] == "inf"} == {"inf|b:any"}
+    table = (out / "table.md").read_text()
+    assert table.startswith("| policy | k = 500 ms | offline |")
+    assert "| alignatt:16 |" in table
+    lalm = fake()
+    evaluate(lalm, rows, config(out, policy=(*policies, "wait-k:2,1"), rollback=(5,)))
+    assert lalm.calls == [], "all is there, and with policies the rollbacks do not count"
+    evaluate(lalm, rows, config(out, policy=policies, overwrite=True, chunk_ms=(1000,)))
+    assert not list(out.glob("instances-k500*"))
+
+
+def test_a_rollback_is_the_policy_of_that_name(make_rows: Rows, tmp_path: Path) -> None:
+    rows = make_rows(3)
+    one = evaluate(fake(), rows, config(tmp_path / "one", rollback=(3,)))
+    other = evaluate(fake(), rows, config(tmp_path / "other", policy=("rollback:3",)))
+    assert one.scores == other.scores
+    for name in ("scores.json", "table.md", "instances-k500-b3.log"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+
+
 def score(chunk_ms: float | str, rollback: int, bleu: float, laal_ms: float | None) -> dict:
     return {"chunk_ms": chunk_ms, "rollback": rollback, "bleu": bleu, "laal_ms": laal_ms}
 
@@ -228,4 +321,13 @@ def test_plots_survive_settings_without_latency(tmp_path: Path) -> None:
     svg = quality_latency_svg({"one": scores})
     assert svg.startswith("<svg")
     assert svg.rstrip().endswith("</svg>")
-    plot_quality_latency({"silent": [score(500, 0, 0, None)]}, tmp_path / "plot.png")
+    plot_quality_latency({"silent": [score(500, 0, 0, None)]}, tmp_path / "plot.png", ("laal_ms", "yaal_ms"), front=True)
+
+
+def test_a_plot_of_many_policies_names_each_kind_once(tmp_path: Path) -> None:
+    scores = [{**score(500, 0, 10 + b, 1000 + b), "rollback": b} for b in range(6)]
+    scores += [{**score(500, 0, 9, 900), "rollback": None, "policy": text} for text in ("eos", "wait-k:1,1", "wait-k:2,1")]
+    plot_quality_latency({"one": scores, "two": scores}, tmp_path / "plot.svg", front=True)
+    drawn = (tmp_path / "plot.svg").read_text()
+    for label in ("one, rollback", "two, wait-k", "two, eos", "best at its latency"):
+        assert drawn.count(f"<!-- {label} -->") == 1

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.evaluation import simulate as module
-from simulsa.evaluation.instances import EvaluationError, Instance, read_instances, unit_ends, write_instances
+from simulsa.evaluation.instances import EvaluationError, Instance, read_instances, write_instances
 from simulsa.evaluation.simulate import Clip, Lockstep, OnError, admit, done_ms, emissions
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.workers import Alone
+from simulsa.languages import unit_ends
 from simulsa.manifest import Utterance
 from simulsa.streaming.state import StreamConfig, Update
 from simulsa.streaming.stream import Stream

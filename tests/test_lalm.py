@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.instructions import instruction
-from simulsa.lalm.interface import LALM, Direction, LALMError, TokenScores
+from simulsa.lalm.interface import LALM, Direction, Heads, LALMError, TokenScores
 from simulsa.lalm.load import RECORD, load, local_folder
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import folder_signature, text_signature
@@ -133,6 +133,56 @@ class TestScore:
         one, other, french = lively.score([chirp, hum[: len(chirp)], chirp], [target] * 3, [EN_DE, EN_DE, Direction("en", "fr")])
         assert np.abs(one.log_probs - other.log_probs).max() > 1e-3
         assert np.abs(one.log_probs - french.log_probs).max() > 1e-3
+
+
+class TestAttend:
+    def test_equals_the_weights_that_transformers_returns(self, lively: HuggingFaceLALM) -> None:
+        audio, target = sounds()[0], lively.encode(TARGETS[0])
+        inputs = reference_inputs(lively, audio)
+        ids = torch.cat([inputs["input_ids"], torch.tensor([target], dtype=torch.long)], dim=1)
+        model = copy.deepcopy(lively.model)
+        model.set_attn_implementation("eager")
+        with torch.no_grad():
+            found = model(
+                **{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}, output_attentions=True
+            ).attentions
+        (layer,) = [weights for weights in found if weights.shape[-1] == ids.shape[1]]
+        said = layer[0, :, -len(target) - 1 : -1][..., ids[0] == lively.audio_token_id].numpy()
+        np.testing.assert_allclose(lively.attend([audio], [target], [EN_DE])[0], said.mean(0), atol=1e-5)
+        np.testing.assert_allclose(lively.attend([audio], [target], [EN_DE], Heads(0, 1))[0], said[1], atol=1e-5)
+
+    def test_takes_one_pass_and_leaves_the_model_as_it_was(
+        self, lively: HuggingFaceLALM, count_passes: Callable[..., list[int]]
+    ) -> None:
+        outputs = free(lively, sounds())
+        fast = lively.model.config.get_text_config()._attn_implementation
+        passes = count_passes(lively)
+        lively.attend(sounds(), outputs, [EN_DE] * 4)
+        assert passes == [4]
+        assert lively.model.config.get_text_config()._attn_implementation == fast != "eager"
+        assert not any(module._forward_hooks for module in lively.model.modules())
+        assert free(lively, sounds()) == outputs
+
+    def test_batched_equals_single(self, lively: HuggingFaceLALM) -> None:
+        targets = [lively.encode(text) for text in TARGETS]
+        for audio, target, together in zip(sounds(), targets, lively.attend(sounds(), targets, [EN_DE] * 4), strict=True):
+            assert together.shape[0] == len(target)
+            assert (together.sum(1) <= 1 + 1e-5).all()
+            np.testing.assert_allclose(lively.attend([audio], [target], [EN_DE])[0], together, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("heads", "message"), [(Heads(1), "layer is 1; it has layers 0 to 0"), (Heads(0, 4), "head is 4; its layers have heads")]
+    )
+    def test_heads_that_are_not_there(self, lively: HuggingFaceLALM, heads: Heads, message: str) -> None:
+        with pytest.raises(LALMError, match=message):
+            lively.attend(sounds()[:1], [[7, 8]], [EN_DE], heads)
+        assert lively.model.config.get_text_config()._attn_implementation != "eager"
+        assert not any(module._forward_hooks for module in lively.model.modules())
+
+    def test_a_model_that_does_not_show_its_attention(self, lively: HuggingFaceLALM, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("simulsa.lalm.attention._weights", lambda output: None)
+        with pytest.raises(LALMError, match="its attention cannot be seen; choose a policy that does not need it"):
+            lively.attend(sounds()[:1], [[7, 8]], [EN_DE])
 
 
 class TestContinue:

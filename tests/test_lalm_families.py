@@ -125,6 +125,22 @@ class TestEveryFamily:
         for audio, target, scores in zip(audios, targets, lalm.score(audios, targets, [EN_DE] * 5), strict=True):
             np.testing.assert_allclose(scores.log_probs, lalm.score([audio], [target], [EN_DE])[0].log_probs, atol=2e-4)
 
+    def test_attention_covers_the_clip_and_changes_nothing(self, lalm: HuggingFaceLALM) -> None:
+        audios, answers = sounds(), free(lalm, sounds())
+        before = lalm.score(audios, answers, [EN_DE] * 5)
+        together = lalm.attend(audios, answers, [EN_DE] * 5)
+        for audio, answer, attention in zip(audios, answers, together, strict=True):
+            frames = len(audio) / SAMPLE_RATE * lalm.family.tokens_per_s
+            assert attention.dtype == np.float32
+            assert attention.shape == (len(answer), pytest.approx(frames, abs=8))  # of a single sample Qwen3-ASR makes 7
+            assert (attention >= 0).all()
+            assert (attention.sum(1) <= 1 + 1e-5).all()
+            assert attention.sum() > 0 or len(audio) < 100  # some encoders make nothing of a clip that short
+            np.testing.assert_allclose(lalm.attend([audio], [answer], [EN_DE])[0], attention, atol=2e-5)
+        assert free(lalm, sounds()) == answers
+        for one, other in zip(before, lalm.score(audios, answers, [EN_DE] * 5), strict=True):
+            np.testing.assert_array_equal(one.log_probs, other.log_probs)
+
     def test_an_answer_ends_with_the_turn(self, lalm: HuggingFaceLALM) -> None:
         expected = {"Phi-4-multimodal": "<|end|>", "Gemma 3n": "<end_of_turn>", "Gemma 4": "<turn|>", "Voxtral": "</s>"}
         assert lalm.eos_id == lalm.eos_ids[0]

@@ -15,13 +15,13 @@ from recipes.tiny.experiments import systems, workers
 from recipes.tiny.experiments.corpus import TEST
 from recipes.tiny.experiments.lab import rebuilding
 from recipes.tiny.experiments.records import read_records
-from recipes.tiny.experiments.significance import p_value
 from recipes.tiny.experiments.study import StudyConfig
 from recipes.tiny.experiments.systems import BASE, BEST, SFT, SIMULSA
 from recipes.tiny.experiments.workers import LabConfig
 from recipes.tiny.table import TableConfig, make_table
 from simulsa.evaluation.evaluate import EvaluationError
 from simulsa.evaluation.instances import Instance
+from simulsa.evaluation.significance import p_value
 from simulsa.lalm.memory import memory_of
 from tests.conftest import CAPTIONS
 

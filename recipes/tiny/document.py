@@ -14,7 +14,7 @@ from pathlib import Path
 from recipes.command import run
 from simulsa.files import atomic_write
 
-BLOCK = re.compile(r"(<!-- from (?P<name>[\w.-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- from (?P<name>[\w./-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class DocumentConfig:
 
     documents: tuple[Path, ...] = (
         Path("docs/results.md"),
+        Path("docs/policies.md"),
         Path("README.md"),
         Path("src/simulsa/models/tiny-en-de/README.md"),
         Path("src/simulsa/models/tiny-en-de-simul/README.md"),

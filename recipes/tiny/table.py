@@ -16,9 +16,9 @@ from recipes.tiny.experiments.figures import plot_table
 from recipes.tiny.experiments.lab import Lab, instances_of
 from recipes.tiny.experiments.markdown import details_table, main_table, recovered_table
 from recipes.tiny.experiments.records import Record, record, write_records
-from recipes.tiny.experiments.significance import p_value
 from recipes.tiny.experiments.systems import BASE, BEST, SFT, SIMULSA, System
 from recipes.tiny.experiments.workers import Job, LabConfig, run_jobs
+from simulsa.evaluation.significance import p_value
 from simulsa.files import atomic_write
 
 SYSTEMS = (BASE, SFT, SIMULSA, BEST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 
 # Written without spaces between words: text is counted in characters.
 _UNSPACED = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo"})
@@ -45,6 +46,11 @@ def is_spaced(code: str) -> bool:
 def latency_unit(code: str) -> str:
     """The unit in which latency is counted: `word`, or `char` for languages without spaces."""
     return "word" if is_spaced(code) else "char"
+
+
+def unit_ends(text: str, unit: str) -> list[int]:
+    """Where each `word` or `char` of a text ends, as positions behind its last character."""
+    return list(range(1, len(text) + 1)) if unit == "char" else [word.end() for word in re.finditer(r"\S+", text)]
 
 
 def bleu_tokenizer(code: str) -> str:

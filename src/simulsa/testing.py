@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.lalm.interface import Direction, TokenScores
+from simulsa.lalm.interface import ALL_HEADS, Direction, Heads, TokenScores
 
 Script = Callable[[np.ndarray], str]
 
@@ -19,7 +19,8 @@ class FakeLALM:
 
     A prefix is continued from where the script's answer goes on behind it: forced tokens are never questioned, so a prefix
     that disagrees with the script is simply followed by the script's tokens from the same position. Scores are
-    `-distance` nats where the script has another token, 0 where it agrees. `calls` counts the passes by verb.
+    `-distance` nats where the script has another token, 0 where it agrees. Of n tokens that the script says, token i attends to
+    the moment i/n of the audio, which has a frame for every `frame_samples`. `calls` counts the passes by verb.
     """
 
     script: Script
@@ -29,6 +30,7 @@ class FakeLALM:
     vocabulary_size: int = 257
     eos_id: int = 256
     exact: bool = True
+    frame_samples: int = SAMPLE_RATE // 25
     calls: list[tuple[str, int]] = field(default_factory=list)
 
     def encode(self, text: str) -> list[int]:
@@ -50,6 +52,25 @@ class FakeLALM:
             agrees = np.array([i < len(answer) and answer[i] == token for i, token in enumerate(target)], dtype=bool)
             scores.append(TokenScores(np.where(agrees, 0.0, -20.0).astype(np.float32), np.where(agrees, 0, 200)))
         return scores
+
+    def attend(
+        self,
+        audios: Sequence[np.ndarray],
+        targets: Sequence[Sequence[int]],
+        directions: Sequence[Direction],
+        heads: Heads = ALL_HEADS,
+    ) -> list[np.ndarray]:
+        """Half of each token's attention on one frame, as if the script were spoken evenly, whatever the heads."""
+        self.calls.append(("attend", len(audios)))
+        attentions = []
+        for audio, target, _ in zip(audios, targets, directions, strict=True):
+            frames = max(1, len(audio) // self.frame_samples)
+            answer = max(1, len(self.encode(self.script(audio))))
+            attention = np.zeros((len(target), frames), dtype=np.float32)
+            for i in range(len(target)):
+                attention[i, min(i * frames // answer, frames - 1)] = 0.5
+            attentions.append(attention)
+        return attentions
 
     def continue_(
         self,

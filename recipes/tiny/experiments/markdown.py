@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 
 from recipes.tiny.experiments.records import Cell, Record, cell, of_setting
 from simulsa.evaluation.instances import chunk_name
-
-SIGNIFICANT = 0.05
+from simulsa.evaluation.significance import SIGNIFICANT
 
 
 def main_table(records: Sequence[Record]) -> str:

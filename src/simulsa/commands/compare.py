@@ -19,6 +19,8 @@ class Compare:
     """folders that `simulsa evaluate` wrote"""
     out: Path = Path("comparison")
     """where `table.md` and `quality-latency.png` go"""
+    baseline: Path | None = None
+    """one of the folders: arrows mark what is significantly better or worse than the same setting there"""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -32,4 +34,4 @@ def main(arguments: Sequence[str]) -> None:
 
     from simulsa.evaluation.compare import compare
 
-    Console().print(Markdown(compare(command.dirs, command.out)))
+    Console().print(Markdown(compare(command.dirs, command.out, command.baseline)))

@@ -14,7 +14,7 @@ from simulsa.lalm.load import ModelConfig
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Translate a whole manifest simultaneously and measure BLEU, chrF and latency for each chunk size and rollback."""
+    """Translate a whole manifest simultaneously and measure BLEU, chrF and latency for each chunk size and policy."""
 
     manifest: Path
     """test rows (.jsonl)"""

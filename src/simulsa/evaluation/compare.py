@@ -3,35 +3,87 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from simulsa.evaluation.folder import read_scores
-from simulsa.evaluation.instances import EvaluationError
-from simulsa.evaluation.report import Evaluations, comparison_table, plot_quality_latency
+from simulsa.evaluation.front import Setting, pareto_front, setting_of
+from simulsa.evaluation.instances import EvaluationError, log_name, read_instances
+from simulsa.evaluation.report import Evaluations, comparison_table, front_list, plot_quality_latency
 from simulsa.evaluation.scores import Score
+from simulsa.evaluation.significance import RESAMPLES, SIGNIFICANT, p_value
 from simulsa.files import atomic_write
+from simulsa.progress import track
 
 logger = logging.getLogger("simulsa")
 
+BETTER, WORSE = "▲", "▼"
 
-def compare(dirs: Sequence[str | Path], out: str | Path | None = None) -> str:
+
+def compare(dirs: Sequence[str | Path], out: str | Path | None = None, baseline: str | Path | None = None) -> str:
     """The table of several folders that `evaluate` wrote, as Markdown, each under its folder's name.
 
-    `out` is a folder for `table.md` and `quality-latency.png`. Raises `EvaluationError` when a folder holds no scores or is
-    given twice, or when their test sets differ; scores by different versions of the scorers are compared with a warning.
+    Bold is what is on the Pareto front; a list of it follows. With a `baseline`, one of the folders, an arrow says that a
+    setting is significantly better or worse than the same one there, by their instance logs; where one is missing there is no
+    arrow. `out` is a folder for `table.md` and `quality-latency.png`. Raises `EvaluationError` when a folder holds no scores or
+    is given twice, when the baseline is not among them, or when their test sets differ; scores by different versions of the
+    scorers are compared with a warning.
     """
     if not dirs:
         raise EvaluationError("there is nothing to compare; give at least one folder that simulsa evaluate wrote")
     folders = [Path(folder) for folder in dirs]
-    evaluations = dict(zip(_names(folders), [read_scores(folder) for folder in folders], strict=True))
+    names = _names(folders)
+    chosen = None if baseline is None else _chosen(Path(baseline), folders, names)
+    evaluations = dict(zip(names, [read_scores(folder) for folder in folders], strict=True))
     _check_same_test_set(evaluations)
-    table = comparison_table(evaluations)
+    front = pareto_front(evaluations)
+    arrows = {} if chosen is None else _arrows(evaluations, dict(zip(names, folders, strict=True)), chosen)
+    table = comparison_table(evaluations, front, arrows)
+    if chosen is not None:
+        table += f"{BETTER} {WORSE}: better, worse than {chosen} with p < {SIGNIFICANT} (paired bootstrap, {RESAMPLES} samples)\n"
+    table += "\nBold is what no other setting beats in both, from the fastest on:\n\n" + front_list(front)
     if out is not None:
         with atomic_write(Path(out) / "table.md") as file:
             file.write(table)
-        plot_quality_latency(evaluations, Path(out) / "quality-latency.png")
+        plot_quality_latency(evaluations, Path(out) / "quality-latency.png", ("laal_ms", "yaal_ms"), front=True)
     return table
+
+
+def _chosen(baseline: Path, folders: Sequence[Path], names: Sequence[str]) -> str:
+    """The name of the folder that others are compared with."""
+    for folder, name in zip(folders, names, strict=True):
+        if folder.resolve() == baseline.resolve():
+            return name
+    raise EvaluationError(f"baseline is {str(baseline)!r}; it must be one of the folders: {', '.join(map(str, folders))}")
+
+
+def _arrows(evaluations: Evaluations, folders: Mapping[str, Path], baseline: str) -> dict[Setting, str]:
+    """How every setting differs from the same one of the baseline, where that can be told and it does."""
+    arrows, missing = {}, 0
+    others = {setting_of("", score)[1:]: score for score in evaluations[baseline]}
+    pairs = [
+        (setting_of(name, score), score, others[setting_of("", score)[1:]])
+        for name, scores in evaluations.items()
+        if name != baseline
+        for score in scores
+        if setting_of("", score)[1:] in others
+    ]
+    for setting, score, other in track(pairs, "significance"):
+        name, policy, chunk_ms = setting
+        own, theirs = (folders[place] / log_name(chunk_ms, policy) for place in (name, baseline))
+        if not (own.exists() and theirs.exists()):
+            missing += 1
+        elif p_value(read_instances(own), read_instances(theirs), _tokenizer(score)) < SIGNIFICANT:
+            arrows[setting] = f" {BETTER}" if score["bleu"] > other["bleu"] else f" {WORSE}"
+    if missing:
+        logger.warning("%d of %d settings are not tested for significance: an instance log is missing", missing, len(pairs))
+    return arrows
+
+
+def _tokenizer(score: Score) -> str:
+    """SacreBLEU's tokenizer, by its signature: `nrefs:1|case:mixed|eff:no|tok:13a|…`."""
+    signature: str = score["bleu_signature"]
+    return dict(part.split(":", 1) for part in signature.split("|"))["tok"]
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`evaluate`: quality and latency of a model on a test set, for a grid of chunk sizes and rollbacks."""
+"""`evaluate`: quality and latency of a model on a test set, for a grid of chunk sizes and policies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import simulsa
 from simulsa.evaluation.folder import clear, finished_scores, write_report, write_scores
 from simulsa.evaluation.instances import EvaluationError, chunk_name, log_name, write_instances
-from simulsa.evaluation.scores import Score, quality_metrics, score_instances
+from simulsa.evaluation.scores import Score, policy_of_score, policy_values, quality_metrics, score_instances
 from simulsa.evaluation.simulate import Clip, Lockstep, OnError, admit, simulate
 from simulsa.lalm.interface import LALM, Direction
 from simulsa.lalm.memory import remembering
@@ -21,10 +21,13 @@ from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
 from simulsa.lalm.workers import Alone, Workers
 from simulsa.manifest import Latency, Utterance
-from simulsa.streaming.policies import Rollback
-from simulsa.streaming.state import check_chunk_ms, check_latency, check_rollback
+from simulsa.streaming.policies import Policy, Rollback, check_rollback, policy_of, policy_order
+from simulsa.streaming.state import check_chunk_ms, check_latency
 
 logger = logging.getLogger("simulsa")
+
+Setting = tuple[float, Policy]
+"""A chunk size in ms and a policy."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,14 @@ class EvaluateConfig:
     """what to do with a row whose audio is broken or too long: `fail`, or `skip` it with a warning"""
     preflight: bool = True
     """check the model first: does it hear, and is its decoding exact?"""
+    policy: tuple[str, ...] = ()
+    """policies in the place of `rollback`, as `local-agreement:2` or `wait-k:3,1` (docs/policies.md)"""
 
     def __post_init__(self) -> None:
-        for name in ("chunk_ms", "rollback"):
+        for name, least in (("chunk_ms", 1), ("rollback", 1), ("policy", 0)):
             values = getattr(self, name)
-            if not isinstance(values, (tuple, list)) or not values:
-                raise ValueError(f"{name} is {values!r}; it must be a list of at least one value")
+            if not isinstance(values, (tuple, list)) or len(values) < least:
+                raise ValueError(f"{name} is {values!r}; it must be a list" + " of at least one value" * least)
         # YAML has no word for infinity that JSON and people share: "inf" comes as text
         object.__setattr__(self, "chunk_ms", tuple(float(chunk_ms) for chunk_ms in self.chunk_ms))
         object.__setattr__(self, "out", None if self.out is None else Path(self.out))
@@ -66,6 +71,8 @@ class EvaluateConfig:
             if not isinstance(rollback, int):
                 raise ValueError(f"rollback is {rollback!r}; it must be a whole number of tokens")
             check_rollback(rollback)
+        for policy in self.policy:
+            policy_of(policy)
         if not 0 <= self.audio_memory_mib < math.inf:
             raise ValueError(f"audio_memory_mib is {self.audio_memory_mib!r}; it must be a number of MiB, 0 or more")
         check_latency(self.latency)
@@ -75,9 +82,10 @@ class EvaluateConfig:
             raise ValueError(f"on_error is {self.on_error!r}; it must be 'fail' or 'skip'")
 
     @property
-    def grid(self) -> list[tuple[float, int]]:
-        """Every (k, b), each once."""
-        return list(dict.fromkeys((chunk_ms, rollback) for rollback in self.rollback for chunk_ms in self.chunk_ms))
+    def grid(self) -> list[Setting]:
+        """Every chunk size with every policy, each once; without policies with every rollback."""
+        policies = [policy_of(text) for text in self.policy] or [Rollback(tokens) for tokens in self.rollback]
+        return list(dict.fromkeys((chunk_ms, policy) for policy in policies for chunk_ms in self.chunk_ms))
 
 
 @dataclass(frozen=True)
@@ -94,8 +102,8 @@ def evaluate(
     """Translate `rows` simultaneously with every setting and score the translations.
 
     Writes into `config.out` after each setting; settings that are there already, made with the same model and test set, are
-    not done again, and others stay beside the new ones. Offline (k = inf) nothing is rolled back: it runs once and stands for
-    every b. `workers` translate in the place of `lalm`, with copies of it; the result is the same.
+    not done again, and others stay beside the new ones. Offline (k = inf) a policy has nothing to hold back: it runs once and
+    stands for all. `workers` translate in the place of `lalm`, with copies of it; the result is the same.
 
     Raises `EvaluationError` for a test set that cannot be scored, a row whose audio is broken (unless skipped), and a folder
     with an evaluation of something else (unless overwritten); `LALMError` when the preflight fails.
@@ -110,10 +118,10 @@ def evaluate(
     if todo and config.preflight:
         preflight(lalm, Direction(rows[0].source_lang, target_lang))
     with remembering(lalm, 0 if config.batch_size == 1 else config.audio_memory_mib):  # not where computing time is measured
-        for chunk_ms, rollback in todo:
+        for chunk_ms, policy in todo:
             offline = next((score for (k, _), score in scores.items() if k == chunk_ms and math.isinf(k)), None)
-            # offline, b makes no difference
-            scores[chunk_ms, rollback] = {**offline, "rollback": rollback} if offline else _measure(job, chunk_ms, rollback)
+            # offline, the policy makes no difference
+            scores[chunk_ms, policy] = {**offline, **policy_values(policy)} if offline else _measure(job, chunk_ms, policy)
             if config.out is not None:
                 write_scores(config.out, _in_order(scores))
     if config.out is not None:
@@ -133,7 +141,7 @@ class _Job:
     test_set: str
     config: EvaluateConfig
 
-    def signature(self, chunk_ms: float, rollback: int) -> str:
+    def signature(self, chunk_ms: float, policy: Policy) -> str:
         """Everything that the numbers of a setting depend on."""
         import omnisteval
         import sacrebleu
@@ -148,19 +156,26 @@ class _Job:
             "sacrebleu": sacrebleu.__version__,
             "omnisteval": omnisteval.__version__,
             "k": chunk_name(chunk_ms),
-            "b": "any" if math.isinf(chunk_ms) else rollback,
+            **_policy_part(chunk_ms, policy),
         }
         return "|".join(f"{name}:{value}" for name, value in parts.items())
 
 
-def _known(job: _Job) -> dict[tuple[float, int], Score]:
+def _policy_part(chunk_ms: float, policy: Policy) -> dict[str, object]:
+    """The policy's part of a signature."""
+    if math.isinf(chunk_ms):
+        return {"b": "any"}
+    return {"b": policy.tokens} if isinstance(policy, Rollback) else {"policy": policy}
+
+
+def _known(job: _Job) -> dict[Setting, Score]:
     """The settings that the folder holds already."""
     out = job.config.out
     if out is None:
         return {}
     if job.config.overwrite:
         clear(out)
-    scores = {(float(score["chunk_ms"]), int(score["rollback"])): score for score in finished_scores(out)}
+    scores = {(float(score["chunk_ms"]), policy_of_score(score)): score for score in finished_scores(out)}
     for setting, score in scores.items():
         _check_same(out, score["signature"], job.signature(*setting))
     return scores
@@ -173,33 +188,34 @@ def _check_same(out: Path, found: str, wanted: str) -> None:
         raise EvaluationError(f"{out}: holds another evaluation ({differences}); choose another --out, or --overwrite it")
 
 
-def _measure(job: _Job, chunk_ms: float, rollback: int) -> Score:
+def _measure(job: _Job, chunk_ms: float, policy: Policy) -> Score:
     config = job.config
     started = time.monotonic()
-    work = Lockstep(chunk_ms, rollback, config.drafts, config.latency, timed=config.batch_size == 1)
+    values = policy_values(policy)
+    timed = config.batch_size == 1
+    work = Lockstep(chunk_ms, values["rollback"] or 0, config.drafts, config.latency, timed, str(policy))
     instances = simulate(job.workers, job.clips, work, config.batch_size, config.on_error)
     seconds = time.monotonic() - started
     score: Score = {
         "chunk_ms": _json_number(chunk_ms),
-        "rollback": rollback,
-        "policy": Rollback(rollback).name,
+        **values,
         **({"latency": config.latency} if config.latency else {}),
         **score_instances(instances, job.target_lang),
         "skipped": job.rows - len(instances),
         "model": job.lalm.name,
         "test_set": job.test_set,
-        "signature": job.signature(chunk_ms, rollback),
+        "signature": job.signature(chunk_ms, policy),
     }
     if config.out is not None:
-        write_instances(config.out / log_name(chunk_ms, rollback), instances)
+        write_instances(config.out / log_name(chunk_ms, policy), instances)
     laal = "none" if score["laal_ms"] is None else f"{score['laal_ms'] / 1000:.2f} s"
-    setting = f"k = {chunk_name(chunk_ms)} ms, b = {rollback}" if math.isfinite(chunk_ms) else "offline"
+    setting = f"k = {chunk_name(chunk_ms)} ms, {policy.label}" if math.isfinite(chunk_ms) else "offline"
     logger.info("%s: BLEU %.1f, LAAL %s (%.1f utterances/s)", setting, score["bleu"], laal, len(instances) / max(seconds, 1e-9))
     return score
 
 
-def _in_order(scores: dict[tuple[float, int], Score]) -> list[Score]:
-    return [scores[setting] for setting in sorted(scores, key=lambda setting: (setting[1], setting[0]))]
+def _in_order(scores: dict[Setting, Score]) -> list[Score]:
+    return [scores[setting] for setting in sorted(scores, key=lambda setting: (policy_order(setting[1]), setting[0]))]
 
 
 def _json_number(chunk_ms: float) -> float | int | str:

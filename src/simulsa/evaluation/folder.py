@@ -8,7 +8,7 @@ from pathlib import Path
 
 from simulsa.evaluation.instances import EvaluationError, log_name
 from simulsa.evaluation.report import markdown_report, plot_quality_latency
-from simulsa.evaluation.scores import Score
+from simulsa.evaluation.scores import Score, policy_of_score
 from simulsa.files import atomic_write, write_json
 
 SCORES = "scores.json"
@@ -33,7 +33,9 @@ def finished_scores(folder: Path) -> list[Score]:
     """The scores of the settings that need not be done again: those whose instance log is there."""
     if not (folder / SCORES).exists():
         return []
-    return [score for score in read_scores(folder) if (folder / log_name(float(score["chunk_ms"]), score["rollback"])).exists()]
+    return [
+        score for score in read_scores(folder) if (folder / log_name(float(score["chunk_ms"]), policy_of_score(score))).exists()
+    ]
 
 
 def write_scores(folder: Path, scores: Sequence[Score]) -> None:
@@ -50,5 +52,5 @@ def write_report(folder: Path, scores: Sequence[Score]) -> None:
 
 def clear(folder: Path) -> None:
     """Remove what an evaluation wrote, and nothing else."""
-    for path in [folder / SCORES, folder / "table.md", folder / "quality-latency.png", *folder.glob("instances-*-b*.log")]:
+    for path in [folder / SCORES, folder / "table.md", folder / "quality-latency.png", *folder.glob("instances-*-*.log")]:
         path.unlink(missing_ok=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from simulsa.files import atomic_write
+from simulsa.languages import unit_ends
+from simulsa.streaming.policies import Policy, Rollback
 
 
 class EvaluationError(ValueError):
@@ -44,19 +46,22 @@ def single_spaced(text: str) -> str:
     return " ".join(text.split())
 
 
-def unit_ends(text: str, unit: str) -> list[int]:
-    """Where each `word` or `char` of a text ends, as positions behind its last character."""
-    return list(range(1, len(text) + 1)) if unit == "char" else [word.end() for word in re.finditer(r"\S+", text)]
-
-
 def chunk_name(chunk_ms: float) -> str:
     """How names and tables call a chunk size: `500`, `62.5`, `inf`."""
     return f"{chunk_ms:.10g}"
 
 
-def log_name(chunk_ms: float, rollback: int) -> str:
-    """The file of a setting: `instances-k500-b3.log`; offline there is only `instances-inf-b0.log`."""
-    return "instances-inf-b0.log" if math.isinf(chunk_ms) else f"instances-k{chunk_name(chunk_ms)}-b{rollback}.log"
+def log_name(chunk_ms: float, policy: Policy | int) -> str:
+    """The file of a setting: `instances-k500-b3.log`, `instances-k500-wait-k-3-1.log`; offline only `instances-inf-b0.log`.
+
+    A whole number stands for `Rollback`.
+    """
+    if math.isinf(chunk_ms):
+        return "instances-inf-b0.log"
+    if isinstance(policy, Rollback):
+        policy = policy.tokens
+    name = f"b{policy}" if isinstance(policy, int) else re.sub("[:,]", "-", str(policy))
+    return f"instances-k{chunk_name(chunk_ms)}-{name}.log"
 
 
 def write_instances(path: str | Path, instances: Iterable[Instance]) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from simulsa.evaluation.front import Setting, pareto_front, setting_of
 from simulsa.evaluation.instances import chunk_name
-from simulsa.evaluation.scores import Score
+from simulsa.evaluation.scores import Score, policy_of_score
 from simulsa.files import atomic_write
+from simulsa.streaming.policies import Policy, Rollback, policy_order
 
 Evaluations = Mapping[str, Sequence[Score]]
 """Scores by the name that tables and plots give them, usually a model's."""
@@ -38,30 +40,48 @@ _DETAILS = {  # key -> heading, factor, format
 
 
 def markdown_table(scores: Sequence[Score]) -> str:
-    """BLEU @ LAAL for each rollback (rows) and chunk size (columns)."""
+    """BLEU @ LAAL for each policy (rows) and chunk size (columns)."""
     return comparison_table({"": scores})
 
 
-def comparison_table(evaluations: Evaluations) -> str:
-    """BLEU @ LAAL for each rollback and evaluation (rows) and chunk size (columns)."""
+def comparison_table(evaluations: Evaluations, bold: Container[Setting] = (), arrows: Mapping[Setting, str] | None = None) -> str:
+    """BLEU @ LAAL for each policy and evaluation (rows) and chunk size (columns), some `bold`, some with arrows behind them."""
+
+    def cell(name: str, score: Score) -> str:
+        setting = setting_of(name, score)
+        arrow = (arrows or {}).get(setting, "")
+        return f"**{_cell(score)}**{arrow}" if setting in bold else f"{_cell(score)}{arrow}"
+
     every = [score for scores in evaluations.values() for score in scores]
     chunks = sorted({float(score["chunk_ms"]) for score in every})
     named = any(evaluations)
-    lines = [["b", *(["model"] if named else []), *(_chunk_heading(chunk) for chunk in chunks)]]
-    for rollback in sorted({score["rollback"] for score in every}):
+    heading, names = _policy_column(every)
+    lines = [[heading, *(["model"] if named else []), *(_chunk_heading(chunk) for chunk in chunks)]]
+    for policy, policy_name in names.items():
         for name, scores in evaluations.items():
-            cells = {float(score["chunk_ms"]): _cell(score) for score in scores if score["rollback"] == rollback}
+            cells = {float(score["chunk_ms"]): cell(name, score) for score in scores if policy_of_score(score) == policy}
             if cells:
-                lines.append([str(rollback), *([name] if named else []), *(cells.get(chunk, "") for chunk in chunks)])
+                lines.append([policy_name, *([name] if named else []), *(cells.get(chunk, "") for chunk in chunks)])
     return _markdown(lines) + "\nBLEU @ LAAL (length-adaptive average lagging, seconds)\n"
+
+
+def front_list(front: Mapping[Setting, Score]) -> str:
+    """The settings of a Pareto front as a list, with their latency and BLEU."""
+    lines = [
+        f"- {_detail(score, 'laal_ms')} s: BLEU {score['bleu']:.1f}, YAAL {_detail(score, 'yaal_ms')} s, "
+        f"{name + ', ' if name else ''}{policy.label}, k = {chunk_name(chunk_ms)} ms"
+        for (name, policy, chunk_ms), score in front.items()
+    ]
+    return "\n".join(lines) + "\n" if lines else "- none\n"
 
 
 def markdown_report(scores: Sequence[Score]) -> str:
     """`markdown_table`, then every metric of every setting, then what was measured on what."""
     keys = [key for key in _DETAILS if any(key in score for score in scores)]
-    heading = ["k", "b", *(_DETAILS[key][0] for key in keys)]
+    policy_heading, names = _policy_column(scores)
+    heading = ["k", policy_heading, *(_DETAILS[key][0] for key in keys)]
     details = [
-        [_chunk_text(float(score["chunk_ms"])), str(score["rollback"]), *(_detail(score, key) for key in keys)]
+        [_chunk_text(float(score["chunk_ms"])), names[policy_of_score(score)], *(_detail(score, key) for key in keys)]
         for score in scores
     ]
     first = scores[0]
@@ -76,63 +96,127 @@ def markdown_report(scores: Sequence[Score]) -> str:
     return f"{markdown_table(scores)}\n{_markdown([heading, *details])}\n{listed}"
 
 
-def plot_quality_latency(evaluations: Evaluations, path: str | Path) -> None:
-    """Draw BLEU over LAAL, a curve per evaluation and rollback, offline dashed; the format is the path's (.png, .svg, .pdf)."""
+def plot_quality_latency(
+    evaluations: Evaluations, path: str | Path, latencies: Sequence[str] = ("laal_ms",), front: bool = False
+) -> None:
+    """Draw BLEU over latency, a panel for each of `latencies`, a curve per evaluation and policy, offline dashed.
+
+    `front` also draws the Pareto front. The format is the path's (.png, .svg, .pdf).
+    """
     with atomic_write(path, "wb") as file:
-        _figure(evaluations).savefig(file, format=Path(path).suffix.removeprefix(".") or "png", dpi=150)
+        figure = _figure(evaluations, latencies, front)
+        figure.savefig(file, format=Path(path).suffix.removeprefix(".") or "png", dpi=150)
 
 
 def quality_latency_svg(evaluations: Evaluations) -> str:
     """The plot of `plot_quality_latency` as an `<svg>` element, to stand in a page."""
     buffer = io.StringIO()
-    _figure(evaluations).savefig(buffer, format="svg")
+    _figure(evaluations, ("laal_ms",), front=False).savefig(buffer, format="svg")
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
 
-def _figure(evaluations: Evaluations) -> Any:
+class _Style(NamedTuple):
+    """How a curve looks; without a label the legend leaves it out, without `annotated` its points do not say their k."""
+
+    color: str
+    marker: str
+    label: str = ""
+    annotated: bool = True
+
+
+def _styles(evaluations: Evaluations) -> dict[tuple[str, Policy], _Style]:
+    """A style for every evaluation and policy: colours tell evaluations apart, or policies where one is alone.
+
+    Where there are more policies than markers, a colour stands for all policies of a name and a marker for an evaluation.
+    """
+    policies = policies_of(score for scores in evaluations.values() for score in scores)
+    names = list(dict.fromkeys(policy.name for policy in policies))
+    styles = {}
+    for number, evaluation in enumerate(evaluations):
+        for place, policy in enumerate(policies):
+            if len(policies) > len(MARKERS):
+                first = policy == next(other for other in policies if other.name == policy.name)
+                label = f"{evaluation}, {policy.name}" if len(evaluations) > 1 else policy.name
+                color = COLORS[names.index(policy.name) % len(COLORS)]
+                style = _Style(color, MARKERS[number % len(MARKERS)], label if first else "", annotated=False)
+            elif len(evaluations) == 1:
+                style = _Style(COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)], policy.label)
+            else:
+                label = f"{evaluation}, {policy.label}"
+                style = _Style(COLORS[number % len(COLORS)], MARKERS[place % len(MARKERS)], label)
+            styles[evaluation, policy] = style
+    return styles
+
+
+def _figure(evaluations: Evaluations, latencies: Sequence[str], front: bool) -> Any:
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
-    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
-    axes = figure.add_subplot()
-    rollbacks = sorted({score["rollback"] for scores in evaluations.values() for score in scores})
+    figure = Figure(figsize=(2.7 + 4.8 * len(latencies), 4.8), layout="constrained")
+    panels = figure.subplots(1, len(latencies), sharey=True, squeeze=False)[0]
+    styles = _styles(evaluations)
+    points = "; points: k in ms" if any(style.annotated for style in styles.values()) else ""
+    for axes, latency in zip(panels, latencies, strict=True):
+        _draw_panel(axes, evaluations, styles, latency)
+        if front:
+            _draw_front(axes, evaluations, latency)
+        axes.set_xlabel(f"{latency.removesuffix('_ms').upper()} in seconds (less is faster{points})")
+    panels[0].set_ylabel("BLEU (more is better)")
+    if len(evaluations) == 1:
+        panels[0].set_title(next(iter(evaluations)), fontsize=11)
+    if panels[-1].get_legend_handles_labels()[0]:
+        panels[-1].legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _draw_panel(axes: Any, evaluations: Evaluations, styles: Mapping[tuple[str, Policy], _Style], latency: str) -> None:
+    for (name, policy), style in styles.items():
+        _draw_curve(axes, [score for score in evaluations[name] if policy_of_score(score) == policy], latency, style)
     single = len(evaluations) == 1
     for number, (name, scores) in enumerate(evaluations.items()):
-        for place, rollback in enumerate(rollbacks):
-            curve = [score for score in scores if score["rollback"] == rollback]
-            color = COLORS[(place if single else number) % len(COLORS)]
-            label = f"b = {rollback}" if single else f"{name}, b = {rollback}"
-            _draw_curve(axes, curve, color, MARKERS[place % len(MARKERS)], label)
         _draw_offline(axes, scores, "#555555" if single else COLORS[number % len(COLORS)], "" if single else f"{name}, ")
-    axes.set_xlabel("LAAL in seconds (less is faster; points: k in ms)")
-    axes.set_ylabel("BLEU (more is better)")
-    if single:
-        axes.set_title(next(iter(evaluations)), fontsize=11)
     axes.margins(x=0.08)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
 
 
-def _draw_curve(axes: Any, curve: Iterable[Score], color: str, marker: str, label: str) -> None:
-    points = sorted((float(s["chunk_ms"]), s["laal_ms"], s["bleu"]) for s in curve if s["laal_ms"] is not None)
+def _draw_front(axes: Any, evaluations: Evaluations, latency: str) -> None:
+    points = [(score[latency] / 1000, score["bleu"]) for score in pareto_front(evaluations, latency).values()]
+    if points:
+        # what it takes to be better: a step, because between two settings there is none
+        seconds, bleus = zip(*points, strict=True)
+        axes.step(seconds, bleus, where="post", color="#BBBBBB", linewidth=5, zorder=0, label="best at its latency")
+
+
+def _draw_curve(axes: Any, curve: Iterable[Score], latency: str, style: _Style) -> None:
+    points = sorted((float(s["chunk_ms"]), s[latency] / 1000, s["bleu"]) for s in curve if s.get(latency) is not None)
     points = [point for point in points if math.isfinite(point[0])]
     if not points:
         return
-    axes.plot([laal / 1000 for _, laal, _ in points], [bleu for *_, bleu in points], color=color, marker=marker, label=label)
-    for chunk_ms, laal, bleu in points:
-        axes.annotate(
-            chunk_name(chunk_ms), (laal / 1000, bleu), (4, -11), textcoords="offset points", fontsize=8, color=color, alpha=0.9
-        )
+    _, seconds, bleus = zip(*points, strict=True)
+    axes.plot(seconds, bleus, color=style.color, marker=style.marker, label=style.label or None)
+    for chunk_ms, *place in points if style.annotated else ():
+        axes.annotate(chunk_name(chunk_ms), place, (4, -11), textcoords="offset points", fontsize=8, color=style.color, alpha=0.9)
 
 
 def _draw_offline(axes: Any, scores: Iterable[Score], color: str, prefix: str) -> None:
     bleu = next((score["bleu"] for score in scores if math.isinf(float(score["chunk_ms"]))), None)
     if bleu is not None:
         axes.axhline(bleu, color=color, linestyle="--", linewidth=1.2, label=f"{prefix}offline")
+
+
+def policies_of(scores: Iterable[Score]) -> list[Policy]:
+    """The policies of some scores, each once: rollbacks first, then the others by name, each by its arguments."""
+    return sorted({policy_of_score(score) for score in scores}, key=policy_order)
+
+
+def _policy_column(scores: Iterable[Score]) -> tuple[str, dict[Policy, str]]:
+    """Heading and cells of a table's first column: the b of rollbacks, and where there are other policies the names of all."""
+    policies = policies_of(scores)
+    if all(isinstance(policy, Rollback) for policy in policies):
+        return "b", {policy: f"{policy.arguments[0]}" for policy in policies}
+    return "policy", {policy: str(policy) for policy in policies}
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from simulsa.audio import AudioError, samples_to_ms
-from simulsa.evaluation.instances import EvaluationError, Instance, single_spaced, unit_ends
+from simulsa.evaluation.instances import EvaluationError, Instance, single_spaced
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.workers import Workers
-from simulsa.languages import latency_unit
+from simulsa.languages import latency_unit, unit_ends
 from simulsa.manifest import Latency, Utterance, too_long
 from simulsa.progress import track
 from simulsa.streaming.state import StreamConfig, StreamState, Update
@@ -63,6 +63,7 @@ class Lockstep:
     drafts: bool = True
     latency: Latency | None = None
     timed: bool = False
+    policy: str = ""
 
     def __call__(self, lalm: LALM, clips: Sequence[Clip]) -> tuple[list[Instance], list[tuple[Utterance, str]]]:
         """The instances of `clips`, and the rows whose audio turned out to be broken, with the problem."""
@@ -79,10 +80,18 @@ class Lockstep:
             active = [run for run in active if not run.state.finished]
         return [run.instance(self.timed) for run in runs], broken
 
+    @property
+    def label(self) -> str:
+        """The setting in a few words."""
+        return f"k = {self.chunk_ms:g}, {self.config().chosen_policy.label}"
+
+    def config(self, target_lang: str = "de", source_lang: str = "en") -> StreamConfig:
+        """The settings of a stream."""
+        return StreamConfig(target_lang, source_lang, self.chunk_ms, self.rollback, self.drafts, self.latency, self.policy)
+
     def _start(self, row: Utterance, max_samples: int) -> StreamState:
         """A stream that has received all of a row's audio."""
-        config = StreamConfig(row.target_lang, row.source_lang, self.chunk_ms, self.rollback, self.drafts, self.latency)
-        state = StreamState(config, max_samples)
+        state = StreamState(self.config(row.target_lang, row.source_lang), max_samples)
         state.receive(row.load())
         state.close()
         return state
@@ -101,7 +110,7 @@ def simulate(
     queue = sorted(clips, key=lambda clip: -clip.samples)
     groups = [queue[start : start + batch_size] for start in range(0, len(queue), batch_size)]
     instances: list[Instance] = []
-    for done, broken in track(workers.map(work, groups), f"k = {work.chunk_ms:g}, b = {work.rollback}", len(groups)):
+    for done, broken in track(workers.map(work, groups), work.label, len(groups)):
         for row, problem in broken:
             _refuse(row, problem, on_error)
         instances += done

@@ -58,6 +58,8 @@ class Family:
     """clips of different lengths disturb each other in a batch, and are therefore encoded apart"""
     pads_to_window: bool = False
     """the processor fills every clip up to its window with silence; it is asked for no more than the batch needs"""
+    fills_window: bool = False
+    """the prompt has audio tokens for a whole window, whatever the clip: those behind its end are silence"""
     whisper_window: bool = False
     """the tower is a `Qwen2AudioEncoder`, whose padding can be left out and whose outputs can be remembered"""
     translates: bool = True
@@ -168,7 +170,8 @@ FAMILIES = (
         name="Voxtral",
         model_types=("voxtral",),
         example="mistralai/Voxtral-Mini-3B-2507",
-        tokens_per_s=12.5,  # always 375 for every 30 s that have begun
+        tokens_per_s=12.5,
+        fills_window=True,
         longest="the context",
         limit="context",
         languages=frozenset({"en", "es", "fr", "pt", "hi", "de", "nl", "it"}),
@@ -212,7 +215,8 @@ FAMILIES = (
         name="Gemma 3n",
         model_types=("gemma3n",),
         example="google/gemma-3n-E4B-it",
-        tokens_per_s=6.25,  # always 188 in the prompt
+        tokens_per_s=6.25,
+        fills_window=True,
         longest="30 s",
         limit=30.0,
         packages=(*_VISION, "timm"),

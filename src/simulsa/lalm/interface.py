@@ -35,6 +35,17 @@ class TokenScores:
     ranks: np.ndarray
 
 
+@dataclass(frozen=True)
+class Heads:
+    """Which attention heads of the language model to average over: all, those of one `layer`, or one `head` of it, from 0."""
+
+    layer: int | None = None
+    head: int | None = None
+
+
+ALL_HEADS = Heads()
+
+
 class LALM(Protocol):
     """An audio-language model. All verbs are batched; audio is float32 mono at `SAMPLE_RATE`, tokens are ids."""
 
@@ -69,6 +80,21 @@ class LALM(Protocol):
 
         `drafts` are guesses of the continuation: the part that greedy decoding would produce as well is verified in one
         forward pass instead of being decoded token by token. They change the speed, never the tokens.
+        """
+        ...
+
+    def attend(
+        self,
+        audios: Sequence[np.ndarray],
+        targets: Sequence[Sequence[int]],
+        directions: Sequence[Direction],
+        heads: Heads = ALL_HEADS,
+    ) -> list[np.ndarray]:
+        """How much each target token attends to each moment of its audio, in one teacher-forced pass for the batch.
+
+        float32 `[tokens, frames]` per row, the mean over `heads`: the weights that the model's audio tokens have where it says
+        the token. Frames divide the clip evenly; a row sums to 1 at most, because the model attends to text as well. Raises
+        `LALMError` for a model whose attention cannot be seen, or that has no such heads.
         """
         ...
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +17,11 @@ import numpy as np
 import torch
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.lalm.apart import run_apart, stacked
+from simulsa.lalm.apart import equal_lengths, run_apart, stacked
+from simulsa.lalm.attention import watching
 from simulsa.lalm.families import audio_token_id, extractor_of, family_of, longest_clip
 from simulsa.lalm.instructions import instruction
-from simulsa.lalm.interface import Direction, LALMError, TokenScores
+from simulsa.lalm.interface import ALL_HEADS, Direction, Heads, LALMError, TokenScores
 from simulsa.lalm.memory import recalling
 from simulsa.lalm.window import narrowed, padded_samples
 from simulsa.languages import base_language, language_name
@@ -186,6 +188,37 @@ class HuggingFaceLALM:
             ranks = (logits > chosen).sum(1)
             scores.append(TokenScores(log_probs.float().cpu().numpy(), ranks.cpu().numpy()))
         return scores
+
+    @torch.inference_mode()
+    def attend(
+        self,
+        audios: Sequence[np.ndarray],
+        targets: Sequence[Sequence[int]],
+        directions: Sequence[Direction],
+        heads: Heads = ALL_HEADS,
+    ) -> list[np.ndarray]:
+        """How much each target token attends to each audio token of its clip (see `LALM.attend`)."""
+        prompts, audio = self.prompts(audios, directions)
+        inputs = self.pad([prompt + list(target) for prompt, target in zip(prompts, targets, strict=True)], audio)
+        everything = list(range(len(audios)))
+        groups = equal_lengths(audio) if self.family.mixes_lengths else [(everything, audio)]
+        attentions = {}
+        for rows, part in groups:
+            with watching(self._backbone, heads, self.name) as watch:
+                self._run(inputs.ids[rows], inputs.mask[rows], part, use_cache=False)
+            weights = watch.mean()
+            for row, weight in zip(rows, weights, strict=True):
+                # as with logits, the position before a token is the one that says it
+                said = weight[len(weight) - len(targets[row]) - 1 : -1]
+                heard = said[:, inputs.ids[row] == self.audio_token_id]
+                attentions[row] = heard[:, : self._frames(heard.shape[1], len(audios[row]))].cpu().numpy()
+        return [attentions[row] for row in everything]
+
+    def _frames(self, tokens: int, samples: int) -> int:
+        """How many of a clip's audio tokens stand for its `samples`; the others are the silence behind it."""
+        if not self.family.fills_window:
+            return tokens
+        return min(tokens, math.ceil(max(samples, MIN_SAMPLES) / SAMPLE_RATE * self.family.tokens_per_s))
 
     @torch.inference_mode()
     def continue_(

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from simulsa.lalm.interface import LALM
-from simulsa.languages import is_spaced
+from simulsa.languages import is_spaced, latency_unit, unit_ends
 
 _CLOSING = tuple(".!?…。！？।۔؟")
 _INCOMPLETE = "\ufffd"  # what an unfinished multi-byte character decodes to
@@ -49,6 +49,13 @@ def whole_words(lalm: LALM, tokens: Sequence[int], count: int, lang: str) -> int
             break
         count -= 1
     return count
+
+
+def word_ends(lalm: LALM, tokens: Sequence[int], lang: str) -> list[int]:
+    """After how many of `tokens` each word of their text is complete; each character where words have no spaces between."""
+    lengths = [len(lalm.decode(tokens[:count]).rstrip(_INCOMPLETE)) for count in range(len(tokens) + 1)]
+    ends = unit_ends(lalm.decode(tokens).rstrip(_INCOMPLETE), latency_unit(lang))
+    return [next(count for count, length in enumerate(lengths) if length >= end) for end in ends]
 
 
 def ends_sentence(text: str) -> bool:

@@ -1,38 +1,303 @@
-"""Policies: how much of a hypothesis becomes final."""
+"""Policies: how much of a hypothesis becomes final. docs/policies.md explains them to users.
+
+None of them needs training. A policy has no state: what it may know of a stream's past comes with each hypothesis.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Literal
 
+import numpy as np
 
-class Policy(Protocol):
-    """Decides after each chunk how many tokens of the hypothesis are committed."""
+from simulsa.lalm.interface import Heads
+from simulsa.settings import check_whole_numbers
 
-    @property
-    def name(self) -> str:
-        """How results call this policy."""
-        ...
+MAX_ROLLBACK = 1000
 
-    def commit(self, committed: Sequence[int], continuation: Sequence[int]) -> int:
-        """How many tokens of `continuation`, which follows the `committed` ones, become final now.
-
-        Not asked at the end of the speech: then everything is committed.
-        """
-        ...
+Need = Literal["words", "log_probs"] | Heads | None
+"""What a policy has to know beyond the tokens: where words end, how sure the model is, or to what it attends."""
 
 
 @dataclass(frozen=True)
-class Rollback:
-    """Take back the last `tokens` tokens of each hypothesis, commit the rest (SimulSA's b, arXiv 2509.15692).
+class Hypothesis:
+    """What the model would say of the speech heard so far.
 
-    The same as hold-n. Tokens committed at an earlier chunk are never taken back: what a user has seen must not change.
+    The tokens `committed` and their `continuation`; `previous` has the whole hypotheses before this one, the last one last, as
+    many as the policy `remembers`; `chunk` counts the stream's hypotheses from 1; `heard_samples` is the audio heard, at
+    `SAMPLE_RATE`. Of the rest only what the policy `needs` is there:
+
+    - `word_ends`: for each word (character in languages without spaces), by which token it is complete, committed ones counted
+    - `log_probs` float32 `[continuation]`, natural logarithm
+    - `attention` float32 `[continuation, frames]`; the frames divide the audio heard evenly (see `LALM.attend`)
     """
 
-    tokens: int = 3
-    name: str = "rollback"
+    committed: Sequence[int]
+    continuation: Sequence[int]
+    previous: Sequence[Sequence[int]] = ()
+    chunk: int = 1
+    heard_samples: int = 0
+    word_ends: Sequence[int] | None = None
+    log_probs: np.ndarray | None = None
+    attention: np.ndarray | None = None
 
-    def commit(self, committed: Sequence[int], continuation: Sequence[int]) -> int:
+    @property
+    def tokens(self) -> list[int]:
+        """The whole hypothesis."""
+        return [*self.committed, *self.continuation]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Decides after each chunk how many tokens of the hypothesis are committed."""
+
+    name: ClassVar[str]
+    """how flags, files and results call it"""
+
+    @property
+    def needs(self) -> Need:
+        """What it has to know; everything but words costs one more pass of the model per chunk."""
+        return None
+
+    @property
+    def remembers(self) -> int:
+        """How many earlier hypotheses it has to know."""
+        return 0
+
+    def commit(self, hypothesis: Hypothesis) -> int:
+        """How many tokens of the continuation become final now; `step` takes less than 0 for 0, and too many for all.
+
+        Not asked about an empty continuation, nor at the end of the speech: then everything is committed. Tokens committed
+        at an earlier chunk are never taken back: what a user has seen must not change.
+        """
+        raise NotImplementedError
+
+    @property
+    def arguments(self) -> tuple[float, ...]:
+        """Its settings, without those at the end that are not set."""
+        values = [getattr(self, field.name) for field in dataclasses.fields(self)]
+        while values and values[-1] is None:
+            values.pop()
+        return tuple(values)
+
+    @property
+    def label(self) -> str:
+        """How plots and the log call it."""
+        return str(self)
+
+    def __str__(self) -> str:
+        """As `policy_of` reads it: `local-agreement:2`."""
+        arguments = ",".join(f"{value:.10g}" for value in self.arguments)
+        return f"{self.name}:{arguments}" if arguments else self.name
+
+
+@dataclass(frozen=True)
+class Rollback(Policy):
+    """Take back the last `tokens` tokens of each hypothesis, commit the rest (SimulSA's b, arXiv 2509.15692).
+
+    The same as hold-n (Liu et al. 2020, arXiv 2005.11185).
+    """
+
+    name = "rollback"
+    tokens: int = 3
+
+    def __post_init__(self) -> None:
+        check_rollback(self.tokens)
+
+    @property
+    def label(self) -> str:
+        """SimulSA's b."""
+        return f"b = {self.tokens}"
+
+    def commit(self, hypothesis: Hypothesis) -> int:
         """All but the last `tokens` tokens."""
-        return max(0, len(continuation) - self.tokens)
+        return max(0, len(hypothesis.continuation) - self.tokens)
+
+
+@dataclass(frozen=True)
+class EosOnly(Policy):
+    """Commit all that the model says up to its EOS: it alone decides how far to go, as SimulSA with b = 0 trains it to."""
+
+    name = "eos"
+
+    def commit(self, hypothesis: Hypothesis) -> int:
+        """All tokens."""
+        return len(hypothesis.continuation)
+
+
+@dataclass(frozen=True)
+class LocalAgreement(Policy):
+    """Commit what the last `hypotheses` hypotheses have in common at their beginning.
+
+    Liu et al. 2020 (arXiv 2005.11185) with two, Polák et al. 2022 (arXiv 2204.06028) with any number. Nothing is committed
+    before there are so many.
+    """
+
+    name = "local-agreement"
+    hypotheses: int = 2
+
+    def __post_init__(self) -> None:
+        check_whole_numbers(self, {"hypotheses": 2})
+
+    @property
+    def remembers(self) -> int:
+        """All but the present one."""
+        return self.hypotheses - 1
+
+    def commit(self, hypothesis: Hypothesis) -> int:
+        """Up to the first token in which one of them differs."""
+        if len(hypothesis.previous) < self.remembers:
+            return 0
+        agreed = 0
+        for tokens in zip(hypothesis.tokens, *hypothesis.previous, strict=False):
+            if len(set(tokens)) > 1:
+                break
+            agreed += 1
+        return agreed - len(hypothesis.committed)
+
+
+@dataclass(frozen=True)
+class WaitK(Policy):
+    """Wait for `chunks` chunks, then write at most `words` words with every chunk.
+
+    wait-k (Ma et al. 2019, arXiv 1810.08398) reads k source words, then writes one for each word read. Speech has no word
+    borders: as in SimulST with a fixed pre-decision (Ma et al. 2020, arXiv 2011.02048) a segment of fixed length stands for
+    a source word, here the chunk. So after chunk i at most (i − `chunks` + 1) · `words` words of the whole translation are
+    committed. Words are characters in languages without spaces.
+    """
+
+    name = "wait-k"
+    chunks: int = 3
+    words: int = 1
+
+    def __post_init__(self) -> None:
+        check_whole_numbers(self, {"chunks": 1, "words": 1})
+
+    @property
+    def needs(self) -> Need:
+        """Where words end."""
+        return "words"
+
+    def commit(self, hypothesis: Hypothesis) -> int:
+        """Up to the end of the last word allowed."""
+        allowed = (hypothesis.chunk - self.chunks + 1) * self.words
+        ends = list(hypothesis.word_ends or ())[: max(allowed, 0)]
+        return ends[-1] - len(hypothesis.committed) if ends else 0
+
+
+@dataclass(frozen=True)
+class AlignAtt(Policy):
+    """Stop at the first token that attends most to one of the last `frames` audio frames: more speech may change it.
+
+    AlignAtt (Papi et al. 2023, arXiv 2305.11408) reads the alignment off an encoder-decoder's cross-attention. A decoder-only
+    model has none; its self-attention over the audio tokens takes the place (DOA, simulstream). A frame is an audio token of
+    the model. Attention is averaged over all heads of all layers, or of one `layer`, or is that of one `head` there.
+    """
+
+    name = "alignatt"
+    frames: int = 8
+    layer: int | None = None
+    head: int | None = None
+
+    def __post_init__(self) -> None:
+        check_whole_numbers(self, {"frames": 0})
+        for name in ("layer", "head"):
+            if getattr(self, name) is not None:
+                check_whole_numbers(self, {name: 0})
+        if self.head is not None and self.layer is None:
+            raise ValueError(f"head is {self.head} and there is no layer; say in which layer")
+
+    @property
+    def needs(self) -> Need:
+        """Attention."""
+        return Heads(self.layer, self.head)
+
+    def commit(self, hypothesis: Hypothesis) -> int:
+        """Up to the first token that is aligned with the end of the audio."""
+        assert hypothesis.attention is not None
+        heard = hypothesis.attention.shape[1]
+        if heard <= self.frames:  # in some models, a clip of 40 ms has none at all
+            return 0
+        return _before_first(hypothesis.attention.argmax(1) >= heard - self.frames)
+
+
+@dataclass(frozen=True)
+class Confidence(Policy):
+    """Stop at the first token that the model gives less than `threshold` probability."""
+
+    name = "confidence"
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold is {self.threshold}; it must be a probability from 0 to 1")
+
+    @property
+    def needs(self) -> Need:
+        """Probabilities."""
+        return "log_probs"
+
+    def commit(self, hypothesis: Hypothesis) -> int:
+        """Up to the first token that is unlikely."""
+        assert hypothesis.log_probs is not None
+        return _before_first(np.exp(hypothesis.log_probs) < self.threshold)
+
+
+POLICIES: dict[str, type[Policy]] = {
+    policy.name: policy for policy in (Rollback, EosOnly, LocalAgreement, WaitK, AlignAtt, Confidence)
+}
+
+
+def policy_of(text: str) -> Policy:
+    """The policy that `text` names: its name, and behind a colon its arguments, as in `wait-k:3,2`.
+
+    Raises `ValueError` for an unknown name, naming the nearest, and for arguments that the policy does not take.
+    """
+    name, colon, rest = text.partition(":")
+    if name not in POLICIES:
+        near = difflib.get_close_matches(name, POLICIES, n=1, cutoff=0.0)[0]
+        known = ", ".join(map(_usage, POLICIES.values()))
+        raise ValueError(f"policy is {text!r}; there is no {name!r}, did you mean {near!r}? (known: {known})")
+    kind = POLICIES[name]
+    try:
+        return kind(*map(_number, rest.split(",") if colon else ()))
+    except TypeError as error:
+        raise ValueError(f"policy is {text!r}, with too many arguments; it must be {_usage(kind)}") from error
+    except ValueError as error:
+        raise ValueError(f"policy is {text!r}; it must be {_usage(kind)}: {error}") from error
+
+
+def policy_order(policy: Policy) -> tuple[bool, str, tuple[float, ...]]:
+    """How to sort policies: rollbacks first, then the others by name; each by its arguments."""
+    return not isinstance(policy, Rollback), policy.name, policy.arguments
+
+
+def check_rollback(rollback: int) -> None:
+    """Raise `ValueError` for a rollback that is no whole number from 0 to 1000."""
+    if not isinstance(rollback, int) or not 0 <= rollback <= MAX_ROLLBACK:
+        raise ValueError(f"rollback is {rollback}; it must be a number of tokens from 0 to {MAX_ROLLBACK}")
+
+
+def _usage(kind: type[Policy]) -> str:
+    """How a policy is written: `wait-k:CHUNKS,WORDS`; arguments at the end may be left out."""
+    names = ",".join(field.name.upper() for field in dataclasses.fields(kind))
+    return f"{kind.name}:{names}" if names else kind.name
+
+
+def _number(text: str) -> float:
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no number") from None
+
+
+def _before_first(stops: np.ndarray) -> int:
+    """How many entries of a boolean `[tokens]` stand before the first true one."""
+    return int(stops.argmax()) if stops.any() else len(stops)

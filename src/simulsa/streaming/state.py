@@ -11,10 +11,9 @@ from simulsa.audio import SAMPLE_RATE, AudioError, check_samples, ms_to_samples,
 from simulsa.lalm.interface import Direction
 from simulsa.languages import language_name
 from simulsa.manifest import LATENCIES, Latency
-from simulsa.streaming.policies import Policy, Rollback
+from simulsa.streaming.policies import Policy, Rollback, check_rollback, policy_of
 
 MIN_CHUNK_MS = 40
-MAX_ROLLBACK = 1000
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,14 @@ class StreamConfig:
     """verify the last hypothesis in one forward pass instead of decoding it again (never changes the output)"""
     latency: Latency | None = None
     """ask a model that was trained on latency words to be `fast`, `balanced` or `careful`"""
+    policy: str = ""
+    """what to commit, in the place of `rollback`, as `local-agreement:2` or `wait-k:3,1` (docs/policies.md)"""
 
     def __post_init__(self) -> None:
         check_chunk_ms(self.chunk_ms)
         check_rollback(self.rollback)
+        if self.policy:
+            policy_of(self.policy)
         for lang in (self.source_lang, self.target_lang):
             language_name(lang)
         check_latency(self.latency)
@@ -52,21 +55,15 @@ class StreamConfig:
         return None if math.isinf(self.chunk_ms) else ms_to_samples(self.chunk_ms)
 
     @property
-    def policy(self) -> Policy:
+    def chosen_policy(self) -> Policy:
         """The policy that these settings name."""
-        return Rollback(self.rollback)
+        return policy_of(self.policy) if self.policy else Rollback(self.rollback)
 
 
 def check_chunk_ms(chunk_ms: float) -> None:
     """Raise `ValueError` for a chunk size that is not `inf` or at least 40 ms."""
     if not chunk_ms >= MIN_CHUNK_MS:  # also refuses NaN
         raise ValueError(f"chunk_ms is {chunk_ms}; it must be at least {MIN_CHUNK_MS} or inf (offline)")
-
-
-def check_rollback(rollback: int) -> None:
-    """Raise `ValueError` for a rollback outside 0 to 1000."""
-    if not 0 <= rollback <= MAX_ROLLBACK:
-        raise ValueError(f"rollback is {rollback}; it must be a number of tokens from 0 to {MAX_ROLLBACK}")
 
 
 def check_latency(latency: str | None) -> None:
@@ -110,6 +107,10 @@ class StreamState:
     """final tokens"""
     draft: list[int] = field(default_factory=list)
     """the rest of the last hypothesis"""
+    previous: list[list[int]] = field(default_factory=list)
+    """the last hypotheses, as many as the policy remembers"""
+    chunks: int = 0
+    """how many hypotheses there were"""
     shown: str = ""
     """final text"""
     closed: bool = False

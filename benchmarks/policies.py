@@ -1,0 +1,110 @@
+"""What a policy costs: computing time of a simulation with each, against rollback, the same number of steps.
+
+python -m benchmarks.policies --model tiny-en-de
+
+Every policy commits another number of tokens, which changes how much there is to say at the next chunk. To compare what the
+policies themselves cost, each is asked as usual, and the tokens that rollback would commit become final. On a CPU its own time
+counts, not the wall's, so other work on the machine does not.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+
+from benchmarks.setup import machine, rows_of
+from simulsa.lalm.interface import LALM
+from simulsa.lalm.load import load
+from simulsa.streaming.policies import Hypothesis, Need, Policy, Rollback, policy_of
+from simulsa.streaming.state import StreamConfig, StreamState
+from simulsa.streaming.step import step
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which model, on what, with which policies."""
+
+    model: str = "tiny-en-de"
+    device: str = "cpu"
+    manifest: Path | None = None
+    """test rows; by default the demo's bundled test set"""
+    utterances: int = 32
+    """how many rows"""
+    chunk_ms: float = 500
+    rollback: int = 3
+    policies: tuple[str, ...] = ("local-agreement:2", "wait-k:3", "confidence:0.5", "alignatt:8")
+    batch_size: int = 1
+    """utterances that advance together"""
+    repeats: int = 3
+    """of each way, in turns; the fastest counts"""
+
+
+@dataclass(frozen=True)
+class Asked(Policy):
+    """Ask a policy, and commit what another would."""
+
+    policy: Policy = field(default_factory=Rollback)
+    decides: Policy = field(default_factory=Rollback)
+
+    @property
+    def needs(self) -> Need:
+        return self.policy.needs
+
+    @property
+    def remembers(self) -> int:
+        return self.policy.remembers
+
+    def commit(self, hypothesis: Hypothesis) -> int:
+        self.policy.commit(hypothesis)
+        return self.decides.commit(hypothesis)
+
+
+@dataclass(frozen=True)
+class AskedConfig(StreamConfig):
+    """Settings of a stream that asks a policy of its own."""
+
+    asked: Asked = field(default_factory=Asked)
+
+    @property
+    def chosen_policy(self) -> Policy:
+        return self.asked
+
+
+def seconds(lalm: LALM, audios: list[np.ndarray], options: Options, policy: Policy) -> float:
+    """Time that all steps of all streams take."""
+    clock = time.process_time if torch.device(options.device).type == "cpu" else time.perf_counter
+    config = AskedConfig(chunk_ms=options.chunk_ms, asked=Asked(policy, Rollback(options.rollback)))
+    total = 0.0
+    for start in range(0, len(audios), options.batch_size):
+        states = [StreamState(config, lalm.max_samples) for _ in audios[start : start + options.batch_size]]
+        for state, audio in zip(states, audios[start:], strict=False):
+            state.receive(audio)
+            state.close()
+        started = clock()
+        while waiting := [state for state in states if state.next_samples() is not None]:
+            step(lalm, waiting)
+        total += clock() - started
+    return total
+
+
+def main(options: Options) -> None:
+    """Print what each policy takes, as a multiple of what rollback takes."""
+    print(machine())
+    lalm = load(options.model, options.device)
+    audios = [row.load() for row in rows_of(options.manifest, options.utterances)]
+    policies: list[Policy] = [Rollback(options.rollback), *map(policy_of, options.policies)]
+    seconds(lalm, audios[:2], options, policies[-1])  # warm-up
+    rounds = [[seconds(lalm, audios, options, policy) for policy in policies] for _ in range(options.repeats)]
+    times = [min(round_[place] for round_ in rounds) for place in range(len(policies))]
+    print(f"{len(audios)} utterances, k = {options.chunk_ms:g} ms, batch {options.batch_size}, seconds and times rollback:")
+    for policy, taken in zip(policies, times, strict=True):
+        print(f"{policy!s:20s} {taken:7.2f} s {taken / times[0]:6.2f} times")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

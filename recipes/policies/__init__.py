@@ -1,0 +1,1 @@
+"""Policies side by side: the embedded models with every policy."""

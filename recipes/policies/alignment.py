@@ -1,0 +1,94 @@
+"""Which attention heads of an embedded model align text with speech: the choice behind AlignAtt's default.
+
+    python -m recipes.policies.alignment --out docs/results/policies
+
+Speech and translation run from beginning to end together, so of each sentence of the demo's test set, translated as a whole, the
+place of a token should go with that of the frame it attends to most. Shown is Spearman's rank correlation of the two, the mean
+over the sentences, for single heads and for averages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from recipes.command import run
+from simulsa.demo.run import DATA
+from simulsa.files import atomic_write
+from simulsa.lalm.interface import ALL_HEADS, Direction, Heads
+from simulsa.lalm.load import load
+from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.manifest import read_manifest
+
+BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class AlignmentConfig:
+    """Of which models, and where the table goes."""
+
+    models: tuple[str, ...] = ("tiny-en-de", "tiny-en-de-simul")
+    out: Path = Path("docs/results/policies")
+    """folder for alignment.md"""
+    sentences: int = 60
+    """how many of the demo's test sentences, from the first"""
+
+
+def monotonicity(attention: np.ndarray) -> float:
+    """Spearman's correlation between the tokens and the frames they attend to most; 0 where they all attend to one frame."""
+    frames = attention.argmax(1)
+    if len(set(frames.tolist())) < 2:
+        return 0.0
+    # equal frames share their mean rank
+    ranks = [(np.sum(frames < frame) + np.sum(frames <= frame)) / 2 for frame in frames]
+    return float(np.corrcoef(ranks, np.arange(len(frames)))[0, 1])
+
+
+def alignment_table(model: str, sentences: int) -> list[str]:
+    """The lines of a model: all layers, then each layer with its heads."""
+    lalm = load(model, device="cpu", dtype="float32")
+    rows = read_manifest(DATA / "test.jsonl")[:sentences]
+    audios = [row.load() for row in rows]
+    targets = [tokens for batch in _batches(audios) for tokens in lalm.continue_(batch, [[]] * len(batch), _directions(batch))]
+    text = lalm.model.config.get_text_config()
+
+    def mean(heads: Heads) -> str:
+        return f"{np.mean([monotonicity(weights) for weights in _attentions(lalm, audios, targets, heads)]):.2f}"
+
+    lines = [f"| {model} | all | {mean(ALL_HEADS)} |" + " |" * text.num_attention_heads]
+    for layer in range(text.num_hidden_layers):
+        single = " | ".join(mean(Heads(layer, head)) for head in range(text.num_attention_heads))
+        lines.append(f"| {model} | {layer} | {mean(Heads(layer))} | {single} |")
+    return lines
+
+
+def _attentions(lalm: HuggingFaceLALM, audios: list[np.ndarray], targets: list[list[int]], heads: Heads) -> list[np.ndarray]:
+    """Attention of every sentence that has more than one token."""
+    found = []
+    for start in range(0, len(audios), BATCH_SIZE):
+        batch = audios[start : start + BATCH_SIZE]
+        found += lalm.attend(batch, targets[start : start + BATCH_SIZE], _directions(batch), heads)
+    return [weights for weights in found if len(weights) > 1]
+
+
+def _batches(audios: list[np.ndarray]) -> list[list[np.ndarray]]:
+    return [audios[start : start + BATCH_SIZE] for start in range(0, len(audios), BATCH_SIZE)]
+
+
+def _directions(batch: list[np.ndarray]) -> list[Direction]:
+    return [Direction("en", "de")] * len(batch)
+
+
+def main(config: AlignmentConfig) -> None:
+    """Write the table."""
+    lines = ["| model | layer | all heads | head 0 | head 1 | head 2 | head 3 |", "|" + " --- |" * 7]
+    for model in config.models:
+        lines += alignment_table(model, config.sentences)
+    with atomic_write(config.out / "alignment.md") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    run(main, AlignmentConfig, __doc__)

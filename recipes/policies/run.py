@@ -1,0 +1,149 @@
+"""Every policy on the embedded models: what they pay in latency for how much quality.
+
+    python -m recipes.policies.run --data ../shared/data/multi30k --work .policies --out docs/results/policies
+
+The base with policies that need no training against the SimulSA model with the same ones, on sentences of test_2016_flickr spoken
+by voices that neither has heard. It resumes; a setting that is there already is not measured again.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from recipes.command import run
+from recipes.tiny.experiments.corpus import TEST, unseen_rows
+from simulsa.commands.parsing import show_log
+from simulsa.evaluation.compare import compare
+from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
+from simulsa.evaluation.folder import read_scores
+from simulsa.evaluation.front import pareto_front, setting_of
+from simulsa.evaluation.instances import Instance, log_name, read_instances
+from simulsa.evaluation.scores import Score, policy_of_score
+from simulsa.evaluation.significance import p_value
+from simulsa.files import atomic_write
+from simulsa.lalm.load import load
+from simulsa.streaming.policies import EosOnly, Policy
+
+MODELS = ("tiny-en-de", "tiny-en-de-simul")
+POLICIES = (
+    *("eos", "rollback:3", "rollback:5", "rollback:8"),
+    *("local-agreement:2", "local-agreement:3"),
+    *("wait-k:2,1", "wait-k:2,3"),
+    *("alignatt:2", "alignatt:4", "alignatt:8"),
+    *("confidence:0.3", "confidence:0.5"),
+)
+CHUNKS_MS = (500.0, 1000.0, 2000.0, math.inf)
+METRICS = ("bleu", "chrf", "laal_ms", "yaal_ms", "simultaneous_share")
+BUDGETS_MS = (500, 750, 1000, 1250, 1500, 2000, 2500)
+
+
+@dataclass(frozen=True)
+class PoliciesConfig:
+    """On what, and where the results go."""
+
+    data: Path = Path("../shared/data/multi30k")
+    """folder with the Multi30k captions"""
+    work: Path = Path(".policies")
+    """folder for speech and evaluations"""
+    out: Path = Path("docs/results/policies")
+    """folder for CSV, tables and figure"""
+    limit: int | None = 200
+    """how many sentences"""
+    batch_size: int = 16
+    """utterances that advance together"""
+
+
+def measure(config: PoliciesConfig) -> list[Path]:
+    """Evaluate every model with every policy; returns the folder of each model."""
+    rows = unseen_rows(config.data, config.work, TEST, config.limit)
+    folders = []
+    for model in MODELS:
+        folder = config.work / "scores" / model
+        settings = EvaluateConfig(
+            chunk_ms=CHUNKS_MS,
+            policy=POLICIES,
+            out=folder,
+            batch_size=config.batch_size,
+            on_error="skip",
+            preflight=False,
+        )
+        evaluate(load(model, device="cpu", dtype="float32"), rows, settings)
+        folders.append(folder)
+    return folders
+
+
+def write_results(folders: Sequence[Path], out: Path) -> None:
+    """What `simulsa compare` shows of the folders, every number as CSV, and the best of each model by latency."""
+    base, simultaneous = folders
+    evaluations = {folder.name: read_scores(folder) for folder in folders}
+    compare(folders, out, baseline=base)
+    _write_csv(evaluations, out / "policies.csv")
+    with atomic_write(out / "budgets.md") as file:
+        file.write(budget_table(base, simultaneous))
+
+
+def _write_csv(evaluations: Mapping[str, Sequence[Score]], path: Path) -> None:
+    """A line per setting; the front is that of all settings by LAAL."""
+    front = pareto_front(evaluations)
+    with atomic_write(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["model", "policy", "chunk_ms", *METRICS, "utterances", "front"])
+        for name, scores in evaluations.items():
+            for score in scores:
+                values = [score[metric] if score[metric] is None else round(score[metric], 4) for metric in METRICS]
+                setting = setting_of(name, score)
+                writer.writerow([name, setting[1], score["chunk_ms"], *values, score["utterances"], int(setting in front)])
+
+
+def budget_table(base: Path, simultaneous: Path) -> str:
+    """For some latencies that one may afford: the best setting of the base, of the SimulSA model as it decides alone (EOS only),
+    and of the SimulSA model with any policy; and the p-value of the difference between the first and the last."""
+    lines = ["| LAAL at most | " + base.name + f" | {simultaneous.name}, eos | {simultaneous.name} | p |", "|" + " --- |" * 5]
+    for budget_ms in BUDGETS_MS:
+        cells = [
+            _best(base, budget_ms),
+            _best(simultaneous, budget_ms, [EosOnly()]),
+            _best(simultaneous, budget_ms),
+        ]
+        first, *_, last = cells
+        p = f"{p_value(_instances(base, first), _instances(simultaneous, last)):.3f}" if first and last else "–"
+        lines.append(f"| {budget_ms / 1000:.2f} s | " + " | ".join(_shown(cell) for cell in cells) + f" | {p} |")
+    return "\n".join(lines) + "\n"
+
+
+def _best(folder: Path, budget_ms: float, policies: Sequence[Policy] | None = None) -> Score | None:
+    """The setting of the highest BLEU that is fast enough."""
+    affordable = [
+        score
+        for score in read_scores(folder)
+        if math.isfinite(float(score["chunk_ms"]))
+        and score["laal_ms"] is not None
+        and score["laal_ms"] <= budget_ms
+        and (policies is None or policy_of_score(score) in policies)
+    ]
+    return max(affordable, key=lambda score: float(score["bleu"]), default=None)
+
+
+def _instances(folder: Path, score: Score) -> list[Instance]:
+    return read_instances(folder / log_name(float(score["chunk_ms"]), policy_of_score(score)))
+
+
+def _shown(score: Score | None) -> str:
+    if score is None:
+        return "–"
+    setting = f"{policy_of_score(score)}, k = {score['chunk_ms']}"
+    return f"{score['bleu']:.1f} @ {score['laal_ms'] / 1000:.2f} ({setting})"
+
+
+def main(config: PoliciesConfig) -> None:
+    """Measure and show."""
+    show_log()
+    write_results(measure(config), config.out)
+
+
+if __name__ == "__main__":
+    run(main, PoliciesConfig, __doc__)

@@ -1,0 +1,79 @@
+"""To what a language model attends: the weights of its self-attention, for the time of one pass.
+
+The fast implementations of attention never have the weights, so the pass is made with the plain one ("eager"). Layer after layer
+is averaged as it comes: only one has its weights in memory, not all at once as with transformers' `output_attentions`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from simulsa.lalm.interface import Heads, LALMError
+
+
+class Watch:
+    """Collects the attention of `heads` over the layers of a pass."""
+
+    def __init__(self, heads: Heads, name: str) -> None:
+        self.heads, self.name = heads, name
+        self._sum: Any = 0.0
+        self._layers = 0
+
+    def note(self, weights: torch.Tensor | None) -> None:
+        """Add a layer's weights `[batch, heads, queries, keys]`. Raises `LALMError` without weights or without the head."""
+        if weights is None:
+            raise LALMError(f"{self.name}: {_UNSEEN}")
+        head = self.heads.head
+        if head is not None and head >= weights.shape[1]:
+            raise LALMError(f"{self.name}: head is {head}; its layers have heads 0 to {weights.shape[1] - 1}")
+        self._sum = self._sum + (weights.float().mean(1) if head is None else weights[:, head].float())
+        self._layers += 1
+
+    def mean(self) -> torch.Tensor:
+        """Over all that was noted: float32 `[batch, queries, keys]`."""
+        if not self._layers:
+            raise LALMError(f"{self.name}: {_UNSEEN}")
+        return self._sum / self._layers  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def watching(backbone: nn.Module, heads: Heads, name: str) -> Iterator[Watch]:
+    """Watch the decoder of `backbone`, which attends the plain way meanwhile; not for two threads at a time.
+
+    Raises `LALMError` where there are no such heads, or where attention is not found (by then or when the pass is over).
+    """
+    decoder = getattr(backbone, "language_model", backbone)
+    layers = list(getattr(decoder, "layers", []))
+    modules = [layer.self_attn for layer in layers if hasattr(layer, "self_attn")]
+    if not modules:
+        raise LALMError(f"{name}: {_UNSEEN}")
+    if heads.layer is not None and heads.layer >= len(modules):
+        raise LALMError(f"{name}: layer is {heads.layer}; it has layers 0 to {len(modules) - 1}")
+    chosen = modules if heads.layer is None else [modules[heads.layer]]
+    watch = Watch(heads, name)
+    handles = [module.register_forward_hook(lambda _, __, output: watch.note(_weights(output))) for module in chosen]
+    configs = {id(module.config): module.config for module in (decoder, *modules) if hasattr(module, "config")}.values()
+    before = [config._attn_implementation for config in configs]
+    try:
+        for config in configs:
+            config._attn_implementation = "eager"
+        yield watch
+    finally:
+        for config, implementation in zip(configs, before, strict=True):
+            config._attn_implementation = implementation
+        for handle in handles:
+            handle.remove()
+
+
+_UNSEEN = "its attention cannot be seen; choose a policy that does not need it, such as rollback or local-agreement"
+
+
+def _weights(output: Any) -> torch.Tensor | None:
+    """The weights that an attention module returns beside its output."""
+    found = output[1] if isinstance(output, tuple) and len(output) > 1 else None
+    return found if isinstance(found, torch.Tensor) and found.dim() == 4 else None
