@@ -46,7 +46,7 @@ class Options:
     rollback: int = 3
     seed: int = 0
     out: Path | None = None
-    """folder for the figure"""
+    """folder for the figure and its numbers"""
 
     @property
     def stream(self) -> StreamConfig:
@@ -169,27 +169,40 @@ def translations(lalm: LALM, audios: Sequence[np.ndarray], config: StreamConfig,
     return [texts[i] for i in range(len(audios))]
 
 
-def draw(result: Soak, path: Path) -> None:
-    """Compute per push and resident memory over the session."""
+def minutes_of(result: Soak) -> list[tuple[int, float, float]]:
+    """For each minute: its number, the mean processor time of its pushes in ms, the resident memory at its end in MiB."""
+    minute = 60 * SAMPLE_RATE // PUSH_SAMPLES
+    starts = range(0, len(result.long.cpu_s) - minute + 1, minute)
+    return [
+        (number, 1000 * float(np.mean(result.long.cpu_s[start : start + minute])), result.memory_mib[start + minute - 1])
+        for number, start in enumerate(starts, start=1)
+    ]
+
+
+def write(result: Soak, folder: Path) -> None:
+    """`soak.csv`, a line a minute, and `soak.png`, the same as a figure."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    minute = 60 * SAMPLE_RATE // PUSH_SAMPLES
-    minutes = range(len(result.long.cpu_s) // minute)
-    means = [1000 * float(np.mean(result.long.cpu_s[i * minute : (i + 1) * minute])) for i in minutes]
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = minutes_of(result)
+    with atomic_write(folder / "soak.csv") as table:
+        table.write("minute,cpu_ms_per_500_ms,resident_mib\n")
+        table.writelines(f"{minute},{cpu_ms:.2f},{memory_mib:.1f}\n" for minute, cpu_ms, memory_mib in rows)
+    minutes, cpu_ms, memory_mib = zip(*rows, strict=True)
     figure, left = pyplot.subplots(figsize=(7, 3.2))
-    left.plot([i + 0.5 for i in minutes], means, color="tab:blue")
+    left.plot(minutes, cpu_ms, color="tab:blue")
     left.set_xlabel("minutes since the session began")
     left.set_ylabel("CPU ms per 500 ms of audio", color="tab:blue")
-    left.set_ylim(0, 1.2 * max(means))
+    left.set_ylim(0, 1.2 * max(cpu_ms))
     right = left.twinx()
-    right.plot(np.arange(len(result.memory_mib)) / minute, result.memory_mib, color="tab:orange")
+    right.plot(minutes, memory_mib, color="tab:orange")
     right.set_ylabel("resident memory, MiB", color="tab:orange")
-    right.set_ylim(0, 1.2 * max(result.memory_mib))
+    right.set_ylim(0, 1.2 * max(memory_mib))
     figure.tight_layout()
-    with atomic_write(path, "wb") as file:
+    with atomic_write(folder / "soak.png", "wb") as file:
         figure.savefig(file, dpi=120, format="png")
     pyplot.close(figure)
 
@@ -206,7 +219,7 @@ def main(options: Options) -> int:
     for name, (passed, figures) in checks.items():
         print(f"{'PASS' if passed else 'FAIL'} {name}: {figures}")
     if options.out:
-        draw(result, options.out / "soak.png")
+        write(result, options.out)
     return 0 if all(passed for passed, _ in checks.values()) else 1
 
 
