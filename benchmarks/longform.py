@@ -5,6 +5,7 @@ python -m benchmarks.longform --model tiny-en-de-simul
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from simulsa.lalm.load import load
 from simulsa.streaming.longform import LongStream, Segment
 from simulsa.streaming.segmentation import LongformConfig
 from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.vad import WINDOW_SAMPLES, SileroVAD
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,24 @@ def main(options: Options) -> None:
     alone = translations(lalm, [recording.audio(s.start_samples, s.end_samples) for s in sentences], config)
     print(f"{len(recording.samples) / SAMPLE_RATE / 60:.1f} min, {len(sentences)} sentences, pauses of 0.1 to 2 s")
     print(f"sentence by sentence: BLEU {bleu([(text, s.row.target_text) for text, s in zip(alone, sentences, strict=True)]):.1f}")
-    settings = [LongformConfig(min_silence_ms=ms) for ms in (150, 300, 500, 800)]
-    settings += [LongformConfig(history="segments"), LongformConfig(history="window")]
+    settings = [LongformConfig(min_silence_ms=ms) for ms in (150, 300, 500)]
+    settings += [LongformConfig(history=history) for history in ("sentence", "segments", "window")]
+    settings += [LongformConfig(max_segment_s=2.5, history=history) for history in ("none", "sentence")]
     for longform in settings:
         stream = LongStream(lalm, config, longform)
         updates = [*stream.push(recording.audio(0, len(recording.samples))), *stream.finish()]
         segments = [u.segment for u in updates if u.segment is not None and u.segment.complete]
         print(
-            f"history {longform.history}, pauses from {longform.min_silence_ms:g} ms: {len(segments)} segments, "
-            f"BLEU {bleu(list(matched(segments, sentences))):.1f}"
+            f"history {longform.history}, pauses from {longform.min_silence_ms:g} ms, at most {longform.max_segment_s:g} s: "
+            f"{len(segments)} segments, BLEU {bleu(list(matched(segments, sentences))):.1f}",
+            flush=True,
         )
+    started = time.process_time()
+    vad = SileroVAD()
+    windows = range(0, len(recording.samples) - WINDOW_SAMPLES, WINDOW_SAMPLES)
+    for start in windows:
+        vad(recording.audio(start, start + WINDOW_SAMPLES))
+    print(f"the ear: {1000 * (time.process_time() - started) / len(windows):.2f} ms of one core for each 32 ms")
 
 
 if __name__ == "__main__":

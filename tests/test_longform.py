@@ -327,7 +327,7 @@ def test_the_halves_of_a_session_out_of_turn() -> None:
         ({"max_segment_s": 1}, r"max_segment_s is 1; it must be at least 2"),
         ({"min_speech_ms": 2000}, r"min_speech_ms is 2000; it must be from 0 to less than 2000"),
         ({"speech_threshold": 1}, r"speech_threshold is 1; it must be between 0 and 1"),
-        ({"history": "all"}, r"history is 'all'; it must be one of none, segments, window"),
+        ({"history": "all"}, r"history is 'all'; it must be one of none, sentence, segments, window"),
         ({"history_words": 0}, r"history_words is 0; it must be a whole number, 1 or more"),
     ],
 )

@@ -79,7 +79,7 @@ def stream_of(lalm: FakeLALM, config: StreamConfig | None = None, **longform: An
 
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.integers(8_600, 20_000)), min_size=1, max_size=5),
-    st.sampled_from(["segments", "window"]),
+    st.sampled_from(["sentence", "segments", "window"]),
     st.builds(StreamConfig, chunk_ms=st.sampled_from([250, 500, 900]), rollback=st.sampled_from([0, 3, 7, 12])),
     st.sampled_from([2, 3, 20]),
 )
@@ -141,6 +141,7 @@ def test_text_without_spaces_is_counted_in_characters() -> None:
     ("history", "texts", "committed"),
     [
         ("none", ["Ein Satz.", "Ein Satz."], "Ein Satz. Ein Satz."),
+        ("sentence", ["Ein Satz.", "Ein Satz."], "Ein Satz. Ein Satz."),
         ("segments", ["Ein Satz.", ""], "Ein Satz."),  # a model of single sentences takes the carried one for its answer
         ("window", ["Ein Satz.", ""], "Ein Satz."),
     ],
@@ -150,6 +151,22 @@ def test_a_model_that_knows_single_sentences(history: str, texts: list[str], com
     updates = run(stream_of(lalm, history=history), session([(4, 9_000), (4, 9_000)]))
     assert [segment.text for segment in segments_of(updates)] == texts
     assert updates[-1].committed == committed
+
+
+def test_a_sentence_is_carried_over_until_it_is_finished() -> None:
+    heard: list[list[int]] = []
+    texts = {2: "Es war einmal", 5: "Es war einmal ein Esel.", 7: "Der konnte", 8: "Ende"}
+
+    class Telling(FakeLALM):
+        def continue_(self, audios: Any, prefixes: Any, *rest: Any) -> list[list[int]]:
+            heard.append(words_in(audios[0]))
+            return [self.encode(texts[heard[-1][-1]].removeprefix(self.decode(prefixes[0])))]
+
+    lalm = Telling(lambda audio: "", max_samples=WINDOW_S * SAMPLE_RATE)
+    audio = session([(3, 9_000), (3, 9_000), (2, 9_000), (1, 9_000)])
+    updates = run(stream_of(lalm, StreamConfig(chunk_ms=float("inf")), history="sentence"), audio)
+    assert heard == [[0, 1, 2], [0, 1, 2, 3, 4, 5], [6, 7], [6, 7, 8]]
+    assert updates[-1].committed == "Es war einmal ein Esel. Der konnteEnde"  # this model forgets its own space
 
 
 def test_a_segment_without_text_is_not_carried_over() -> None:

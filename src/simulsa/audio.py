@@ -64,7 +64,7 @@ class StreamResampler:
         """What of the output is ready after float32 `samples`; with `last`, all of it."""
         if self._stream is None:
             return samples
-        return np.asarray(self._stream.resample_chunk(samples, last=last), dtype=np.float32)
+        return np.asarray(self._stream.resample_chunk(np.ascontiguousarray(samples), last=last), dtype=np.float32)
 
 
 def audio_length(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> int:

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from simulsa.lalm.interface import LALM
-from simulsa.lalm.text import INCOMPLETE
+from simulsa.lalm.text import INCOMPLETE, ends_sentence
 from simulsa.languages import is_spaced
 from simulsa.streaming.segmentation import LongformConfig
 from simulsa.streaming.state import StreamState
@@ -40,8 +40,8 @@ class Carrier(Protocol):
 def carrier(lalm: LALM, config: LongformConfig) -> Carrier:
     """What `config.history` names. Raises `ValueError` if the model's window is too short for any segment."""
     longest = config.longest_segment(lalm.max_samples)
-    if config.history == "segments":
-        return LastSegments(lalm, min(2 * longest, lalm.max_samples))
+    if config.history in ("sentence", "segments"):
+        return LastSegments(lalm, min(2 * longest, lalm.max_samples), unfinished=config.history == "sentence")
     if config.history == "window":
         return SlidingWindow(lalm, longest, config.history_words)
     return Nothing()
@@ -64,11 +64,15 @@ class Nothing:
 
 
 class LastSegments:
-    """The last whole segments that had a translation, as many as fit; as the new one grows, the oldest are forgotten."""
+    """The last whole segments that had a translation, as many as fit; as the new one grows, the oldest are forgotten.
 
-    def __init__(self, lalm: LALM, room: int) -> None:  # in samples
+    With `unfinished`, only those of a sentence that goes on: one whose translation ends a sentence ends the history too.
+    """
+
+    def __init__(self, lalm: LALM, room: int, unfinished: bool = False) -> None:  # room in samples
         self._lalm = lalm
         self._room = room
+        self._unfinished = unfinished
         self._audio = np.zeros(0, dtype=np.float32)
         self._tokens: list[int] = []
         self._lengths: list[tuple[int, int]] = []  # tokens and samples of each earlier segment
@@ -94,6 +98,8 @@ class LastSegments:
         else:
             state.audio = state.audio[: len(state.audio) - samples]
         self._audio, self._tokens = state.audio, state.committed
+        if self._unfinished and ends_sentence(state.shown):
+            self._audio, self._tokens, self._lengths = self._audio[:0], [], []
 
 
 class SlidingWindow:

@@ -11,7 +11,7 @@ from simulsa.audio import SAMPLE_RATE, ms_to_samples, s_to_samples
 from simulsa.settings import check_whole_numbers
 from simulsa.streaming.vad import WINDOW_SAMPLES
 
-History = Literal["none", "segments", "window"]
+History = Literal["none", "sentence", "segments", "window"]
 
 MIN_SEGMENT_S = 2.0
 _MARGIN_SAMPLES = SAMPLE_RATE // 2  # of the model's window, never used
@@ -35,9 +35,9 @@ class LongformConfig:
     speech_threshold: float = 0.5
     """the probability of speech, by Silero VAD, from which on a window of 32 ms counts as speech"""
     history: History = "none"
-    """what of earlier speech the model hears and reads: `none`; `segments`: the last whole segments, as many as fit its window
-    besides the new one, at most max_segment_s of them; `window`: a window of max_segment_s that slides over running speech
-    instead of cutting it, audio and text trimmed together (StreamAtt)"""
+    """what of earlier speech the model hears and reads: `none`; `sentence`: the segments since the last finished sentence, as
+    many as fit its window besides the new one, at most max_segment_s of them; `segments`: the last segments, likewise;
+    `window`: a window of max_segment_s slides over running speech and none of it is cut; audio and text are trimmed together"""
     history_words: int = 20
     """with `window`: how many words of the translation (characters, in languages without spaces) are carried over"""
 
