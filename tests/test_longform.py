@@ -323,6 +323,7 @@ def test_the_halves_of_a_session_out_of_turn() -> None:
     ("settings_", "message"),
     [
         ({"min_silence_ms": 50}, r"padding_ms is 100 and min_silence_ms 50; the padding"),
+        ({"min_silence_ms": 10}, r"min_silence_ms is 10; it must be at least 32"),
         ({"padding_ms": -1}, r"padding_ms is -1 and"),
         ({"max_segment_s": 1}, r"max_segment_s is 1; it must be at least 2"),
         ({"min_speech_ms": 2000}, r"min_speech_ms is 2000; it must be from 0 to less than 2000"),
@@ -341,3 +342,36 @@ def test_settings_that_the_window_cannot_hold() -> None:
         long_stream(FakeLALM(lambda audio: "", max_samples=2 * SAMPLE_RATE))
     with pytest.raises(ValueError, match=r"chunk_ms is inf; a sliding window of 3\.5 s takes chunks of at most half its length"):
         long_stream(exact_ear(), StreamConfig(chunk_ms=math.inf), history="window")
+
+
+class Probabilities:
+    """An ear that hears what it is told, a window after the other."""
+
+    def __init__(self, probabilities: Sequence[float]) -> None:
+        self.probabilities = list(probabilities)
+
+    def __call__(self, window: np.ndarray) -> float:
+        return self.probabilities.pop(0)
+
+    def reset(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("threshold", "dip", "segments"), [(0.5, 0.36, 1), (0.5, 0.34, 2), (0.1, 0.02, 1), (0.1, 0.005, 2), (0.005, 0.006, 1)]
+)
+def test_speech_goes_on_a_little_below_its_threshold(threshold: float, dip: float, segments: int) -> None:
+    ear = Probabilities([0.9] * 20 + [dip] * 20 + [0.9] * 20)
+    stream = LongStream(exact_ear(), longform=LongformConfig(speech_threshold=threshold), vad=ear)
+    assert len(segments_of(run(stream, np.zeros(60 * WINDOW_SAMPLES, dtype=np.float32)))) == segments
+
+
+def test_the_model_spaces_what_it_reads_on_itself_but_after_a_full_stop() -> None:
+    """`history segments` with a model that goes on after its own text, and puts no space."""
+    texts = ["Ein Satz.", "Ein Satz.Noch einer, der", "Ein Satz.Noch einer, der lang ist."]
+    passes = iter(texts)
+    lalm = FakeLALM(lambda audio: next(passes), max_samples=WINDOW_S * SAMPLE_RATE)
+    stream = long_stream(lalm, StreamConfig(chunk_ms=math.inf), history="segments")
+    updates = run(stream, session([(9_000, 9_000)] * 3))
+    assert [segment.text for segment in segments_of(updates)] == ["Ein Satz.", "Noch einer, der", "lang ist."]
+    assert updates[-1].committed == "Ein Satz. Noch einer, der lang ist."

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from simulsa.audio import SAMPLE_RATE, ms_to_samples, s_to_samples
+from simulsa.audio import SAMPLE_RATE, ms_to_samples, s_to_samples, samples_to_ms
 from simulsa.settings import check_whole_numbers
 from simulsa.streaming.vad import WINDOW_SAMPLES
 
@@ -16,7 +16,8 @@ History = Literal["none", "sentence", "segments", "window"]
 MIN_SEGMENT_S = 2.0
 _MARGIN_SAMPLES = SAMPLE_RATE // 2  # of the model's window, never used
 _SEARCH_SAMPLES = SAMPLE_RATE  # a quiet point is looked for in the last second before the longest segment
-_HYSTERESIS = 0.15  # speech goes on down to this much below the threshold, as in Silero's own iterator
+_HYSTERESIS = 0.15  # speech goes on down to this much below the threshold, as in Silero's own iterator,
+_LEAST_PROBABILITY = 0.01  # and ends below this in any case
 _QUIET_WINDOWS = 3  # 96 ms: quiet places shorter than this are consonants
 
 
@@ -42,7 +43,9 @@ class LongformConfig:
     """with `window`: how many words of the translation (characters, in languages without spaces) are carried over"""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.padding_ms <= self.min_silence_ms < float("inf"):
+        if not samples_to_ms(WINDOW_SAMPLES) <= self.min_silence_ms < float("inf"):
+            raise ValueError(f"min_silence_ms is {self.min_silence_ms}; it must be at least {samples_to_ms(WINDOW_SAMPLES):g}")
+        if not 0 <= self.padding_ms <= self.min_silence_ms:
             raise ValueError(
                 f"padding_ms is {self.padding_ms} and min_silence_ms {self.min_silence_ms}; "
                 "the padding must be 0 or more, and no longer than the pause"
@@ -106,7 +109,10 @@ class Segmenter:
 
     def hear(self, probability: float, energy: float, samples: int = WINDOW_SAMPLES) -> None:
         """Go on by a window of `samples`, with its probability of speech and its energy (any unit)."""
-        speech = probability >= self._config.speech_threshold - (_HYSTERESIS if self._speaking else 0)
+        threshold = self._config.speech_threshold
+        if self._speaking:
+            threshold = min(threshold, max(threshold - _HYSTERESIS, _LEAST_PROBABILITY))
+        speech = probability >= threshold
         if speech and not self._speaking:
             self._speech_start = self.position
         self.position += samples
