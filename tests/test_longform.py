@@ -375,3 +375,13 @@ def test_the_model_spaces_what_it_reads_on_itself_but_after_a_full_stop() -> Non
     updates = run(stream, session([(9_000, 9_000)] * 3))
     assert [segment.text for segment in segments_of(updates)] == ["Ein Satz.", "Noch einer, der", "lang ist."]
     assert updates[-1].committed == "Ein Satz. Noch einer, der lang ist."
+
+
+def test_speech_behind_a_cut_is_kept_though_a_pause_has_begun() -> None:
+    audio = noise(6, seed=4)
+    dip, last = 88 * WINDOW_SAMPLES, 100  # in samples, in windows; the longest segment ends after window 109
+    audio[dip - 1_000 : dip + 1_000] *= 0.1
+    ear = Probabilities([0.9] * last + [0.0] * 88)
+    first, second = segments_of(run(LongStream(exact_ear(), vad=ear), audio))
+    assert abs(first.end_samples - dip) <= WINDOW_SAMPLES
+    assert (second.start_samples, second.end_samples) == (first.end_samples, last * WINDOW_SAMPLES + PADDING)
