@@ -26,7 +26,7 @@ demo: venv
 test: venv extras lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
-# an hour of audio through one stream: flat cost, exact times, no text lost; a quarter of an hour on an idle machine
+# an hour of audio through one stream: flat cost, exact times, no text lost; seven minutes of one core's time
 soak: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak --minutes 60
 

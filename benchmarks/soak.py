@@ -1,6 +1,6 @@
 """Speech without end: an hour of speech, pauses, music, noise and silence through one stream; does its cost stay flat?
 
-python -m benchmarks.soak --minutes 60 --out docs/results
+python -m benchmarks.soak --minutes 60
 
 The last sixth of the recording is its first sixth once more, and a second, fresh session hears it in turns with the long one:
 the same audio at the same time, so that neither what is said nor what else the machine does decides the comparison.

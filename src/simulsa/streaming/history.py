@@ -103,7 +103,7 @@ class LastSegments:
 
 
 class SlidingWindow:
-    """The last words of the translation and the audio from where they begin (StreamAtt, Papi et al. 2024, arXiv 2406.06097).
+    """The last words of the translation and the audio from where they begin (StreamAtt, Papi et al., ACL 2024).
 
     StreamAtt finds by cross-attention where a word's audio is. Here it is taken to begin no earlier than the chunk after which
     a hypothesis first reached the word, which any model and policy can tell.
