@@ -16,6 +16,7 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.load import load
 from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.stream import Stream
 from simulsa.terminal import updates_of
 
 
@@ -33,7 +34,7 @@ def seconds(lalm: HuggingFaceLALM, audios: list[np.ndarray], config: StreamConfi
     """Wall time of streaming every clip, one after the other."""
     started = time.perf_counter()
     for audio in audios:
-        for _ in updates_of(lalm, audio, config):
+        for _ in updates_of(Stream(lalm, config), audio):
             pass
     return time.perf_counter() - started
 

@@ -204,12 +204,6 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
         run("translate", tmp_path / "none.wav", "--debug")
 
 
-def test_a_clip_past_the_window(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    soundfile.write(tmp_path / "long.wav", np.zeros(11 * SAMPLE_RATE), SAMPLE_RATE)
-    assert run("translate", tmp_path / "long.wav", "--model", model, "--chunk-ms", "inf") == 1
-    assert "the model hears at most 10.00 s" in error_line(capsys)
-
-
 @pytest.mark.parametrize(
     ("number", "message"),
     [

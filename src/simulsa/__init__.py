@@ -28,6 +28,10 @@ _HOMES = {
     "Stream": "simulsa.streaming.stream",
     "StreamConfig": "simulsa.streaming.state",
     "Update": "simulsa.streaming.state",
+    "LongStream": "simulsa.streaming.longform",
+    "LongState": "simulsa.streaming.longform",
+    "LongUpdate": "simulsa.streaming.longform",
+    "LongformConfig": "simulsa.streaming.segmentation",
     "step": "simulsa.streaming.step",
     "evaluate": "simulsa.evaluation.evaluate",
     "EvaluateConfig": "simulsa.evaluation.evaluate",
@@ -38,6 +42,10 @@ __all__ = [
     "Direction",
     "EvaluateConfig",
     "LALMError",
+    "LongState",
+    "LongStream",
+    "LongUpdate",
+    "LongformConfig",
     "Stream",
     "StreamConfig",
     "TrainConfig",
@@ -65,6 +73,8 @@ if TYPE_CHECKING:
     from simulsa.lalm.load import load
     from simulsa.lalm.preflight import preflight
     from simulsa.manifest import Utterance, read_manifest, write_manifest
+    from simulsa.streaming.longform import LongState, LongStream, LongUpdate
+    from simulsa.streaming.segmentation import LongformConfig
     from simulsa.streaming.state import StreamConfig, Update
     from simulsa.streaming.step import step
     from simulsa.streaming.stream import Stream

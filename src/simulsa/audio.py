@@ -52,6 +52,21 @@ def resample(samples: np.ndarray, rate: int, target_rate: int = SAMPLE_RATE) -> 
     return np.asarray(soxr.resample(np.asarray(samples, dtype=np.float32), rate, target_rate), dtype=np.float32)
 
 
+class StreamResampler:
+    """Resamples mono audio that arrives in pieces from `rate` Hz to `SAMPLE_RATE`; all pieces together equal `resample`."""
+
+    def __init__(self, rate: int) -> None:
+        import soxr
+
+        self._stream = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
+
+    def __call__(self, samples: np.ndarray, last: bool = False) -> np.ndarray:
+        """What of the output is ready after float32 `samples`; with `last`, all of it."""
+        if self._stream is None:
+            return samples
+        return np.asarray(self._stream.resample_chunk(np.ascontiguousarray(samples), last=last), dtype=np.float32)
+
+
 def audio_length(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> int:
     """The length in samples (at `SAMPLE_RATE`) of a file or a slice of it, from its header alone.
 

@@ -6,15 +6,16 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from simulsa.audio import SAMPLE_RATE, samples_to_s
-from simulsa.lalm.interface import LALM
-from simulsa.streaming.state import StreamConfig, Update
+from simulsa.audio import SAMPLE_RATE, samples_to_ms, samples_to_s
+from simulsa.streaming.longform import LongStream, LongUpdate, Segment
+from simulsa.streaming.state import Update
 from simulsa.streaming.stream import Stream
 
 PACKET_SAMPLES = SAMPLE_RATE // 25  # audio arrives in packets of 40 ms, as from a sound card
@@ -33,9 +34,8 @@ class Totals:
         return self.compute_s / self.audio_s
 
 
-def updates_of(lalm: LALM, audio: np.ndarray, config: StreamConfig, realtime: bool = False) -> Iterator[Update]:
+def updates_of(stream: Stream | LongStream, audio: np.ndarray, realtime: bool = False) -> Iterator[Update]:
     """Push `audio` (float32 mono `[samples]`) through a stream in small packets; `realtime` paces them by the clock."""
-    stream = Stream(lalm, config)
     started = time.monotonic()
     for start in range(0, len(audio), PACKET_SAMPLES):
         packet = audio[start : start + PACKET_SAMPLES]
@@ -45,19 +45,35 @@ def updates_of(lalm: LALM, audio: np.ndarray, config: StreamConfig, realtime: bo
     yield from stream.finish()
 
 
-def show_live(updates: Iterable[Update], console: Console) -> Totals:
-    """Show a stream while it runs; the final text stays on the screen."""
+def show_live(updates: Iterable[Update], console: Console, timestamps: bool = False) -> Totals:
+    """Show a stream while it runs; the final text stays on the screen, that of a long stream a line for each segment."""
     with Live(Text(), console=console, auto_refresh=False) as live:
-        return _drain(updates, lambda update: live.update(_styled(update), refresh=True))
+
+        def show(update: Update) -> None:
+            line = _final_line(update, timestamps) if isinstance(update, LongUpdate) else None
+            if line is not None:
+                live.console.print(Text(line))
+            live.update(_styled(update), refresh=True)
+
+        return _drain(updates, show)
 
 
-def show_final(updates: Iterable[Update], console: Console) -> Totals:
-    """Print only the final text, for pipes and files."""
-    return _drain(updates, lambda update: _print(update.committed, console) if update.final else None)
+def show_final(updates: Iterable[Update], console: Console, timestamps: bool = False) -> Totals:
+    """Print only final text, for pipes and files: a line for each segment of a long stream, one in all for another."""
+
+    def show(update: Update) -> None:
+        line = _final_line(update, timestamps)
+        if line is not None:
+            _print(line, console)
+
+    return _drain(updates, show)
 
 
 def show_json(updates: Iterable[Update], console: Console) -> Totals:
-    """Print one JSON object per update: `audio_s`, `committed`, `tentative`, `compute_s`, `final`."""
+    """Print one JSON object per update: `audio_s`, `committed`, `tentative`, `compute_s`, `final`.
+
+    For a long stream `new`, the text that was added, stands in the place of `committed`, and `segment` tells of its segment.
+    """
     return _drain(updates, lambda update: _print(_json(update), console))
 
 
@@ -76,10 +92,30 @@ def _print(line: str, console: Console) -> None:
     console.file.flush()
 
 
+def _final_line(update: Update, timestamps: bool) -> str | None:
+    """The line that `update` completes, if any."""
+    if not isinstance(update, LongUpdate):
+        return update.committed if update.final else None
+    segment = update.segment
+    if segment is None or not (segment.complete and segment.text):
+        return None
+    return f"[{_clock(segment.start_samples)} --> {_clock(segment.end_samples)}] {segment.text}" if timestamps else segment.text
+
+
+def _clock(samples: int) -> str:
+    """A position as WebVTT writes it: hours, minutes, seconds, milliseconds."""
+    milliseconds = round(samples_to_ms(samples))
+    minutes, seconds = divmod(milliseconds // 1000, 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}.{milliseconds % 1000:03}"
+
+
 def _json(update: Update) -> str:
+    said: dict[str, Any] = {"committed": update.committed}
+    if isinstance(update, LongUpdate):
+        said = {"new": update.new, "segment": update.segment and _segment_values(update.segment)}
     values = {
         "audio_s": round(update.audio_s, 3),
-        "committed": update.committed,
+        **said,
         "tentative": update.tentative,
         "compute_s": round(update.compute_s, 4),
         "final": update.final,
@@ -87,6 +123,21 @@ def _json(update: Update) -> str:
     return json.dumps(values, ensure_ascii=False)
 
 
+def _segment_values(segment: Segment) -> dict[str, Any]:
+    return {
+        "index": segment.index,
+        "start_s": samples_to_s(segment.start_samples),
+        "end_s": samples_to_s(segment.end_samples),
+        "complete": segment.complete,
+    }
+
+
 def _styled(update: Update) -> Text:
     clock = Text(f"{update.audio_s:5.1f} s  ", style="cyan")
-    return clock + Text(update.committed) + Text(update.tentative, style="dim italic")
+    committed, tentative = update.committed, update.tentative
+    if isinstance(update, LongUpdate):
+        if update.segment is None or update.segment.complete:  # it stands above already
+            return Text()
+        committed = update.segment.text
+        tentative = tentative if committed else tentative.lstrip()
+    return clock + Text(committed) + Text(tentative, style="dim italic")

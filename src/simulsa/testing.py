@@ -86,6 +86,20 @@ class FakeLALM:
         ]
 
 
+class FakeVAD:
+    """Hears speech, without a doubt, in every window with a sample louder than `level`."""
+
+    def __init__(self, level: float = 1e-3) -> None:
+        self.level = level
+
+    def __call__(self, window: np.ndarray) -> float:
+        """1 for speech, 0 for silence."""
+        return float(np.abs(window).max() > self.level)
+
+    def reset(self) -> None:
+        """Nothing to forget."""
+
+
 def growing_script(text: str, samples_per_word: int = SAMPLE_RATE // 4) -> Script:
     """A script that has heard one more word of `text` for every `samples_per_word` samples."""
     words = text.split(" ")

@@ -9,7 +9,7 @@ from simulsa.lalm.interface import LALM
 from simulsa.languages import is_spaced, latency_unit, unit_ends
 
 _CLOSING = tuple(".!?…。！？।۔؟")
-_INCOMPLETE = "\ufffd"  # what an unfinished multi-byte character decodes to
+INCOMPLETE = "\ufffd"  # what an unfinished multi-byte character decodes to
 
 
 def stable_text(lalm: LALM, committed: Sequence[int], hypothesis: Sequence[int], lang: str, final: bool) -> str:
@@ -22,7 +22,7 @@ def stable_text(lalm: LALM, committed: Sequence[int], hypothesis: Sequence[int],
     text = lalm.decode(committed)
     if final:
         return text
-    shown = text.rstrip(_INCOMPLETE)
+    shown = text.rstrip(INCOMPLETE)
     if len(shown) < len(text):
         return _whole_words(shown) if is_spaced(lang) else shown
     following = lalm.decode(hypothesis)[len(shown) :]
@@ -33,7 +33,7 @@ def stable_text(lalm: LALM, committed: Sequence[int], hypothesis: Sequence[int],
 def whole_characters(lalm: LALM, tokens: Sequence[int]) -> int:
     """How many of `tokens` can be kept so that their text ends with a complete character."""
     count = len(tokens)
-    while count and lalm.decode(tokens[:count]).endswith(_INCOMPLETE):
+    while count and lalm.decode(tokens[:count]).endswith(INCOMPLETE):
         count -= 1
     return count
 
@@ -65,7 +65,7 @@ def ends_sentence(text: str) -> bool:
 
 def _joins(character: str) -> bool:
     # combining marks (category M) are the vowel signs of Hindi or Tamil, joiners (category Cf) stand in Persian words
-    return character.isalnum() or unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf") or character in "-'’" + _INCOMPLETE
+    return character.isalnum() or unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf") or character in "-'’" + INCOMPLETE
 
 
 def _whole_words(text: str) -> str:

@@ -1,0 +1,90 @@
+"""What finding the sentences of a long recording costs in quality, and what each history gains or loses.
+
+python -m benchmarks.longform --model tiny-en-de-simul
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import sacrebleu
+import tyro
+
+from benchmarks.recording import Recording, Spoken, recite
+from benchmarks.setup import machine, rows_of
+from benchmarks.soak import translations
+from simulsa.audio import SAMPLE_RATE
+from simulsa.lalm.load import load
+from simulsa.streaming.longform import LongStream, Segment
+from simulsa.streaming.segmentation import LongformConfig
+from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.vad import WINDOW_SAMPLES, SileroVAD
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which model, on how many sentences."""
+
+    model: str = "tiny-en-de-simul"
+    sentences: int = 120
+    chunk_ms: float = 500
+    rollback: int = 3
+    seed: int = 0
+
+
+def matched(segments: Sequence[Segment], sentences: Sequence[Spoken]) -> Iterator[tuple[str, str]]:
+    """Translations with their references; segments and sentences that overlap are taken together."""
+    texts: list[str] = []
+    references: list[str] = []
+    end = 0
+    events = sorted([(s.start_samples, s.end_samples, s.text, "") for s in segments] +
+                    [(s.start_samples, s.end_samples, "", s.row.target_text) for s in sentences])  # fmt: skip
+    for start, last, text, reference in events:
+        if start >= end and (texts or references):
+            yield " ".join(filter(None, texts)), " ".join(filter(None, references))
+            texts, references = [], []
+        texts.append(text)
+        references.append(reference)
+        end = max(end, last)
+    yield " ".join(filter(None, texts)), " ".join(filter(None, references))
+
+
+def bleu(pairs: Sequence[tuple[str, str]]) -> float:
+    """Corpus BLEU of translations and references."""
+    return float(sacrebleu.corpus_bleu([text for text, _ in pairs], [[reference for _, reference in pairs]]).score)
+
+
+def main(options: Options) -> None:
+    """Print BLEU for sentences given one by one, and for the recording with each way to cut it and each history."""
+    print(machine())
+    lalm = load(options.model, device="cpu")
+    config = StreamConfig(chunk_ms=options.chunk_ms, rollback=options.rollback)
+    recording: Recording = recite(rows_of(None, options.sentences), options.seed)
+    sentences = recording.sentences
+    alone = translations(lalm, [recording.audio(s.start_samples, s.end_samples) for s in sentences], config)
+    print(f"{len(recording.samples) / SAMPLE_RATE / 60:.1f} min, {len(sentences)} sentences, pauses of 0.1 to 2 s")
+    print(f"sentence by sentence: BLEU {bleu([(text, s.row.target_text) for text, s in zip(alone, sentences, strict=True)]):.1f}")
+    settings = [LongformConfig(min_silence_ms=ms) for ms in (150, 300, 500)]
+    settings += [LongformConfig(history=history) for history in ("sentence", "segments", "window")]
+    settings += [LongformConfig(max_segment_s=2.5, history=history) for history in ("none", "sentence")]
+    for longform in settings:
+        stream = LongStream(lalm, config, longform)
+        updates = [*stream.push(recording.audio(0, len(recording.samples))), *stream.finish()]
+        segments = [u.segment for u in updates if u.segment is not None and u.segment.complete]
+        print(
+            f"history {longform.history}, pauses from {longform.min_silence_ms:g} ms, at most {longform.max_segment_s:g} s: "
+            f"{len(segments)} segments, BLEU {bleu(list(matched(segments, sentences))):.1f}",
+            flush=True,
+        )
+    started = time.process_time()
+    vad = SileroVAD()
+    windows = range(0, len(recording.samples) - WINDOW_SAMPLES, WINDOW_SAMPLES)
+    for start in windows:
+        vad(recording.audio(start, start + WINDOW_SAMPLES))
+    print(f"the ear: {1000 * (time.process_time() - started) / len(windows):.2f} ms of one core for each 32 ms")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

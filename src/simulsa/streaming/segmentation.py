@@ -1,0 +1,160 @@
+"""Where the segments of speech without end begin and end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from simulsa.audio import SAMPLE_RATE, ms_to_samples, s_to_samples, samples_to_ms
+from simulsa.settings import check_whole_numbers
+from simulsa.streaming.vad import WINDOW_SAMPLES
+
+History = Literal["none", "sentence", "segments", "window"]
+
+MIN_SEGMENT_S = 2.0
+_MARGIN_SAMPLES = SAMPLE_RATE // 2  # of the model's window, never used
+_SEARCH_SAMPLES = SAMPLE_RATE  # a quiet point is looked for in the last second before the longest segment
+_HYSTERESIS = 0.15  # speech goes on down to this much below the threshold, as in Silero's own iterator,
+_LEAST_PROBABILITY = 0.01  # and ends below this in any case
+_QUIET_WINDOWS = 3  # 96 ms: quiet places shorter than this are consonants
+
+
+@dataclass(frozen=True)
+class LongformConfig:
+    """How speech without end is cut into segments, and what the model is shown of earlier ones."""
+
+    min_silence_ms: float = 500
+    """a pause of this length ends a segment"""
+    max_segment_s: float = 20
+    """running speech is cut after this long at the latest, where it is quietest; less where the model's window asks for it"""
+    padding_ms: float = 100
+    """audio kept on both sides of a segment's speech"""
+    min_speech_ms: float = 100
+    """shorter bursts are taken for noise"""
+    speech_threshold: float = 0.5
+    """the probability of speech, by Silero VAD, from which on a window of 32 ms counts as speech"""
+    history: History = "none"
+    """what of earlier speech the model hears and reads: `none`; `sentence`: the segments since the last finished sentence, as
+    many as fit its window besides the new one, at most max_segment_s of them; `segments`: the last segments, likewise;
+    `window`: a window of max_segment_s slides over running speech and none of it is cut; audio and text are trimmed together"""
+    history_words: int = 20
+    """with `window`: how many words of the translation (characters, in languages without spaces) are carried over"""
+
+    def __post_init__(self) -> None:
+        if not samples_to_ms(WINDOW_SAMPLES) <= self.min_silence_ms < float("inf"):
+            raise ValueError(f"min_silence_ms is {self.min_silence_ms}; it must be at least {samples_to_ms(WINDOW_SAMPLES):g}")
+        if not 0 <= self.padding_ms <= self.min_silence_ms:
+            raise ValueError(
+                f"padding_ms is {self.padding_ms} and min_silence_ms {self.min_silence_ms}; "
+                "the padding must be 0 or more, and no longer than the pause"
+            )
+        if not self.max_segment_s >= MIN_SEGMENT_S:
+            raise ValueError(f"max_segment_s is {self.max_segment_s}; it must be at least {MIN_SEGMENT_S:g}")
+        if not 0 <= self.min_speech_ms < 1000 * MIN_SEGMENT_S:
+            raise ValueError(f"min_speech_ms is {self.min_speech_ms}; it must be from 0 to less than {1000 * MIN_SEGMENT_S:g}")
+        if not 0 < self.speech_threshold < 1:
+            raise ValueError(f"speech_threshold is {self.speech_threshold}; it must be between 0 and 1")
+        if self.history not in get_args(History):
+            raise ValueError(f"history is {self.history!r}; it must be one of {', '.join(get_args(History))}")
+        check_whole_numbers(self, {"history_words": 1})
+
+    def longest_segment(self, max_samples: int) -> int:
+        """The longest segment, in samples, for a model that hears at most `max_samples`.
+
+        Raises `ValueError` if the model's window is too short for any.
+        """
+        room = max_samples - _MARGIN_SAMPLES
+        if room < s_to_samples(MIN_SEGMENT_S):
+            raise ValueError(
+                f"the model hears at most {max_samples / SAMPLE_RATE:.2f} s; segments need a window of at least "
+                f"{MIN_SEGMENT_S + _MARGIN_SAMPLES / SAMPLE_RATE:g} s"
+            )
+        return int(min(self.max_segment_s * SAMPLE_RATE, room))
+
+
+class Segmenter:
+    """Finds segments in the probabilities of speech, window by window. Positions are samples since the session began.
+
+    A segment is open while `start` is a position. Its audio up to `released` is certain to belong to it; a pause is held back
+    until speech goes on. When `end` becomes a position, the segment is complete, and `restart` must come before the next window.
+    `longest` is the longest segment in samples, `None` for no limit: near it, audio is held back until the quietest point is
+    known, so that nothing behind the cut was heard before it.
+    """
+
+    def __init__(self, config: LongformConfig, longest: int | None) -> None:
+        self._config = config
+        self._longest = longest
+        self._padding = ms_to_samples(config.padding_ms)
+        self._min_silence = ms_to_samples(config.min_silence_ms)
+        self._min_speech = max(1, ms_to_samples(config.min_speech_ms))
+        self.position = 0
+        self.start: int | None = None
+        self.released = 0
+        self.end: int | None = None
+        self._speaking = False  # in the last window
+        self._speech_start = 0  # of the last run of speech
+        self._speech_end = 0
+        self._last_end = 0  # of the segment before
+        self._held_from = 0  # near the limit
+        self._energies: list[float] = []  # of the windows held back since there
+
+    @property
+    def oldest(self) -> int:
+        """The first sample that may still be needed."""
+        if self.start is not None:
+            return self.start
+        return max(self._last_end, (self._speech_start if self._speaking else self.position) - self._padding)
+
+    def hear(self, probability: float, energy: float, samples: int = WINDOW_SAMPLES) -> None:
+        """Go on by a window of `samples`, with its probability of speech and its energy (any unit)."""
+        threshold = self._config.speech_threshold
+        if self._speaking:
+            threshold = min(threshold, max(threshold - _HYSTERESIS, _LEAST_PROBABILITY))
+        speech = probability >= threshold
+        if speech and not self._speaking:
+            self._speech_start = self.position
+        self.position += samples
+        if speech:
+            self._speech_end = self.position
+        self._speaking = speech
+        if self.start is None and speech and self._speech_end - self._speech_start >= self._min_speech:
+            self.start = max(self._speech_start - self._padding, self._last_end)
+        if self.start is not None:
+            self._follow(self.start, energy, samples)
+
+    def finish(self) -> bool:
+        """Say that no more audio will come; returns whether that completes a segment."""
+        if self.start is None:
+            return False
+        self.end = self.released = min(self._speech_end + self._padding, self.position)
+        return True
+
+    def restart(self) -> None:
+        """Go on after a complete segment; where speech runs on over its end, the next one is open at once."""
+        if self.end is None:
+            raise ValueError("no segment is complete; restart follows when `end` is a position")
+        self._last_end, self.start, self.end, self._energies = self.end, None, None, []
+        if self._speech_end - self._last_end >= self._min_speech:
+            self.start = self.released = self._last_end
+        else:
+            self._speech_start = max(self._speech_start, self._last_end)
+
+    def _follow(self, start: int, energy: float, samples: int) -> None:
+        self.released = min(self._speech_end + self._padding, self.position)
+        if self.position - self._speech_end >= self._min_silence:
+            self.end = self.released
+        elif self._longest is not None and self.position > start + self._longest - _SEARCH_SAMPLES:
+            if not self._energies:
+                self._held_from = self.position - samples
+            self._energies.append(energy)
+            if self.position + WINDOW_SAMPLES > start + self._longest:
+                self.end = min(self._held_from + self._quietest(), self.released)
+            self.released = self.end or min(self._held_from, self.released)
+
+    def _quietest(self) -> int:
+        """The middle of the quietest windows held back, the last of equals, in samples since the first of them."""
+        sums = np.convolve(self._energies, np.ones(_QUIET_WINDOWS), "valid")
+        best = len(sums) - 1 - int(np.argmin(sums[::-1]))
+        return best * WINDOW_SAMPLES + _QUIET_WINDOWS * WINDOW_SAMPLES // 2
