@@ -17,11 +17,16 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.cli import main
 from simulsa.demo.run import DATA
+from simulsa.evaluation.diagnostics import flicker
 from simulsa.evaluation.instances import Instance, read_instances
+from simulsa.evaluation.logs import read_log
+from simulsa.evaluation.score import ScoreConfig, score_log
 from simulsa.integrations.tools import Growth, from_pieces, pieces
 from simulsa.manifest import Utterance, read_manifest, write_manifest
 from simulsa.settings import SettingsError
@@ -89,6 +94,7 @@ def simulstream_log(folder: Path) -> Path:
         cli_main, "--speech-processor-config", DOCS / "simulstream.yaml", "--wav-list-file", folder / "wavs.txt",
         "--tgt-lang", "de", "--src-lang", "en", "--metrics-log-file", log,
     )  # fmt: skip
+    METRICS_LOGGER.handlers.clear()
     return log
 
 
@@ -111,6 +117,22 @@ def _command(run: Callable[[], object], *arguments: object) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["command", *map(str, arguments)])
         run()
+
+
+# all three ----------------------------------------------------------------------------------------------------------------------
+def test_the_three_toolkits_agree(folder: Path, simulstream_log: Path, simuleval_out: Path, ours: list[Instance]) -> None:
+    """By the text, the delays and every score that does not count computing time, read with one reader."""
+    logs = {"simulsa": folder / "ours" / f"instances-k{CHUNK_MS}-b{ROLLBACK}.log"}
+    logs |= {"SimulEval": simuleval_out / "instances.log", "simulstream": simulstream_log}
+    read = {tool: read_log(path) for tool, path in logs.items()}
+    assert {log.tool for log in read.values()} == set(logs)
+    for recordings in zip(*(log.recordings for log in read.values()), strict=True):
+        assert len({(found.name, found.prediction, found.delays_ms, found.source_length_ms) for found in recordings}) == 1
+    scores = [score_log(path, ScoreConfig(folder / "rows.jsonl")) for path in logs.values()]
+    same = [key for key in scores[0] if key not in ("log", "tool", "elapsed", "notes")]
+    assert {"bleu", "laal_ms", "yaal_ms", "normalised_erasure"} <= set(same)
+    assert [{key: found[key] for key in same} for found in scores] == [{key: scores[0][key] for key in same}] * 3
+    assert all(found["ca_laal_ms"] > found["laal_ms"] for found in scores[1:])
 
 
 # simulstream --------------------------------------------------------------------------------------------------------------------
@@ -180,17 +202,44 @@ def test_simulstream_serves_it_to_its_client(folder: Path, ours: list[Instance])
     assert asyncio.run(translate(ours[0].source)) == ours[0].prediction
 
 
+@given(data=st.data(), unit=st.sampled_from(["word", "char"]))
+@settings(max_examples=100, deadline=None)
+def test_simulstreams_reader_and_ours_agree_on_any_log(data: st.DataObject, unit: str, tmp_path_factory: Any) -> None:
+    pytest.importorskip("simulstream", reason="needs simulsa[simulstream]")
+    from simulstream.metrics.readers import LogReader
+    from simulstream.metrics.stats import NormalizedErasure
+
+    tokens: list[str] = []
+    lines: list[dict[str, Any]] = [{"id": 0, "metadata": {"wav_name": "a.wav"}}]
+    for step in range(1, data.draw(st.integers(1, 8)) + 1):
+        deleted = tokens[len(tokens) - data.draw(st.integers(0, len(tokens))) :]
+        new = data.draw(st.lists(st.sampled_from(["▁a", "▁bb", "c", "d"]), max_size=4))
+        tokens = tokens[: len(tokens) - len(deleted)] + new
+        times = {"total_audio_processed": 0.5 * step, "computation_time": 0.125}
+        lines.append({"id": 0, **times, "generated_tokens": new, "deleted_tokens": deleted})
+    path = tmp_path_factory.mktemp("log") / "metrics.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    theirs = LogReader(SimpleNamespace(detokenizer_type="simuleval", latency_unit="spm"), str(path), unit)
+    (recording,) = read_log(path, unit, tokens="sentencepiece").recordings
+    output = theirs.final_outputs_and_latencies()["a"]
+    assert recording.prediction == output.final_text
+    assert recording.delays_ms == tuple(1000 * delay for delay in output.ideal_delays)
+    assert recording.elapsed_ms == tuple(1000 * delay for delay in output.computational_aware_delays)
+    if recording.delays_ms:
+        assert flicker([recording])["normalised_erasure"] == NormalizedErasure().compute(theirs)
+
+
 def processor(script: str = "Ein Mann fährt Rad", lang: str = "de", **config: Any) -> Any:
     pytest.importorskip("simulstream", reason="needs simulsa[simulstream]")
     from simulsa.integrations.simulstream import SimulsaProcessor
     from simulsa.lalm.load import ModelConfig
 
-    settings = SimpleNamespace(type="…", speech_chunk_size=0.5, target_lang=lang, rollback=0, **config)
+    values = SimpleNamespace(type="…", speech_chunk_size=0.5, target_lang=lang, rollback=0, **config)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ModelConfig, "load", lambda _: FakeLALM(growing_script(script)))
         patch.setattr(SimulsaProcessor, "_loaded", {})
-        SimulsaProcessor.load_model(settings)
-        return SimulsaProcessor(settings)
+        SimulsaProcessor.load_model(values)
+        return SimulsaProcessor(values)
 
 
 def chunk(samples: int = 8000) -> np.ndarray:
@@ -262,12 +311,12 @@ def test_simuleval_gives_the_same_text_delays_and_scores(
         assert float(theirs[name]) == round(scores[key], 3), name
 
 
-def agent(tmp_path: Path, segment_ms: int = 500, settings: str = "rollback: 0") -> Any:
+def agent(tmp_path: Path, segment_ms: int = 500, text: str = "rollback: 0") -> Any:
     pytest.importorskip("simuleval", reason="SimulEval is not installed here: make interop")
     from simulsa.integrations.simuleval import SimulsaAgent
     from simulsa.lalm.load import ModelConfig
 
-    (tmp_path / "settings.yaml").write_text(settings)
+    (tmp_path / "settings.yaml").write_text(text)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ModelConfig, "load", lambda _: FakeLALM(growing_script("Ein Mann fährt Rad")))
         return SimulsaAgent(SimpleNamespace(settings=str(tmp_path / "settings.yaml"), source_segment_size=segment_ms))
@@ -294,7 +343,7 @@ def test_the_agent_refuses_what_it_cannot_hear(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="--source-segment-size is 1 ms"):
         agent(tmp_path, segment_ms=1)
     with pytest.raises(SettingsError, match=r"settings\.yaml: unknown key 'chunk_ms'"):
-        agent(tmp_path, settings="chunk_ms: 500")
+        agent(tmp_path, text="chunk_ms: 500")
 
 
 # what both share ----------------------------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def comparison_table(evaluations: Evaluations) -> str:
             cells = {float(score["chunk_ms"]): _cell(score) for score in scores if score["rollback"] == rollback}
             if cells:
                 lines.append([str(rollback), *([name] if named else []), *(cells.get(chunk, "") for chunk in chunks)])
-    return _markdown(lines) + "\nBLEU @ LAAL (length-adaptive average lagging, seconds)\n"
+    return markdown(lines) + "\nBLEU @ LAAL (length-adaptive average lagging, seconds)\n"
 
 
 def markdown_report(scores: Sequence[Score]) -> str:
@@ -73,7 +73,7 @@ def markdown_report(scores: Sequence[Score]) -> str:
         "signature": f"`{first['signature'].rsplit('|k:', 1)[0]}`",
     }
     listed = "".join(f"- {name}: {value}\n" for name, value in facts.items())
-    return f"{markdown_table(scores)}\n{_markdown([heading, *details])}\n{listed}"
+    return f"{markdown_table(scores)}\n{markdown([heading, *details])}\n{listed}"
 
 
 def plot_quality_latency(evaluations: Evaluations, path: str | Path) -> None:
@@ -135,7 +135,8 @@ def _draw_offline(axes: Any, scores: Iterable[Score], color: str, prefix: str) -
         axes.axhline(bleu, color=color, linestyle="--", linewidth=1.2, label=f"{prefix}offline")
 
 
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A table of cells, the first line as its heading."""
     # a bar in a name would begin another column
     rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
     rule = "|" + " --- |" * len(lines[0])
