@@ -512,7 +512,7 @@ def test_the_command_refuses(written: Lines, tmp_path: Path, capsys: pytest.Capt
 def test_comet_without_its_package_says_how_to_get_it(written: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "comet", None)
     sources = written(["A man rides a bike"], "sources")
-    with pytest.raises(RuntimeError, match="COMET needs the package comet"):
+    with pytest.raises(RuntimeError, match=r"COMET needs the package unbabel-comet.*docs/interop\.md"):
         score_log(written([record(0)]), ScoreConfig(sources=sources, comet="Unbabel/wmt22-comet-da"))
     seen: list[Any] = []
 
@@ -524,3 +524,10 @@ def test_comet_without_its_package_says_how_to_get_it(written: Lines, monkeypatc
     monkeypatch.setattr("omnisteval.scoring.COMETScorer.__call__", predict)
     assert score_log(written([record(0)]), ScoreConfig(sources=sources, comet="m"))["comet"] == 0.75
     assert seen == ["Ein Mann fährt Rad", ["A man rides a bike"]]
+
+    def missing(self: Any, instances: list[Any], spoken: list[str]) -> float:
+        raise KeyError("Model 'm' not supported by COMET.")
+
+    monkeypatch.setattr("omnisteval.scoring.COMETScorer.__call__", missing)
+    with pytest.raises(EvaluationError, match=r"comet is 'm': Model 'm' not supported by COMET\. Is there a network"):
+        score_log(written([record(0)]), ScoreConfig(sources=sources, comet="m"))

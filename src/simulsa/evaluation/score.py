@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,6 @@ from simulsa.evaluation.recording import Elapsed, Log, Recording
 from simulsa.evaluation.references import Segment, read_segments, read_sentences, referenced, sources
 from simulsa.evaluation.scores import Score, counted, quality, quality_metrics, score_instances
 from simulsa.evaluation.simulstream_log import Tokens
-from simulsa.extras import optional
 from simulsa.languages import language_name, latency_unit
 
 
@@ -138,10 +138,24 @@ def _one_each(sentences: Sequence[str], count: int, path: Path) -> Sequence[str]
 
 
 def _comet(config: ScoreConfig) -> Any:
-    """OmniSTEval's scorer for a COMET model, `None` where none is asked for."""
+    """What gives OmniSTEval's instances and their sources a score by a COMET model; `None` where none is asked for."""
     if not config.comet:
         return None
-    optional("comet", "comet", "COMET")
+    try:
+        importlib.import_module("comet")
+    except ImportError as error:
+        raise RuntimeError(
+            "COMET needs the package unbabel-comet, which wants an older transformers than simulsa does and so an environment of "
+            f"its own: docs/interop.md has the commands ({error})"
+        ) from error
     from omnisteval.scoring import COMETScorer
 
-    return COMETScorer(config.comet)
+    def score(instances: Sequence[Any], spoken: Sequence[str]) -> float:
+        try:
+            return float(COMETScorer(config.comet)(instances, list(spoken)))
+        except KeyError as error:  # how the package says that it found no such model
+            raise EvaluationError(
+                f"comet is {config.comet!r}: {error.args[0]} Is there a network, and is the name right?"
+            ) from error
+
+    return score
