@@ -48,10 +48,14 @@ def _quiet_tools() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five bundled clips as WAV files, one of them a whole number of chunks long; a list of them, references, a manifest."""
+    """Five bundled clips as WAV files, lists of them and of their references, a manifest.
+
+    The third is a whole number of chunks long; in the last, a comma comes a chunk later than the word before it.
+    """
     folder = tmp_path_factory.mktemp("interop")
     rows: list[Utterance] = []
-    for row in read_manifest(DATA / "test.jsonl")[:5]:
+    bundled = read_manifest(DATA / "test.jsonl")
+    for row in (*bundled[:4], bundled[13]):
         audio = row.load()
         if len(rows) == 2:
             audio = audio[: len(audio) // 8000 * 8000]
@@ -176,30 +180,47 @@ def test_simulstream_scores_latency(
     assert f"ideal_latency={scores['laal_ms'] / 1000:.6f}"[:-1] in printed
 
 
-def test_simulstream_serves_it_to_its_client(folder: Path, ours: list[Instance]) -> None:
+def test_simulstream_serves_it(folder: Path, ours: list[Instance]) -> None:
+    """To a client that sends 100 ms at a time, and to simulstream's own, which sends the last 100 ms twice."""
     pytest.importorskip("simulstream", reason="needs simulsa[simulstream]")
     import websockets
+    from simulstream.client.wav_reader_client import stream_wav_files
     from simulstream.config import yaml_config
+    from simulstream.metrics.logger import METRICS_LOGGER, setup_metrics_logger
     from simulstream.server.websocket_server import SpeechProcessorPool, connection_handler_factory
     from websockets.asyncio.server import serve
 
-    async def translate(wav: str) -> str:
-        pool = SpeechProcessorPool(yaml_config(str(DOCS / "simulstream.yaml")), size=2, acquire_timeout=10)
-        async with serve(connection_handler_factory(pool), "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            async with websockets.connect(f"ws://127.0.0.1:{port}") as client:
-                await client.send(json.dumps({"sample_rate": SAMPLE_RATE, "source_lang": "en", "target_lang": "de"}))
-                samples = soundfile.read(wav, dtype="int16")[0]
-                for start in range(0, len(samples), 1600):
-                    await client.send(samples[start : start + 1600].tobytes())
-                await client.send(json.dumps({"end_of_stream": True}))
-                text = ""
-                while "end_of_processing" not in (message := json.loads(await client.recv())):
-                    assert message["deleted"] == ""
-                    text += message["new"]
+    wav = ours[0].source
+
+    async def said(uri: str) -> str:
+        async with websockets.connect(uri) as client:
+            await client.send(json.dumps({"sample_rate": SAMPLE_RATE, "source_lang": "en", "target_lang": "de"}))
+            samples = soundfile.read(wav, dtype="int16")[0]
+            for start in range(0, len(samples), 1600):
+                await client.send(samples[start : start + 1600].tobytes())
+            await client.send(json.dumps({"end_of_stream": True}))
+            text = ""
+            while "end_of_processing" not in (message := json.loads(await client.recv())):
+                assert message["deleted"] == ""
+                text += message["new"]
         return text
 
-    assert asyncio.run(translate(ours[0].source)) == ours[0].prediction
+    async def run() -> str:
+        pool = SpeechProcessorPool(yaml_config(str(DOCS / "simulstream.yaml")), size=2, acquire_timeout=10)
+        async with serve(connection_handler_factory(pool), "127.0.0.1", 0) as server:
+            uri = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            text = await said(uri)
+            setup_metrics_logger(SimpleNamespace(enabled=True, filename=str(folder / "served.jsonl")))
+            await stream_wav_files(uri, [wav], 100, "de", "en")
+            METRICS_LOGGER.handlers.clear()
+        return text
+
+    assert asyncio.run(run()) == ours[0].prediction
+    (recording,) = read_log(folder / "served.jsonl").recordings
+    assert recording.name == ours[0].id
+    early = sum(delay < ours[0].source_length_ms for delay in ours[0].delays_ms)
+    assert recording.prediction.split()[:early] == ours[0].prediction.split()[:early]
+    assert recording.delays_ms[:early] == ours[0].delays_ms[:early]
 
 
 @given(data=st.data(), unit=st.sampled_from(["word", "char"]))

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from simuleval.agents import Action, ReadAction, SpeechToTextAgent, WriteAction
+from simuleval.data.segments import TextSegment
+from simuleval.evaluator.instance import INSTANCE_TYPE_DICT, SpeechToTextInstance
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.integrations.tools import Growth, model_and_stream
@@ -66,3 +68,23 @@ class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no
             raise ValueError(f"SimulEval sends audio at {rate} Hz; {SAMPLE_RATE} is needed: resample the files first")
         # from the file given with --tgt-lang, a language for each source
         return Stream(self._lalm, dataclasses.replace(self._config, target_lang=lang) if isinstance(lang, str) else self._config)
+
+
+class SpacedInstance(SpeechToTextInstance):  # type: ignore[misc]
+    """Goes on with the last word where text begins without a space, as a comma does that comes a chunk later.
+
+    SimulEval's own puts a space between all that was written at different times. The word is there when its last part is.
+    """
+
+    def receive_prediction(self, prediction: TextSegment) -> None:
+        """Take what the agent wrote."""
+        before = len(self.prediction_list)
+        goes_on = bool(before and prediction.content and not prediction.content[0].isspace()) and self.latency_unit == "word"
+        super().receive_prediction(prediction)
+        if goes_on:
+            self.prediction_list[before - 1] += self.prediction_list.pop(before)
+            self.delays[before - 1] = self.delays.pop(before)
+            self.elapsed[before - 1] = self.elapsed.pop(before)
+
+
+INSTANCE_TYPE_DICT["speech-text"] = SpacedInstance
