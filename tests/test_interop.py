@@ -206,11 +206,14 @@ def test_simulstream_serves_it(folder: Path, ours: list[Instance]) -> None:
         return text
 
     async def run() -> str:
-        pool = SpeechProcessorPool(yaml_config(str(DOCS / "simulstream.yaml")), size=2, acquire_timeout=10)
+        server_settings = yaml_config(str(DOCS / "simulstream-server.yaml"))
+        pool = SpeechProcessorPool(
+            yaml_config(str(DOCS / "simulstream.yaml")), server_settings.pool_size, server_settings.acquire_timeout
+        )
         async with serve(connection_handler_factory(pool), "127.0.0.1", 0) as server:
             uri = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             text = await said(uri)
-            setup_metrics_logger(SimpleNamespace(enabled=True, filename=str(folder / "served.jsonl")))
+            setup_metrics_logger(SimpleNamespace(enabled=server_settings.metrics.enabled, filename=str(folder / "served.jsonl")))
             await stream_wav_files(uri, [wav], 100, "de", "en")
             METRICS_LOGGER.handlers.clear()
         return text

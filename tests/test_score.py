@@ -121,6 +121,17 @@ def test_tokens_taken_back_flicker_and_are_as_late_as_what_replaced_them(written
     assert flicker([recording]) == {"normalised_erasure": 1 / 3}
 
 
+def test_a_word_is_there_when_its_last_part_is(written: Lines) -> None:
+    lines = chunks(
+        0, "a.wav", (0.5, 0.1, ["▁Ein", "▁Fahr"], []), (1.0, 0.2, ["rad"], []), (1.5, 0.1, [","], []), (2.0, 0, [], [])
+    )
+    (recording,) = read_log(written(lines)).recordings
+    assert recording.prediction == "Ein Fahrrad,"
+    assert recording.delays_ms == (500, 1500)
+    assert recording.elapsed_ms == (600, 1600)
+    assert recording.erased == 0
+
+
 @pytest.mark.parametrize(
     ("tokens", "lang", "text"),
     [

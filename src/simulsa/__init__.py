@@ -31,6 +31,8 @@ _HOMES = {
     "step": "simulsa.streaming.step",
     "evaluate": "simulsa.evaluation.evaluate",
     "EvaluateConfig": "simulsa.evaluation.evaluate",
+    "score_log": "simulsa.evaluation.score",
+    "ScoreConfig": "simulsa.evaluation.score",
 }
 __all__ = [
     "AugmentConfig",
@@ -38,6 +40,7 @@ __all__ = [
     "Direction",
     "EvaluateConfig",
     "LALMError",
+    "ScoreConfig",
     "Stream",
     "StreamConfig",
     "TrainConfig",
@@ -51,6 +54,7 @@ __all__ = [
     "load_audio",
     "preflight",
     "read_manifest",
+    "score_log",
     "step",
     "train",
     "write_manifest",
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
     from simulsa.augmentation.augment import AugmentConfig, augment
     from simulsa.augmentation.correct import CorrectConfig, correct
     from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
+    from simulsa.evaluation.score import ScoreConfig, score_log
     from simulsa.lalm.interface import Direction, LALMError
     from simulsa.lalm.load import load
     from simulsa.lalm.preflight import preflight

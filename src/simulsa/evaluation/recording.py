@@ -12,7 +12,8 @@ from typing import Any, Literal
 from simulsa.evaluation.instances import EvaluationError, single_spaced
 
 Elapsed = Literal["logged", "queued", "none"]
-SLACK_MS = 1.0  # clocks and rounding
+QUEUED = "queued: a chunk waits for its audio and for the chunk before, then takes its own computing time"
+_SLACK_MS = 1.0  # clocks and rounding
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Recording:
         return repr(self.id or self.name or self.index)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Log:
     """The recordings of a log in its order, what `elapsed_ms` means in it, and what a reader should know of it."""
 
@@ -81,7 +82,7 @@ def check_times(where: str, delays_ms: Sequence[float], elapsed_ms: Sequence[flo
         if delay < 0:
             raise EvaluationError(f"{where}: delay {place} is {delay:g} ms; nothing can be heard before the speech begins")
     for place, (delay, moment) in enumerate(zip(delays_ms, elapsed_ms or (), strict=False), start=1):
-        if moment < delay - SLACK_MS:
+        if moment < delay - _SLACK_MS:
             raise EvaluationError(
                 f"{where}: elapsed time {place} is {moment:g} ms although {delay:g} ms of audio had been heard; the clock was "
                 "wrong: log it again, or score without computing time (--elapsed none)"

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from simulsa.evaluation.instances import EvaluationError
-from simulsa.evaluation.recording import Elapsed, Log, Recording, check_times, normal, numbers, stem, units
+from simulsa.evaluation.recording import QUEUED, Elapsed, Log, Recording, check_times, normal, numbers, stem, units
 
 END = "</s>"
 CUMULATED = "SimulEval's: audio heard plus all computing time since the recording began, even where the model was idle in between"
-QUEUED = "queued: a chunk waits for its audio and for the chunk before, then takes its own computing time"
 
 
 def read_simuleval(lines: Sequence[tuple[str, dict[str, Any]]], unit: str, elapsed: Elapsed) -> Log:

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from simulsa.evaluation.instances import EvaluationError
-from simulsa.evaluation.recording import Elapsed, Log, Recording, check_times, normal, numbers, stem, units
+from simulsa.evaluation.recording import QUEUED, Elapsed, Log, Recording, check_times, normal, numbers, stem, units
 
 Tokens = Literal["auto", "words", "chars", "sentencepiece", "bytes"]
 CHUNK_ALONE = "simulstream's: audio heard plus the computing time of that chunk alone; chunks never wait for each other"
-QUEUED = "queued: a chunk waits for its audio and for the chunk before, then takes its own computing time"
 _DIGITS = 6  # of a ms: simulstream adds chunks up in floating point, and a word is early only if it is before the end
 
 

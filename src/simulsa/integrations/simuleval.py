@@ -49,13 +49,14 @@ class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no
         """Get ready for the next source."""
         super().reset()
         self._stream: Stream | None = None
+        self._heard = 0  # samples
         self._growth = Growth()
 
     def policy(self) -> Action:
         """Hear what came since the last call, and write what that made final."""
         stream = self._stream = self._stream or self._start()
-        heard = len(stream.state.audio)
-        updates = stream.push(np.asarray(self.states.source[heard:], dtype=np.float32))
+        updates = stream.push(np.asarray(self.states.source[self._heard :], dtype=np.float32))
+        self._heard = len(self.states.source)
         finished = self.states.source_finished
         if finished:
             updates += stream.finish()

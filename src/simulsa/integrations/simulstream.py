@@ -62,12 +62,14 @@ class SimulsaProcessor(SpeechProcessor):  # type: ignore[misc]  # simulstream ha
         """What float32 mono audio `[samples]` at 16 kHz added; nothing for the rest of a chunk, which waits for the end."""
         with self._turn:
             updates = self._stream.push(waveform)
+        if len(waveform):
+            self._heard = True
         return self._output(updates)
 
     def end_of_stream(self) -> IncrementalOutput:
         """What the end of the speech added. Audio that still comes begins a new stretch of speech, as behind a pause."""
         with self._turn:
-            updates = self._stream.finish() if len(self._stream.state.audio) else []
+            updates = self._stream.finish() if self._heard else []
         output = self._output(updates)
         self._begin()
         return output
@@ -83,13 +85,14 @@ class SimulsaProcessor(SpeechProcessor):  # type: ignore[misc]  # simulstream ha
         self._begin()
 
     def _set(self, config: StreamConfig) -> None:
-        if len(self._stream.state.audio):
+        if self._heard:
             raise ValueError("the language of a stream cannot change while somebody speaks; set it before the first audio")
         self._config = config
         self._begin()
 
     def _begin(self) -> None:
         self._stream = Stream(self._lalm, self._config)
+        self._heard = False
         self._growth = Growth()
 
     def _output(self, updates: Sequence[Update]) -> IncrementalOutput:
