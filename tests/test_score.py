@@ -176,6 +176,14 @@ def test_elapsed_times_of_nought_were_not_measured(written: Lines) -> None:
     assert "1 of 1 records have no elapsed times" in log.notes[0]
 
 
+def test_a_recording_without_output_has_no_latency_and_takes_none_away(written: Lines) -> None:
+    silent = record(1, prediction="", delays=[], elapsed=[])
+    scores, alone = score_log(written([record(0), silent])), score_log(written([record(0)]))
+    assert scores["empty"] == 1
+    assert [scores[key] for key in ("laal_ms", "ca_laal_ms")] == [alone[key] for key in ("laal_ms", "ca_laal_ms")]
+    assert scores["bleu"] < alone["bleu"]
+
+
 @pytest.mark.parametrize("elapsed", [[-5, 1500, 1500, 2000], [1000, 1500, 1500, 1900]])
 def test_output_before_its_audio_is_refused(written: Lines, elapsed: list[float]) -> None:
     path = written([record(0, elapsed=elapsed)])
@@ -201,6 +209,15 @@ def test_an_end_mark_is_taken_off_with_its_delay(written: Lines, prediction: str
     assert log.recordings[0].elapsed_ms == (1100, 1600, 1600, 2100)
     assert log.notes == ["1 of 2 records end with </s> or its delay, which was taken off"]
     assert read_log(written([record(0, prediction="</s>", delays=[2000], elapsed=[2100])])).recordings[0].prediction == ""
+
+
+def test_delays_of_sentencepieces_become_those_of_words(written: Lines) -> None:
+    parts = ["▁Ein", "▁Mann", "▁f", "ähr", "t", "▁", "▁Rad"]
+    delays = [500, 500, 500, 1000, 1500, 1500, 2000]
+    line = record(0, delays=delays, elapsed=[delay + 10 for delay in delays], prediction_spm=parts)
+    (recording,) = read_log(written([line])).recordings
+    assert recording.delays_ms == (500, 500, 1500, 2000)
+    assert recording.elapsed_ms == (510, 510, 1510, 2010)
 
 
 @pytest.mark.parametrize("count", [0, 3, 6])
@@ -263,6 +280,7 @@ def test_a_run_that_was_not_finished(written: Lines) -> None:
         ([{"model_loading_time": 1.0}], "holds no recording that was translated"),
         ([record(0), record(0)], "index 0 is there twice; the log holds two runs"),
         (chunks(0, "x/a.wav", (1.0, 0, ["a"], [])) + chunks(1, "y/a.wav", (1.0, 0, ["b"], [])), "name 'a' is there twice"),
+        (chunks(0, "a.wav", (1.0, 0, ["a", 1], [])), r"generated_tokens is \['a', 1\]; it must be a list of texts"),
         (chunks(0, "a.wav", (1.0, 0, ["a"], []))[1:], "no line before says which recording 0 is"),
         (chunks(0, "a.wav", (1.0, 0, ["a"], []), (0.5, 0, ["b"], [])), "less than in the line before"),
         (

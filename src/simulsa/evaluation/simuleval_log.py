@@ -33,29 +33,21 @@ def read_simuleval(lines: Sequence[tuple[str, dict[str, Any]]], unit: str, elaps
 
 
 def _recording(where: str, values: dict[str, Any], place: int, unit: str, elapsed: Elapsed, ours: bool) -> tuple[Recording, bool]:
-    if not isinstance(values.get("prediction"), str):
-        raise EvaluationError(f"{where}: prediction is {values.get('prediction')!r}; it must be text")
-    index = values.get("index", place)
+    """A record, and whether it had an end mark."""
+    text, index, length = values.get("prediction"), values.get("index", place), values.get("source_length")
+    if not isinstance(text, str):
+        raise EvaluationError(f"{where}: prediction is {text!r}; it must be text")
     if isinstance(index, bool) or not isinstance(index, int) or index < 0:
         raise EvaluationError(f"{where}: index is {index!r}; it must be the line of the reference, 0 or more")
-    delays = numbers(values.get("delays"), f"{where}: delays")
-    times = values.get("elapsed") or None
-    moments = None if times is None or elapsed == "none" else numbers(times, f"{where}: elapsed")
-    if moments is not None and len(moments) != len(delays):
-        raise EvaluationError(f"{where}: {len(moments)} elapsed times for {len(delays)} delays; there must be one for each")
-    if moments is not None and not any(moments) and any(delays):
-        moments = None  # SimulEval's way to say that it did not measure
-    prediction, kept = _aligned(where, values["prediction"], delays, unit)
-    marked = values["prediction"].rstrip().endswith(END) or max(kept, default=-1) < len(delays) - 1
-    delays = tuple(delays[i] for i in kept)
-    moments = None if moments is None else tuple(moments[i] for i in kept)
+    delays, moments = _times(where, values, elapsed)
+    prediction, kept = _aligned(where, text, delays, unit)
+    marked = text.rstrip().endswith(END) or max(kept, default=-1) < len(delays) - 1
+    delays, moments = _taken(delays, kept), moments and _taken(moments, kept)
     check_times(where, delays, moments)
     if moments is not None and elapsed == "queued" and not ours:
         moments = _queued(where, delays, moments)
-    length = values.get("source_length")
-    source = values.get("source")
+    source, reference = values.get("source"), values.get("reference")
     source = source[0] if isinstance(source, list) and source else source
-    reference = values.get("reference")
     recording = Recording(
         index=index,
         name=stem(source) if isinstance(source, str) else "",
@@ -67,6 +59,32 @@ def _recording(where: str, values: dict[str, Any], place: int, unit: str, elapse
         reference=normal(reference.removesuffix(END)) if isinstance(reference, str) and reference.strip() else None,
     )
     return recording, marked
+
+
+def _times(where: str, values: dict[str, Any], elapsed: Elapsed) -> tuple[tuple[float, ...], tuple[float, ...] | None]:
+    """Delays and elapsed times of the logged units, `None` where those were not measured or are not wanted."""
+    delays = numbers(values.get("delays"), f"{where}: delays")
+    logged = values.get("elapsed") if elapsed != "none" else None
+    moments = None if logged is None or (delays and not logged) else numbers(logged, f"{where}: elapsed")
+    if moments is not None and len(moments) != len(delays):
+        raise EvaluationError(f"{where}: {len(moments)} elapsed times for {len(delays)} delays; there must be one for each")
+    if moments and not any(moments) and any(delays):
+        moments = None  # SimulEval's way to say that it did not measure
+    parts = values.get("prediction_spm")
+    if isinstance(parts, list) and len(parts) == len(delays):  # of --eval-latency-unit spm
+        last = _last_pieces([str(part) for part in parts])
+        return _taken(delays, last), moments and _taken(moments, last)
+    return delays, moments
+
+
+def _taken(values: Sequence[float], places: Sequence[int]) -> tuple[float, ...]:
+    return tuple(values[place] for place in places)
+
+
+def _last_pieces(parts: Sequence[str]) -> list[int]:
+    """Of each word, the place of its last SentencePiece."""
+    text = [part.strip("▁") for part in parts]
+    return [i for i in range(len(parts)) if text[i] and (i + 1 == len(parts) or parts[i + 1].startswith("▁"))]
 
 
 def _aligned(where: str, text: str, delays: Sequence[float], unit: str) -> tuple[str, list[int]]:

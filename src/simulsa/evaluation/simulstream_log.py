@@ -74,6 +74,9 @@ class _Stream:
         times = [values.get("total_audio_processed"), values.get("computation_time", 0.0)]
         heard_s, compute_s = numbers(times, f"{where}: total_audio_processed and computation_time")
         new, deleted = values["generated_tokens"], values.get("deleted_tokens", [])
+        for name, tokens in (("generated_tokens", new), ("deleted_tokens", deleted)):
+            if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+                raise EvaluationError(f"{where}: {name} is {tokens!r}; it must be a list of texts")
         chunk = _Chunk(where, round(1000 * heard_s, _DIGITS), 1000 * compute_s, new, deleted)
         if self.chunks and chunk.heard_ms < self.chunks[-1].heard_ms:
             raise EvaluationError(
