@@ -339,6 +339,8 @@ def test_a_manifest_is_matched_by_id_or_file_name(written: Lines, tmp_path: Path
     expected = score_instances(ours(), "de")["bleu"]
     assert score_log(tmp_path / "ours.log", settings)["bleu"] == expected
     assert score_log(written([record(i, reference=None) for i in (1, 2, 0)]), settings)["bleu"] == expected
+    with pytest.raises(EvaluationError, match="row 'id-1' has two recordings in the log"):
+        score_log(written([record(1), record(0, source=["clip-1.wav"])]), settings)
     with pytest.raises(EvaluationError, match=r"rows\.jsonl: no row has the id or the audio file of recording 'clip-3'"):
         score_log(written([record(3)]), settings)
 
@@ -454,6 +456,13 @@ def test_segments_of_one_recording_need_not_stand_together(written: Lines, tmp_p
         scores.append(score_log(written(talks()), ScoreConfig(references, tmp_path / "segments.json")))
     assert scores[0]["long_yaal_ms"] == scores[1]["long_yaal_ms"] > 0
     assert scores[0]["bleu"] == scores[1]["bleu"] == pytest.approx(100)
+
+
+def test_two_long_recordings_of_one_name_are_refused(written: Lines, tmp_path: Path) -> None:
+    (tmp_path / "segments.yaml").write_text(yaml.safe_dump(SEGMENTS))
+    first, second = talks()
+    with pytest.raises(EvaluationError, match="two recordings in the log have the same file"):
+        score_log(written([first, {**second, "source": ["a.wav"]}]), ScoreConfig(written(LONG, "x"), tmp_path / "segments.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -35,11 +35,11 @@ def read_log(
         )
     if not log.recordings:
         raise EvaluationError(f"{path}: holds no recording that was translated; give the log of a finished run")
-    for key in ("id", "name") if log.tool == "simulstream" else ("index",):
-        twice = [value for value, count in Counter(getattr(r, key) for r in log.recordings).items() if count > 1 and value != ""]
-        if twice:
+    key = "name" if log.tool == "simulstream" else "index"
+    for value, count in Counter(getattr(recording, key) for recording in log.recordings).items():
+        if count > 1 and value != "":
             raise EvaluationError(
-                f"{path}: {key} {twice[0]!r} is there twice; the log holds two runs: delete it before running again"
+                f"{path}: {key} {value!r} is there twice; the log holds two runs: delete it before running again"
             )
     log.notes[:0] = notes
     return log

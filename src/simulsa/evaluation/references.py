@@ -96,6 +96,10 @@ def _by_name(recordings: Sequence[Recording], path: Path, column: str) -> dict[s
         row = names.get(normal(recording.id)) or names.get(recording.name)
         if row is None:
             raise EvaluationError(f"{path}: no row has the id or the audio file of recording {recording.label}")
+        if found[repr(row.id)] is not None:
+            raise EvaluationError(
+                f"{path}: row {row.id!r} has two recordings in the log; each must have an id or a file of its own"
+            )
         found[repr(row.id)] = (place, normal(getattr(row, column) or ""))
     return found
 
@@ -171,6 +175,8 @@ def by_recording(segments: Sequence[Segment], log: Log) -> dict[str, tuple[Recor
     for place, segment in enumerate(segments):
         places.setdefault(segment.name, []).append(place)
     recordings = {recording.name: recording for recording in log.recordings}
+    if len(recordings) < len(log.recordings):
+        raise EvaluationError("two recordings in the log have the same file; long recordings are known by their files' names")
     for name in places:
         if name not in recordings:
             raise EvaluationError(

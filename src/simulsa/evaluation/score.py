@@ -24,8 +24,7 @@ class ScoreConfig:
     """What a log is scored against, and how it is read."""
 
     references: Path | None = None
-    """a sentence a line (by the log's index, or one for each segment), or a manifest (.jsonl, by id or file name); by default the
-    log's own references"""
+    """a sentence a line (by the log's index, or one a segment) or a manifest (.jsonl); by default the log's own references"""
     segments: Path | None = None
     """long recordings: a list of wav, offset and duration in seconds (.yaml or .json), a segment for each reference"""
     sources: Path | None = None

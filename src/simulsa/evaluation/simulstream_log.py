@@ -87,9 +87,7 @@ class _Stream:
     def recording(self, index: int, unit: str, text: Callable[[list[str]], str], elapsed: Elapsed) -> Recording:
         """The final text and its times."""
         tokens: list[str] = []
-        shown: list[str] = []
-        delays: list[float] = []
-        moments: list[float] = []
+        shown = _Shown()
         done = 0.0
         erased = 0
         for chunk in self.chunks:
@@ -100,37 +98,48 @@ class _Stream:
                 )
             done = max(done, chunk.heard_ms) + chunk.compute_ms
             moment = done if elapsed == "queued" else chunk.heard_ms + chunk.compute_ms
-            kept = len(tokens) - len(chunk.deleted)
-            if tokens[max(kept, 0) :] != chunk.deleted:
-                raise EvaluationError(f"{chunk.where}: {chunk.deleted!r} is taken back, but is not what the text ends with")
-            erased += len(units(normal(text(chunk.deleted)), unit)) if chunk.deleted else 0
-            for changed in [tokens[:kept], tokens[:kept] + chunk.new] if chunk.deleted else [tokens + chunk.new]:
-                now = units(normal(text(changed)), unit)
-                same = _common(shown, now)
-                delays = delays[:same] + [chunk.heard_ms] * (len(now) - same)
-                moments = moments[:same] + [moment] * (len(now) - same)
-                tokens, shown = changed, now
-        check_times(self.where, delays, None)
+            if chunk.deleted:
+                kept = len(tokens) - len(chunk.deleted)
+                if tokens[max(kept, 0) :] != chunk.deleted:
+                    raise EvaluationError(f"{chunk.where}: {chunk.deleted!r} is taken back, but is not what the text ends with")
+                erased += len(units(normal(text(chunk.deleted)), unit))
+                tokens = tokens[:kept]
+                shown.become(units(normal(text(tokens)), unit), chunk.heard_ms, moment)
+            tokens = tokens + chunk.new
+            shown.become(units(normal(text(tokens)), unit), chunk.heard_ms, moment)
+        check_times(self.where, shown.delays_ms, None)
         return Recording(
             index=index,
             name=self.name,
             id="",
-            prediction="".join(shown) if unit == "char" else " ".join(shown),
-            delays_ms=tuple(delays),
-            elapsed_ms=None if elapsed == "none" else tuple(moments),
+            prediction=("" if unit == "char" else " ").join(shown.units),
+            delays_ms=tuple(shown.delays_ms),
+            elapsed_ms=None if elapsed == "none" else tuple(shown.moments_ms),
             source_length_ms=self.chunks[-1].heard_ms,
             erased=erased,
         )
 
 
+@dataclass
+class _Shown:
+    """The units that can be read, and when each was last changed."""
+
+    units: list[str] = field(default_factory=list)
+    delays_ms: list[float] = field(default_factory=list)
+    moments_ms: list[float] = field(default_factory=list)
+
+    def become(self, now: list[str], heard_ms: float, moment_ms: float) -> None:
+        """Show `now`; what comes from the first difference on has the time of this chunk."""
+        pairs = enumerate(zip(self.units, now, strict=False))
+        same = next((i for i, (before, after) in pairs if before != after), min(len(self.units), len(now)))
+        self.delays_ms[same:] = [heard_ms] * (len(now) - same)
+        self.moments_ms[same:] = [moment_ms] * (len(now) - same)
+        self.units = now
+
+
 def _name(metadata: Any) -> str:
     name = metadata.get("wav_name") if isinstance(metadata, dict) else None
     return stem(name) if isinstance(name, str) else ""
-
-
-def _common(first: Sequence[str], second: Sequence[str]) -> int:
-    """How many items both begin with."""
-    return next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second)))
 
 
 def _text(tokens: Tokens, unit: str, streams: Sequence[_Stream]) -> Callable[[list[str]], str]:
