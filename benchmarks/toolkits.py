@@ -64,7 +64,7 @@ class Job:
             batch_size=self.options.batch_size, overwrite=True,
         )  # fmt: skip
         evaluate(self.lalm, self.rows, config)
-        return self.folder / "simulsa" / f"instances-k{self.options.chunk_ms}-b{self.options.rollback}.log"
+        return next((self.folder / "simulsa").glob("instances-*.log"))
 
     def simulstream(self) -> Path:
         """What `simulstream_inference` does after loading."""

@@ -81,8 +81,14 @@ def scores(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def ours(folder: Path, scores: dict[str, Any]) -> list[Instance]:
-    return read_instances(folder / "ours" / f"instances-k{CHUNK_MS}-b{ROLLBACK}.log")
+def our_log(folder: Path, scores: dict[str, Any]) -> Path:
+    (log,) = (folder / "ours").glob("instances-*.log")
+    return log
+
+
+@pytest.fixture(scope="module")
+def ours(our_log: Path) -> list[Instance]:
+    return read_instances(our_log)
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +130,9 @@ def _command(run: Callable[[], object], *arguments: object) -> None:
 
 
 # all three ----------------------------------------------------------------------------------------------------------------------
-def test_the_three_toolkits_agree(folder: Path, simulstream_log: Path, simuleval_out: Path, ours: list[Instance]) -> None:
+def test_the_three_toolkits_agree(folder: Path, our_log: Path, simulstream_log: Path, simuleval_out: Path) -> None:
     """By the text, the delays and every score that does not count computing time, read with one reader."""
-    logs = {"simulsa": folder / "ours" / f"instances-k{CHUNK_MS}-b{ROLLBACK}.log"}
-    logs |= {"SimulEval": simuleval_out / "instances.log", "simulstream": simulstream_log}
+    logs = {"simulsa": our_log, "SimulEval": simuleval_out / "instances.log", "simulstream": simulstream_log}
     read = {tool: read_log(path) for tool, path in logs.items()}
     assert {log.tool for log in read.values()} == set(logs)
     for recordings in zip(*(log.recordings for log in read.values()), strict=True):

@@ -530,8 +530,8 @@ def test_the_command_prints_and_writes(written: Lines, tmp_path: Path, capsys: p
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["utterances"] == 3
     assert re.search(rf"LAAL +{scores['laal_ms']:.0f} ms", printed.out)
-    assert "computation-aware means: SimulEval's" in printed.err
-    assert scores["bleu_signature"] in printed.err
+    assert "computation-aware means: SimulEval's" in printed.out
+    assert scores["bleu_signature"] in printed.out
 
 
 def test_the_command_refuses(written: Lines, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
     scores = score_log(command.log, command.settings)
     if command.json is not None:
         write_json(command.json, scores)
-    Console().print(Markdown(score_table(scores)))
-    notes = Console(stderr=True, highlight=False)
+    console = Console(highlight=False)
+    console.print(Markdown(score_table(scores)))
     for remark in score_remarks(scores):
-        notes.print(remark, style="dim", soft_wrap=True, markup=False)
+        console.print(remark, style="dim", soft_wrap=True, markup=False)
