@@ -27,7 +27,7 @@ interop: .venv-interop/.installed
 	$(PYTHON) -m venv .venv-interop
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
 		> $$(.venv-interop/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/simulsa-packages.pth
-	.venv-interop/bin/python -m pip install --quiet --no-deps simuleval==1.1.4 --editable .
+	.venv-interop/bin/python -m pip install --quiet --no-deps simuleval==1.1.4 silero-vad==6.2.3 --editable .
 	.venv-interop/bin/python -m pip install --quiet --constraint constraints.txt textgrid tornado pandas requests mweralign
 	touch $@
 

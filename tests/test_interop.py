@@ -288,6 +288,30 @@ def test_a_pause_between_two_stretches_of_speech_is_a_space() -> None:
     assert speech.process_chunk(chunk()).new_string == "Ein Mann"
 
 
+def test_simulstreams_wrapper_cuts_a_talk_at_its_pauses() -> None:
+    pytest.importorskip("silero_vad", reason="simulstream's wrapper for voice activity needs silero-vad")
+    pytest.importorskip("simulstream", reason="needs simulsa[simulstream]")
+    from simulstream.server.message_processor import MessageProcessor
+    from simulstream.server.speech_processors import build_speech_processor
+
+    from simulsa.integrations.simulstream import SimulsaProcessor
+    from simulsa.lalm.load import ModelConfig
+
+    pause = np.zeros(24000, dtype=np.float32)
+    first, second = (row.load() for row in read_manifest(DATA / "test.jsonl")[:2])
+    talk = (np.concatenate([pause, first, pause, second, pause]) * 32767).astype(np.int16)
+    wrapper = "simulstream.server.speech_processors.vad_wrapper.VADWrapperSpeechProcessor"
+    base = "simulsa.integrations.simulstream.SimulsaProcessor"
+    values = SimpleNamespace(type=wrapper, base_speech_processor_class=base, speech_chunk_size=0.5, rollback=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ModelConfig, "load", lambda _: FakeLALM(growing_script("Ein Mann fährt Rad")))
+        patch.setattr(SimulsaProcessor, "_loaded", {})
+        speech = MessageProcessor(0, build_speech_processor(values))
+        outputs = [speech.process_speech(talk[start : start + 8000].tobytes()) for start in range(0, len(talk), 8000)]
+        outputs.append(speech.end_of_stream())
+    assert "".join(output.new_string for output in outputs if output) == "Ein Mann fährt Rad Ein Mann fährt Rad"
+
+
 def test_nothing_said_is_nothing_written() -> None:
     speech = processor()
     assert speech.end_of_stream().new_tokens == []

