@@ -458,6 +458,17 @@ def test_segments_of_one_recording_need_not_stand_together(written: Lines, tmp_p
     assert scores[0]["bleu"] == scores[1]["bleu"] == pytest.approx(100)
 
 
+def test_a_long_recording_that_was_not_heard_to_the_end_is_refused(written: Lines, tmp_path: Path) -> None:
+    (tmp_path / "segments.yaml").write_text(yaml.safe_dump(SEGMENTS))
+    first, second = talks()
+    log, references = written([{**first, "source_length": 3000}, second]), written(LONG, "references")
+    with pytest.raises(EvaluationError, match=r"recording 'a': 3\.0 s of it were heard and its segments end at 4\.5 s"):
+        score_log(log, ScoreConfig(references, tmp_path / "segments.yaml"))
+    assert score_log(log, ScoreConfig(references, tmp_path / "segments.yaml", partial=True))["bleu"] == pytest.approx(100)
+    rounded = written([{**first, "source_length": 4499}, second])
+    assert score_log(rounded, ScoreConfig(references, tmp_path / "segments.yaml"))["bleu"] == pytest.approx(100)
+
+
 def test_two_long_recordings_of_one_name_are_refused(written: Lines, tmp_path: Path) -> None:
     (tmp_path / "segments.yaml").write_text(yaml.safe_dump(SEGMENTS))
     first, second = talks()

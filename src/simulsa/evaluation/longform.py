@@ -20,17 +20,17 @@ NAMES = {  # what the scores of segments are called
 }
 
 
-def resegmented(log: Log, segments: Sequence[Segment], lang: str) -> list[Any]:
+def resegmented(log: Log, segments: Sequence[Segment], lang: str, partial: bool = False) -> list[Any]:
     """OmniSTEval's long-form instances, one for each segment, with times since the segment's beginning.
 
     SoftSegmenter (Polák et al., arXiv 2509.17349) aligns the words of a recording with all its references at once. Raises
-    `EvaluationError` where recordings and segments do not belong together.
+    `EvaluationError` where recordings and segments do not belong together (see `by_recording`, also for `partial`).
     """
     from omnisteval import resegment
     from omnisteval.alignment import Word
 
     unit = latency_unit(lang)
-    found = by_recording(segments, log)
+    found = by_recording(segments, log, partial)
     heard: list[list[Any]] = []
     wanted: list[list[Any]] = []
     described: list[dict[str, Any]] = [{} for _ in segments]

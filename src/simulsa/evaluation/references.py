@@ -14,6 +14,8 @@ from simulsa.evaluation.instances import EvaluationError
 from simulsa.evaluation.recording import Log, Recording, normal, stem
 from simulsa.manifest import read_manifest
 
+_ROUNDED_MS = 1000  # segments are cut by hand or by other decoders
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -169,8 +171,11 @@ def _entries(path: Path) -> list[tuple[str, float, float]]:
     return entries
 
 
-def by_recording(segments: Sequence[Segment], log: Log) -> dict[str, tuple[Recording, list[int]]]:
-    """Each recording and the places of its segments. Raises `EvaluationError` where one has no other."""
+def by_recording(segments: Sequence[Segment], log: Log, partial: bool = False) -> dict[str, tuple[Recording, list[int]]]:
+    """Each recording and the places of its segments.
+
+    Raises `EvaluationError` where one has no other, and, unless `partial`, where segments lie behind the audio that was heard.
+    """
     places: dict[str, list[int]] = {}
     for place, segment in enumerate(segments):
         places.setdefault(segment.name, []).append(place)
@@ -185,4 +190,11 @@ def by_recording(segments: Sequence[Segment], log: Log) -> dict[str, tuple[Recor
     for name, recording in recordings.items():
         if name not in places:
             raise EvaluationError(f"recording {recording.label} is in the log but has no segment ({', '.join(places)})")
+        heard_ms = recording.source_length_ms
+        end_ms = max(segments[place].offset_ms + segments[place].duration_ms for place in places[name])
+        if heard_ms is not None and end_ms > heard_ms + _ROUNDED_MS and not partial:
+            raise EvaluationError(
+                f"recording {recording.label}: {heard_ms / 1000:.1f} s of it were heard and its segments end at "
+                f"{end_ms / 1000:.1f} s; the log is cut off: finish the run, or score what is there with --partial"
+            )
     return {name: (recordings[name], found) for name, found in places.items()}

@@ -100,7 +100,7 @@ def _shortform(log: Log, config: ScoreConfig, comet: Any) -> Score:
 
 def _longform(log: Log, config: ScoreConfig, segments: Sequence[Segment], comet: Any, timed: bool) -> Score:
     spoken = None if config.sources is None else _one_each(read_sentences(config.sources), len(segments), config.sources)
-    instances = resegmented(log, segments, config.lang)
+    instances = resegmented(log, segments, config.lang, config.partial)
     predictions, references = [i.prediction for i in instances], [i.reference for i in instances]
     return {
         "segments": len(segments),
