@@ -130,7 +130,7 @@ def _command(run: Callable[[], object], *arguments: object) -> None:
 
 
 # all three ----------------------------------------------------------------------------------------------------------------------
-def test_the_three_toolkits_agree(folder: Path, our_log: Path, simulstream_log: Path, simuleval_out: Path) -> None:
+def test_the_three_toolkits_agree(folder: Path, simulstream_log: Path, simuleval_out: Path, our_log: Path) -> None:
     """By the text, the delays and every score that does not count computing time, read with one reader."""
     logs = {"simulsa": our_log, "SimulEval": simuleval_out / "instances.log", "simulstream": simulstream_log}
     read = {tool: read_log(path) for tool, path in logs.items()}
