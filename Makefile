@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv extras demo test soak lint format
+.PHONY: venv extras interop demo test soak lint format
 
 # the environment: .venv with simulsa, its synthesiser and its test tools
 venv: .venv/.installed
@@ -15,7 +15,20 @@ venv: .venv/.installed
 extras: .venv/.extras
 
 .venv/.extras: .venv/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,datasets,lhotse,ray,quantization]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,datasets,lhotse,ray,quantization,simulstream]'
+	touch $@
+
+# simulsa inside simulstream and SimulEval: SimulEval's dependencies do not go together with simulsa's, so it has an environment
+# of its own, which sees the packages of .venv (docs/interop.md)
+interop: .venv-interop/.installed
+	OMP_NUM_THREADS=1 .venv-interop/bin/python -m pytest tests/test_interop.py
+
+.venv-interop/.installed: .venv/.extras
+	$(PYTHON) -m venv .venv-interop
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> $$(.venv-interop/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/simulsa-packages.pth
+	.venv-interop/bin/python -m pip install --quiet --no-deps simuleval==1.1.4 --editable .
+	.venv-interop/bin/python -m pip install --quiet --constraint constraints.txt textgrid tornado pandas requests mweralign
 	touch $@
 
 # the whole method on the embedded model and bundled speech; look at demo-out/report.html

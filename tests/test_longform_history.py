@@ -188,7 +188,15 @@ def test_forgetting_keeps_what_is_not_shown_yet(text: str, hidden: int, tokens: 
     state.audio, state.heard_samples = np.arange(100, dtype=np.float32), 60
     state.committed = lalm.encode(text)
     state.shown = text[: len(text) - min(hidden, len(text))]
+    state.previous = [[*state.committed, 65], [*state.committed, 66, 67]]
     first = len(lalm.encode(text[:tokens]))
     forget(lalm, state, first, 40)
+    assert state.previous == [[*state.committed, 65], [*state.committed, 66, 67]]
     assert state.shown == text[min(tokens, len(text)) : max(len(text) - hidden, 0)]
     assert (state.heard_samples, len(state.audio), state.audio[0]) == (20, 60, 40)
+
+
+@pytest.mark.parametrize("history", ["sentence", "segments", "window"])
+def test_a_policy_that_counts_words_does_not_go_with_words_carried_over(history: str) -> None:
+    with pytest.raises(ValueError, match=f"policy is 'wait-k:3', which counts words .* history is '{history}'"):
+        stream_of(Reader(), StreamConfig(chunk_ms=500, policy="wait-k:3"), history=history)

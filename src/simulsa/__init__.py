@@ -35,6 +35,8 @@ _HOMES = {
     "step": "simulsa.streaming.step",
     "evaluate": "simulsa.evaluation.evaluate",
     "EvaluateConfig": "simulsa.evaluation.evaluate",
+    "score_log": "simulsa.evaluation.score",
+    "ScoreConfig": "simulsa.evaluation.score",
 }
 __all__ = [
     "AugmentConfig",
@@ -46,6 +48,7 @@ __all__ = [
     "LongStream",
     "LongUpdate",
     "LongformConfig",
+    "ScoreConfig",
     "Stream",
     "StreamConfig",
     "TrainConfig",
@@ -59,6 +62,7 @@ __all__ = [
     "load_audio",
     "preflight",
     "read_manifest",
+    "score_log",
     "step",
     "train",
     "write_manifest",
@@ -69,6 +73,7 @@ if TYPE_CHECKING:
     from simulsa.augmentation.augment import AugmentConfig, augment
     from simulsa.augmentation.correct import CorrectConfig, correct
     from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
+    from simulsa.evaluation.score import ScoreConfig, score_log
     from simulsa.lalm.interface import Direction, LALMError
     from simulsa.lalm.load import load
     from simulsa.lalm.preflight import preflight

@@ -62,7 +62,7 @@ def comparison_table(evaluations: Evaluations, bold: Container[Setting] = (), ar
             cells = {float(score["chunk_ms"]): cell(name, score) for score in scores if policy_of_score(score) == policy}
             if cells:
                 lines.append([policy_name, *([name] if named else []), *(cells.get(chunk, "") for chunk in chunks)])
-    return _markdown(lines) + "\nBLEU @ LAAL (length-adaptive average lagging, seconds)\n"
+    return markdown(lines) + "\nBLEU @ LAAL (length-adaptive average lagging, seconds)\n"
 
 
 def front_list(front: Mapping[Setting, Score]) -> str:
@@ -93,7 +93,7 @@ def markdown_report(scores: Sequence[Score]) -> str:
         "signature": f"`{first['signature'].rsplit('|k:', 1)[0]}`",
     }
     listed = "".join(f"- {name}: {value}\n" for name, value in facts.items())
-    return f"{markdown_table(scores)}\n{_markdown([heading, *details])}\n{listed}"
+    return f"{markdown_table(scores)}\n{markdown([heading, *details])}\n{listed}"
 
 
 def plot_quality_latency(
@@ -219,7 +219,8 @@ def _policy_column(scores: Iterable[Score]) -> tuple[str, dict[Policy, str]]:
     return "policy", {policy: str(policy) for policy in policies}
 
 
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A table of cells, the first line as its heading."""
     # a bar in a name would begin another column
     rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
     rule = "|" + " --- |" * len(lines[0])

@@ -31,10 +31,11 @@ def score_instances(instances: Sequence[Instance], target_lang: str) -> Score:
             f"one for each {latency_unit(target_lang)} is needed"
         )
     timed = all(instance.elapsed_ms is not None for instance in instances)
+    omni = [counted(instance, latency_unit(target_lang)) for instance in instances]
     return {
-        **_quality(instances, target_lang),
-        **_latency(instances, target_lang, computation_aware=False),
-        **(_latency(instances, target_lang, computation_aware=True) if timed else {}),
+        **quality([instance.prediction for instance in instances], [instance.reference for instance in instances], target_lang),
+        **latency(omni, computation_aware=False),
+        **(latency(omni, computation_aware=True) if timed else {}),
         "simultaneous_share": _simultaneous_share(instances),
         "utterances": len(instances),
         "empty": sum(not instance.prediction for instance in instances),
@@ -69,34 +70,22 @@ def quality_metrics(target_lang: str) -> tuple[Any, Any]:
         ) from error
 
 
-def _quality(instances: Sequence[Instance], target_lang: str) -> Score:
-    predictions = [instance.prediction for instance in instances]
-    references = [[instance.reference for instance in instances]]
+def quality(predictions: Sequence[str], references: Sequence[str], target_lang: str) -> Score:
+    """BLEU and chrF of translations into `target_lang`, with the signatures that say how they were counted."""
     bleu, chrf = quality_metrics(target_lang)
     return {
-        "bleu": float(bleu.corpus_score(predictions, references).score),
-        "chrf": float(chrf.corpus_score(predictions, references).score),
+        "bleu": float(bleu.corpus_score(predictions, [references]).score),
+        "chrf": float(chrf.corpus_score(predictions, [references]).score),
         # only known after scoring: they count the references
         "bleu_signature": str(bleu.get_signature()),
         "chrf_signature": str(chrf.get_signature()),
     }
 
 
-def _latency(instances: Sequence[Instance], target_lang: str, computation_aware: bool) -> Score:
-    from omnisteval import data, scoring
+def latency(instances: Sequence[Any], computation_aware: bool) -> Score:
+    """OmniSTEval's AL, LAAL, AP, DAL and YAAL of its instances; YAAL counts what came after the end of `longform` ones."""
+    from omnisteval import scoring
 
-    counted = [
-        data.Instance(
-            prediction=instance.prediction,
-            reference=instance.reference,
-            latency_unit=latency_unit(target_lang),
-            index=instance.index,
-            source_length=instance.source_length_ms,
-            emission_cu=list(instance.delays_ms),
-            emission_ca=list(instance.elapsed_ms or ()),
-        )
-        for instance in instances
-    ]
     scorers = {
         "al_ms": scoring.ALScorer,
         "laal_ms": scoring.LAALScorer,
@@ -105,7 +94,22 @@ def _latency(instances: Sequence[Instance], target_lang: str, computation_aware:
         "yaal_ms": scoring.YAALScorer,
     }
     prefix = "ca_" if computation_aware else ""
-    return {prefix + name: _finite(scorer(computation_aware)(counted)) for name, scorer in scorers.items()}
+    return {prefix + name: finite(scorer(computation_aware)(instances)) for name, scorer in scorers.items()}
+
+
+def counted(instance: Instance, unit: str) -> Any:
+    """An instance as OmniSTEval has it."""
+    from omnisteval import data
+
+    return data.Instance(
+        prediction=instance.prediction,
+        reference=instance.reference,
+        latency_unit=unit,
+        index=instance.index,
+        source_length=instance.source_length_ms,
+        emission_cu=list(instance.delays_ms),
+        emission_ca=list(instance.elapsed_ms or ()),
+    )
 
 
 def _simultaneous_share(instances: Sequence[Instance]) -> float | None:
@@ -114,6 +118,6 @@ def _simultaneous_share(instances: Sequence[Instance]) -> float | None:
     return early / units if units else None
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     """OmniSTEval says NaN where no instance counts; JSON has no NaN."""
     return float(value) if math.isfinite(value) else None

@@ -53,8 +53,8 @@ def whole_words(lalm: LALM, tokens: Sequence[int], count: int, lang: str) -> int
 
 def word_ends(lalm: LALM, tokens: Sequence[int], lang: str) -> list[int]:
     """After how many of `tokens` each word of their text is complete; each character where words have no spaces between."""
-    lengths = [len(lalm.decode(tokens[:count]).rstrip(_INCOMPLETE)) for count in range(len(tokens) + 1)]
-    ends = unit_ends(lalm.decode(tokens).rstrip(_INCOMPLETE), latency_unit(lang))
+    lengths = [len(lalm.decode(tokens[:count]).rstrip(INCOMPLETE)) for count in range(len(tokens) + 1)]
+    ends = unit_ends(lalm.decode(tokens).rstrip(INCOMPLETE), latency_unit(lang))
     return [next(count for count, length in enumerate(lengths) if length >= end) for end in ends]
 
 

@@ -165,6 +165,7 @@ def forget(lalm: LALM, state: StreamState, tokens: int, samples: int) -> None:
     """Drop the first `tokens` and the first `samples` of a state, which it must have heard."""
     unshown = len(lalm.decode(state.committed)) - len(state.shown)
     state.committed = state.committed[tokens:]
+    state.previous = [hypothesis[tokens:] for hypothesis in state.previous]
     text = lalm.decode(state.committed)
     state.shown = text[: max(0, len(text) - unshown)]
     state.audio = state.audio[samples:]

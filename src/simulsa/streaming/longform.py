@@ -63,6 +63,11 @@ class LongState:
         self.committed = ""
         self.closed = False
         self.finished = False
+        if self.longform.history != "none" and self.config.chosen_policy.needs == "words":
+            raise ValueError(
+                f"policy is {self.config.policy!r}, which counts words from where the model begins to hear, and history is "
+                f"{self.longform.history!r}, which carries words over: choose another policy, or history 'none'"
+            )
         self._max_samples = lalm.max_samples
         self._carrier = carrier(lalm, self.longform)
         self._segmenter = Segmenter(self.longform, self._longest(lalm.max_samples))

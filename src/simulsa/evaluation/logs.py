@@ -1,0 +1,74 @@
+"""Logs of any system that SimulEval or simulstream ran, to recordings that can be scored."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from simulsa.evaluation.instances import EvaluationError
+from simulsa.evaluation.recording import Elapsed, Log
+from simulsa.evaluation.simuleval_log import read_simuleval
+from simulsa.evaluation.simulstream_log import Tokens, is_simulstream, read_simulstream
+
+
+def read_log(
+    path: str | Path, unit: str = "word", elapsed: Elapsed = "logged", tokens: Tokens = "auto", partial: bool = False
+) -> Log:
+    """Read SimulEval's `instances.log` (simulsa's too) or simulstream's metrics log; which one it is shows in its lines.
+
+    `unit` is `word` or `char`. `partial` leaves out what a kill has cut off, which otherwise is an error. Raises
+    `EvaluationError` for what is no such log, names the line, and says what to do.
+    """
+    lines, notes = _objects(Path(path), partial)
+    if not lines:
+        raise EvaluationError(f"{path}: holds no records; give the log of a finished run")
+    if is_simulstream(lines[0][1]):
+        log = read_simulstream(lines, unit, elapsed, tokens, partial)
+    elif "prediction" in lines[0][1]:
+        log = read_simuleval(lines, unit, elapsed)
+    else:
+        raise EvaluationError(
+            f"{lines[0][0]}: keys {', '.join(lines[0][1])}; it must be a log of SimulEval (prediction, delays, ...) or of "
+            "simulstream (id, generated_tokens, ...)"
+        )
+    if not log.recordings:
+        raise EvaluationError(f"{path}: holds no recording that was translated; give the log of a finished run")
+    key = "name" if log.tool == "simulstream" else "index"
+    for value, count in Counter(getattr(recording, key) for recording in log.recordings).items():
+        if count > 1 and value != "":
+            raise EvaluationError(
+                f"{path}: {key} {value!r} is there twice; the log holds two runs: delete it before running again"
+            )
+    log.notes[:0] = notes
+    return log
+
+
+def _objects(path: Path, partial: bool) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
+    """Each line's place and object, and what was left out."""
+    try:
+        raw = path.read_text(encoding="utf-8-sig").split("\n")
+    except FileNotFoundError:
+        raise EvaluationError(f"{path}: no such log") from None
+    except UnicodeDecodeError as error:
+        raise EvaluationError(f"{path}: not UTF-8 text ({error}); a log of SimulEval or simulstream is needed") from error
+    numbered = [(number, line) for number, line in enumerate(raw, start=1) if line.strip()]
+    objects: list[tuple[str, dict[str, Any]]] = []
+    for number, line in numbered:
+        where = f"{path}:{number}"
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number < numbered[-1][0]:
+                raise EvaluationError(f"{where}: not JSON ({error}); a log has a JSON object in each line") from error
+            if not partial:
+                raise EvaluationError(
+                    f"{where}: the log is cut off in the middle of its last line; finish the run, or score what is whole with "
+                    "--partial"
+                ) from error
+            return objects, [f"line {number} is cut off and was left out"]
+        if not isinstance(values, dict):
+            raise EvaluationError(f"{where}: a {type(values).__name__}; a log has a JSON object in each line")
+        objects.append((where, values))
+    return objects, []

@@ -1,0 +1,89 @@
+"""What the log of a system, any system, says of one recording."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any, Literal
+
+from simulsa.evaluation.instances import EvaluationError, single_spaced
+
+Elapsed = Literal["logged", "queued", "none"]
+QUEUED = "queued: a chunk waits for its audio and for the chunk before, then takes its own computing time"
+_SLACK_MS = 1.0  # clocks and rounding
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording's final text, with single spaces and in NFC, and when its units came (words, or characters; see `units`).
+
+    `name` is the stem of the source's file, `id` simulsa's own; either may be empty. `delays_ms` has the audio heard when a unit
+    was there for good, `elapsed_ms` the moment; `None` where it was not logged or not asked for. `source_length_ms` is `None`
+    where the log does not say it, `reference` where it has none. `erased` counts units that were shown and taken back.
+    """
+
+    index: int
+    name: str
+    id: str
+    prediction: str
+    delays_ms: tuple[float, ...]
+    elapsed_ms: tuple[float, ...] | None
+    source_length_ms: float | None
+    reference: str | None = None
+    erased: int = 0
+
+    @property
+    def label(self) -> str:
+        """How messages call it."""
+        return repr(self.id or self.name or self.index)
+
+
+@dataclass
+class Log:
+    """The recordings of a log in its order, what `elapsed_ms` means in it, and what a reader should know of it."""
+
+    recordings: list[Recording]
+    tool: str
+    elapsed: str
+    notes: list[str] = field(default_factory=list)
+
+
+def units(text: str, unit: str) -> list[str]:
+    """The words of a text, or its characters, spaces among them."""
+    return list(text) if unit == "char" else text.split()
+
+
+def normal(text: str) -> str:
+    """`text` in NFC, with single spaces: so that equal words are equal."""
+    return single_spaced(unicodedata.normalize("NFC", text))
+
+
+def stem(path: str) -> str:
+    """The name of a file without folders and ending, in NFC: file systems differ in how they write an ü."""
+    return unicodedata.normalize("NFC", PurePath(path.replace("\\", "/")).stem)
+
+
+def numbers(values: Any, what: str) -> tuple[float, ...]:
+    """A list of finite numbers. Raises `EvaluationError`, which begins with `what`, for anything else."""
+    if not isinstance(values, list):
+        raise EvaluationError(f"{what} is {values!r}; it must be a list of numbers")
+    for place, value in enumerate(values, start=1):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise EvaluationError(f"{what}: number {place} is {value!r}; times must be finite numbers")
+    return tuple(float(value) for value in values)
+
+
+def check_times(where: str, delays_ms: Sequence[float], elapsed_ms: Sequence[float] | None) -> None:
+    """Raise `EvaluationError` for a delay below 0, or an output that was there before its audio was. Ties are fine."""
+    for place, delay in enumerate(delays_ms, start=1):
+        if delay < 0:
+            raise EvaluationError(f"{where}: delay {place} is {delay:g} ms; nothing can be heard before the speech begins")
+    for place, (delay, moment) in enumerate(zip(delays_ms, elapsed_ms or (), strict=False), start=1):
+        if moment < delay - _SLACK_MS:
+            raise EvaluationError(
+                f"{where}: elapsed time {place} is {moment:g} ms although {delay:g} ms of audio had been heard; the clock was "
+                "wrong: log it again, or score without computing time (--elapsed none)"
+            )

@@ -1,0 +1,160 @@
+"""`score`: quality, latency and diagnostics of a log, whatever system and tool it is from."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from simulsa.evaluation.diagnostics import burstiness, degeneracy, flicker, simultaneity
+from simulsa.evaluation.instances import EvaluationError, Instance
+from simulsa.evaluation.logs import read_log
+from simulsa.evaluation.longform import longform_latency, resegmented
+from simulsa.evaluation.recording import Elapsed, Log, Recording
+from simulsa.evaluation.references import Segment, read_segments, read_sentences, referenced, sources
+from simulsa.evaluation.scores import Score, counted, quality, quality_metrics, score_instances
+from simulsa.evaluation.simulstream_log import Tokens
+from simulsa.languages import language_name, latency_unit
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """What a log is scored against, and how it is read."""
+
+    references: Path | None = None
+    """a sentence a line (by the log's index, or one a segment) or a manifest (.jsonl); by default the log's own references"""
+    segments: Path | None = None
+    """long recordings: a list of wav, offset and duration in seconds (.yaml or .json), a segment for each reference"""
+    sources: Path | None = None
+    """what was said, in the references' order or a manifest with source_text; for copies and COMET"""
+    lang: str = "de"
+    """language of the translations: says what is counted (words or characters) and how BLEU tokenizes"""
+    tokens: Tokens = "auto"
+    """how a simulstream log writes its tokens: whole words, chars, sentencepiece (▁) or byte-level BPE (Ġ)"""
+    elapsed: Elapsed = "logged"
+    """computation-aware latency: by the log's own times, from its computing times as if chunks queued for the model, or none"""
+    partial: bool = False
+    """score what is there of a log that is cut off or has no recording for some references"""
+    comet: str = ""
+    """name of a COMET or xCOMET model, such as Unbabel/wmt22-comet-da; needs --sources and the package unbabel-comet"""
+
+    def __post_init__(self) -> None:
+        language_name(self.lang)
+        for name in ("references", "segments", "sources"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else Path(value))
+        for name, kind in (("tokens", Tokens), ("elapsed", Elapsed)):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(get_args(kind))}")
+        if self.segments is not None and self.references is None:
+            raise ValueError("segments need references, a line for each segment: give --references FILE")
+        if self.comet and self.sources is None:
+            raise ValueError(f"comet is {self.comet!r}, which reads what was said: give --sources FILE")
+
+
+def score_log(path: str | Path, config: ScoreConfig | None = None) -> Score:
+    """The scores of a log, with what is needed to read them: tool, unit, definition of elapsed times, signatures, notes.
+
+    Raises `EvaluationError` for a log or references that are broken or do not belong together, naming what and where.
+    """
+    config = config or ScoreConfig()
+    quality_metrics(config.lang)  # a missing tokenizer shows first
+    comet = _comet(config)
+    log = read_log(path, latency_unit(config.lang), config.elapsed, config.tokens, config.partial)
+    timed = all(recording.elapsed_ms is not None for recording in log.recordings)
+    if config.segments is not None and config.references is not None:
+        scores = _longform(log, config, read_segments(config.segments, config.references), comet, timed)
+    else:
+        scores = _shortform(log, config, comet)
+    import omnisteval
+
+    return {
+        "log": str(path),
+        "tool": log.tool,
+        "recordings": len(log.recordings),
+        "unit": latency_unit(config.lang),
+        "elapsed": log.elapsed if timed else None,
+        **scores,
+        **flicker(log.recordings),
+        **burstiness(log.recordings),
+        "omnisteval": omnisteval.__version__,
+        "notes": log.notes,
+    }
+
+
+def _shortform(log: Log, config: ScoreConfig, comet: Any) -> Score:
+    recordings = referenced(log, config.references, config.partial)
+    spoken = None if config.sources is None else sources(recordings, config.sources)
+    instances = [_instance(recording) for recording in recordings]
+    references = [instance.reference for instance in instances]
+    omni = [counted(instance, latency_unit(config.lang)) for instance in instances]
+    return {
+        **score_instances(instances, config.lang),
+        **({"comet": comet(omni, spoken), "comet_model": config.comet} if comet else {}),
+        **degeneracy([instance.prediction for instance in instances], references, latency_unit(config.lang), spoken),
+        **simultaneity(omni),
+    }
+
+
+def _longform(log: Log, config: ScoreConfig, segments: Sequence[Segment], comet: Any, timed: bool) -> Score:
+    spoken = None if config.sources is None else _one_each(read_sentences(config.sources), len(segments), config.sources)
+    instances = resegmented(log, segments, config.lang, config.partial)
+    predictions, references = [i.prediction for i in instances], [i.reference for i in instances]
+    return {
+        "segments": len(segments),
+        **quality(predictions, references, config.lang),
+        **longform_latency(instances, timed),
+        **({"comet": comet(instances, spoken), "comet_model": config.comet} if comet else {}),
+        **degeneracy(predictions, references, latency_unit(config.lang), spoken),
+    }
+
+
+def _instance(recording: Recording) -> Instance:
+    if recording.source_length_ms is None or recording.source_length_ms <= 0:
+        raise EvaluationError(
+            f"recording {recording.label}: source_length is {recording.source_length_ms}; latency needs the length of the speech "
+            "in ms"
+        )
+    return Instance(
+        id=recording.id or recording.name,
+        index=recording.index,
+        prediction=recording.prediction,
+        reference=recording.reference or "",
+        source=recording.name,
+        source_length_ms=recording.source_length_ms,
+        delays_ms=recording.delays_ms,
+        elapsed_ms=recording.elapsed_ms,
+        steps=0,
+    )
+
+
+def _one_each(sentences: Sequence[str], count: int, path: Path) -> Sequence[str]:
+    if len(sentences) != count:
+        raise EvaluationError(f"{path}: {len(sentences)} sentences for {count} segments; one each is needed")
+    return sentences
+
+
+def _comet(config: ScoreConfig) -> Any:
+    """What gives OmniSTEval's instances and their sources a score by a COMET model; `None` where none is asked for."""
+    if not config.comet:
+        return None
+    try:
+        importlib.import_module("comet")
+    except ImportError as error:
+        raise RuntimeError(
+            "COMET needs the package unbabel-comet, which wants an older transformers than simulsa does and so an environment of "
+            f"its own: docs/interop.md has the commands ({error})"
+        ) from error
+    from omnisteval.scoring import COMETScorer
+
+    def score(instances: Sequence[Any], spoken: Sequence[str]) -> float:
+        try:
+            return float(COMETScorer(config.comet)(instances, list(spoken)))
+        except KeyError as error:  # how the package says that it found no such model
+            raise EvaluationError(
+                f"comet is {config.comet!r}: {error.args[0]} Is there a network, and is the name right?"
+            ) from error
+
+    return score
