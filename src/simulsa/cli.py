@@ -21,6 +21,7 @@ VERBS = {  # verb -> (module of the command, what it does)
     "train": ("train", "fine-tune a model on offline and simultaneous rows"),
     "translate": ("translate", "translate audio files while they play"),
     "evaluate": ("evaluate", "measure quality and latency over chunk sizes and rollbacks"),
+    "serve": ("serve", "translate live: a web page and an API"),
     "compare": ("compare", "one table and one plot from several evaluations"),
     "manifest": ("manifest", "make and check manifests"),
     "export": ("export", "hand rows over to ms-swift, LLaMA-Factory or Hugging Face datasets"),
