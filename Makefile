@@ -15,7 +15,7 @@ venv: .venv/.installed
 extras: .venv/.extras
 
 .venv/.extras: .venv/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,datasets,lhotse,ray,quantization]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,datasets,lhotse,ray,quantization,serve]'
 	touch $@
 
 # the whole method on the embedded model and bundled speech; look at demo-out/report.html
