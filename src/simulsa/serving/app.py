@@ -9,6 +9,8 @@ from pathlib import Path
 
 import anyio.to_thread
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
@@ -20,7 +22,7 @@ from simulsa.serving.conversation import converse
 from simulsa.serving.realtime import Realtime
 from simulsa.serving.service import Service
 from simulsa.serving.simulstream import Simulstream
-from simulsa.serving.translations import error_response, translate
+from simulsa.serving.translations import Translations, error_response
 
 PAGE = Path(__file__).parent / "page"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -37,9 +39,6 @@ def create_app(service: Service) -> Starlette:
 
     async def nowhere(websocket: WebSocket) -> None:
         await websocket.send_denial_response(PlainTextResponse("no WebSocket here; see docs/serving.md", 404))
-
-    async def translations(request: Request) -> Response:
-        return await translate(request, service)
 
     async def models(request: Request) -> Response:
         problem = service.gate.problem(request)
@@ -84,7 +83,7 @@ def create_app(service: Service) -> Starlette:
         WebSocketRoute("/", simulstream),
         WebSocketRoute("/simulstream", simulstream),
         WebSocketRoute("/{path:path}", nowhere),
-        Route("/v1/audio/translations", translations, methods=["POST"]),
+        Route("/v1/audio/translations", Translations(service), methods=["POST"]),
         Route("/v1/models", models),
         Route("/metrics", metrics),
         Route("/healthz", healthy),
@@ -93,4 +92,7 @@ def create_app(service: Service) -> Starlette:
         Route("/samples/{name}.wav", sample),
         Mount("/", StaticFiles(directory=PAGE, html=True)),
     ]
-    return Starlette(routes=routes, lifespan=lifespan, max_body_size=service.config.max_upload_mib * 2**20)
+    # browsers ask for this before they let pages of other origins in; who may come is the gate's to decide
+    origins = Middleware(CORSMiddleware, allow_origins=service.config.allow_origins, allow_headers=["Authorization"])
+    limit = service.config.max_upload_mib * 2**20
+    return Starlette(routes=routes, middleware=[origins], lifespan=lifespan, max_body_size=limit)

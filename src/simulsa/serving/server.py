@@ -80,6 +80,7 @@ def make_server(service: Service) -> Server:
         create_app(service),
         ws=PatientProtocol,
         ws_max_size=config.max_message_kib * 1024,
+        ws_per_message_deflate=False,  # speech does not get smaller by it
         ws_ping_interval=config.ping_s,
         ws_ping_timeout=config.ping_s,
         ssl_certfile=config.tls_cert,

@@ -14,7 +14,8 @@ from simulsa.serving.config import ServeConfig
 from simulsa.serving.gate import Gate
 from simulsa.serving.metrics import Metrics
 from simulsa.serving.scheduler import Scheduler
-from simulsa.serving.session import Session, Speech, Utterance
+from simulsa.serving.session import Session
+from simulsa.serving.speech import Speech, Utterance
 from simulsa.settings import from_mapping, to_mapping
 from simulsa.streaming.state import StreamConfig
 
@@ -81,7 +82,7 @@ class Service:
             yield session
         finally:
             self.scheduler.sessions.discard(session)
-            self.metrics.ended.labels(session.ended or ("failed" if session.error else "vanished")).inc()
+            self.metrics.ended.labels(session.outcome).inc()
 
     async def drain(self) -> None:
         """Take no new clients, and wait until those that are there have got their final text or the time for it is over."""

@@ -1,7 +1,6 @@
 """A session: one client's speech on its way to the model, and the results on their way back.
 
-Everything here happens on the event loop. While the model works on a stream's state, in its own thread, new audio waits in an
-inbox, so that nobody else touches the state.
+Everything here happens on the event loop. Audio waits in an inbox until the scheduler takes it to the model's thread, in a `Turn`.
 """
 
 from __future__ import annotations
@@ -10,14 +9,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
-from simulsa.audio import AudioError, samples_to_s
+from simulsa.audio import samples_to_s
 from simulsa.serving.clock import SpeechClock
 from simulsa.serving.config import ServeConfig
-from simulsa.streaming.state import StreamConfig, StreamState, Update
+from simulsa.serving.speech import Speech, Turn
+from simulsa.streaming.state import StreamConfig, Update
 
 
 @dataclass(frozen=True)
@@ -31,48 +30,11 @@ class Result:
     lag_s: float
 
 
-class Speech(Protocol):
-    """What a session needs of the speech that it translates, from its first sample to its last."""
-
-    def receive(self, samples: np.ndarray) -> None:
-        """Add float32 mono audio at `SAMPLE_RATE`. Raises `AudioError` if it cannot be taken."""
-        ...
-
-    def close(self) -> None:
-        """Say that no more audio will come."""
-        ...
-
-    def next_state(self) -> StreamState | None:
-        """The state that `step` should advance next, or `None` if more audio is needed."""
-        ...
-
-    def apply(self, update: Update) -> Update:
-        """Take note of what `step` did to that state; returns the update as it looks for the whole speech."""
-        ...
-
-
-class Utterance:
-    """A speech that is one stream, as long as the model's window."""
-
-    def __init__(self, config: StreamConfig, max_samples: int) -> None:
-        self._state = StreamState(config, max_samples)
-        self.receive = self._state.receive
-        self.close = self._state.close
-
-    def next_state(self) -> StreamState | None:
-        """The stream's state, if it has a chunk waiting."""
-        return None if self._state.next_samples() is None else self._state
-
-    def apply(self, update: Update) -> Update:
-        """The stream's update is the speech's."""
-        return update
-
-
 class Session:
     """One client: speeches in, one after the other, results out.
 
-    `wake` is called when there may be work for the model. A session that is not `live` is a recording: its chunks are never
-    late, so they are never merged.
+    `wake` is called when there is something for the model. A session that is not `live` is a recording: its chunks are never
+    late, so they are never merged, and it may hand over its audio at once.
     """
 
     def __init__(
@@ -89,10 +51,8 @@ class Session:
         self.live = live
         self._results: asyncio.Queue[Result | None] = asyncio.Queue()
         self._room, self._settled = asyncio.Event(), asyncio.Event()
-        self._stepping = False
         self.error: Exception | None = None
         self.ended = ""
-        self.started = time.monotonic()
         self.begin(config)
 
     def begin(self, config: StreamConfig) -> None:
@@ -103,7 +63,9 @@ class Session:
         self._began = time.monotonic()
         self._inbox: list[np.ndarray] = []
         self._shown = ""
-        self.finishing = self._closed = False
+        self.finishing = self._closed = False  # closed: the model has been told
+        self._in_turn = self._again = False
+        self._chunks = 1
         self.received_samples = self.heard_samples = 0
         self._settled.clear()
 
@@ -117,22 +79,32 @@ class Session:
         """Whether the speech has neither audio nor an end, so that its settings can still be changed."""
         return self.received_samples == 0 and not self.finishing
 
+    @property
+    def outcome(self) -> str:
+        """How the session ended, in a word: why it was ended, or that it `failed`, `left` between two speeches, or `vanished`."""
+        if self.error is not None:
+            return "failed"
+        return self.ended or ("left" if self.untouched or self._settled.is_set() else "vanished")
+
     async def hear(self, samples: np.ndarray) -> None:
         """Take in float32 mono audio at `SAMPLE_RATE`; returns when there is room for more. Audio after `finish` begins a new
         speech. Ignored once the session has ended."""
         if self.finishing and not self.ended:
             await self.settled()
-            self.begin(self.config)
+            if not self.ended and self.error is None:
+                self.begin(self.config)
         if self.ended or self.error is not None or len(samples) == 0:
             return
         self.received_samples += len(samples)
         self._clock.arrived(len(samples), time.monotonic())
         self._inbox.append(samples)
-        self._take_in()
+        self._wake()
+        if not self.live:
+            return
         ahead_s = samples_to_s(self.received_samples) / self._limits.max_speed - (time.monotonic() - self._began)
         if ahead_s > 0:
             await asyncio.sleep(ahead_s)
-        while self.unheard_s > self._limits.max_unheard_s and self._has_work():
+        while self.unheard_s > self._limits.max_unheard_s and (self._in_turn or self.wants_turn):
             self._room.clear()
             await self._room.wait()
 
@@ -143,7 +115,7 @@ class Session:
         self.finishing = True
         if self.received_samples == 0:
             self._put(Result(Update("", "", 0, 0.0, final=True), "", 0, 0.0))
-        self._take_in()
+        self._wake()
 
     async def settled(self) -> None:
         """Wait for the final result of a speech after `finish`, or for a failure."""
@@ -159,15 +131,6 @@ class Session:
         else:
             self.finish()
 
-    def fail(self, error: Exception) -> None:
-        """Stop with an error, which `results` will raise."""
-        self._stepping = False
-        if self.error is None:
-            self.error = error
-            self._results.put_nowait(None)
-        self._room.set()
-        self._settled.set()
-
     async def results(self) -> AsyncIterator[Result]:
         """Results in order until the session has ended; raises what made it fail."""
         while (result := await self._results.get()) is not None:
@@ -175,34 +138,55 @@ class Session:
         if self.error is not None:
             raise self.error
 
-    def waits_since(self) -> float | None:
-        """When the chunk that waits for the model was due, or `None` if none does; recordings are due last."""
-        if self._stepping or self.error is not None or not self._has_work():
+    @property
+    def wants_turn(self) -> bool:
+        """Whether there is something for the model that it does not have yet."""
+        if self._in_turn or self.error is not None or self._settled.is_set():
+            return False
+        return bool(self._inbox) or self._again or (self.finishing and not self._closed)
+
+    def waits_since(self) -> float:
+        """When the audio that waits for the model was due; `inf` if there is no whole chunk of it, or it is a recording."""
+        chunk = self.config.chunk_samples
+        waiting = self.received_samples - self.heard_samples
+        if not self.live or waiting == 0 or (not self.finishing and (chunk is None or waiting < chunk)):
+            return float("inf")
+        return self._clock.due(self.heard_samples + min(waiting, chunk or waiting))
+
+    def in_chunks(self, lag_s: float) -> float:
+        """A lag in multiples of what a chunk lasts; none where the chunk is all of the speech."""
+        return lag_s * 1000 / self.config.chunk_ms
+
+    def turn(self, now: float) -> Turn:
+        """What there is for the model now; its outcome comes back by `deliver`."""
+        closing = self.finishing and not self._closed
+        self._chunks = self._overdue_chunks(now)
+        turn = Turn(self._speech, self._inbox, closing, self._chunks)
+        self._inbox = []
+        self._closed = self.finishing
+        self._in_turn = True
+        return turn
+
+    def deliver(self, turn: Turn, now: float) -> Result | None:
+        """Take the outcome of a turn; returns the result that the client gets, if there is one."""
+        self._in_turn = False
+        self._again = turn.again
+        self._room.set()
+        if turn.error is not None:
+            self.error = turn.error
+            self._results.put_nowait(None)
+            self._settled.set()
+        if turn.update is None or turn.error is not None:
             return None
-        return self._clock.due(self._next_position()) if self.live else float("inf")
-
-    def take(self, now: float) -> StreamState:
-        """The state to advance, which is the model's until `deliver` or `fail`; there must be a chunk waiting."""
-        state = self._speech.next_state()
-        assert state is not None
-        state.chunks_at_once = self._overdue_chunks(now)
-        self._stepping = True
-        return state
-
-    def deliver(self, update: Update, now: float) -> Result:
-        """Take the step's update."""
-        self._stepping = False
-        update = self._speech.apply(update)
+        update = turn.update
         lag_s = max(0.0, now - self._clock.due(update.audio_samples)) if self.live else 0.0
         chunk = self.config.chunk_samples
-        chunks = 1 if chunk is None else max(1, (update.audio_samples - self.heard_samples) // chunk)
-        result = Result(update, update.committed[len(self._shown) :], chunks, lag_s)
+        heard = 1 if chunk is None else (update.audio_samples - self.heard_samples) // chunk
+        result = Result(update, update.committed[len(self._shown) :], max(1, min(heard, self._chunks)), lag_s)
         self._shown = update.committed
         self.heard_samples = update.audio_samples
         self._clock.forget(self.heard_samples)
         self._put(result)
-        self._take_in()
-        self._room.set()
         return result
 
     def _put(self, result: Result) -> None:
@@ -211,26 +195,6 @@ class Session:
             self._settled.set()
             if self.ended:
                 self._results.put_nowait(None)
-
-    def _take_in(self) -> None:
-        if self._stepping or self.error is not None:
-            return
-        try:
-            for samples in self._inbox:
-                self._speech.receive(samples)
-            self._inbox.clear()
-            if self.finishing and not self._closed and self.received_samples:
-                self._closed = True
-                self._speech.close()
-        except AudioError as error:
-            self.fail(error)
-        self._wake()
-
-    def _has_work(self) -> bool:
-        return self._stepping or (self.error is None and self._speech.next_state() is not None)
-
-    def _next_position(self) -> int:
-        return min(self.received_samples, self.heard_samples + (self.config.chunk_samples or self.received_samples))
 
     def _overdue_chunks(self, now: float) -> int:
         """How many chunks the speaker has finished that the model has not heard, at least one."""

@@ -16,10 +16,12 @@ import anyio
 import anyio.to_thread
 import numpy as np
 from starlette.datastructures import UploadFile
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from simulsa.audio import AudioError, load_audio, samples_to_ms, samples_to_s
+from simulsa.serving.conversation import MODEL_FAILED
 from simulsa.serving.service import RefusedError, Service
 from simulsa.serving.session import Result, Session
 from simulsa.serving.values import from_text
@@ -27,32 +29,53 @@ from simulsa.streaming.state import StreamConfig
 
 FORMATS = ("json", "text", "verbose_json")
 _IGNORED = {"model", "prompt", "temperature"}  # of OpenAI's fields; there is one model, and it is greedy
-SHUTTING_DOWN = "shutting_down"
 
 
-async def translate(request: Request, service: Service) -> Response:
-    """Translate one file."""
-    problem = service.gate.problem(request)
-    if problem is not None:
-        return error_response(problem[0], problem[1], "not_allowed")
-    refusal = service.refusal()
-    if refusal is not None:  # said before the file is sent, not after
-        return _refused(refusal)
-    try:
-        with anyio.fail_after(service.config.max_session_s):
+class Translations:
+    """The endpoint, an ASGI application: whoever sends a file has a place from before its first byte to the end of the answer."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Translate one file."""
+        limits = self._service.config
+
+        async def receive_in_time() -> Message:
+            with anyio.fail_after(limits.idle_s):
+                return await receive()
+
+        async def send_in_time(message: Message) -> None:
+            with anyio.fail_after(limits.send_timeout_s):
+                await send(message)
+
+        request = Request(scope, receive_in_time)
+        problem = self._service.gate.problem(request)
+        if problem is not None:
+            await error_response(*problem, "not_allowed")(scope, receive, send)
+            return
+        try:
+            with self._service.session("http", live=False) as session:
+                response = await self._answer(request, session, receive)
+                await response(scope, receive, send_in_time)
+        except RefusedError as refusal:
+            await error_response(503, str(refusal), refusal.code, {"Retry-After": "5"})(scope, receive, send)
+        except (TimeoutError, ClientDisconnect):  # nobody is there to be told
+            pass
+
+    async def _answer(self, request: Request, session: Session, receive: Receive) -> Response:
+        try:
             async with request.form(max_files=1, max_fields=50) as form:
                 fields = dict(form)
                 audio = await _audio(fields.pop("file", None))
-        answer, streamed, config = _options(fields, service)
+            answer, streamed, config = _options(fields, self._service)
+        except TimeoutError:
+            return error_response(408, f"nothing came for {self._service.config.idle_s:g} s", "timeout")
+        except ValueError as error:
+            return error_response(400, str(error), "invalid_request")
         if streamed:
-            return StreamingResponse(_events(service, config, audio), media_type="text/event-stream", headers=_NO_BUFFER)
-        return await _whole(request, service, config, audio, answer)
-    except RefusedError as later:
-        return _refused(later)
-    except ValueError as error:
-        return error_response(400, str(error), "invalid_request")
-    except TimeoutError:
-        return error_response(408, "the upload took too long", "timeout")
+            return StreamingResponse(_events(session, config, audio), media_type="text/event-stream", headers=_NO_BUFFER)
+        return await _whole(receive, session, config, audio, answer)
 
 
 _NO_BUFFER = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter for nginx
@@ -62,10 +85,6 @@ def error_response(status: int, message: str, code: str, headers: dict[str, str]
     """An error as OpenAI's clients expect it."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
     return JSONResponse({"error": {"message": message, "type": kind, "code": code, "param": None}}, status, headers)
-
-
-def _refused(refusal: RefusedError) -> Response:
-    return error_response(503, str(refusal), refusal.code, {"Retry-After": "5"})
 
 
 async def _audio(file: Any) -> np.ndarray:
@@ -96,42 +115,43 @@ def _options(fields: dict[str, Any], service: Service) -> tuple[str, bool, Strea
     return answer, streamed, service.settings(values, service.stream, "form")
 
 
-async def _whole(request: Request, service: Service, config: StreamConfig, audio: np.ndarray, answer: str) -> Response:
-    """The answer when everything is translated; a client that goes away is not translated for."""
+async def _whole(receive: Receive, session: Session, config: StreamConfig, audio: np.ndarray, answer: str) -> Response:
+    """The answer when everything is translated; for a client that goes away the work stops."""
     results: list[Result] = []
-    failure: list[Exception] = []
+    failures: list[Exception] = []
 
     async def work() -> None:
         try:
-            with service.session("http", live=False) as session:
-                results.extend([result async for result in _results(session, config, audio)])
+            results.extend([result async for result in _results(session, config, audio)])
         except Exception as error:
-            failure.append(error)
+            failures.append(error)
         tasks.cancel_scope.cancel()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(work)
-        while (await request.receive())["type"] != "http.disconnect":
+        while (await receive())["type"] != "http.disconnect":
             pass
         tasks.cancel_scope.cancel()
-    if failure:
-        if isinstance(failure[0], (RefusedError, ValueError)):
-            raise failure[0]
-        return error_response(500, "the model failed on this file; the log of the server says why", "model_failed")
+    if failures:
+        message, code, status = _failure(failures[0], session)
+        return error_response(status, message, code)
     text = results[-1].update.committed if results else ""
     if answer == "text":
         return PlainTextResponse(text + "\n")
     if answer == "json":
         return JSONResponse({"text": text})
-    return JSONResponse(
-        {
-            "task": "translate",
-            "language": config.target_lang,
-            "duration": round(samples_to_s(len(audio)), 3),
-            "text": text,
-            "segments": _segments(results),
-        }
-    )
+    duration_s = round(samples_to_s(len(audio)), 3)
+    facts = {"task": "translate", "language": config.target_lang, "duration": duration_s}
+    return JSONResponse({**facts, "text": text, "segments": _segments(results)})
+
+
+def _failure(error: Exception, session: Session) -> tuple[str, str, int]:
+    """Message, code and HTTP status for what made a session fail; anything else is raised on."""
+    if error is not session.error:
+        raise error
+    if isinstance(error, AudioError):
+        return str(error), "invalid_audio", 400
+    return MODEL_FAILED, "model_failed", 500
 
 
 def _segments(results: list[Result]) -> list[dict[str, Any]]:
@@ -154,22 +174,20 @@ async def _results(session: Session, config: StreamConfig, audio: np.ndarray) ->
         yield result
 
 
-async def _events(service: Service, config: StreamConfig, audio: np.ndarray) -> AsyncIterator[str]:
+async def _events(session: Session, config: StreamConfig, audio: np.ndarray) -> AsyncIterator[str]:
     """Server-sent events named as those of OpenAI's transcriptions."""
     text = ""
     try:
-        with service.session("http", live=False) as session:
-            async for result in _results(session, config, audio):
-                text = result.update.committed
-                if result.delta:
-                    elapsed_ms = round(samples_to_ms(result.update.audio_samples))
-                    yield _event("transcript.text.delta", delta=result.delta, elapsed_ms=elapsed_ms)
+        async for result in _results(session, config, audio):
+            text = result.update.committed
+            if result.delta:
+                elapsed_ms = round(samples_to_ms(result.update.audio_samples))
+                yield _event("transcript.text.delta", delta=result.delta, elapsed_ms=elapsed_ms)
         yield _event("transcript.text.done", text=text)
         yield "data: [DONE]\n\n"
-    except (RefusedError, ValueError) as error:
-        yield _event("error", error={"message": str(error), "code": getattr(error, "code", "invalid_request")})
-    except Exception:
-        yield _event("error", error={"message": "the model failed on this file", "code": "model_failed"})
+    except Exception as error:
+        message, code, _ = _failure(error, session)
+        yield _event("error", error={"message": message, "code": code})
 
 
 def _event(kind: str, **fields: Any) -> str:
