@@ -1,6 +1,7 @@
 """A session: one client's speech on its way to the model, and the results on their way back.
 
-Everything here happens on the event loop. Audio waits in an inbox until the scheduler takes it to the model's thread, in a `Turn`.
+Everything here happens on the event loop. Audio waits in an inbox until the scheduler takes it, in a `Turn`, to the model's
+thread.
 """
 
 from __future__ import annotations
