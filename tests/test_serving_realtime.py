@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -124,14 +125,21 @@ def test_another_language_in_the_middle_ends_what_was_said_before(socket: Client
     assert times[-1] == 5733
 
 
-def test_close_without_audio_and_twice(socket: ClientConnection) -> None:
+def test_close_without_audio(socket: ClientConnection) -> None:
     say(socket, "session.close")
-    say(socket, "session.close")
-    append(socket, SPEECH)  # audio after close: too late
     assert hear(socket)["type"] == "session.closed"
     with pytest.raises(ConnectionClosed):
         socket.recv()
     assert socket.close_code == 1000
+
+
+def test_audio_after_close_changes_nothing(socket: ClientConnection) -> None:
+    append(socket, SPEECH)
+    say(socket, "session.close")
+    with contextlib.suppress(ConnectionClosed):  # the session may be over before that is sent
+        say(socket, "session.close")
+        append(socket, SPEECH)
+    assert transcript(events_until(socket, "session.closed")) == expected(FakeLALM(growing_script(TEXT)), SPEECH, 24_000, STREAM)
 
 
 @pytest.mark.parametrize(
