@@ -47,7 +47,7 @@ class Running:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def connect(self, path: str = REALTIME, **options: Any) -> ClientConnection:
+    def connect(self, path: str = REALTIME, **options: Any) -> Any:  # a context manager that gives a `ClientConnection`
         return connect(f"ws://127.0.0.1:{self.port}{path}", compression=None, **options)
 
     def metric(self, line: str) -> float:
@@ -92,6 +92,14 @@ def expected(lalm: LALM, data: bytes, rate: int, stream: StreamConfig) -> str:
     reader, here = PcmReader(rate), Stream(lalm, stream)
     here.push(np.concatenate([reader.read(data), reader.read(b"", last=True)]))
     return here.finish()[-1].committed
+
+
+@contextlib.contextmanager
+def talking(server: Running, **options: Any) -> Iterator[ClientConnection]:
+    """A Realtime session that has begun."""
+    with server.connect(**options) as socket:
+        assert hear(socket)["type"] == "session.created"
+        yield socket
 
 
 def say(socket: ClientConnection, kind: str, **fields: Any) -> None:

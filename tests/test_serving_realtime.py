@@ -24,6 +24,7 @@ from tests.servers import (
     pcm,
     running,
     say,
+    talking,
     transcript,
 )
 
@@ -39,8 +40,7 @@ def server() -> Iterator[Running]:
 
 @pytest.fixture
 def socket(server: Running) -> Iterator[ClientConnection]:
-    with server.connect() as socket:
-        assert hear(socket)["type"] == "session.created"
+    with talking(server) as socket:
         yield socket
 
 
@@ -112,6 +112,15 @@ def test_offline_in_a_session(socket: ClientConnection) -> None:
     assert transcript(events_until(socket, "session.closed")) == " ".join(TEXT.split()[:11])
 
 
+def test_audio_at_another_rate_for_those_who_ask(socket: ClientConnection) -> None:
+    say(socket, "session.update", session={"simulsa": {"sample_rate": 16_000}})
+    session = hear(socket)["session"]
+    assert session["simulsa"]["sample_rate"] == session["audio"]["input"]["format"]["rate"] == 16_000
+    append(socket, SPEECH)
+    say(socket, "session.close")
+    assert transcript(events_until(socket, "session.closed")) == expected(FakeLALM(growing_script(TEXT)), SPEECH, 16_000, STREAM)
+
+
 def test_another_language_in_the_middle_ends_what_was_said_before(socket: ClientConnection) -> None:
     append(socket, SPEECH)
     say(socket, "session.update", session={"audio": {"output": {"language": "es"}}})
@@ -169,6 +178,8 @@ def test_audio_after_close_changes_nothing(socket: ClientConnection) -> None:
         ('{"type": "session.update", "session": {"simulsa": {"rollback": -1}}}', "invalid_value"),
         ('{"type": "session.update", "session": {"simulsa": {"rolback": 1}}}', "invalid_value"),
         ('{"type": "session.update", "session": {"simulsa": {"tentative": "yes"}}}', "invalid_value"),
+        ('{"type": "session.update", "session": {"simulsa": {"sample_rate": 100}}}', "invalid_value"),
+        ('{"type": "session.update", "session": {"simulsa": {"sample_rate": 16000.5}}}', "invalid_value"),
     ],
 )
 def test_what_cannot_be_followed_gets_an_error_and_the_session_goes_on(
