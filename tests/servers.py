@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -59,10 +60,12 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(lalm: LALM, stream: StreamConfig | None = None, **limits: Any) -> Iterator[Running]:
+def running(lalm: LALM, stream: StreamConfig | None = None, send_buffer: int = 0, **limits: Any) -> Iterator[Running]:
     service = Service(lalm, ServeConfig(**{"port": 0, "merge_chunks": False, **limits}), stream or StreamConfig())
     server = make_server(service)
     listening = listen(service.config)
+    if send_buffer:  # of the system, for each connection; usually megabytes
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     until(lambda: server.started)
