@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,16 +20,13 @@ def options_table() -> str:
     texts = dict(re.findall(r'^    (\w+): [^\n]*\n    """(.*?)"""', inspect.getsource(ServeConfig), re.M | re.S))
     rows = ["| flag | default | |", "|---|---|---|"]
     for spec in dataclasses.fields(ServeConfig):
-        flag = "--" + spec.name.replace("_", "-")
-        default = spec.default
-        shown = (
-            ("on" if default else "off")
-            if isinstance(default, bool)
-            else f"{default:g}"
-            if isinstance(default, float)
-            else default
-        )
-        rows.append(f"| `{flag}` | {shown or ''} | {' '.join(texts[spec.name].split())} |")
+        default: Any = spec.default
+        if isinstance(default, bool):
+            default = "on" if default else "off"
+        elif isinstance(default, float):
+            default = f"{default:g}"
+        text = " ".join(texts[spec.name].split())
+        rows.append(f"| `--{spec.name.replace('_', '-')}` | {default or ''} | {text} |")
     return "\n".join(rows)
 
 
