@@ -43,6 +43,11 @@ class Running:
 
     service: Service
     port: int
+    server: Any
+
+    def stop(self) -> None:
+        """Tell it to stop, as a signal would."""
+        self.server.should_exit = True
 
     @property
     def url(self) -> str:
@@ -70,7 +75,7 @@ def running(lalm: LALM, stream: StreamConfig | None = None, send_buffer: int = 0
     thread.start()
     until(lambda: server.started)
     try:
-        yield Running(service, listening.getsockname()[1])
+        yield Running(service, listening.getsockname()[1], server)
     finally:
         server.should_exit = True
         thread.join(30)
