@@ -25,10 +25,11 @@ from websockets.exceptions import InvalidStatus as InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from simulsa.lalm.interface import LALM
-from simulsa.serving.config import ServeConfig
+from simulsa.serving.config import ServeConfig as ServeConfig
 from simulsa.serving.pcm import PcmReader
+from simulsa.serving.realtime import Realtime as Realtime
 from simulsa.serving.server import listen, make_server
-from simulsa.serving.service import Service
+from simulsa.serving.service import Service as Service
 from simulsa.streaming.state import StreamConfig
 from simulsa.streaming.stream import Stream
 
