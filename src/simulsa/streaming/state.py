@@ -117,6 +117,8 @@ class StreamState:
     """no more audio will come"""
     finished: bool = False
     """the final step was done"""
+    chunks_at_once: int = 1
+    """how many of the chunks that wait the next step hears; more than one makes up for time lost"""
 
     def receive(self, samples: np.ndarray) -> None:
         """Add audio. Raises `AudioError` after `close`, for broken samples, or past the model's window."""
@@ -142,6 +144,6 @@ class StreamState:
     def next_samples(self) -> int | None:
         """How much audio the next step will have heard, or `None` if it has to wait for more."""
         chunk = self.config.chunk_samples
-        if chunk is not None and self.heard_samples + chunk <= len(self.audio):
-            return self.heard_samples + chunk
+        if chunk is not None and (waiting := (len(self.audio) - self.heard_samples) // chunk):
+            return self.heard_samples + min(waiting, self.chunks_at_once) * chunk
         return len(self.audio) if self.closed and not self.finished else None

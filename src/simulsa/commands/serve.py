@@ -1,0 +1,37 @@
+"""`simulsa serve`: the live server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from simulsa.commands.parsing import parse, show_log
+from simulsa.extras import optional
+from simulsa.lalm.load import ModelConfig
+from simulsa.serving.config import ServeConfig
+from simulsa.streaming.state import StreamConfig
+
+PACKAGES = ("starlette", "uvicorn", "websockets", "python_multipart", "prometheus_client")
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Serve one model to many speakers: a web page, OpenAI's Realtime protocol, simulstream's, and files over HTTP."""
+
+    model: ModelConfig = field(default_factory=lambda: ModelConfig("tiny-en-de-simul"))
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command."""
+    command = parse(Serve, arguments, "serve")
+    for package in PACKAGES:
+        optional(package, "serve", "simulsa serve")
+    from simulsa.serving.server import listen, serve
+    from simulsa.serving.service import Service
+
+    show_log()
+    command.serve.keys()  # a broken key file or a taken port is found before the model is loaded
+    with listen(command.serve) as listening:
+        serve(Service(command.model.load(), command.serve, command.stream), listening)

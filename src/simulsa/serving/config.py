@@ -1,0 +1,102 @@
+"""The settings of the server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from simulsa.settings import check_whole_numbers
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Where the server listens, who may use it, and how much of it."""
+
+    host: str = "127.0.0.1"
+    """address to listen at; others than this machine reach it at `0.0.0.0` (then a key is needed, or --public)"""
+    port: int = 8000
+    """port to listen at; 0 takes a free one"""
+    api_key: str = ""
+    """what clients must show to be served (others on this machine see it in the process list: prefer --api-key-file)"""
+    api_key_file: Path | None = None
+    """file with one key per line; any of them will do"""
+    public: bool = False
+    """serve whoever reaches the port, without a key"""
+    allow_origins: tuple[str, ...] = ()
+    """web pages of other origins that may connect, such as `https://talks.example.org`; `*` allows all"""
+    tls_cert: Path | None = None
+    """certificate (PEM, with its chain) for https and wss"""
+    tls_key: Path | None = None
+    """private key of the certificate (PEM)"""
+    max_sessions: int = 32
+    """how many clients are served at a time; more are refused"""
+    max_batch: int = 32
+    """how many streams the model advances at once"""
+    max_lag_chunks: float = 1.0
+    """new clients are refused while chunks of the last seconds waited, on average, longer than so many chunks last"""
+    merge_chunks: bool = True
+    """a stream that is behind its speaker hears all chunks that wait at once; otherwise one after the other, however late"""
+    min_chunk_ms: float = 100
+    """the smallest chunk that a client may ask for"""
+    max_unheard_s: float = 10.0
+    """seconds of a client's audio that may wait for the model; the server reads no more until some is heard"""
+    max_speed: float = float("inf")
+    """seconds of audio that one client may send per second; faster ones are made to wait"""
+    max_message_kib: int = 1024
+    """the largest message of a WebSocket"""
+    max_upload_mib: int = 100
+    """the largest upload over HTTP"""
+    max_session_s: float = 7200.0
+    """seconds after which a session gets its final text and is closed"""
+    idle_s: float = 60.0
+    """seconds without a message after which a session gets its final text and is closed"""
+    ping_s: float = 5.0
+    """seconds between two signs of life that the server asks of a client, and that it waits for each"""
+    send_timeout_s: float = 10.0
+    """seconds that a client may take to receive a message"""
+    drain_s: float = 30.0
+    """seconds that open sessions have to get their final text when the server is stopped"""
+
+    def __post_init__(self) -> None:
+        lowest = {"max_sessions": 1, "max_batch": 1, "max_message_kib": 1, "max_upload_mib": 1}
+        check_whole_numbers(self, lowest)
+        if not 0 <= self.port <= 65_535:
+            raise ValueError(f"port is {self.port}; it must be from 0 (any free one) to 65535")
+        for name in ("max_unheard_s", "max_speed", "max_session_s", "idle_s", "ping_s", "send_timeout_s", "max_lag_chunks"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be more than 0")
+        if not self.drain_s >= 0:
+            raise ValueError(f"drain_s is {self.drain_s}; it must be 0 or more")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key belong together; give both or neither")
+        if not (self.is_loopback or self.has_key or self.public):
+            raise ValueError(
+                f"host is {self.host!r}, where others than this machine can connect, and there is no key; "
+                "give --api-key-file FILE, or --public to serve whoever reaches the port"
+            )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        return self.host in LOOPBACK
+
+    @property
+    def has_key(self) -> bool:
+        """Whether clients need a key."""
+        return bool(self.api_key) or self.api_key_file is not None
+
+    def keys(self) -> tuple[str, ...]:
+        """All keys that open the server. Raises `ValueError` for a key file that is missing or holds none."""
+        keys = [self.api_key] if self.api_key else []
+        if self.api_key_file is not None:
+            try:
+                lines = self.api_key_file.read_text(encoding="utf-8").split("\n")
+            except OSError as error:
+                raise ValueError(f"{self.api_key_file}: the key file cannot be read ({error.strerror})") from error
+            found = [line.strip() for line in lines if line.strip()]
+            if not found:
+                raise ValueError(f"{self.api_key_file}: the key file is empty; write one key per line")
+            keys += found
+        return tuple(keys)

@@ -1,0 +1,163 @@
+"""What both WebSocket protocols share: one client, a reader and a writer beside each other, and the limits on them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+import anyio
+from starlette.responses import PlainTextResponse
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from simulsa.audio import AudioError
+from simulsa.serving.gate import PROTOCOL
+from simulsa.serving.pcm import PcmReader
+from simulsa.serving.service import RefusedError, Service
+from simulsa.serving.session import Result, Session
+
+# close codes of RFC 6455 and its registry
+NORMAL, GOING_AWAY, POLICY, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1008, 1011, 1013
+MAX_REASON_BYTES = 123
+MODEL_FAILED = "the model failed on this speech; the log of the server says why"
+
+
+class GoneError(Exception):
+    """The client is no longer there, or does not read what it is sent."""
+
+
+class Socket:
+    """A WebSocket that sends JSON; sending to a client that does not read raises `GoneError`."""
+
+    def __init__(self, websocket: WebSocket, send_timeout_s: float) -> None:
+        self._websocket = websocket
+        self._send_timeout_s = send_timeout_s
+
+    async def receive(self) -> str | bytes:
+        """The next message. Raises `GoneError`."""
+        message = await self._websocket.receive()
+        if message["type"] != "websocket.receive":
+            raise GoneError
+        data: str | bytes | None = message.get("text")
+        return message["bytes"] if data is None else data
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        """Send a JSON object. Raises `GoneError`."""
+        await self._within_time(self._websocket.send_text(json.dumps(message, ensure_ascii=False)))
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Close with a code and a reason. Raises `GoneError`."""
+        short = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
+        await self._within_time(self._websocket.close(code, short))
+
+    async def _within_time(self, sending: Awaitable[None]) -> None:
+        try:
+            with anyio.fail_after(self._send_timeout_s):
+                await sending
+        except (TimeoutError, WebSocketDisconnect, RuntimeError) as error:  # RuntimeError: it was closed meanwhile
+            raise GoneError from error
+
+
+class Conversation(ABC):
+    """A client of one protocol. Each reads messages and writes results in its own way."""
+
+    name: str
+    pcm: PcmReader
+    """reads the audio of the speech that runs"""
+
+    def __init__(self, socket: Socket, session: Session, service: Service) -> None:
+        self.socket = socket
+        self.session = session
+        self.service = service
+        self.expires_at = time.time() + service.config.max_session_s
+        session.flush = lambda: self.pcm.read(b"", last=True)
+
+    async def greet(self) -> None:  # noqa: B027  # not every protocol has something to say
+        """Say something when the client has come in."""
+
+    @abstractmethod
+    async def on_message(self, message: str | bytes) -> None:
+        """Do what a message asks for."""
+
+    @abstractmethod
+    async def on_result(self, result: Result) -> None:
+        """Tell the client of a result."""
+
+    @classmethod
+    @abstractmethod
+    def error(cls, message: str, code: str, kind: str = "invalid_request_error") -> dict[str, Any]:
+        """An error as a message of the protocol; `kind` is `server_error` if it is not the client's."""
+
+    @abstractmethod
+    async def part(self, reason: str) -> None:
+        """Say good-bye to a client whose session has ended well."""
+
+    async def run(self) -> None:
+        """Talk until the session ends or the client goes."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._read, tasks.cancel_scope)
+            await self._write()
+            tasks.cancel_scope.cancel()
+
+    async def _read(self, scope: anyio.CancelScope) -> None:
+        try:
+            await self.greet()
+            while not self.session.ended:
+                message = await self._next_message()
+                if message is not None:
+                    await self.on_message(message)
+        except GoneError:
+            scope.cancel()
+
+    async def _next_message(self) -> str | bytes | None:
+        """The next message; `None` if the client had nothing to say for so long that its session ends."""
+        left_s = self.expires_at - time.time()
+        idle_s = self.service.config.idle_s
+        with anyio.move_on_after(min(left_s, idle_s)):
+            return await self.socket.receive()
+        self.session.end("expired" if left_s <= idle_s else "idle")
+        return None
+
+    async def _write(self) -> None:
+        try:
+            async for result in self.session.results():
+                await self.on_result(result)
+            await self.part(self.session.ended)
+        except GoneError:
+            pass
+        except Exception as error:
+            if error is not self.session.error:
+                raise
+            await self._fail(error)
+
+    async def _fail(self, error: Exception) -> None:
+        try:
+            if isinstance(error, AudioError):
+                await self.socket.send(self.error(str(error), "invalid_audio"))
+                await self.socket.close(POLICY, str(error))
+            else:
+                await self.socket.send(self.error(MODEL_FAILED, "model_failed", "server_error"))
+                await self.socket.close(INTERNAL_ERROR, MODEL_FAILED)
+        except GoneError:
+            pass
+
+
+async def converse(websocket: WebSocket, service: Service, kind: type[Conversation]) -> None:
+    """Let a client in if it may, and serve it; one that cannot be served now is told so and closed with 1013."""
+    problem = service.gate.problem(websocket)
+    if problem is not None:
+        status, reason = problem
+        await websocket.send_denial_response(PlainTextResponse(reason, status))
+        return
+    await websocket.accept(PROTOCOL if PROTOCOL in websocket.scope["subprotocols"] else None)
+    socket = Socket(websocket, service.config.send_timeout_s)
+    try:
+        with service.session(kind.name) as session:
+            await kind(socket, session, service).run()
+    except RefusedError as refusal:
+        with contextlib.suppress(GoneError):
+            await socket.send(kind.error(str(refusal), refusal.code, "server_error"))
+            await socket.close(TRY_AGAIN_LATER, f"{refusal.code}: {refusal}")

@@ -1,0 +1,45 @@
+"""The bundled clips, for the page: spoken captions that the embedded model knows how to translate."""
+
+from __future__ import annotations
+
+import functools
+import io
+from pathlib import Path
+from typing import Any
+
+import simulsa
+from simulsa.audio import SAMPLE_RATE
+from simulsa.manifest import Utterance, read_manifest
+
+MANIFEST = Path(simulsa.__file__).parent / "demo" / "data" / "test.jsonl"
+
+
+@functools.cache
+def clips() -> dict[str, Utterance]:
+    """The clips by id."""
+    return {row.id: row for row in read_manifest(MANIFEST)}
+
+
+def listing() -> list[dict[str, Any]]:
+    """What the page shows of each clip, and where its audio is."""
+    return [
+        {
+            "id": row.id,
+            "url": f"samples/{row.id}.wav",
+            "duration_s": row.duration_s,
+            "source_language": row.source_lang,
+            "target_language": row.target_lang,
+            "text": row.source_text,
+            "reference": row.target_text,
+        }
+        for row in clips().values()
+    ]
+
+
+def wav(row: Utterance) -> bytes:
+    """A clip as a WAV file, 16-bit at `SAMPLE_RATE`."""
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, row.load(), SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    return file.getvalue()

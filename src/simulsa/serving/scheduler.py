@@ -1,0 +1,105 @@
+"""The scheduler: every chunk that waits, of all sessions, in one call of the model, in one thread beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from simulsa.audio import SAMPLE_RATE, AudioError
+from simulsa.lalm.interface import LALM
+from simulsa.serving.metrics import Metrics
+from simulsa.serving.session import Result, Session
+from simulsa.serving.speech import Turn, Utterance, take_turns
+from simulsa.streaming.state import StreamConfig
+
+MEMORY_S = 10.0  # how long a lag counts for the decision whether the model keeps up
+
+logger = logging.getLogger("simulsa")
+
+
+class Scheduler:
+    """Gathers the sessions that have something for the model and advances them together.
+
+    While the model works, what arrives waits for the next call: the busier the server, the larger its batches, and nobody waits
+    for a batch to fill.
+    """
+
+    def __init__(self, lalm: LALM, max_batch: int, metrics: Metrics) -> None:
+        self.sessions: set[Session] = set()
+        self._lalm = lalm
+        self._max_batch = max_batch
+        self._metrics = metrics
+        self._work = asyncio.Event()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="simulsa-model")
+        self._lags: deque[tuple[float, float]] = deque()  # (when, in chunks)
+
+    def wake(self) -> None:
+        """There may be work."""
+        self._work.set()
+
+    def warm_up(self) -> None:
+        """Let the model translate a second of silence, so that it does not start with the first client; raises what it raises."""
+        speech = Utterance(StreamConfig(), self._lalm.max_samples)
+        silence = Turn(speech, [np.zeros(SAMPLE_RATE, dtype=np.float32)], closing=True, chunks=1)
+        self._thread.submit(take_turns, self._lalm, [silence], 1).result()
+        if silence.error is not None:
+            raise silence.error
+
+    async def run(self) -> None:
+        """Serve the sessions until cancelled."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await self._work.wait()
+                self._work.clear()
+                while waiting := self._waiting():
+                    now = time.monotonic()
+                    turns = [session.turn(now) for session in waiting]
+                    try:
+                        await loop.run_in_executor(self._thread, take_turns, self._lalm, turns, self._max_batch)
+                    except Exception as error:  # ours: it must not end the service of those who come later
+                        for turn in turns:
+                            turn.error = error
+                    self._hand_out(waiting, turns)
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def lag_chunks(self) -> float:
+        """How long chunks of live sessions have lately waited, on average, in multiples of what a chunk lasts."""
+        now = time.monotonic()
+        while self._lags and self._lags[0][0] < now - MEMORY_S:
+            self._lags.popleft()
+        lags = [lag for _, lag in self._lags]
+        lags += [session.in_chunks(now - session.waits_since()) for session in self.sessions if session.waits_since() < now]
+        return sum(lags) / len(lags) if lags else 0.0
+
+    def _waiting(self) -> list[Session]:
+        """Those who want a turn, the most urgent first."""
+        return sorted((session for session in self.sessions if session.wants_turn), key=Session.waits_since)
+
+    def _hand_out(self, sessions: Sequence[Session], turns: Sequence[Turn]) -> None:
+        now = time.monotonic()
+        results: list[Result] = []
+        for session, turn in zip(sessions, turns, strict=True):
+            if turn.error is not None:
+                self._note(turn.error)
+            result = session.deliver(turn, now)
+            if result is None:
+                continue
+            results.append(result)
+            if session.live:
+                self._lags.append((now, session.in_chunks(result.lag_s)))
+                self._metrics.lag.observe(result.lag_s)
+        self._metrics.stepped(results)
+
+    def _note(self, error: Exception) -> None:
+        whose = "audio" if isinstance(error, AudioError) else "model"
+        self._metrics.errors.labels(whose).inc()
+        if whose == "model":
+            logger.error("the model failed on a session: %s", error, exc_info=error)

@@ -1,0 +1,123 @@
+"""uvicorn, made patient with clients that are slowed down and orderly at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from simulsa.serving.app import create_app
+from simulsa.serving.config import ServeConfig
+from simulsa.serving.service import Service
+
+logger = logging.getLogger("simulsa")
+
+
+class PatientProtocol(WebSocketsSansIOProtocol):  # type: ignore[misc]  # uvicorn is not there when types are checked
+    """A WebSocket whose client is asked for signs of life, and gone for good when it gives none.
+
+    A client that is slowed down answers behind the audio that the server has not read yet, so while audio comes, or is not
+    read, no answer is missed. What a client never reads is thrown away with its connection.
+    """
+
+    _heard = False
+
+    def data_received(self, data: bytes) -> None:
+        """Anything is a sign of life."""
+        self._heard = True
+        super().data_received(data)
+
+    def send_keepalive_ping(self) -> None:
+        """Ask, and listen from now on."""
+        self._heard = False
+        super().send_keepalive_ping()
+
+    def keepalive_timeout(self) -> None:
+        """Wait again, or drop the connection."""
+        if self._heard or self.read_paused:
+            self._heard = False
+            self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
+        else:
+            self.transport.abort()
+
+    async def send(self, message: Any) -> None:
+        """Send; uvicorn forgets that a WebSocket that was denied with a response needs no handshake any more."""
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True
+
+    async def run_asgi(self) -> None:
+        """Serve the client; afterwards it has a while to read the rest."""
+        await super().run_asgi()
+        self.loop.call_later(self.config.ws_ping_timeout, self.transport.abort)
+
+
+class Server(uvicorn.Server):  # type: ignore[misc]
+    """A server that lets its sessions finish when it is told to stop; told twice, it stops at once."""
+
+    should_exit: bool
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Give every session its final text, then stop."""
+        draining = asyncio.ensure_future(self._service.drain())
+        while not draining.done() and not self.force_exit:
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """A signal is a wish to stop, not a failure: the process exits with 0."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def make_server(service: Service) -> Server:
+    """A server for the service, which listens when it runs."""
+    config = service.config
+    settings = uvicorn.Config(
+        create_app(service),
+        ws=PatientProtocol,
+        ws_max_size=config.max_message_kib * 1024,
+        ws_per_message_deflate=False,  # speech does not get smaller by it
+        ws_ping_interval=config.ping_s,
+        ws_ping_timeout=config.ping_s,
+        ssl_certfile=config.tls_cert,
+        ssl_keyfile=config.tls_key,
+        timeout_graceful_shutdown=5,
+        log_config=None,
+        log_level="warning",
+        access_log=False,  # it would write down the keys that browsers show in the query
+        server_header=False,
+    )
+    return Server(settings, service)
+
+
+def listen(config: ServeConfig) -> socket.socket:
+    """A socket at the address of the settings. Raises `RuntimeError` when that cannot be had."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    try:
+        return socket.create_server((config.host, config.port), family=family, backlog=512)
+    except OSError as error:
+        place = f"{config.host}:{config.port}"
+        if error.errno == errno.EADDRINUSE:
+            raise RuntimeError(f"{place}: the port is taken; choose another with --port, or 0 for any free one") from error
+        raise RuntimeError(f"{place}: cannot listen there ({error.strerror}); check --host and --port") from error
+
+
+def serve(service: Service, listening: socket.socket) -> None:
+    """Serve those who connect to a listening socket until a signal says to stop."""
+    service.scheduler.warm_up()
+    config = service.config
+    scheme = "https" if config.tls_cert else "http"
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    place = f"{scheme}://{host}:{listening.getsockname()[1]}"
+    logger.info("%s is served at %s (Ctrl-C stops)", service.lalm.name, place)
+    make_server(service).run(sockets=[listening])

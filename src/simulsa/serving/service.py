@@ -1,0 +1,107 @@
+"""The service behind all protocols: who gets in, the sessions, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from simulsa.lalm.interface import LALM
+from simulsa.serving.config import ServeConfig
+from simulsa.serving.gate import Gate
+from simulsa.serving.metrics import Metrics
+from simulsa.serving.scheduler import Scheduler
+from simulsa.serving.session import Session
+from simulsa.serving.speech import Speech, Utterance
+from simulsa.settings import from_mapping, to_mapping
+from simulsa.streaming.state import StreamConfig
+
+_ALIASES = {"source_language": "source_lang", "target_language": "target_lang"}
+
+logger = logging.getLogger("simulsa")
+
+
+class RefusedError(RuntimeError):
+    """A client that cannot be served now; `code` says why in a word."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def shutting_down() -> RefusedError:
+    """The refusal of a server that is being stopped."""
+    return RefusedError("shutting_down", "the server is being stopped; connect to another one or try again later")
+
+
+class Service:
+    """One model and everyone who uses it; `stream` are the settings of clients that say nothing else."""
+
+    def __init__(self, lalm: LALM, config: ServeConfig, stream: StreamConfig) -> None:
+        self.lalm = lalm
+        self.config = config
+        self.stream = stream
+        self.gate = Gate(config, config.keys())
+        self.metrics = Metrics()
+        self.scheduler = Scheduler(lalm, config.max_batch, self.metrics)
+        self.draining = False
+        self.metrics.watch("simulsa_sessions_open", "Sessions now", lambda: len(self.scheduler.sessions))
+        self.metrics.watch("simulsa_unheard_seconds", "Audio that waits for the model", self._unheard_s)
+        self.metrics.watch("simulsa_lag_chunks", "Average lag of the last seconds, in chunks", self.scheduler.lag_chunks)
+
+    def settings(self, wishes: Mapping[str, Any], base: StreamConfig, where: str) -> StreamConfig:
+        """`base` with what a client wishes: fields of `StreamConfig`, and `source_language` and `target_language` for its
+        languages. Raises `ValueError` for what does not exist or may not be had; `where` begins the message."""
+        named = {_ALIASES.get(name, name): value for name, value in wishes.items()}
+        stream = from_mapping(StreamConfig, {**to_mapping(base), **named}, where)
+        if stream.chunk_ms < self.config.min_chunk_ms:
+            raise ValueError(f"{where}: chunk_ms is {stream.chunk_ms:g}; this server takes {self.config.min_chunk_ms:g} or more")
+        return stream
+
+    def refusal(self) -> RefusedError | None:
+        """Why a new client would be turned away now, if it would."""
+        if self.draining:
+            return shutting_down()
+        if len(self.scheduler.sessions) >= self.config.max_sessions:
+            return RefusedError("too_many_sessions", f"all {self.config.max_sessions} sessions are taken; try again later")
+        if (lag := self.scheduler.lag_chunks()) > self.config.max_lag_chunks:
+            return RefusedError(
+                "overloaded", f"the model does not keep up (chunks wait {lag:.1f} times their length); try again later"
+            )
+        return None
+
+    @contextlib.contextmanager
+    def session(self, protocol: str, live: bool = True) -> Iterator[Session]:
+        """A place for a client, free again when the block is left. Raises `RefusedError`."""
+        refusal = self.refusal()
+        if refusal is not None:
+            self.metrics.refused.labels(refusal.code).inc()
+            raise refusal
+        session = Session(self._open_speech, self.stream, self.config, self.scheduler.wake, live)
+        self.scheduler.sessions.add(session)
+        self.metrics.sessions.labels(protocol).inc()
+        try:
+            yield session
+        finally:
+            self.scheduler.sessions.discard(session)
+            self.metrics.ended.labels(session.outcome).inc()
+
+    async def drain(self) -> None:
+        """Take no new clients, and wait until those that are there have got their final text or the time for it is over."""
+        self.draining = True
+        for session in list(self.scheduler.sessions):
+            session.end("shutting_down")
+        deadline = time.monotonic() + self.config.drain_s
+        while self.scheduler.sessions and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        if self.scheduler.sessions:
+            logger.warning("%d sessions did not end within %g s", len(self.scheduler.sessions), self.config.drain_s)
+
+    def _open_speech(self, config: StreamConfig) -> Speech:
+        return Utterance(config, self.lalm.max_samples)
+
+    def _unheard_s(self) -> float:
+        return sum(session.unheard_s for session in self.scheduler.sessions)

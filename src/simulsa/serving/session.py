@@ -1,0 +1,218 @@
+"""A session: one client's speech on its way to the model, and the results on their way back.
+
+Everything here happens on the event loop. Audio waits in an inbox until the scheduler takes it, in a `Turn`, to the model's
+thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulsa.audio import samples_to_s
+from simulsa.serving.clock import SpeechClock
+from simulsa.serving.config import ServeConfig
+from simulsa.serving.speech import Speech, Turn
+from simulsa.streaming.state import StreamConfig, Update
+
+
+@dataclass(frozen=True)
+class Result:
+    """News of a session: an update, what of its committed text is new, how many chunks the step took at once, and how many
+    seconds after its audio was due it came."""
+
+    update: Update
+    delta: str
+    chunks: int
+    lag_s: float
+
+
+class Session:
+    """One client: speeches in, one after the other, results out.
+
+    `wake` is called when there is something for the model. A session that is not `live` is a recording: its chunks are never
+    late, so they are never merged, and it may hand over its audio at once.
+    """
+
+    def __init__(
+        self,
+        open_speech: Callable[[StreamConfig], Speech],
+        config: StreamConfig,
+        limits: ServeConfig,
+        wake: Callable[[], None],
+        live: bool = True,
+    ) -> None:
+        self._open_speech = open_speech
+        self._limits = limits
+        self._wake = wake
+        self.live = live
+        self.flush: Callable[[], np.ndarray] = lambda: np.zeros(0, dtype=np.float32)
+        """what whoever feeds the session still holds back when a speech ends"""
+        self._results: asyncio.Queue[Result | None] = asyncio.Queue()
+        self._room, self._settled = asyncio.Event(), asyncio.Event()
+        self.error: Exception | None = None
+        self.ended = ""
+        self.begin(config)
+
+    def begin(self, config: StreamConfig) -> None:
+        """Start a new speech; the last one must be settled or without any audio."""
+        self.config = config
+        self._speech = self._open_speech(config)
+        self._clock = SpeechClock()
+        self._began = time.monotonic()
+        self._inbox: list[np.ndarray] = []
+        self._shown = ""
+        self.finishing = self._closed = False  # closed: the model has been told
+        self._in_turn = self._again = False
+        self._chunks = 1
+        self.received_samples = self.heard_samples = 0
+        self._settled.clear()
+
+    @property
+    def unheard_s(self) -> float:
+        """Seconds of audio that have come in and that the model has not heard."""
+        return samples_to_s(self.received_samples - self.heard_samples)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the speech has neither audio nor an end, so that its settings can still be changed."""
+        return self.received_samples == 0 and not self.finishing
+
+    @property
+    def outcome(self) -> str:
+        """How the session ended, in a word: why it was ended, or that it `failed`, `left` between two speeches, or `vanished`."""
+        if self.error is not None:
+            return "failed"
+        return self.ended or ("left" if self.untouched or self._settled.is_set() else "vanished")
+
+    async def hear(self, samples: np.ndarray) -> None:
+        """Take in float32 mono audio at `SAMPLE_RATE`; returns when there is room for more. Audio after `finish` begins a new
+        speech. Ignored once the session has ended."""
+        if self.finishing and not self.ended:
+            await self.settled()
+            if not self.ended and self.error is None:
+                self.begin(self.config)
+        if self.ended or self.error is not None:
+            return
+        self._add(samples)
+        self._wake()
+        if not self.live:
+            return
+        ahead_s = samples_to_s(self.received_samples) / self._limits.max_speed - (time.monotonic() - self._began)
+        if ahead_s > 0:
+            await asyncio.sleep(ahead_s)
+        while self.unheard_s > self._limits.max_unheard_s and (self._in_turn or self.wants_turn):
+            self._room.clear()
+            await self._room.wait()
+
+    def finish(self) -> None:
+        """End the speech: its last result will be final."""
+        if self.finishing:
+            return
+        self._add(self.flush())
+        self.finishing = True
+        if self.received_samples:
+            self._wake()
+        elif self.ended:
+            self._settled.set()
+            self._results.put_nowait(None)
+        else:
+            self._put(Result(Update("", "", 0, 0.0, final=True), "", 0, 0.0))
+
+    async def settled(self) -> None:
+        """Wait for the final result of a speech after `finish`, or for a failure."""
+        await self._settled.wait()
+
+    def end(self, reason: str) -> None:
+        """Finish and take no more speech; the results end with the final one. The first reason given counts."""
+        if self.ended:
+            return
+        self.ended = reason
+        if self._settled.is_set():
+            self._results.put_nowait(None)
+        else:
+            self.finish()
+
+    async def results(self) -> AsyncIterator[Result]:
+        """Results in order until the session has ended; raises what made it fail."""
+        while (result := await self._results.get()) is not None:
+            yield result
+        if self.error is not None:
+            raise self.error
+
+    @property
+    def wants_turn(self) -> bool:
+        """Whether there is something for the model that it does not have yet."""
+        if self._in_turn or self.error is not None or self._settled.is_set():
+            return False
+        return bool(self._inbox) or self._again or (self.finishing and not self._closed)
+
+    def waits_since(self) -> float:
+        """When the audio that waits for the model was due; `inf` if there is no whole chunk of it, or it is a recording."""
+        chunk = self.config.chunk_samples
+        waiting = self.received_samples - self.heard_samples
+        if not self.live or waiting == 0 or (not self.finishing and (chunk is None or waiting < chunk)):
+            return float("inf")
+        return self._clock.due(self.heard_samples + min(waiting, chunk or waiting))
+
+    def in_chunks(self, lag_s: float) -> float:
+        """A lag in multiples of what a chunk lasts; none where the chunk is all of the speech."""
+        return lag_s * 1000 / self.config.chunk_ms
+
+    def turn(self, now: float) -> Turn:
+        """What there is for the model now; its outcome comes back by `deliver`."""
+        closing = self.finishing and not self._closed
+        self._chunks = self._overdue_chunks(now)
+        turn = Turn(self._speech, self._inbox, closing, self._chunks)
+        self._inbox = []
+        self._closed = self.finishing
+        self._in_turn = True
+        return turn
+
+    def deliver(self, turn: Turn, now: float) -> Result | None:
+        """Take the outcome of a turn; returns the result that the client gets, if there is one."""
+        self._in_turn = False
+        self._again = turn.again
+        self._room.set()
+        if turn.error is not None:
+            self.error = turn.error
+            self._results.put_nowait(None)
+            self._settled.set()
+        if turn.update is None or turn.error is not None:
+            return None
+        update = turn.update
+        lag_s = max(0.0, now - self._clock.due(update.audio_samples)) if self.live else 0.0
+        chunk = self.config.chunk_samples
+        heard = 1 if chunk is None else (update.audio_samples - self.heard_samples) // chunk
+        result = Result(update, update.committed[len(self._shown) :], max(1, min(heard, self._chunks)), lag_s)
+        self._shown = update.committed
+        self.heard_samples = update.audio_samples
+        self._clock.forget(self.heard_samples)
+        self._put(result)
+        return result
+
+    def _add(self, samples: np.ndarray) -> None:
+        if len(samples):
+            self.received_samples += len(samples)
+            self._clock.arrived(len(samples), time.monotonic())
+            self._inbox.append(samples)
+
+    def _put(self, result: Result) -> None:
+        self._results.put_nowait(result)
+        if result.update.final:
+            self._settled.set()
+            if self.ended:
+                self._results.put_nowait(None)
+
+    def _overdue_chunks(self, now: float) -> int:
+        """How many chunks the speaker has finished that the model has not heard, at least one."""
+        chunk = self.config.chunk_samples
+        count = 1
+        if self.live and self._limits.merge_chunks and chunk is not None:
+            while self._clock.due(self.heard_samples + (count + 1) * chunk) <= now:
+                count += 1
+        return count

@@ -1,0 +1,89 @@
+"""simulstream's WebSocket protocol (simulstream 1.0): metadata as JSON, audio as binary PCM, `new` and `deleted` text back.
+
+A stream ends with `end_of_stream`; the next one may follow on the same socket. As in simulstream, audio without metadata is taken
+as 16 kHz, and what is no JSON does not end the stream; unlike it, the client is told.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from simulsa.audio import SAMPLE_RATE
+from simulsa.serving.conversation import GOING_AWAY, NORMAL, POLICY, Conversation, Socket
+from simulsa.serving.pcm import PcmReader
+from simulsa.serving.service import Service
+from simulsa.serving.session import Result, Session
+from simulsa.streaming.state import StreamConfig
+
+_IGNORED = {"metrics_metadata"}  # for simulstream's own log
+
+
+class Simulstream(Conversation):
+    """A client that speaks simulstream's protocol."""
+
+    name = "simulstream"
+
+    def __init__(self, socket: Socket, session: Session, service: Service) -> None:
+        super().__init__(socket, session, service)
+        self.pcm = PcmReader(SAMPLE_RATE)
+
+    async def on_message(self, message: str | bytes) -> None:
+        """Audio, metadata or the end of a stream."""
+        try:
+            if isinstance(message, bytes):
+                await self.session.hear(self.pcm.read(message))
+                return
+            data = json.loads(message)
+            if not isinstance(data, dict):
+                raise ValueError(f"the message is a {type(data).__name__}; a JSON object is needed")
+        except (ValueError, RecursionError) as error:
+            await self.socket.send(self.error(f"not understood and ignored: {error}", "invalid_message"))
+            return
+        if "end_of_stream" in data:
+            self.session.finish()
+            self.pcm = PcmReader(SAMPLE_RATE)
+        else:
+            await self._configure(data)
+
+    async def on_result(self, result: Result) -> None:
+        """What is new; nothing is ever deleted, since only committed text is sent."""
+        await self.socket.send({"new": result.delta, "deleted": ""})
+        if result.update.final:
+            await self.socket.send({"end_of_processing": True})
+
+    async def part(self, reason: str) -> None:
+        """Close; the last result has said that nothing follows."""
+        await self.socket.close(GOING_AWAY if reason == "shutting_down" else NORMAL, reason)
+
+    @classmethod
+    def error(cls, message: str, code: str, kind: str = "invalid_request_error") -> dict[str, Any]:
+        """The protocol has no errors, so one is a result without text that says more."""
+        return {"new": "", "deleted": "", "error": message, "code": code, "kind": kind}
+
+    async def _configure(self, metadata: dict[str, Any]) -> None:
+        wishes = {name: value for name, value in metadata.items() if name not in _IGNORED}
+        try:
+            rate = wishes.pop("sample_rate", self.pcm.rate)
+            if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not math.isfinite(rate):
+                raise ValueError(f"sample_rate is {str(rate)[:40]!r}; it must be a number of samples per second")
+            stream = self.service.settings(wishes, self.session.config, "metadata")
+            pcm = PcmReader(round(rate))
+        except ValueError as error:
+            # a stream in the wrong language or at the wrong speed would be worse than none
+            await self.socket.send(self.error(str(error), "invalid_metadata"))
+            await self.socket.close(POLICY, str(error))
+            self.session.end("closed")
+            return
+        await self._use(stream, pcm)
+
+    async def _use(self, stream: StreamConfig, pcm: PcmReader) -> None:
+        if not self.session.untouched:
+            if not self.session.finishing:
+                await self.socket.send(self.error("metadata comes before the audio of a stream; ignored", "late_metadata"))
+                return
+            await self.session.settled()
+        if not self.session.ended and self.session.error is None:
+            self.session.begin(stream)
+            self.pcm = pcm

@@ -1,0 +1,196 @@
+"""Files over HTTP, `/v1/audio/translations`: OpenAI's name and fields, with the settings of a stream beside them.
+
+The answer is the text (`response_format` `json`, `text`, `verbose_json`, `srt` or `vtt`), or with `stream=true` server-sent
+events while the file is translated.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import numpy as np
+from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from simulsa.audio import AudioError, load_audio, samples_to_ms, samples_to_s
+from simulsa.serving.conversation import MODEL_FAILED
+from simulsa.serving.service import RefusedError, Service, shutting_down
+from simulsa.serving.session import Result, Session
+from simulsa.serving.subtitles import Cue, srt, vtt
+from simulsa.serving.values import from_text
+from simulsa.streaming.state import StreamConfig
+
+FORMATS = ("json", "text", "verbose_json", "srt", "vtt")
+_IGNORED = {"model", "prompt", "temperature"}  # of OpenAI's fields; there is one model, and it is greedy
+
+
+class Translations:
+    """The endpoint, an ASGI application: whoever sends a file has a place from before its first byte to the end of the answer."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Translate one file."""
+        limits = self._service.config
+
+        async def receive_in_time() -> Message:
+            with anyio.fail_after(limits.idle_s):
+                return await receive()
+
+        async def send_in_time(message: Message) -> None:
+            with anyio.fail_after(limits.send_timeout_s):
+                await send(message)
+
+        request = Request(scope, receive_in_time)
+        problem = self._service.gate.problem(request)
+        if problem is not None:
+            await error_response(*problem, "not_allowed")(scope, receive, send)
+            return
+        try:
+            with self._service.session("http", live=False) as session:
+                response = await self._answer(request, session, receive)
+                await response(scope, receive, send_in_time)
+        except RefusedError as refusal:
+            await error_response(503, str(refusal), refusal.code, {"Retry-After": "5"})(scope, receive, send)
+        except (TimeoutError, ClientDisconnect):  # nobody is there to be told
+            pass
+
+    async def _answer(self, request: Request, session: Session, receive: Receive) -> Response:
+        try:
+            async with request.form(max_files=1, max_fields=50) as form:
+                fields = dict(form)
+                audio = await _audio(fields.pop("file", None))
+            answer, streamed, config = _options(fields, self._service)
+        except TimeoutError:
+            return error_response(408, f"nothing came for {self._service.config.idle_s:g} s", "timeout")
+        except ValueError as error:
+            return error_response(400, str(error), "invalid_request")
+        if session.ended:  # while the file came
+            raise shutting_down()
+        if streamed:
+            return StreamingResponse(_events(session, config, audio), media_type="text/event-stream", headers=_NO_BUFFER)
+        return await _whole(receive, session, config, audio, answer)
+
+
+_NO_BUFFER = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter for nginx
+
+
+def error_response(status: int, message: str, code: str, headers: dict[str, str] | None = None) -> Response:
+    """An error as OpenAI's clients expect it."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return JSONResponse({"error": {"message": message, "type": kind, "code": code, "param": None}}, status, headers)
+
+
+async def _audio(file: Any) -> np.ndarray:
+    if not isinstance(file, UploadFile):
+        raise ValueError("the form has no file; send the audio as the field `file` of multipart/form-data")
+    data = await file.read()
+    return await anyio.to_thread.run_sync(_decode, data, file.filename or "file")
+
+
+def _decode(data: bytes, name: str) -> np.ndarray:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"upload{Path(name).suffix[:10]}"
+        path.write_bytes(data)
+        try:
+            return load_audio(path)
+        except AudioError as error:
+            raise AudioError(str(error).replace(str(path), name)) from error
+
+
+def _options(fields: dict[str, Any], service: Service) -> tuple[str, bool, StreamConfig]:
+    """The form of the answer, whether it is streamed, and the settings of the stream."""
+    values = {name: from_text(value) for name, value in fields.items() if name not in _IGNORED and isinstance(value, str)}
+    answer, streamed = values.pop("response_format", "json"), values.pop("stream", False)
+    if answer not in FORMATS:
+        raise ValueError(f"response_format is {answer!r}; it must be one of {', '.join(FORMATS)}")
+    if not isinstance(streamed, bool):
+        raise ValueError(f"stream is {streamed!r}; it must be true or false")
+    return answer, streamed, service.settings(values, service.stream, "form")
+
+
+async def _whole(receive: Receive, session: Session, config: StreamConfig, audio: np.ndarray, answer: str) -> Response:
+    """The answer when everything is translated; for a client that goes away the work stops."""
+    results: list[Result] = []
+    failures: list[Exception] = []
+
+    async def work() -> None:
+        try:
+            results.extend([result async for result in _results(session, config, audio)])
+        except Exception as error:
+            failures.append(error)
+        tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        tasks.cancel_scope.cancel()
+    if failures:
+        message, code, status = _failure(failures[0], session)
+        return error_response(status, message, code)
+    text = results[-1].update.committed if results else ""
+    cues = _cues(results)
+    if answer == "json":
+        return JSONResponse({"text": text})
+    if answer == "verbose_json":
+        duration_s = round(samples_to_s(len(audio)), 3)
+        segments = [{"id": i, "start": cue.start_s, "end": cue.end_s, "text": cue.text} for i, cue in enumerate(cues)]
+        facts = {"task": "translate", "language": config.target_lang, "duration": duration_s}
+        return JSONResponse({**facts, "text": text, "segments": segments})
+    return PlainTextResponse(srt(cues) if answer == "srt" else vtt(cues) if answer == "vtt" else text + "\n")
+
+
+def _failure(error: Exception, session: Session) -> tuple[str, str, int]:
+    """Message, code and HTTP status for what made a session fail; anything else is raised on."""
+    if error is not session.error:
+        raise error
+    if isinstance(error, AudioError):
+        return str(error), "invalid_audio", 400
+    return MODEL_FAILED, "model_failed", 500
+
+
+def _cues(results: list[Result]) -> list[Cue]:
+    """What was committed at each step, from the audio heard at the last such step to that heard at this one."""
+    cues: list[Cue] = []
+    for result in results:
+        if result.delta:
+            cues.append(Cue(cues[-1].end_s if cues else 0.0, round(result.update.audio_s, 3), result.delta))
+    return cues
+
+
+async def _results(session: Session, config: StreamConfig, audio: np.ndarray) -> AsyncIterator[Result]:
+    session.begin(config)
+    await session.hear(audio)
+    session.end("closed")
+    async for result in session.results():
+        yield result
+
+
+async def _events(session: Session, config: StreamConfig, audio: np.ndarray) -> AsyncIterator[str]:
+    """Server-sent events named as those of OpenAI's transcriptions."""
+    text = ""
+    try:
+        async for result in _results(session, config, audio):
+            text = result.update.committed
+            if result.delta:
+                elapsed_ms = round(samples_to_ms(result.update.audio_samples))
+                yield _event("transcript.text.delta", delta=result.delta, elapsed_ms=elapsed_ms)
+        yield _event("transcript.text.done", text=text)
+        yield "data: [DONE]\n\n"
+    except Exception as error:
+        message, code, _ = _failure(error, session)
+        yield _event("error", error={"message": message, "code": code})
+
+
+def _event(kind: str, **fields: Any) -> str:
+    return f"data: {json.dumps({'type': kind, **fields}, ensure_ascii=False)}\n\n"

@@ -1,0 +1,25 @@
+"""Settings as JSON and form fields can carry them."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from simulsa.settings import to_mapping
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """The values of a settings dataclass for JSON, which has no infinity."""
+    return {
+        name: "inf" if isinstance(value, float) and math.isinf(value) else value for name, value in to_mapping(settings).items()
+    }
+
+
+def from_text(text: str) -> Any:
+    """The number, truth value or text that a form field holds: `3`, `true`, `de`."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, (int, float, bool)) else text
