@@ -15,7 +15,7 @@ venv: .venv/.installed
 extras: .venv/.extras
 
 .venv/.extras: .venv/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,datasets,lhotse,ray,quantization,simulstream]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,datasets,lhotse,ray,quantization,simulstream,serve]'
 	touch $@
 
 # simulsa inside simulstream and SimulEval: SimulEval's dependencies do not go together with simulsa's, so it has an environment
@@ -29,7 +29,6 @@ interop: .venv-interop/.installed
 		> $$(.venv-interop/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/simulsa-packages.pth
 	.venv-interop/bin/python -m pip install --quiet --no-deps simuleval==1.1.4 --editable .
 	.venv-interop/bin/python -m pip install --quiet --constraint constraints.txt textgrid tornado pandas requests mweralign
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,datasets,lhotse,ray,quantization,serve]'
 	touch $@
 
 # the whole method on the embedded model and bundled speech; look at demo-out/report.html

@@ -67,7 +67,8 @@ class Running:
 
 @contextlib.contextmanager
 def running(lalm: LALM, stream: StreamConfig | None = None, send_buffer: int = 0, **limits: Any) -> Iterator[Running]:
-    service = Service(lalm, ServeConfig(**{"port": 0, "merge_chunks": False, **limits}), stream or StreamConfig())
+    config = ServeConfig(**{"port": 0, "merge_chunks": False, "longform": False, **limits})
+    service = Service(lalm, config, stream or StreamConfig())
     server = make_server(service)
     listening = listen(service.config)
     if send_buffer:  # of the system, for each connection; usually megabytes

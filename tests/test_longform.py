@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
 import math
@@ -103,6 +104,31 @@ def test_any_split_gives_the_same_updates(
     whole = run(long_stream(exact_ear(seed), config), audio)
     assert run(long_stream(exact_ear(seed), config), audio, [min(cut, len(audio)) for cut in cuts]) == whole
     check_session(whole, audio)
+
+
+@given(st.integers(0, 10**6), configs, stretches, st.integers(1, 5))
+@settings(max_examples=60, deadline=None)
+def test_chunks_heard_at_once_are_fewer_steps_of_the_same_segments(
+    seed: int, config: StreamConfig, lengths: list[tuple[int, int]], chunks: int
+) -> None:
+    lalm, audio = exact_ear(seed), session(lengths)
+    state = LongState(lalm, config, vad=FakeVAD())
+    state.receive(audio)
+    state.close()
+    updates = []
+    while (waiting := state.next_state(chunks)) is not None:
+        updates.append(state.apply(step(lalm, [waiting])[0]))
+    updates = timeless([*updates, state.conclude()])
+    check_session(updates, audio)
+    segments = segments_of(updates)
+    places = [(segment.start_samples, segment.end_samples) for segment in segments]
+    assert places == [
+        (segment.start_samples, segment.end_samples) for segment in segments_of(run(long_stream(lalm, config), audio))
+    ]
+    chunk = config.chunk_samples
+    steps = [1 if chunk is None else 1 + math.ceil((end - start) // chunk / chunks) for start, end in places]
+    counted = collections.Counter(update.segment.index for update in updates if update.segment is not None)
+    assert [counted[segment.index] for segment in segments] == steps
 
 
 @given(st.integers(0, 10**6), configs, stretches)

@@ -22,7 +22,6 @@ VERBS = {  # verb -> (module of the command, what it does)
     "translate": ("translate", "translate audio files while they play"),
     "evaluate": ("evaluate", "measure quality and latency over chunk sizes and policies"),
     "score": ("score", "score the log of any system that SimulEval or simulstream ran"),
-    "evaluate": ("evaluate", "measure quality and latency over chunk sizes and rollbacks"),
     "serve": ("serve", "translate live: a web page and an API"),
     "compare": ("compare", "one table and one plot from several evaluations"),
     "manifest": ("manifest", "make and check manifests"),

@@ -30,6 +30,8 @@ class ServeConfig:
     """certificate (PEM, with its chain) for https and wss"""
     tls_key: Path | None = None
     """private key of the certificate (PEM)"""
+    longform: bool = True
+    """follow speech without end, from pause to pause; otherwise a session is one utterance, as long as the model hears at once"""
     max_sessions: int = 32
     """how many clients are served at a time; more are refused"""
     max_batch: int = 32

@@ -15,7 +15,7 @@ from simulsa.serving.gate import Gate
 from simulsa.serving.metrics import Metrics
 from simulsa.serving.scheduler import Scheduler
 from simulsa.serving.session import Session
-from simulsa.serving.speech import Speech, Utterance
+from simulsa.serving.speech import Speech, Talk, Utterance
 from simulsa.settings import from_mapping, to_mapping
 from simulsa.streaming.state import StreamConfig
 
@@ -100,8 +100,10 @@ class Service:
         if self.scheduler.sessions:
             logger.warning("%d sessions did not end within %g s", len(self.scheduler.sessions), self.config.drain_s)
 
-    def _open_speech(self, config: StreamConfig) -> Speech:
-        return Utterance(config, self.lalm.max_samples)
+    def _open_speech(self, config: StreamConfig, samples: int | None) -> Speech:
+        if not self.config.longform or (samples is not None and samples <= self.lalm.max_samples):
+            return Utterance(config, self.lalm.max_samples)
+        return Talk(self.lalm, config)
 
     def _unheard_s(self) -> float:
         return sum(session.unheard_s for session in self.scheduler.sessions)

@@ -40,7 +40,7 @@ class Session:
 
     def __init__(
         self,
-        open_speech: Callable[[StreamConfig], Speech],
+        open_speech: Callable[[StreamConfig, int | None], Speech],
         config: StreamConfig,
         limits: ServeConfig,
         wake: Callable[[], None],
@@ -58,10 +58,10 @@ class Session:
         self.ended = ""
         self.begin(config)
 
-    def begin(self, config: StreamConfig) -> None:
-        """Start a new speech; the last one must be settled or without any audio."""
+    def begin(self, config: StreamConfig, samples: int | None = None) -> None:
+        """Start a new speech, `samples` long if that is known; the last one must be settled or without any audio."""
         self.config = config
-        self._speech = self._open_speech(config)
+        self._speech = self._open_speech(config, samples)
         self._clock = SpeechClock()
         self._began = time.monotonic()
         self._inbox: list[np.ndarray] = []

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from simulsa.lalm.interface import LALM
+from simulsa.streaming.longform import LongState
 from simulsa.streaming.state import StreamConfig, StreamState, Update
 from simulsa.streaming.step import step
 
@@ -59,6 +60,21 @@ class Utterance:
 
     def conclude(self) -> None:
         """There is always a last step."""
+
+
+class Talk:
+    """A speech without end: a segment from pause to pause, each of them a stream."""
+
+    def __init__(self, lalm: LALM, config: StreamConfig) -> None:
+        self._state = LongState(lalm, config)
+        self.receive = self._state.receive
+        self.close = self._state.close
+        self.next_state = self._state.next_state
+        self.apply = self._state.apply
+
+    def conclude(self) -> Update | None:
+        """The last update, which is about no segment."""
+        return self._state.conclude() if self._state.closed and not self._state.finished else None
 
 
 @dataclass

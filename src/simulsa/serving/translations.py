@@ -169,7 +169,7 @@ def _cues(results: list[Result]) -> list[Cue]:
 
 
 async def _results(session: Session, config: StreamConfig, audio: np.ndarray) -> AsyncIterator[Result]:
-    session.begin(config)
+    session.begin(config, len(audio))
     await session.hear(audio)
     session.end("closed")
     async for result in session.results():

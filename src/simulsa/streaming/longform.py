@@ -121,16 +121,19 @@ class LongState:
             self._append(self._resampler(np.zeros(0, dtype=np.float32), last=True))
         self.closed = True
 
-    def next_state(self) -> StreamState | None:
-        """The state that wants a step, or `None` if more audio must come first. The step's update goes to `apply`."""
-        while True:
-            self._hand_over()
-            state = self._state
-            if state is not None and state.next_samples() is not None:
-                self._heard, self._shown = state.heard_samples, len(state.shown)
-                return state
-            if not self._listen():
-                return None
+    def next_state(self, chunks: int = 1) -> StreamState | None:
+        """The state that wants a step, or `None` if more audio must come first. The step's update goes to `apply`.
+
+        The step hears up to `chunks` of the chunks that wait, which makes up for time lost; one with a sliding window.
+        """
+        chunks = 1 if self.longform.history == "window" else chunks
+        while not self._hand_over(chunks) and self._listen():
+            pass
+        state = self._state
+        if state is None or state.next_samples() is None:
+            return None
+        self._heard, self._shown = state.heard_samples, len(state.shown)
+        return state
 
     def apply(self, update: Update) -> LongUpdate:
         """Take in what `step` returned for the state of `next_state`; returns it with the session's text and times."""
@@ -201,24 +204,24 @@ class LongState:
             self._drop(segmenter.oldest - self._first)
         return True
 
-    def _hand_over(self) -> None:
-        """Give the open segment its next chunk, or what is left of it at its end."""
+    def _hand_over(self, chunks: int) -> bool:
+        """Give the open segment its next chunks, or what is left of it at its end; returns whether it has as many as it may."""
         segmenter, chunk = self._segmenter, self.config.chunk_samples
         if segmenter.start is None:
-            return
+            return False
         state = self._state or self._open(segmenter.start)
-        if state.closed or state.next_samples() is not None:
-            return
-        samples = segmenter.released - self._first
-        missing = None if chunk is None else chunk - (len(state.audio) - state.heard_samples)
-        if segmenter.end is None and (missing is None or samples < missing):
-            return
-        samples = samples if missing is None else min(samples, missing)
-        self._carrier.make_room(state, samples)
-        state.receive(self._audio[:samples])
-        self._drop(samples)
-        if self._first == segmenter.end:
-            state.close()
+        state.chunks_at_once = chunks
+        waiting, samples = len(state.audio) - state.heard_samples, segmenter.released - self._first
+        if chunk is not None:
+            samples = max(0, min(samples, chunks * chunk - waiting))
+        if not state.closed and (segmenter.end is not None or (chunk is not None and waiting + samples >= chunk)):
+            self._carrier.make_room(state, samples)
+            state.receive(self._audio[:samples])
+            self._drop(samples)
+            waiting += samples
+            if self._first == segmenter.end:
+                state.close()
+        return state.closed or (chunk is not None and waiting >= chunks * chunk)
 
     def _open(self, start: int) -> StreamState:
         self._drop(start - self._first)
