@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import time
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -12,12 +13,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from simulsa.audio import SAMPLE_RATE, samples_to_s
-from simulsa.lalm.interface import LALM
-from simulsa.streaming.state import StreamConfig, Update
+from simulsa.streaming.state import Update
 from simulsa.streaming.stream import Stream
-
-PACKET_SAMPLES = SAMPLE_RATE // 25  # audio arrives in packets of 40 ms, as from a sound card
 
 
 @dataclass(frozen=True)
@@ -30,35 +27,48 @@ class Totals:
     @property
     def real_time_factor(self) -> float:
         """Computing time per second of speech; below 1 the model keeps up."""
-        return self.compute_s / self.audio_s
+        return self.compute_s / self.audio_s if self.audio_s else 0.0
 
 
-def updates_of(lalm: LALM, audio: np.ndarray, config: StreamConfig, realtime: bool = False) -> Iterator[Update]:
-    """Push `audio` (float32 mono `[samples]`) through a stream in small packets; `realtime` paces them by the clock."""
-    stream = Stream(lalm, config)
-    started = time.monotonic()
-    for start in range(0, len(audio), PACKET_SAMPLES):
-        packet = audio[start : start + PACKET_SAMPLES]
-        if realtime:
-            time.sleep(max(0.0, started + samples_to_s(start + len(packet)) - time.monotonic()))
-        yield from stream.push(packet)
+def updates_of(stream: Stream, chunks: Iterable[np.ndarray], live: bool = False) -> Iterator[Update]:
+    """Push a source's chunks (float32 mono `[samples]`) through a stream and finish it.
+
+    When the model is behind a `live` source, a step hears everything that waits, so that the translation catches up.
+    """
+    if live:
+        stream.state.chunks_at_once = sys.maxsize
+    for chunk in chunks:
+        yield from stream.push(chunk)
     yield from stream.finish()
 
 
 def show_live(updates: Iterable[Update], console: Console) -> Totals:
     """Show a stream while it runs; the final text stays on the screen."""
     with Live(Text(), console=console, auto_refresh=False) as live:
-        return _drain(updates, lambda update: live.update(_styled(update), refresh=True))
+        return _drain(_to_the_end(updates), lambda update: live.update(_styled(update), refresh=True))
 
 
 def show_final(updates: Iterable[Update], console: Console) -> Totals:
     """Print only the final text, for pipes and files."""
-    return _drain(updates, lambda update: _print(update.committed, console) if update.final else None)
+    return _drain(_to_the_end(updates), lambda update: _print(update.committed, console) if update.final else None)
 
 
 def show_json(updates: Iterable[Update], console: Console) -> Totals:
     """Print one JSON object per update: `audio_s`, `committed`, `tentative`, `compute_s`, `final`."""
     return _drain(updates, lambda update: _print(_json(update), console))
+
+
+def _to_the_end(updates: Iterable[Update]) -> Iterator[Update]:
+    """The updates; if they break off, first a final one with what was committed, then the error."""
+    last = None
+    try:
+        for update in updates:
+            last = update
+            yield update
+    except Exception:
+        if last is not None and last.committed and not last.final:
+            yield dataclasses.replace(last, tentative="", compute_s=0.0, final=True)
+        raise
 
 
 def _drain(updates: Iterable[Update], show: Callable[[Update], None]) -> Totals:

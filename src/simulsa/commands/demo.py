@@ -48,11 +48,14 @@ def _print_table(result: DemoResult) -> None:
 def _translate_live(result: DemoResult) -> None:
     from rich.console import Console
 
+    from simulsa.sources import packets
     from simulsa.streaming.state import StreamConfig
+    from simulsa.streaming.stream import Stream
     from simulsa.terminal import show_final, show_live, updates_of
 
     console = Console()
     console.print("\nspoken:    ", result.example.source_text, sep="")
     terminal = sys.stdout.isatty()
-    updates = updates_of(result.tuned, result.example.load(), StreamConfig(chunk_ms=500, rollback=3), realtime=terminal)
+    stream = Stream(result.tuned, StreamConfig(chunk_ms=500, rollback=3))
+    updates = updates_of(stream, packets(result.example.load(), realtime=terminal))
     (show_live if terminal else show_final)(updates, console)

@@ -1,4 +1,4 @@
-"""16-bit PCM of any rate, as it comes in pieces, to the audio that models hear."""
+"""16-bit PCM of any rate, as it comes and goes in pieces, and the audio that models hear."""
 
 from __future__ import annotations
 
@@ -28,3 +28,17 @@ class PcmReader:
             raise AudioError(f"a piece of 16-bit PCM has {len(data)} bytes; it must be a whole number of samples of 2 bytes")
         samples = np.frombuffer(data, dtype="<i2").astype(np.float32) / 32_768
         return samples if self._resampler is None else self._resampler.resample_chunk(samples, last=last)
+
+
+class PcmWriter:
+    """The way back: pieces of float32 mono at `SAMPLE_RATE` to 16-bit PCM at `rate` Hz; any split gives the same bytes."""
+
+    def __init__(self, rate: int) -> None:
+        import soxr
+
+        self._resampler = soxr.ResampleStream(SAMPLE_RATE, rate, 1, dtype="float32")
+
+    def write(self, samples: np.ndarray, last: bool = False) -> bytes:
+        """The bytes of a piece, as far as the resampler has them; `last` gives what it held back."""
+        levels: np.ndarray = np.rint(self._resampler.resample_chunk(samples, last=last) * 32_768)
+        return levels.clip(-32_768, 32_767).astype("<i2").tobytes()
