@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,10 +25,11 @@ from websockets.exceptions import InvalidStatus as InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from simulsa.lalm.interface import LALM
-from simulsa.serving.config import ServeConfig
+from simulsa.serving.config import ServeConfig as ServeConfig
 from simulsa.serving.pcm import PcmReader
+from simulsa.serving.realtime import Realtime as Realtime
 from simulsa.serving.server import listen, make_server
-from simulsa.serving.service import Service
+from simulsa.serving.service import Service as Service
 from simulsa.streaming.state import StreamConfig
 from simulsa.streaming.stream import Stream
 
@@ -42,12 +44,17 @@ class Running:
 
     service: Service
     port: int
+    server: Any
+
+    def stop(self) -> None:
+        """Tell it to stop, as a signal would."""
+        self.server.should_exit = True
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def connect(self, path: str = REALTIME, **options: Any) -> ClientConnection:
+    def connect(self, path: str = REALTIME, **options: Any) -> Any:  # a context manager that gives a `ClientConnection`
         return connect(f"ws://127.0.0.1:{self.port}{path}", compression=None, **options)
 
     def metric(self, line: str) -> float:
@@ -59,15 +66,17 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(lalm: LALM, stream: StreamConfig | None = None, **limits: Any) -> Iterator[Running]:
+def running(lalm: LALM, stream: StreamConfig | None = None, send_buffer: int = 0, **limits: Any) -> Iterator[Running]:
     service = Service(lalm, ServeConfig(**{"port": 0, "merge_chunks": False, **limits}), stream or StreamConfig())
     server = make_server(service)
     listening = listen(service.config)
+    if send_buffer:  # of the system, for each connection; usually megabytes
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     until(lambda: server.started)
     try:
-        yield Running(service, listening.getsockname()[1])
+        yield Running(service, listening.getsockname()[1], server)
     finally:
         server.should_exit = True
         thread.join(30)
@@ -92,6 +101,14 @@ def expected(lalm: LALM, data: bytes, rate: int, stream: StreamConfig) -> str:
     reader, here = PcmReader(rate), Stream(lalm, stream)
     here.push(np.concatenate([reader.read(data), reader.read(b"", last=True)]))
     return here.finish()[-1].committed
+
+
+@contextlib.contextmanager
+def talking(server: Running, **options: Any) -> Iterator[ClientConnection]:
+    """A Realtime session that has begun."""
+    with server.connect(**options) as socket:
+        assert hear(socket)["type"] == "session.created"
+        yield socket
 
 
 def say(socket: ClientConnection, kind: str, **fields: Any) -> None:

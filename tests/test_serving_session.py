@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulsa.audio import AudioError
@@ -54,6 +54,7 @@ def test_after_a_stall_of_the_network_the_clock_comes_back() -> None:
     assert clock.due(55 * 16_000) == pytest.approx(55.0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 32_000), st.floats(0, 3)), min_size=1, max_size=30))
 def test_later_audio_is_due_later_and_never_long_before_it_came(packets: list[tuple[int, float]]) -> None:
     clock, now, end = SpeechClock(), 5.0, 0
@@ -71,6 +72,7 @@ def test_later_audio_is_due_later_and_never_long_before_it_came(packets: list[tu
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 4_000), min_size=1, max_size=8), st.sampled_from([8_000, 16_000, 24_000, 44_100, 48_000]))
 def test_pcm_in_any_pieces_is_the_same_audio(sizes: list[int], rate: int) -> None:
     data = np.random.default_rng(0).integers(-32_768, 32_768, sum(sizes), dtype=np.int16).astype("<i2").tobytes()
@@ -145,13 +147,10 @@ def test_a_stream_that_was_advanced_before_the_batch_failed_is_not_advanced_twic
     bad = noise(1.2)
     bad[0] = 0.5
     turns = [turn_of(noise(1.2)), turn_of(bad), turn_of(noise(1.2))]
-    for words in (2, 4):
-        take_turns(lalm, turns, max_batch=9)
-        for turn in (turns[0], turns[2]):
-            assert turn.update is not None
-            assert turn.update.committed == " ".join(TEXT.split()[:words])
-        turns = [Turn(turn.speech, [], False, 1, error=turn.error) for turn in turns]
-    assert [turn.error is not None for turn in turns] == [False, True, False]
+    take_turns(lalm, turns, max_batch=9)
+    assert [turn.update.committed if turn.update else None for turn in turns] == ["Ein Mann", None, "Ein Mann"]
+    assert [turn.update.audio_samples if turn.update else None for turn in turns] == [8_000, None, 8_000]
+    assert turns[1].error is not None
 
 
 def test_a_session_that_is_behind_hears_all_chunks_that_wait() -> None:

@@ -166,15 +166,16 @@ def test_the_command_ends_with_the_text_at_ctrl_c(
 
 
 def test_the_command_with_a_server(plug_in: Callable[[Any], Any], capsys: pytest.CaptureFixture[str]) -> None:
-    from tests.servers import expected, running
-    from tests.test_serving_client import RATE, pcm
+    from tests.servers import running
 
     lalm = load("tiny-en-de-simul", device="cpu")
     audio = CLIP.load()
     plug_in(SoundCard(audio, after=press_ctrl_c))
     with running(lalm) as server:
         assert main(["translate", "--mic", "--mic-device", "USB", "--url", server.url]) == 0
-    text = expected(lalm, pcm(audio), RATE, StreamConfig())
+    stream = Stream(lalm, StreamConfig())
+    stream.push(audio)
+    text = stream.finish()[-1].committed
     assert text
     assert capsys.readouterr().out == text + "\n"
 

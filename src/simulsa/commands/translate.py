@@ -86,7 +86,7 @@ def _translate_microphone(command: Translate) -> None:
 
     microphone = Microphone(command.mic_device)  # whether there is one is found before the model is loaded
     translate = _translator(command)
-    with microphone, at_interrupt(microphone.stop):
+    with at_interrupt(microphone.stop), microphone:
         _note(f"{microphone.name}: listening; Ctrl-C ends")
         _show(command, microphone.name, translate(microphone))
 

@@ -15,16 +15,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 
-from simulsa.audio import AudioError, check_samples, ms_to_samples
+from simulsa.audio import SAMPLE_RATE, AudioError, check_samples, ms_to_samples
 from simulsa.extras import optional
 from simulsa.serving.config import read_keys
-from simulsa.serving.pcm import PcmWriter
+from simulsa.serving.pcm import write_pcm
 from simulsa.serving.values import plain
 from simulsa.streaming.state import StreamConfig, Update
 
 ENDPOINT = "/v1/realtime/translations"
-RATE = 24_000  # Hz, of the protocol
-FRAME_BYTES = 9_600  # 200 ms, as the protocol advises
+FRAME_SAMPLES = SAMPLE_RATE // 5  # 200 ms, as the protocol advises
 REMEDIES = {401: "give the key with --api-key-file", 502: "is the server behind it running?", 503: "try again later"}
 SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
@@ -80,8 +79,8 @@ def translate_remote(
     with _connected(url, api_key) as socket:
         events = _events(socket)
         _expect(events, "session.created")
-        settings = {} if config is None else plain(config)
-        socket.send(_event("session.update", session={"simulsa": {**settings, "tentative": True}}))
+        wishes = {**({} if config is None else plain(config)), "tentative": True, "sample_rate": SAMPLE_RATE}
+        socket.send(_event("session.update", session={"simulsa": wishes}))
         _expect(events, "session.updated")
         sender = _Sender(socket, chunks)
         sender.start()
@@ -104,7 +103,6 @@ class _Sender(threading.Thread):
         self.error: Exception | None = None
         self._socket = socket
         self._chunks = chunks
-        self._pcm = PcmWriter(RATE)
         self._left = False
 
     def leave(self) -> None:
@@ -129,15 +127,14 @@ class _Sender(threading.Thread):
             if self._left:
                 return
             if len(chunk):
-                self._send(self._pcm.write(check_samples(chunk, "a chunk of the source")))
+                self._send(check_samples(chunk, "a chunk of the source"))
                 empty = False
         if empty:
             raise AudioError("the speech ended with no audio (0 samples)")
-        self._send(self._pcm.write(np.zeros(0, np.float32), last=True))
 
-    def _send(self, pcm: bytes) -> None:
-        for start in range(0, len(pcm), FRAME_BYTES):
-            audio = base64.b64encode(pcm[start : start + FRAME_BYTES]).decode()
+    def _send(self, samples: np.ndarray) -> None:
+        for start in range(0, len(samples), FRAME_SAMPLES):
+            audio = base64.b64encode(write_pcm(samples[start : start + FRAME_SAMPLES])).decode()
             self._socket.send(_event("session.input_audio_buffer.append", audio=audio))
 
 

@@ -30,15 +30,7 @@ class PcmReader:
         return samples if self._resampler is None else self._resampler.resample_chunk(samples, last=last)
 
 
-class PcmWriter:
-    """The way back: pieces of float32 mono at `SAMPLE_RATE` to 16-bit PCM at `rate` Hz; any split gives the same bytes."""
-
-    def __init__(self, rate: int) -> None:
-        import soxr
-
-        self._resampler = soxr.ResampleStream(SAMPLE_RATE, rate, 1, dtype="float32")
-
-    def write(self, samples: np.ndarray, last: bool = False) -> bytes:
-        """The bytes of a piece, as far as the resampler has them; `last` gives what it held back."""
-        levels: np.ndarray = np.rint(self._resampler.resample_chunk(samples, last=last) * 32_768)
-        return levels.clip(-32_768, 32_767).astype("<i2").tobytes()
+def write_pcm(samples: np.ndarray) -> bytes:
+    """Float32 mono audio as 16-bit little-endian PCM of the same rate; `PcmReader` gives it back."""
+    levels: np.ndarray = np.rint(samples * 32_768)
+    return levels.clip(-32_768, 32_767).astype("<i2").tobytes()

@@ -68,7 +68,7 @@ class Simulstream(Conversation):
         try:
             rate = wishes.pop("sample_rate", self._pcm.rate)
             if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not math.isfinite(rate):
-                raise ValueError(f"sample_rate is {rate!r:.40}; it must be a number of samples per second")
+                raise ValueError(f"sample_rate is {str(rate)[:40]!r}; it must be a number of samples per second")
             stream = self.service.settings(wishes, self.session.config, "metadata")
             pcm = PcmReader(round(rate))
         except ValueError as error:
