@@ -25,7 +25,8 @@ COPY src src
 RUN pip install --no-deps --prefix=/installed .
 
 FROM ${PYTHON_IMAGE}
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin simulsa && install -d -o simulsa /models
+RUN groupadd --gid 10001 simulsa && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin simulsa \
+    && install -d -o simulsa -g simulsa /models
 COPY --from=packages /opt/simulsa /opt/simulsa
 COPY --from=project /installed /opt/simulsa
 # models from the Hugging Face Hub are kept in the volume; nothing else is written
