@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.integrations.ray_serve import ReplicasConfig, app, served
+from simulsa.integrations.ray_serve import PATIENCE, ReplicasConfig, app, served
 from simulsa.lalm.interface import LALM
 from simulsa.serving.client import RemoteError, translate_remote
 from simulsa.serving.config import ServeConfig
@@ -45,9 +45,12 @@ class Load:
 def cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray", reason="needs simulsa[ray]")
     pytest.importorskip("ray.serve", reason="needs simulsa[ray]")
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in PATIENCE.items():
+            environment.setenv(name, value)
+        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,7 @@ from simulsa.streaming.state import StreamConfig
 logger = logging.getLogger("simulsa")
 
 NAME = "simulsa"
+PATIENCE = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}  # of a Ray of our own: its 5 s are too few for a busy machine
 OTHER_REQUESTS = 64  # that a replica answers beside its sessions: the page, /healthz, refusals
 
 
@@ -110,6 +112,8 @@ def served(
         raise ValueError("port is 0; with Ray it must be a port of your choice")
     serve = optional("ray.serve", "ray", "--ray")
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
     join(replicas.ray)
     listening = {"host": config.host, "port": config.port}
     if config.tls_cert is not None:
@@ -131,10 +135,10 @@ def served(
 
 def serve_replicas(model: ModelConfig, config: ServeConfig, stream: StreamConfig, replicas: ReplicasConfig) -> None:
     """Serve until a signal says to stop."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     with served(model.load, config, stream, replicas, float(on_gpus(model))):
+        stop = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):  # (only now: Ray sets handlers of its own when it starts)
+            signal.signal(number, lambda *_: stop.set())
         scheme = "https" if config.tls_cert else "http"
         logger.info("%s is served by Ray at %s://%s:%d (Ctrl-C stops)", model.model, scheme, config.host, config.port)
         stop.wait()

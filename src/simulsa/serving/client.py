@@ -156,6 +156,7 @@ def _connected(url: str, api_key: str) -> Iterator[Any]:
                     compression=None,  # speech does not get smaller by it
                     additional_headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
                     ping_timeout=None,  # a server that is behind with our audio reads our pings late
+                    open_timeout=30,  # a busy server still counts as one
                     close_timeout=2,
                 )
             )
