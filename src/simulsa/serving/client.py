@@ -80,7 +80,7 @@ def translate_remote(
         events = _events(socket)
         _expect(events, "session.created")
         wishes = {**({} if config is None else plain(config)), "tentative": True, "sample_rate": SAMPLE_RATE}
-        socket.send(_event("session.update", session={"simulsa": wishes}))
+        _send(socket, "session.update", session={"simulsa": wishes})
         _expect(events, "session.updated")
         sender = _Sender(socket, chunks)
         sender.start()
@@ -110,13 +110,9 @@ class _Sender(threading.Thread):
         self._left = True
 
     def run(self) -> None:
-        from websockets.exceptions import ConnectionClosed
-
         try:
             self._send_all()
-            self._socket.send(_event("session.close"))
-        except ConnectionClosed:  # the one who receives knows why
-            pass
+            _send(self._socket, "session.close")
         except Exception as error:
             self.error = error
             self._socket.close()  # wakes the one who receives
@@ -126,16 +122,13 @@ class _Sender(threading.Thread):
         for chunk in self._chunks:
             if self._left:
                 return
-            if len(chunk):
-                self._send(check_samples(chunk, "a chunk of the source"))
+            samples = check_samples(chunk, "a chunk of the source") if len(chunk) else chunk
+            for start in range(0, len(samples), FRAME_SAMPLES):
+                audio = base64.b64encode(write_pcm(samples[start : start + FRAME_SAMPLES])).decode()
+                _send(self._socket, "session.input_audio_buffer.append", audio=audio)
                 empty = False
         if empty:
             raise AudioError("the speech ended with no audio (0 samples)")
-
-    def _send(self, samples: np.ndarray) -> None:
-        for start in range(0, len(samples), FRAME_SAMPLES):
-            audio = base64.b64encode(write_pcm(samples[start : start + FRAME_SAMPLES])).decode()
-            self._socket.send(_event("session.input_audio_buffer.append", audio=audio))
 
 
 @contextlib.contextmanager
@@ -203,5 +196,8 @@ def _updates(events: Iterable[dict[str, Any]]) -> Iterator[Update]:
             yield Update(committed, event["text"], heard, compute_s, event["final"])
 
 
-def _event(kind: str, **fields: Any) -> str:
-    return json.dumps({"type": kind, **fields})
+def _send(socket: Any, kind: str, **fields: Any) -> None:
+    from websockets.exceptions import ConnectionClosed
+
+    with contextlib.suppress(ConnectionClosed):  # whoever receives is told why
+        socket.send(json.dumps({"type": kind, **fields}))
