@@ -1,5 +1,5 @@
 # The live server in a container. On a CPU:  docker build -t simulsa:cpu .
-# On an NVIDIA GPU:  docker build -t simulsa:cuda --build-arg TORCH_INDEX=https://pypi.org/simple --build-arg EXTRAS=serve,families .
+# On an NVIDIA GPU:  docker build -t simulsa:cuda --build-arg TORCH_INDEX=https://pypi.org/simple .
 # See docs/serving.md; compose.yaml builds and runs either.
 
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
