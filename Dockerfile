@@ -12,9 +12,9 @@ ARG EXTRAS=serve
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/simulsa/bin:$PATH
 RUN python3 -m venv /opt/simulsa
 WORKDIR /packages
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt ./
 RUN pip install --constraint constraints.txt --index-url "$TORCH_INDEX" torch
-RUN mkdir -p src/simulsa && echo '__version__ = "0"' > src/simulsa/__init__.py \
+RUN mkdir -p src/simulsa && touch README.md LICENSE && echo '__version__ = "0"' > src/simulsa/__init__.py \
     && pip install --constraint constraints.txt ".[$EXTRAS]" \
     && pip uninstall --yes simulsa
 
