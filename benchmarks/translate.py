@@ -15,6 +15,7 @@ from benchmarks.setup import machine, rows_of
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.load import load
 from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.sources import packets
 from simulsa.streaming.state import StreamConfig
 from simulsa.streaming.stream import Stream
 from simulsa.terminal import updates_of
@@ -34,7 +35,7 @@ def seconds(lalm: HuggingFaceLALM, audios: list[np.ndarray], config: StreamConfi
     """Wall time of streaming every clip, one after the other."""
     started = time.perf_counter()
     for audio in audios:
-        for _ in updates_of(Stream(lalm, config), audio):
+        for _ in updates_of(Stream(lalm, config), packets(audio)):
             pass
     return time.perf_counter() - started
 

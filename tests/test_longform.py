@@ -115,8 +115,9 @@ def test_chunks_heard_at_once_are_fewer_steps_of_the_same_segments(
     state = LongState(lalm, config, vad=FakeVAD())
     state.receive(audio)
     state.close()
+    state.chunks_at_once = chunks
     updates = []
-    while (waiting := state.next_state(chunks)) is not None:
+    while (waiting := state.next_state()) is not None:
         updates.append(state.apply(step(lalm, [waiting])[0]))
     updates = timeless([*updates, state.conclude()])
     check_session(updates, audio)

@@ -1,4 +1,4 @@
-"""docs/serving.md lists every option with its default and its text."""
+"""docs/serving.md lists every option of the server and of its replicas with its default and its text."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
+from simulsa.integrations.ray_serve import ReplicasConfig
 from simulsa.serving.config import ServeConfig
 
 DOCS = Path(__file__).parent.parent / "docs" / "serving.md"
 
 
-def options_table() -> str:
-    """The options of `ServeConfig` as a table, from the class itself."""
-    texts = dict(re.findall(r'^    (\w+): [^\n]*\n    """(.*?)"""', inspect.getsource(ServeConfig), re.M | re.S))
+def options_table(kind: Any) -> str:
+    """The options of a settings class as a table, from the class itself."""
+    texts = dict(re.findall(r'^    (\w+): [^\n]*\n    """(.*?)"""', inspect.getsource(kind), re.M | re.S))
     rows = ["| flag | default | |", "|---|---|---|"]
-    for spec in dataclasses.fields(ServeConfig):
+    for spec in dataclasses.fields(kind):
         default: Any = spec.default
         if isinstance(default, bool):
             default = "on" if default else "off"
@@ -30,9 +31,10 @@ def options_table() -> str:
     return "\n".join(rows)
 
 
-def test_every_option_is_in_the_documentation() -> None:
+@pytest.mark.parametrize(("kind", "mark"), [(ServeConfig, "options"), (ReplicasConfig, "replicas")])
+def test_every_option_is_in_the_documentation(kind: Any, mark: str) -> None:
     if not DOCS.exists():
         pytest.skip("the documentation is not beside the tests")
-    shown = re.search(r"<!-- options -->\n(.*?)\n<!-- end -->", DOCS.read_text(encoding="utf-8"), re.S)
+    shown = re.search(rf"<!-- {mark} -->\n(.*?)\n<!-- end -->", DOCS.read_text(encoding="utf-8"), re.S)
     assert shown is not None
-    assert shown[1] == options_table(), f"docs/serving.md should have:\n{options_table()}"
+    assert shown[1] == options_table(kind), f"docs/serving.md should have:\n{options_table(kind)}"

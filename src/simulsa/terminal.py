@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import time
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +14,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from simulsa.audio import SAMPLE_RATE, samples_to_ms, samples_to_s
+from simulsa.audio import samples_to_ms, samples_to_s
 from simulsa.streaming.longform import LongStream, LongUpdate, Segment
 from simulsa.streaming.state import Update
 from simulsa.streaming.stream import Stream
-
-PACKET_SAMPLES = SAMPLE_RATE // 25  # audio arrives in packets of 40 ms, as from a sound card
 
 
 @dataclass(frozen=True)
@@ -31,17 +30,18 @@ class Totals:
     @property
     def real_time_factor(self) -> float:
         """Computing time per second of speech; below 1 the model keeps up."""
-        return self.compute_s / self.audio_s
+        return self.compute_s / self.audio_s if self.audio_s else 0.0
 
 
-def updates_of(stream: Stream | LongStream, audio: np.ndarray, realtime: bool = False) -> Iterator[Update]:
-    """Push `audio` (float32 mono `[samples]`) through a stream in small packets; `realtime` paces them by the clock."""
-    started = time.monotonic()
-    for start in range(0, len(audio), PACKET_SAMPLES):
-        packet = audio[start : start + PACKET_SAMPLES]
-        if realtime:
-            time.sleep(max(0.0, started + samples_to_s(start + len(packet)) - time.monotonic()))
-        yield from stream.push(packet)
+def updates_of(stream: Stream | LongStream, chunks: Iterable[np.ndarray], live: bool = False) -> Iterator[Update]:
+    """Push a source's chunks (float32 mono `[samples]`) through a stream and finish it.
+
+    When the model is behind a `live` source, a step hears everything that waits, so that the translation catches up.
+    """
+    if live:
+        stream.state.chunks_at_once = sys.maxsize
+    for chunk in chunks:
+        yield from stream.push(chunk)
     yield from stream.finish()
 
 
@@ -55,7 +55,7 @@ def show_live(updates: Iterable[Update], console: Console, timestamps: bool = Fa
                 live.console.print(Text(line))
             live.update(_styled(update), refresh=True)
 
-        return _drain(updates, show)
+        return _drain(_to_the_end(updates), show)
 
 
 def show_final(updates: Iterable[Update], console: Console, timestamps: bool = False) -> Totals:
@@ -66,7 +66,7 @@ def show_final(updates: Iterable[Update], console: Console, timestamps: bool = F
         if line is not None:
             _print(line, console)
 
-    return _drain(updates, show)
+    return _drain(_to_the_end(updates), show)
 
 
 def show_json(updates: Iterable[Update], console: Console) -> Totals:
@@ -75,6 +75,28 @@ def show_json(updates: Iterable[Update], console: Console) -> Totals:
     For a long stream `new`, the text that was added, stands in the place of `committed`, and `segment` tells of its segment.
     """
     return _drain(updates, lambda update: _print(_json(update), console))
+
+
+def _to_the_end(updates: Iterable[Update]) -> Iterator[Update]:
+    """The updates; if they break off, first a final one with what was committed, then the error."""
+    last = None
+    try:
+        for update in updates:
+            last = update
+            yield update
+    except Exception:
+        if last is not None and last.committed and not last.final:
+            yield _closed(last)
+        raise
+
+
+def _closed(last: Update) -> Update:
+    """The final update in the place of those that did not come."""
+    if isinstance(last, LongUpdate):
+        unfinished = last.segment is not None and not last.segment.complete
+        segment = dataclasses.replace(last.segment, complete=True) if last.segment and unfinished else None
+        last = dataclasses.replace(last, new="", segment=segment)
+    return dataclasses.replace(last, tentative="", compute_s=0.0, final=True)
 
 
 def _drain(updates: Iterable[Update], show: Callable[[Update], None]) -> Totals:

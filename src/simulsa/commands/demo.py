@@ -48,6 +48,7 @@ def _print_table(result: DemoResult) -> None:
 def _translate_live(result: DemoResult) -> None:
     from rich.console import Console
 
+    from simulsa.sources import packets
     from simulsa.streaming.state import StreamConfig
     from simulsa.streaming.stream import Stream
     from simulsa.terminal import show_final, show_live, updates_of
@@ -56,5 +57,5 @@ def _translate_live(result: DemoResult) -> None:
     console.print("\nspoken:    ", result.example.source_text, sep="")
     terminal = sys.stdout.isatty()
     stream = Stream(result.tuned, StreamConfig(chunk_ms=500, rollback=3))
-    updates = updates_of(stream, result.example.load(), realtime=terminal)
+    updates = updates_of(stream, packets(result.example.load(), realtime=terminal))
     (show_live if terminal else show_final)(updates, console)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from simulsa.commands.parsing import parse, show_log
+from simulsa.commands.parsing import parse, show_log, with_default
 from simulsa.extras import optional
+from simulsa.integrations.ray import HERE
+from simulsa.integrations.ray_serve import ReplicasConfig, serve_replicas
 from simulsa.lalm.load import ModelConfig
 from simulsa.serving.config import ServeConfig
 from simulsa.streaming.state import StreamConfig
@@ -21,11 +23,12 @@ class Serve:
     model: ModelConfig = field(default_factory=lambda: ModelConfig("tiny-en-de-simul"))
     stream: StreamConfig = field(default_factory=StreamConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
+    replicas: ReplicasConfig = field(default_factory=ReplicasConfig)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
-    command = parse(Serve, arguments, "serve")
+    command = parse(Serve, with_default(arguments, "--ray", HERE), "serve")
     for package in PACKAGES:
         optional(package, "serve", "simulsa serve")
     from simulsa.serving.server import listen, serve
@@ -33,5 +36,8 @@ def main(arguments: Sequence[str]) -> None:
 
     show_log()
     command.serve.keys()  # a broken key file or a taken port is found before the model is loaded
+    if command.replicas.ray:
+        serve_replicas(command.model, command.serve, command.stream, command.replicas)
+        return
     with listen(command.serve) as listening:
         serve(Service(command.model.load(), command.serve, command.stream), listening)

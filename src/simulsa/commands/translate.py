@@ -1,34 +1,51 @@
-"""`simulsa translate`: audio files, translated while they play."""
+"""`simulsa translate`: audio files or a microphone, translated while they are heard."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 from simulsa.commands.parsing import parse
 from simulsa.lalm.load import ModelConfig
+from simulsa.serving.client import RemoteConfig
 from simulsa.streaming.segmentation import LongformConfig
 from simulsa.streaming.state import StreamConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from simulsa.streaming.state import Update
+
+    Translator = Callable[[Iterable[np.ndarray], bool], Iterator[Update]]  # of a source's chunks, in segments or not
+
+DEFAULT = ModelConfig("tiny-en-de-simul")
 
 
 @dataclass(frozen=True)
 class Translate:
-    """Translate audio files while they play: committed text plain, tentative text dimmed."""
+    """Translate audio files or a microphone while they are heard: committed text plain, tentative text dimmed."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
     """audio files (WAV, FLAC, OGG/Opus, MP3)"""
-    model: ModelConfig = field(default_factory=lambda: ModelConfig("tiny-en-de-simul"))
+    model: ModelConfig = field(default_factory=lambda: DEFAULT)
+    remote: RemoteConfig = field(default_factory=RemoteConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
     realtime: bool = False
     """pace the audio by the clock, as if it were spoken now"""
+    mic: bool = False
+    """translate what the microphone hears, until Ctrl-C"""
+    mic_device: str = ""
+    """number or part of the name of another microphone than the system's default"""
     json: bool = False
     """print one JSON object per update instead"""
     longform: bool = False
-    """follow the speech in segments, cut at pauses, whatever its length; longer files than the model's window always are"""
+    """follow the speech in segments, cut at pauses, whatever its length; a microphone and longer files than the model's window
+    always are"""
     timestamps: bool = False
     """print each segment with the times of its beginning and end (includes --longform)"""
     segments: LongformConfig = field(default_factory=LongformConfig)
@@ -37,38 +54,99 @@ class Translate:
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     command = parse(Translate, arguments, "translate")
+    _check(command)
+    if command.mic:
+        _translate_microphone(command)
+    else:
+        _translate_files(command)
+
+
+def _check(command: Translate) -> None:
+    from simulsa.commands.parsing import UsageError
+
+    if command.mic and (command.files or command.realtime):
+        raise UsageError("--mic goes with neither files nor --realtime")
+    if command.mic_device and not command.mic:
+        raise UsageError("--mic-device needs --mic")
+    if not command.files and not command.mic:
+        raise UsageError("translate needs at least one audio file, or --mic")
+    if command.remote.url and command.model != DEFAULT:
+        raise UsageError("with --url the server's model translates; leave out --model and what belongs to it")
+    if command.remote.url and (command.longform or command.timestamps or command.segments != LongformConfig()):
+        raise UsageError(
+            "with --url the server decides about segments; leave out --longform, --timestamps and their options"
+        )
+    if command.json and command.timestamps:
+        raise UsageError("choose --json or --timestamps; the JSON of --longform has the times of its segments")
+
+
+def _translate_files(command: Translate) -> None:
     from rich.console import Console
 
     from simulsa.audio import load_audio, samples_to_s
-    from simulsa.commands.parsing import UsageError
-    from simulsa.streaming.longform import LongStream
-    from simulsa.streaming.stream import Stream
-    from simulsa.terminal import show_final, show_json, show_live, updates_of
+    from simulsa.sources import packets
 
-    if not command.files:
-        raise UsageError("translate needs at least one audio file")
-    if command.json and command.timestamps:
-        raise UsageError("choose --json or --timestamps; the JSON of --longform has the times of its segments")
     audios = [load_audio(path) for path in command.files]  # a broken file is found before the model is loaded
-    lalm = command.model.load()
-    console, notes = Console(), Console(stderr=True, highlight=False)
+    translate, window = _translator(command)
     for path, audio in zip(command.files, audios, strict=True):
         if sys.stdout.isatty() and len(audios) > 1:
-            console.rule(str(path), align="left")
-        longer = len(audio) > lalm.max_samples
-        if longer:
-            window = f"{samples_to_s(len(audio)):.1f} s, the model hears {samples_to_s(lalm.max_samples):.1f} s at a time"
-            notes.print(f"{path}: {window}: the speech is followed in segments, cut at pauses", style="dim")
-        stream: Stream | LongStream = Stream(lalm, command.stream)
-        if longer or command.longform or command.timestamps:
-            stream = LongStream(lalm, command.stream, command.segments)
-        updates = updates_of(stream, audio, command.realtime)
-        if command.json:
-            totals = show_json(updates, console)
-        else:
-            totals = (show_live if sys.stdout.isatty() else show_final)(updates, console, command.timestamps)
-        notes.print(
-            f"{path}: {totals.audio_s:.1f} s of speech, {totals.compute_s:.2f} s computed, "
-            f"real-time factor {totals.real_time_factor:.2f}",
-            style="dim",
-        )
+            Console().rule(str(path), align="left")
+        longer = window is not None and len(audio) > window
+        if window is not None and longer:
+            lengths = f"{samples_to_s(len(audio)):.1f} s, the model hears {samples_to_s(window):.1f} s at a time"
+            _note(f"{path}: {lengths}: the speech is followed in segments, cut at pauses")
+        _show(command, str(path), translate(packets(audio, command.realtime), longer))
+
+
+def _translate_microphone(command: Translate) -> None:
+    from simulsa.sources import Microphone, at_interrupt
+
+    microphone = Microphone(command.mic_device)  # whether there is one is found before the model is loaded
+    translate, _ = _translator(command)
+    with at_interrupt(microphone.stop), microphone:
+        _note(f"{microphone.name}: listening; Ctrl-C ends")
+        _show(command, microphone.name, translate(microphone, True))
+
+
+def _translator(command: Translate) -> tuple[Translator, int | None]:
+    """What makes updates of a source's chunks, a model here or a server; and the samples that the model hears at once."""
+    if command.remote.url:
+        from simulsa.serving.client import translate_remote
+
+        key = command.remote.key()
+        return lambda chunks, _: translate_remote(command.remote.url, chunks, command.stream, key), None
+    from simulsa.streaming.longform import LongStream
+    from simulsa.streaming.stream import Stream
+    from simulsa.terminal import updates_of
+
+    lalm = command.model.load()
+
+    def translate(chunks: Iterable[np.ndarray], in_segments: bool) -> Iterator[Update]:
+        if in_segments or command.longform or command.timestamps:
+            return updates_of(LongStream(lalm, command.stream, command.segments), chunks, live=command.mic)
+        return updates_of(Stream(lalm, command.stream), chunks, live=command.mic)
+
+    return translate, lalm.max_samples
+
+
+def _show(command: Translate, name: str, updates: Iterable[Update]) -> None:
+    from rich.console import Console
+
+    from simulsa.terminal import show_final, show_json, show_live
+
+    if command.json:
+        totals = show_json(updates, Console())
+    else:
+        totals = (show_live if sys.stdout.isatty() else show_final)(updates, Console(), command.timestamps)
+    _note(
+        f"{name}: {totals.audio_s:.1f} s of speech, {totals.compute_s:.2f} s computed, "
+        f"real-time factor {totals.real_time_factor:.2f}"
+    )
+
+
+def _note(text: str) -> None:
+    """A dim line on standard error."""
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True, highlight=False).print(Text(text), style="dim")

@@ -87,15 +87,25 @@ def workers_of(config: RayConfig, model: ModelConfig, audio_memory_mib: float = 
     """The workers that a command asks for, if any: joins the cluster. Raises `RuntimeError` when Ray is not installed."""
     if not config.ray:
         return None
-    ray = optional("ray", "ray", "--ray")
-    import torch
-
-    if not ray.is_initialized():
-        # `local` starts a Ray of its own, even where a cluster's address is in the environment
-        ray.init(address=config.ray, log_to_driver=False, logging_level="ERROR")
-    on_gpus = model.device.startswith("cuda") or (model.device == "auto" and torch.cuda.is_available())
+    ray = join(config.ray)
     if (cores := ray.cluster_resources().get("CPU", 0)) < config.ray_workers:
         logger.warning(
             "ray: %d workers are asked for and the cluster has %g cores; waiting until it has grown", config.ray_workers, cores
         )
-    return RayWorkers(model.load, config.ray_workers, float(on_gpus), audio_memory_mib)
+    return RayWorkers(model.load, config.ray_workers, float(on_gpus(model)), audio_memory_mib)
+
+
+def join(address: str) -> Any:
+    """The package Ray, part of the cluster at `address`. Raises `RuntimeError` when it is not installed."""
+    ray = optional("ray", "ray", "--ray")
+    if not ray.is_initialized():
+        # `local` starts a Ray of its own, even where a cluster's address is in the environment
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    return ray
+
+
+def on_gpus(model: ModelConfig) -> bool:
+    """Whether copies of the model take a GPU each."""
+    import torch
+
+    return model.device.startswith("cuda") or (model.device == "auto" and torch.cuda.is_available())

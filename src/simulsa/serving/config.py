@@ -91,14 +91,16 @@ class ServeConfig:
 
     def keys(self) -> tuple[str, ...]:
         """All keys that open the server. Raises `ValueError` for a key file that is missing or holds none."""
-        keys = [self.api_key] if self.api_key else []
-        if self.api_key_file is not None:
-            try:
-                lines = self.api_key_file.read_text(encoding="utf-8").split("\n")
-            except OSError as error:
-                raise ValueError(f"{self.api_key_file}: the key file cannot be read ({error.strerror})") from error
-            found = [line.strip() for line in lines if line.strip()]
-            if not found:
-                raise ValueError(f"{self.api_key_file}: the key file is empty; write one key per line")
-            keys += found
-        return tuple(keys)
+        return ((self.api_key,) if self.api_key else ()) + (read_keys(self.api_key_file) if self.api_key_file else ())
+
+
+def read_keys(path: Path) -> tuple[str, ...]:
+    """The keys of a file, one per line. Raises `ValueError` if it is missing or holds none."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise ValueError(f"{path}: the key file cannot be read ({error.strerror})") from error
+    keys = tuple(line.strip() for line in lines if line.strip())
+    if not keys:
+        raise ValueError(f"{path}: the key file is empty; write one key per line")
+    return keys

@@ -1,4 +1,4 @@
-"""16-bit PCM of any rate, as it comes in pieces, to the audio that models hear."""
+"""16-bit PCM of any rate, as it comes and goes in pieces, and the audio that models hear."""
 
 from __future__ import annotations
 
@@ -28,3 +28,9 @@ class PcmReader:
             raise AudioError(f"a piece of 16-bit PCM has {len(data)} bytes; it must be a whole number of samples of 2 bytes")
         samples = np.frombuffer(data, dtype="<i2").astype(np.float32) / 32_768
         return samples if self._resampler is None else self._resampler.resample_chunk(samples, last=last)
+
+
+def write_pcm(samples: np.ndarray) -> bytes:
+    """Float32 mono audio as 16-bit little-endian PCM of the same rate; `PcmReader` gives it back."""
+    levels: np.ndarray = np.rint(samples * 32_768)
+    return levels.clip(-32_768, 32_767).astype("<i2").tobytes()

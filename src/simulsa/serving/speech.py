@@ -69,8 +69,12 @@ class Talk:
         self._state = LongState(lalm, config)
         self.receive = self._state.receive
         self.close = self._state.close
-        self.next_state = self._state.next_state
         self.apply = self._state.apply
+
+    def next_state(self, chunks: int) -> StreamState | None:
+        """The open segment's state, if it has a chunk waiting."""
+        self._state.chunks_at_once = chunks
+        return self._state.next_state()
 
     def conclude(self) -> Update | None:
         """The last update, which is about no segment."""

@@ -63,6 +63,8 @@ class LongState:
         self.committed = ""
         self.closed = False
         self.finished = False
+        self.chunks_at_once = 1
+        """how many of the chunks that wait the next step hears, as in `StreamState`; a sliding window takes one at a time"""
         if self.longform.history != "none" and self.config.chosen_policy.needs == "words":
             raise ValueError(
                 f"policy is {self.config.policy!r}, which counts words from where the model begins to hear, and history is "
@@ -121,13 +123,9 @@ class LongState:
             self._append(self._resampler(np.zeros(0, dtype=np.float32), last=True))
         self.closed = True
 
-    def next_state(self, chunks: int = 1) -> StreamState | None:
-        """The state that wants a step, or `None` if more audio must come first. The step's update goes to `apply`.
-
-        The step hears up to `chunks` of the chunks that wait, which makes up for time lost; one with a sliding window.
-        """
-        chunks = 1 if self.longform.history == "window" else chunks
-        while not self._hand_over(chunks) and self._listen():
+    def next_state(self) -> StreamState | None:
+        """The state that wants a step, or `None` if more audio must come first. The step's update goes to `apply`."""
+        while not self._hand_over() and self._listen():
             pass
         state = self._state
         if state is None or state.next_samples() is None:
@@ -204,13 +202,13 @@ class LongState:
             self._drop(segmenter.oldest - self._first)
         return True
 
-    def _hand_over(self, chunks: int) -> bool:
+    def _hand_over(self) -> bool:
         """Give the open segment its next chunks, or what is left of it at its end; returns whether it has as many as it may."""
         segmenter, chunk = self._segmenter, self.config.chunk_samples
         if segmenter.start is None:
             return False
         state = self._state or self._open(segmenter.start)
-        state.chunks_at_once = chunks
+        chunks = state.chunks_at_once = 1 if self.longform.history == "window" else self.chunks_at_once
         waiting, samples = len(state.audio) - state.heard_samples, segmenter.released - self._first
         if chunk is not None:
             samples = max(0, min(samples, chunks * chunk - waiting))

@@ -1,0 +1,158 @@
+"""The live server on Ray Serve: the same application in several replicas, which come and go with the number of sessions.
+
+`simulsa serve --ray` starts it and stops it; on a cluster that is already there,
+`serve run simulsa.integrations.ray_serve:app model=tiny-en-de-simul max-replicas=8` leaves it to Ray. A session stays with the
+replica that it began on; when that one dies its connection breaks, and a new one leads to another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from simulsa.extras import optional
+from simulsa.integrations.ray import HERE, join, on_gpus
+from simulsa.lalm.interface import LALM
+from simulsa.lalm.load import ModelConfig
+from simulsa.serving.config import ServeConfig
+from simulsa.serving.values import from_text
+from simulsa.settings import SettingsError, check_whole_numbers, from_mapping
+from simulsa.streaming.state import StreamConfig
+
+logger = logging.getLogger("simulsa")
+
+NAME = "simulsa"
+PATIENCE = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}  # of a Ray of our own: its 5 s are too few for a busy machine
+OTHER_REQUESTS = 64  # that a replica answers beside its sessions: the page, /healthz, refusals
+
+
+@dataclass(frozen=True)
+class ReplicasConfig:
+    """Whether Ray serves, and with how many copies of the model."""
+
+    ray: str = ""
+    """address of a Ray cluster, `auto` for the one that this machine is part of, or `local` (also --ray alone); empty: no Ray"""
+    replicas: int = 2
+    """copies of the model that are always there; on GPUs each has its own"""
+    max_replicas: int = 0
+    """copies that there may be when many speak; 0: no more than --replicas"""
+    sessions_per_replica: int = 8
+    """as many copies are started as it takes for this number of sessions each"""
+    cpus_per_replica: float = 1.0
+    """processor cores that each copy takes"""
+
+    def __post_init__(self) -> None:
+        check_whole_numbers(self, {"replicas": 1, "max_replicas": 0, "sessions_per_replica": 1})
+        if 0 < self.max_replicas < self.replicas:
+            raise ValueError(f"max_replicas is {self.max_replicas}; it must be 0 or at least replicas, {self.replicas}")
+        if not self.cpus_per_replica > 0:
+            raise ValueError(f"cpus_per_replica is {self.cpus_per_replica}; it must be more than 0")
+
+
+class Replica:
+    """One copy of the model and the sessions that it serves; Ray runs its application."""
+
+    def __init__(self, load: Callable[[], LALM], config: ServeConfig, stream: StreamConfig) -> None:
+        from simulsa.serving.service import Service
+
+        self._service = Service(load(), config, stream)
+
+    def __serve_build_asgi_app__(self) -> Any:  # Ray asks for it by this name
+        from simulsa.serving.app import create_app
+
+        return create_app(self._service)
+
+    async def drain(self) -> None:
+        """Give every session its final text, and take no new ones."""
+        await self._service.drain()
+
+
+def application(
+    load: Callable[[], LALM], config: ServeConfig, stream: StreamConfig, replicas: ReplicasConfig, gpus: float = 0.0
+) -> Any:
+    """The application for `ray.serve.run`. `load` makes a replica's model and must be picklable; `gpus` are those of each."""
+    serve = optional("ray.serve", "ray", "Ray Serve")
+    deployment = serve.deployment(
+        name=NAME,
+        ray_actor_options={"num_cpus": replicas.cpus_per_replica, "num_gpus": gpus},
+        max_ongoing_requests=config.max_sessions + OTHER_REQUESTS,
+        autoscaling_config={
+            "min_replicas": replicas.replicas,
+            "max_replicas": max(replicas.replicas, replicas.max_replicas),
+            "target_ongoing_requests": replicas.sessions_per_replica,
+        },
+        graceful_shutdown_timeout_s=config.max_session_s + config.drain_s,  # one that is to go lets its sessions end
+    )
+    return deployment(serve.ingress()(Replica)).bind(load, config, stream)
+
+
+def app(arguments: dict[str, Any]) -> Any:
+    """The builder for `serve run` and Serve's config files; `arguments` are those of `simulsa serve`.
+
+    Where Ray's proxies listen (`serve start --http-host`) is not ours to say; `host` and `port` only tell who can reach them.
+    Raises `SettingsError` for what does not exist or cannot be.
+    """
+    model, config, stream, replicas = _settings(arguments, ModelConfig, ServeConfig, StreamConfig, ReplicasConfig)
+    return application(model.load, config, stream, replicas, float(on_gpus(model)))
+
+
+@contextlib.contextmanager
+def served(
+    load: Callable[[], LALM], config: ServeConfig, stream: StreamConfig, replicas: ReplicasConfig, gpus: float = 0.0
+) -> Iterator[None]:
+    """Inside the block the replicas serve at the host and port of `config`; at its end every session gets its final text."""
+    if config.port == 0:
+        raise ValueError("port is 0; with Ray it must be a port of your choice")
+    serve = optional("ray.serve", "ray", "--ray")
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
+    join(replicas.ray)
+    listening = {"host": config.host, "port": config.port}
+    if config.tls_cert is not None:
+        listening |= {"ssl_certfile": str(config.tls_cert), "ssl_keyfile": str(config.tls_key)}
+    serve.start(http_options=listening)
+    handle = serve.run(application(load, config, stream, replicas, gpus), name=NAME)
+    try:
+        yield
+    finally:
+        try:
+            handle.broadcast("drain").results(timeout_s=config.drain_s + 10)
+        except Exception as error:  # a replica that has just died has nothing to give
+            logger.warning("not every replica gave its sessions their final text (%s)", error)
+        if replicas.ray == HERE:
+            serve.shutdown()
+        else:
+            serve.delete(NAME)
+
+
+def serve_replicas(model: ModelConfig, config: ServeConfig, stream: StreamConfig, replicas: ReplicasConfig) -> None:
+    """Serve until a signal says to stop."""
+    with served(model.load, config, stream, replicas, float(on_gpus(model))):
+        stop = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):  # (only now: Ray sets handlers of its own when it starts)
+            signal.signal(number, lambda *_: stop.set())
+        scheme = "https" if config.tls_cert else "http"
+        logger.info("%s is served by Ray at %s://%s:%d (Ctrl-C stops)", model.model, scheme, config.host, config.port)
+        stop.wait()
+
+
+def _settings(arguments: Mapping[str, Any], *kinds: Any) -> list[Any]:
+    """One settings object of each kind, from the arguments of all of them; text is read as in the fields of a form."""
+    values = {name.replace("-", "_"): from_text(value) if isinstance(value, str) else value for name, value in arguments.items()}
+    names = [{field.name for field in dataclasses.fields(kind)} for kind in kinds]
+    known = set().union(*names)
+    for name in values:
+        if name not in known:
+            raise SettingsError(f"unknown argument {name!r} (known: {', '.join(sorted(known))})")
+    return [
+        from_mapping(kind, {name: value for name, value in values.items() if name in own}, "arguments")
+        for kind, own in zip(kinds, names, strict=True)
+    ]

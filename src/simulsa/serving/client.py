@@ -1,0 +1,203 @@
+"""A client of the server: audio in, updates out, over OpenAI's Realtime translation protocol."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import logging
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import numpy as np
+
+from simulsa.audio import SAMPLE_RATE, AudioError, check_samples, ms_to_samples
+from simulsa.extras import optional
+from simulsa.serving.config import read_keys
+from simulsa.serving.pcm import write_pcm
+from simulsa.serving.values import plain
+from simulsa.streaming.state import StreamConfig, Update
+
+ENDPOINT = "/v1/realtime/translations"
+FRAME_SAMPLES = SAMPLE_RATE // 5  # 200 ms, as the protocol advises
+REMEDIES = {401: "give the key with --api-key-file", 502: "is the server behind it running?", 503: "try again later"}
+SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+
+_silent = logging.getLogger("simulsa.websockets")  # the library logs a broken line with its traceback; it also raises it
+_silent.disabled = True
+
+
+class RemoteError(RuntimeError):
+    """A server that cannot be reached, does not let us in, or broke off; what it had committed until then stays true."""
+
+
+@dataclass(frozen=True)
+class RemoteConfig:
+    """Which server translates, if not this machine."""
+
+    url: str = ""
+    """server that translates (ws://HOST:PORT, or wss, http, https; see `simulsa serve`); empty: a model on this machine"""
+    api_key: str = ""
+    """key that the server asks for (others on this machine see it in the process list: prefer --api-key-file)"""
+    api_key_file: Path | None = None
+    """file with the key in its first line"""
+
+    def __post_init__(self) -> None:
+        if self.url:
+            endpoint(self.url)
+
+    def key(self) -> str:
+        """The key to show, or nothing. Raises `ValueError` for a key file that is missing or empty."""
+        return self.api_key or (read_keys(self.api_key_file)[0] if self.api_key_file else "")
+
+
+def endpoint(url: str) -> str:
+    """The WebSocket address that a server's address leads to. Raises `ValueError` if it is none."""
+    parts = urlsplit(url)
+    if parts.scheme not in SCHEMES or not parts.netloc:
+        raise ValueError(f"url is {url!r}; it must begin with ws://, wss://, http:// or https:// and name a host")
+    prefix = parts.path.rstrip("/").removesuffix(ENDPOINT).removesuffix("/v1")  # the latter as in OpenAI's base URLs
+    return urlunsplit((SCHEMES[parts.scheme], parts.netloc, prefix + ENDPOINT, parts.query, ""))
+
+
+def translate_remote(
+    url: str, chunks: Iterable[np.ndarray], config: StreamConfig | None = None, api_key: str = ""
+) -> Iterator[Update]:
+    """Let a server translate speech while it arrives.
+
+    >>> for update in translate_remote("ws://127.0.0.1:8000", chunks, StreamConfig(target_lang="de")):
+    ...     print(update.committed, update.tentative)
+
+    `chunks` are float32 mono audio at `SAMPLE_RATE`, of any length. They are taken from a thread of their own, as fast as they
+    come and the server hears them. Without `config` the server's settings hold. Raises `RemoteError`, `AudioError` for audio
+    that cannot be sent, and whatever `chunks` raises.
+    """
+    with _connected(url, api_key) as socket:
+        events = _events(socket)
+        _expect(events, "session.created")
+        wishes = {**({} if config is None else plain(config)), "tentative": True, "sample_rate": SAMPLE_RATE}
+        _send(socket, "session.update", session={"simulsa": wishes})
+        _expect(events, "session.updated")
+        sender = _Sender(socket, chunks)
+        sender.start()
+        try:
+            yield from _updates(events)
+        except RemoteError:
+            if sender.error is None:
+                raise
+        finally:
+            sender.leave()
+        if sender.error is not None:
+            raise sender.error
+
+
+class _Sender(threading.Thread):
+    """Sends the audio, and then that it was all; `error` is what kept it from that, unless the connection did."""
+
+    def __init__(self, socket: Any, chunks: Iterable[np.ndarray]) -> None:
+        super().__init__(name="simulsa-audio", daemon=True)  # a source may wait for sound for ever
+        self.error: Exception | None = None
+        self._socket = socket
+        self._chunks = chunks
+        self._left = False
+
+    def leave(self) -> None:
+        """Send no more."""
+        self._left = True
+
+    def run(self) -> None:
+        try:
+            self._send_all()
+            _send(self._socket, "session.close")
+        except Exception as error:
+            self.error = error
+            self._socket.close()  # wakes the one who receives
+
+    def _send_all(self) -> None:
+        empty = True
+        for chunk in self._chunks:
+            if self._left:
+                return
+            samples = check_samples(chunk, "a chunk of the source") if len(chunk) else chunk
+            for start in range(0, len(samples), FRAME_SAMPLES):
+                audio = base64.b64encode(write_pcm(samples[start : start + FRAME_SAMPLES])).decode()
+                _send(self._socket, "session.input_audio_buffer.append", audio=audio)
+                empty = False
+        if empty:
+            raise AudioError("the speech ended with no audio (0 samples)")
+
+
+@contextlib.contextmanager
+def _connected(url: str, api_key: str) -> Iterator[Any]:
+    """A connection to the server, closed in the end. Raises `RemoteError` if there is none to be had."""
+    optional("websockets", "client", "a server's client")
+    from websockets.exceptions import InvalidHandshake, InvalidStatus
+    from websockets.sync.client import connect
+
+    address = endpoint(url)
+    place = urlsplit(url)._replace(query="").geturl()  # there may be a key in the query
+    with contextlib.ExitStack() as stack:
+        try:
+            socket = stack.enter_context(
+                connect(
+                    address,
+                    logger=_silent,
+                    compression=None,  # speech does not get smaller by it
+                    additional_headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
+                    ping_timeout=None,  # a server that is behind with our audio reads our pings late
+                    open_timeout=30,  # a busy server still counts as one
+                    close_timeout=2,
+                )
+            )
+        except InvalidStatus as error:
+            status, reason = error.response.status_code, (error.response.body or b"").decode(errors="replace").strip()
+            remedy = REMEDIES.get(status, "check the address")
+            raise RemoteError(f"{place}: the server says {status} ({reason[:200]}); {remedy}") from error
+        except InvalidHandshake as error:
+            raise RemoteError(f"{place}: this is no WebSocket server ({error}); check the address") from error
+        except OSError as error:  # also of name resolution, TLS and time
+            raise RemoteError(f"{place}: cannot be reached ({error}); check the address, and that the server runs") from error
+        yield socket
+
+
+def _events(socket: Any) -> Iterator[dict[str, Any]]:
+    """What the server says, up to its good-bye. Raises `RemoteError` for its errors, and when the connection ends before."""
+    from websockets.exceptions import ConnectionClosed
+
+    while True:
+        try:
+            event = json.loads(socket.recv())
+        except ConnectionClosed as error:
+            raise RemoteError(f"the connection to the server broke off ({error}); what it had committed is kept") from error
+        if event["type"] == "error":
+            raise RemoteError(f"the server says {event['error']['code']}: {event['error']['message']}")
+        yield event
+        if event["type"] == "session.closed":
+            return
+
+
+def _expect(events: Iterator[dict[str, Any]], kind: str) -> None:
+    event = next(events)
+    if event["type"] != kind:
+        raise RemoteError(f"the server says {event['type']!r} where {kind!r} was expected; is it another version?")
+
+
+def _updates(events: Iterable[dict[str, Any]]) -> Iterator[Update]:
+    committed = ""
+    for event in events:
+        if event["type"] == "session.output_transcript.delta":
+            committed += event["delta"]
+        elif event["type"] == "simulsa.tentative":
+            heard, compute_s = ms_to_samples(event["audio_ms"]), event["compute_ms"] / 1000
+            yield Update(committed, event["text"], heard, compute_s, event["final"])
+
+
+def _send(socket: Any, kind: str, **fields: Any) -> None:
+    from websockets.exceptions import ConnectionClosed
+
+    with contextlib.suppress(ConnectionClosed):  # whoever receives is told why
+        socket.send(json.dumps({"type": kind, **fields}))
