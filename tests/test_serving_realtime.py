@@ -103,6 +103,25 @@ def test_settings_are_per_session_and_tentative_text_comes_to_those_who_ask(serv
         assert hear(other)["session"]["audio"]["output"]["language"] == "de"
 
 
+def test_another_rate_is_a_matter_of_the_format(server: Running, socket: ClientConnection) -> None:
+    say(socket, "session.update", session={"audio": {"input": {"format": {"type": "audio/pcm", "rate": 16_000}}}})
+    assert hear(socket)["session"]["audio"]["input"]["format"]["rate"] == 16_000
+    append(socket, SPEECH)
+    say(socket, "session.close")
+    events = events_until(socket, "session.closed")
+    assert transcript(events) == expected(FakeLALM(growing_script(TEXT)), SPEECH, 16_000, STREAM)
+    assert events[-2]["elapsed_ms"] == 4300
+
+
+def test_another_rate_in_the_middle_loses_nothing(socket: ClientConnection) -> None:
+    append(socket, SPEECH)
+    say(socket, "session.update", session={"audio": {"input": {"format": {"rate": 16_000}}}, "simulsa": {"tentative": True}})
+    append(socket, SPEECH)
+    say(socket, "session.close")
+    events = events_until(socket, "session.closed")
+    assert max(event["audio_ms"] for event in events if event["type"] == "simulsa.tentative") == 2867 + 4300
+
+
 def test_offline_in_a_session(socket: ClientConnection) -> None:
     say(socket, "session.update", session={"simulsa": {"chunk_ms": "inf"}})
     assert hear(socket)["session"]["simulsa"]["chunk_ms"] == "inf"
@@ -154,7 +173,7 @@ def test_close_without_audio_and_twice(socket: ClientConnection) -> None:
         ('{"type": "session.update", "session": {"audio": {"output": {"language": "xx"}}}}', "invalid_value"),
         ('{"type": "session.update", "session": {"audio": {"output": {"language": 1}}}}', "invalid_value"),
         ('{"type": "session.update", "session": {"audio": {"input": {"language": "en"}}}}', "unknown_parameter"),
-        ('{"type": "session.update", "session": {"audio": {"input": {"format": {"rate": 16000}}}}}', "unsupported_format"),
+        ('{"type": "session.update", "session": {"audio": {"input": {"format": {"rate": 7999}}}}}', "unsupported_format"),
         ('{"type": "session.update", "session": {"audio": {"input": {"format": {"type": "audio/pcmu"}}}}}', "unsupported_format"),
         ('{"type": "session.update", "session": {"simulsa": {"chunk_ms": 1}}}', "invalid_value"),
         ('{"type": "session.update", "session": {"simulsa": {"chunk_ms": 60}}}', "invalid_value"),  # below the server's

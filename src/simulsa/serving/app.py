@@ -23,6 +23,7 @@ from simulsa.serving.realtime import Realtime
 from simulsa.serving.service import Service
 from simulsa.serving.simulstream import Simulstream
 from simulsa.serving.translations import Translations, error_response
+from simulsa.serving.values import plain
 
 PAGE = Path(__file__).parent / "page"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -44,7 +45,8 @@ def create_app(service: Service) -> Starlette:
         problem = service.gate.problem(request)
         if problem is not None:
             return error_response(*problem, "not_allowed")
-        model = {"id": service.lalm.name, "object": "model", "created": 0, "owned_by": "simulsa"}
+        own = {**plain(service.stream), "languages": service.config.languages}
+        model = {"id": service.lalm.name, "object": "model", "created": 0, "owned_by": "simulsa", "simulsa": own}
         return JSONResponse({"object": "list", "data": [model]})
 
     async def metrics(request: Request) -> Response:

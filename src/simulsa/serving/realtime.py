@@ -1,7 +1,8 @@
 """OpenAI's Realtime translation sessions, `/v1/realtime/translations`, with text as the only output.
 
 The names of messages and fields are OpenAI's. What it does not have is under `simulsa`: wishes of the client in `session.update`
-(any field of `StreamConfig`, and `tentative`), and the event `simulsa.tentative`, sent to those who ask for it.
+(any field of `StreamConfig`, and `tentative`), and the event `simulsa.tentative`, sent to those who ask for it. The rate of the
+audio, which is fixed there, may be changed in `audio.input.format`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from typing import Any
 from simulsa.audio import samples_to_ms
 from simulsa.languages import is_spaced
 from simulsa.serving.conversation import GOING_AWAY, NORMAL, Conversation, Socket
-from simulsa.serving.pcm import PcmReader
+from simulsa.serving.pcm import HIGHEST_RATE, LOWEST_RATE, PcmReader
 from simulsa.serving.service import Service
 from simulsa.serving.session import Result, Session
 from simulsa.serving.values import plain
 
-RATE = 24_000  # Hz, of the only format that OpenAI's sessions take
+RATE = 24_000  # Hz, of the only format that OpenAI's sessions take; the one of those who ask for no other
 FAREWELLS = {
     "idle": "nothing came from the client for too long",
     "expired": "the session has reached its longest duration",
@@ -123,6 +124,7 @@ class Realtime(Conversation):
     async def _update(self, event: dict[str, Any]) -> None:
         wanted = _object(event, "session", "session")
         wishes = _wishes(wanted)
+        rate = _rate(wanted, self._pcm.rate)
         tentative = wishes.pop("tentative", self._tentative)
         if not isinstance(tentative, bool):
             raise EventError(
@@ -141,13 +143,18 @@ class Realtime(Conversation):
             if self.session.ended or self.session.error is not None:
                 return
             self.session.begin(stream)
+        if rate != self._pcm.rate:
+            await self._finish_resampling(rate)
         await self.socket.send(_event("session.updated", session=self._description()))
 
     async def _finish_speech(self) -> None:
         """Give the model what the resampler held back."""
         if not self.session.untouched:
-            await self.session.hear(self._pcm.read(b"", last=True))
-            self._pcm = PcmReader(RATE)
+            await self._finish_resampling(self._pcm.rate)
+
+    async def _finish_resampling(self, next_rate: int) -> None:
+        await self.session.hear(self._pcm.read(b"", last=True))
+        self._pcm = PcmReader(next_rate)
 
     def _description(self) -> dict[str, Any]:
         settings = plain(self.session.config)
@@ -159,7 +166,7 @@ class Realtime(Conversation):
             "expires_at": round(min(self.expires_at, 2**53)),
             "output_modalities": ["text"],
             "audio": {
-                "input": {"format": {"type": "audio/pcm", "rate": RATE}, "transcription": None, "noise_reduction": None},
+                "input": {"format": {"type": "audio/pcm", "rate": self._pcm.rate}, "transcription": None, "noise_reduction": None},
                 "output": {"language": self.session.config.target_lang},
             },
             "simulsa": {
@@ -201,7 +208,7 @@ def _audio(event: dict[str, Any]) -> bytes:
             raise ValueError(f"{len(data)} bytes are no whole number of samples")
         return data
     except (ValueError, binascii.Error) as error:
-        raise EventError(f"audio must be base64 of 16-bit PCM at {RATE} Hz ({error})", "invalid_audio", "audio") from error
+        raise EventError(f"audio must be base64 of 16-bit PCM ({error})", "invalid_audio", "audio") from error
 
 
 def _object(holder: dict[str, Any], name: str, path: str) -> dict[str, Any]:
@@ -216,10 +223,6 @@ def _wishes(wanted: dict[str, Any]) -> dict[str, Any]:
     """What a `session.update` asks for, under the names of `Service.settings` and `tentative`."""
     audio = _object(wanted, "audio", "session.audio")
     heard, said = _object(audio, "input", "session.audio.input"), _object(audio, "output", "session.audio.output")
-    form = _object(heard, "format", "session.audio.input.format")
-    if form and (form.get("type", "audio/pcm"), form.get("rate", RATE)) != ("audio/pcm", RATE):
-        message = f"the format {form!r:.80} is not taken; only audio/pcm at {RATE} Hz is"
-        raise EventError(message, "unsupported_format", "session.audio.input.format")
     if "language" in heard:
         message = "the source language goes to session.simulsa.source_language"
         raise EventError(message, "unknown_parameter", "session.audio.input.language")
@@ -227,3 +230,14 @@ def _wishes(wanted: dict[str, Any]) -> dict[str, Any]:
     if "language" in said:
         wishes["target_lang"] = said["language"]
     return wishes
+
+
+def _rate(wanted: dict[str, Any], rate: int) -> int:
+    """The sample rate that a `session.update` asks for, else the one there is."""
+    audio = _object(wanted, "audio", "session.audio")
+    form = _object(_object(audio, "input", "session.audio.input"), "format", "session.audio.input.format")
+    kind, wished = form.get("type", "audio/pcm"), form.get("rate", rate)
+    if kind != "audio/pcm" or not isinstance(wished, int) or not LOWEST_RATE <= wished <= HIGHEST_RATE:
+        message = f"the format {form!r:.80} is not taken; only audio/pcm at {LOWEST_RATE} to {HIGHEST_RATE} Hz is"
+        raise EventError(message, "unsupported_format", "session.audio.input.format")
+    return wished
