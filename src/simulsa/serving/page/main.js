@@ -11,7 +11,7 @@ import { TextView } from "./view.js";
 
 const KEY = "simulsa-key"; // in the session's storage: gone when the tab is closed
 const LOOK_MS = 5000;
-const CLIPS_SHOWN = 5;
+const CLIPS_SHOWN = 4;
 
 const element = Object.fromEntries([...document.querySelectorAll("[id]")].map((node) => [camel(node.id), node]));
 const transcript = new Transcript();
@@ -50,7 +50,7 @@ function meet({ id, simulsa }) {
   element.model.textContent = `${id} · ${languageName(simulsa.source_lang)} to ${languageName(simulsa.target_lang)}`;
   const embedded = id.startsWith("tiny-en-de");
   element.samplesNote.textContent = embedded
-    ? "They play aloud while they are translated. The embedded model knows spoken image captions like these and nothing else: real speech needs a larger model."
+    ? "They play aloud while they are translated. The embedded model knows image captions, spoken by a synthesiser, and nothing else; real speech needs a real model."
     : "They play aloud while they are translated.";
 }
 
@@ -198,9 +198,9 @@ function showSpeech() {
 }
 
 function showButtons() {
-  const listening = speech?.source instanceof Microphone;
   element.microphone.disabled = element.open.disabled = !model;
-  element.microphone.classList.toggle("live", listening);
+  element.microphone.classList.toggle("live", isListening());
+  element.microphone.ariaPressed = String(isListening());
   element.pause.disabled = element.stop.disabled = !speech || Boolean(speech.ending);
   element.pause.textContent = speech?.paused ? "Resume" : "Pause";
   const isEmpty = transcript.pieces.length === 0;
@@ -241,6 +241,8 @@ async function showCaptions(on) {
   element.text.scrollTop = element.text.scrollHeight;
 }
 
+const isListening = () => speech?.source instanceof Microphone;
+
 const captionsOn = () => document.documentElement.classList.contains("captions");
 
 function camel(id) {
@@ -249,7 +251,8 @@ function camel(id) {
 
 // ---- buttons
 
-element.microphone.addEventListener("click", () => begin((...handlers) => new Microphone(...handlers), "Listening"));
+element.microphone.addEventListener("click", () =>
+  (isListening() ? end() : begin((...handlers) => new Microphone(...handlers), "Listening")));
 element.open.addEventListener("click", () => element.file.click());
 element.file.addEventListener("change", () => {
   const [file] = element.file.files;

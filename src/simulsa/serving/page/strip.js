@@ -51,7 +51,7 @@ export class Strip {
     pen.strokeStyle = colour("--accent");
     pen.lineWidth = 2;
     pen.lineJoin = "round";
-    path(pen, points.map((point) => [x(point), y(point.lagS)]));
+    for (const speech of speeches(points, 2 * Math.max(HEIGHT_S, budget))) path(pen, speech.map((point) => [x(point), y(point.lagS)]));
     canvas.setAttribute("aria-label", this.summary());
   }
 
@@ -60,6 +60,16 @@ export class Strip {
     const longest = Math.max(...this.points.map(({ lagS }) => lagS));
     return `Lag over the last minute: now ${this.points.at(-1).lagS.toFixed(1)} seconds, at most ${longest.toFixed(1)}.`;
   }
+}
+
+/** The points in groups, a new one after each silence. */
+function speeches(points, silenceS) {
+  const groups = [];
+  points.forEach((point, index) => {
+    if (index && point.at - points[index - 1].at <= silenceS) groups.at(-1).push(point);
+    else groups.push([point]);
+  });
+  return groups;
 }
 
 function path(pen, places) {
