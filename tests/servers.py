@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -47,7 +48,7 @@ class Running:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def connect(self, path: str = REALTIME, **options: Any) -> ClientConnection:
+    def connect(self, path: str = REALTIME, **options: Any) -> Any:  # a context manager that gives a `ClientConnection`
         return connect(f"ws://127.0.0.1:{self.port}{path}", compression=None, **options)
 
     def metric(self, line: str) -> float:
@@ -59,10 +60,12 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(lalm: LALM, stream: StreamConfig | None = None, **limits: Any) -> Iterator[Running]:
+def running(lalm: LALM, stream: StreamConfig | None = None, send_buffer: int = 0, **limits: Any) -> Iterator[Running]:
     service = Service(lalm, ServeConfig(**{"port": 0, "merge_chunks": False, **limits}), stream or StreamConfig())
     server = make_server(service)
     listening = listen(service.config)
+    if send_buffer:  # of the system, for each connection; usually megabytes
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     until(lambda: server.started)
@@ -92,6 +95,14 @@ def expected(lalm: LALM, data: bytes, rate: int, stream: StreamConfig) -> str:
     reader, here = PcmReader(rate), Stream(lalm, stream)
     here.push(np.concatenate([reader.read(data), reader.read(b"", last=True)]))
     return here.finish()[-1].committed
+
+
+@contextlib.contextmanager
+def talking(server: Running, **options: Any) -> Iterator[ClientConnection]:
+    """A Realtime session that has begun."""
+    with server.connect(**options) as socket:
+        assert hear(socket)["type"] == "session.created"
+        yield socket
 
 
 def say(socket: ClientConnection, kind: str, **fields: Any) -> None:

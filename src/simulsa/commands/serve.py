@@ -28,9 +28,10 @@ def main(arguments: Sequence[str]) -> None:
     command = parse(Serve, arguments, "serve")
     for package in PACKAGES:
         optional(package, "serve", "simulsa serve")
-    from simulsa.serving.server import serve
+    from simulsa.serving.server import listen, serve
     from simulsa.serving.service import Service
 
     show_log()
-    command.serve.keys()  # a broken key file is found before the model is loaded
-    serve(Service(command.model.load(), command.serve, command.stream))
+    command.serve.keys()  # a broken key file or a taken port is found before the model is loaded
+    with listen(command.serve) as listening:
+        serve(Service(command.model.load(), command.serve, command.stream), listening)

@@ -1,8 +1,8 @@
 """OpenAI's Realtime translation sessions, `/v1/realtime/translations`, with text as the only output.
 
 The names of messages and fields are OpenAI's. What it does not have is under `simulsa`: wishes of the client in `session.update`
-(any field of `StreamConfig`, and `tentative`), and the event `simulsa.tentative`, sent to those who ask for it. The rate of the
-audio, which is fixed there, may be changed in `audio.input.format`.
+(any field of `StreamConfig`, `tentative`, and `sample_rate` for audio at another rate than OpenAI's), and the event
+`simulsa.tentative`, sent to those who ask for it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 from simulsa.audio import samples_to_ms
 from simulsa.languages import is_spaced
 from simulsa.serving.conversation import GOING_AWAY, NORMAL, Conversation, Socket
-from simulsa.serving.pcm import HIGHEST_RATE, LOWEST_RATE, PcmReader
+from simulsa.serving.pcm import PcmReader
 from simulsa.serving.service import Service
 from simulsa.serving.session import Result, Session
 from simulsa.serving.values import plain
 
-RATE = 24_000  # Hz, of the only format that OpenAI's sessions take; the one of those who ask for no other
+RATE = 24_000  # Hz, of the only format that OpenAI's sessions take
 FAREWELLS = {
     "idle": "nothing came from the client for too long",
     "expired": "the session has reached its longest duration",
@@ -124,18 +124,18 @@ class Realtime(Conversation):
     async def _update(self, event: dict[str, Any]) -> None:
         wanted = _object(event, "session", "session")
         wishes = _wishes(wanted)
-        rate = _rate(wanted, self._pcm.rate)
-        tentative = wishes.pop("tentative", self._tentative)
-        if not isinstance(tentative, bool):
-            raise EventError(
-                f"tentative is {tentative!r}; it must be true or false", "invalid_value", "session.simulsa.tentative"
-            )
         try:
+            tentative, rate = wishes.pop("tentative", self._tentative), wishes.pop("sample_rate", self._pcm.rate)
+            if not isinstance(tentative, bool):
+                raise ValueError(f"tentative is {tentative!r}; it must be true or false")
+            if not isinstance(rate, int) or isinstance(rate, bool):
+                raise ValueError(f"sample_rate is {rate!r}; it must be a whole number of samples per second")
+            pcm = PcmReader(rate)
             stream = self.service.settings(wishes, self.session.config, "session.simulsa")
         except ValueError as error:
             raise EventError(str(error), "invalid_value", "session") from error
         self._tentative = tentative
-        if stream != self.session.config:
+        if stream != self.session.config or rate != self._pcm.rate:
             await self._finish_speech()
             if not self.session.untouched:  # what was said so far is translated as it was asked for
                 self.session.finish()
@@ -143,21 +143,18 @@ class Realtime(Conversation):
             if self.session.ended or self.session.error is not None:
                 return
             self.session.begin(stream)
-        if rate != self._pcm.rate:
-            await self._finish_resampling(rate)
+            self._pcm = pcm
         await self.socket.send(_event("session.updated", session=self._description()))
 
     async def _finish_speech(self) -> None:
         """Give the model what the resampler held back."""
         if not self.session.untouched:
-            await self._finish_resampling(self._pcm.rate)
-
-    async def _finish_resampling(self, next_rate: int) -> None:
-        await self.session.hear(self._pcm.read(b"", last=True))
-        self._pcm = PcmReader(next_rate)
+            await self.session.hear(self._pcm.read(b"", last=True))
+            self._pcm = PcmReader(self._pcm.rate)
 
     def _description(self) -> dict[str, Any]:
         settings = plain(self.session.config)
+        form = {"type": "audio/pcm", "rate": self._pcm.rate}
         return {
             "id": self._id,
             "type": "translation",
@@ -166,11 +163,16 @@ class Realtime(Conversation):
             "expires_at": round(min(self.expires_at, 2**53)),
             "output_modalities": ["text"],
             "audio": {
-                "input": {"format": {"type": "audio/pcm", "rate": self._pcm.rate}, "transcription": None, "noise_reduction": None},
+                "input": {
+                    "format": form,
+                    "transcription": None,
+                    "noise_reduction": None,
+                },
                 "output": {"language": self.session.config.target_lang},
             },
             "simulsa": {
                 "tentative": self._tentative,
+                "sample_rate": self._pcm.rate,
                 "source_language": settings.pop("source_lang"),
                 "target_language": settings.pop("target_lang"),
                 **settings,
@@ -202,20 +204,20 @@ def _audio(event: dict[str, Any]) -> bytes:
     audio = event.get("audio")
     try:
         if not isinstance(audio, str):
-            raise ValueError(f"it is {audio!r:.40}")
+            raise ValueError(f"it is {str(audio)[:40]!r}")
         data = base64.b64decode(audio, validate=True)
         if len(data) % 2:
             raise ValueError(f"{len(data)} bytes are no whole number of samples")
         return data
     except (ValueError, binascii.Error) as error:
-        raise EventError(f"audio must be base64 of 16-bit PCM ({error})", "invalid_audio", "audio") from error
+        raise EventError(f"audio must be base64 of 16-bit mono PCM ({error})", "invalid_audio", "audio") from error
 
 
 def _object(holder: dict[str, Any], name: str, path: str) -> dict[str, Any]:
     value = holder.get(name)
     value = {} if value is None else value
     if not isinstance(value, dict):
-        raise EventError(f"{path} is {value!r:.40}; it must be an object", "invalid_value", path)
+        raise EventError(f"{path} is {str(value)[:40]!r}; it must be an object", "invalid_value", path)
     return value
 
 
@@ -223,6 +225,10 @@ def _wishes(wanted: dict[str, Any]) -> dict[str, Any]:
     """What a `session.update` asks for, under the names of `Service.settings` and `tentative`."""
     audio = _object(wanted, "audio", "session.audio")
     heard, said = _object(audio, "input", "session.audio.input"), _object(audio, "output", "session.audio.output")
+    form = _object(heard, "format", "session.audio.input.format")
+    if form and (form.get("type", "audio/pcm"), form.get("rate", RATE)) != ("audio/pcm", RATE):
+        message = f"the format {str(form)[:80]} is not taken; only audio/pcm at {RATE} Hz is"
+        raise EventError(message, "unsupported_format", "session.audio.input.format")
     if "language" in heard:
         message = "the source language goes to session.simulsa.source_language"
         raise EventError(message, "unknown_parameter", "session.audio.input.language")
@@ -230,14 +236,3 @@ def _wishes(wanted: dict[str, Any]) -> dict[str, Any]:
     if "language" in said:
         wishes["target_lang"] = said["language"]
     return wishes
-
-
-def _rate(wanted: dict[str, Any], rate: int) -> int:
-    """The sample rate that a `session.update` asks for, else the one there is."""
-    audio = _object(wanted, "audio", "session.audio")
-    form = _object(_object(audio, "input", "session.audio.input"), "format", "session.audio.input.format")
-    kind, wished = form.get("type", "audio/pcm"), form.get("rate", rate)
-    if kind != "audio/pcm" or not isinstance(wished, int) or not LOWEST_RATE <= wished <= HIGHEST_RATE:
-        message = f"the format {form!r:.80} is not taken; only audio/pcm at {LOWEST_RATE} to {HIGHEST_RATE} Hz is"
-        raise EventError(message, "unsupported_format", "session.audio.input.format")
-    return wished

@@ -45,6 +45,12 @@ class PatientProtocol(WebSocketsSansIOProtocol):  # type: ignore[misc]  # uvicor
         else:
             self.transport.abort()
 
+    async def send(self, message: Any) -> None:
+        """Send; uvicorn forgets that a WebSocket that was denied with a response needs no handshake any more."""
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True
+
     async def run_asgi(self) -> None:
         """Serve the client; afterwards it has a while to read the rest."""
         await super().run_asgi()
@@ -106,12 +112,11 @@ def listen(config: ServeConfig) -> socket.socket:
         raise RuntimeError(f"{place}: cannot listen there ({error.strerror}); check --host and --port") from error
 
 
-def serve(service: Service) -> None:
-    """Serve until a signal says to stop."""
+def serve(service: Service, listening: socket.socket) -> None:
+    """Serve those who connect to a listening socket until a signal says to stop."""
     config = service.config
-    with listen(config) as listening:
-        port = listening.getsockname()[1]
-        scheme = "https" if config.tls_cert else "http"
-        host = f"[{config.host}]" if ":" in config.host else config.host
-        logger.info("%s is served at %s://%s:%d (Ctrl-C stops)", service.lalm.name, scheme, host, port)
-        make_server(service).run(sockets=[listening])
+    scheme = "https" if config.tls_cert else "http"
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    place = f"{scheme}://{host}:{listening.getsockname()[1]}"
+    logger.info("%s is served at %s (Ctrl-C stops)", service.lalm.name, place)
+    make_server(service).run(sockets=[listening])

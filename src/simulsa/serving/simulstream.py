@@ -7,6 +7,7 @@ as 16 kHz, and what is no JSON does not end the stream; unlike it, the client is
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from simulsa.audio import SAMPLE_RATE
@@ -66,8 +67,8 @@ class Simulstream(Conversation):
         wishes = {name: value for name, value in metadata.items() if name not in _IGNORED}
         try:
             rate = wishes.pop("sample_rate", self._pcm.rate)
-            if not isinstance(rate, (int, float)) or isinstance(rate, bool):
-                raise ValueError(f"sample_rate is {rate!r:.40}; it must be a number")
+            if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not math.isfinite(rate):
+                raise ValueError(f"sample_rate is {str(rate)[:40]!r}; it must be a number of samples per second")
             stream = self.service.settings(wishes, self.session.config, "metadata")
             pcm = PcmReader(round(rate))
         except ValueError as error:

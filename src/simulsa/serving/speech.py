@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -118,19 +118,17 @@ def take_turns(lalm: LALM, turns: Sequence[Turn], max_batch: int) -> None:
 
 def advance(lalm: LALM, states: Sequence[StreamState]) -> list[Update | Exception]:
     """`step` for all states at once; if it raises, one by one, so that the error stays with the stream that causes it."""
-    before = [state.heard_samples for state in states]
+    before = [_copy(state) for state in states]
     try:
         return list(step(lalm, states))
     except Exception as error:
         if len(states) == 1:
             return [error]
         logger.warning("a batch of %d streams failed (%s); trying them one by one", len(states), error)
-        return [
-            advance(lalm, [state])[0] if state.heard_samples == heard and not state.finished else _as_it_is(state)
-            for state, heard in zip(states, before, strict=True)
-        ]
+        for state, values in zip(states, before, strict=True):  # some may have been advanced before it failed
+            vars(state).update(values)
+        return [advance(lalm, [state])[0] for state in states]
 
 
-def _as_it_is(state: StreamState) -> Update:
-    """The update of a state that was advanced before the batch failed at another one."""
-    return Update(state.shown, "", state.heard_samples, 0.0, state.finished)
+def _copy(state: StreamState) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, list) else value for name, value in vars(state).items()}

@@ -172,8 +172,8 @@ export class Connection {
 
 function wishes({ source, target, chunkMs, rollback }) {
   return {
-    audio: { input: { format: { type: "audio/pcm", rate: RATE } }, output: { language: target } },
-    simulsa: { tentative: true, source_language: source, chunk_ms: chunkMs, rollback },
+    audio: { output: { language: target } },
+    simulsa: { tentative: true, sample_rate: RATE, source_language: source, chunk_ms: chunkMs, rollback },
   };
 }
 

@@ -1,0 +1,179 @@
+"""Files over HTTP, and what else the server answers to requests."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+import soundfile
+
+from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.stream import Stream
+from simulsa.testing import FakeLALM, growing_script
+from tests.conftest import noise
+from tests.servers import TEXT, Running, running, until
+
+STREAM = StreamConfig(chunk_ms=400, rollback=2)
+SPEECH = noise(2.9)
+PATH = "/v1/audio/translations"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with running(FakeLALM(growing_script(TEXT), max_samples=16_000 * 20), STREAM, max_upload_mib=1) as server:
+        yield server
+
+
+def file_of(audio: np.ndarray, rate: int = 16_000, form: str = "WAV") -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, audio, rate, format=form)
+    return file.getvalue()
+
+
+def post(server: Running, data: bytes = file_of(SPEECH), name: str = "speech.wav", **fields: Any) -> httpx2.Response:
+    return httpx2.post(server.url + PATH, files={"file": (name, data)}, data=fields, timeout=30)
+
+
+def reference(stream: StreamConfig = STREAM) -> str:
+    here = Stream(FakeLALM(growing_script(TEXT)), stream)
+    here.push(soundfile.read(io.BytesIO(file_of(SPEECH)), dtype="float32")[0])
+    return here.finish()[-1].committed
+
+
+def test_json_and_text(server: Running) -> None:
+    assert post(server, model="whisper-1", prompt="ignored", temperature="0").json() == {"text": reference()}
+    answer = post(server, response_format="text")
+    assert answer.text == reference() + "\n"
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG", "MP3"])
+def test_formats_of_audio(server: Running, form: str) -> None:
+    audio = np.stack([SPEECH, SPEECH], axis=1)
+    assert post(server, file_of(audio, 22_050, form), f"speech.{form.lower()}").json()["text"].startswith("Ein Mann in einem")
+
+
+def test_verbose_json_says_when_what_was_committed(server: Running) -> None:
+    answer = post(server, response_format="verbose_json").json()
+    assert (answer["task"], answer["language"], answer["duration"]) == ("translate", "de", 2.9)
+    assert "".join(segment["text"] for segment in answer["segments"]) == answer["text"] == reference()
+    times = [time for segment in answer["segments"] for time in (segment["start"], segment["end"])]
+    assert times == sorted(times)
+    assert times[-1] == 2.9
+
+
+def test_settings_in_the_form(server: Running) -> None:
+    text = post(server, chunk_ms="inf", rollback="0", target_language="es", source_lang="fr").json()["text"]
+    assert text == reference(StreamConfig(chunk_ms=float("inf")))
+
+
+def test_server_sent_events(server: Running) -> None:
+    answer = post(server, stream="true", rollback="0")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    lines = [line.removeprefix("data: ") for line in answer.text.split("\n") if line]
+    assert lines[-1] == "[DONE]"
+    events = [json.loads(line) for line in lines[:-1]]
+    text = reference(StreamConfig(chunk_ms=400, rollback=0))
+    assert "".join(event["delta"] for event in events if event["type"] == "transcript.text.delta") == text
+    assert events[-1] == {"type": "transcript.text.done", "text": text}
+    assert [event["elapsed_ms"] for event in events[:-1]] == [400, 800, 1200, 1600, 2000, 2400, 2800]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"response_format": "srtt"}, "response_format"),
+        ({"stream": "perhaps"}, "stream"),
+        ({"chunk_ms": "7"}, "chunk_ms"),
+        ({"rollback": "many"}, "rollback"),
+        ({"target_language": "xx"}, "xx"),
+        ({"rolback": "1"}, "did you mean 'rollback'"),
+    ],
+)
+def test_fields_that_cannot_be_followed(server: Running, fields: dict[str, str], words: str) -> None:
+    answer = post(server, **fields)
+    assert answer.status_code == 400
+    assert words in answer.json()["error"]["message"]
+
+
+def test_files_that_cannot_be_used(server: Running) -> None:
+    broken = post(server, b"no audio", "talk.wav")
+    assert broken.status_code == 400
+    assert "talk.wav" in broken.json()["error"]["message"]
+    assert "/tmp" not in broken.text
+    empty = post(server, file_of(np.zeros(0)))
+    assert empty.status_code == 400
+    nothing = httpx2.post(server.url + PATH, data={"model": "any"})
+    assert nothing.status_code == 400
+    assert "`file`" in nothing.json()["error"]["message"]
+    no_form = httpx2.post(server.url + PATH, content=b"{")
+    assert no_form.status_code == 400
+    garbled = httpx2.post(server.url + PATH, content=b"x", headers={"Content-Type": "multipart/form-data; boundary=a"})
+    assert garbled.status_code == 400
+
+
+def test_longer_than_the_model_hears(server: Running) -> None:
+    long = file_of(np.zeros(16_000 * 21), form="FLAC")
+    answer = post(server, long)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "invalid_audio"
+    assert '"code": "invalid_audio"' in post(server, long, stream="true").text
+
+
+def test_uploads_have_a_limit(server: Running) -> None:
+    assert post(server, b"x" * 2**21).status_code == 413
+    assert post(server).status_code == 200
+
+
+def test_a_client_that_leaves_is_not_translated_for(server: Running) -> None:
+    begun = server.metric('simulsa_sessions_total{protocol="http"}')
+    with socket.create_connection(("127.0.0.1", server.port)) as raw:
+        raw.sendall(b"POST /v1/audio/translations HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\n")
+        raw.sendall(b"Content-Length: 9999\r\n\r\n--b\r\n")
+        until(lambda: server.metric('simulsa_sessions_total{protocol="http"}') == begun + 1)
+    until(lambda: server.metric("simulsa_sessions_open") == 0)
+
+
+def test_health_models_and_metrics(server: Running) -> None:
+    assert httpx2.get(server.url + "/healthz").json() == {"status": "ok"}
+    assert httpx2.get(server.url + "/readyz").json() == {"status": "ready"}
+    assert httpx2.get(server.url + "/v1/models").json()["data"][0]["id"] == "fake"
+    post(server)
+    metrics = httpx2.get(server.url + "/metrics")
+    assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
+    for name in ("sessions_open", "sessions_total", "step_seconds_bucket", "unheard_seconds", "lag_seconds", "batch_size_sum"):
+        assert f"simulsa_{name}" in metrics.text
+
+
+def test_the_page_and_the_samples(server: Running) -> None:
+    page = httpx2.get(server.url + "/")
+    assert page.headers["content-type"].startswith("text/html")
+    samples = httpx2.get(server.url + "/samples").json()
+    assert len(samples) == 120
+    assert {"id", "url", "duration_s", "text", "reference"} <= samples[0].keys()
+    wav = httpx2.get(f"{server.url}/{samples[0]['url']}")
+    audio, rate = soundfile.read(io.BytesIO(wav.content))
+    assert rate == 16_000
+    assert len(audio) == round(samples[0]["duration_s"] * rate)
+    assert httpx2.get(server.url + "/samples/none.wav").status_code == 404
+    assert httpx2.get(server.url + "/nothing").status_code == 404
+    assert httpx2.get(server.url + "/%2e%2e/config.py").status_code == 404
+
+
+def test_the_client_of_openai(server: Running, tmp_path: Path) -> None:
+    openai = pytest.importorskip("openai", reason="needs the package openai")
+    soundfile.write(tmp_path / "speech.wav", SPEECH, 16_000)
+    client = openai.OpenAI(api_key="any", base_url=server.url + "/v1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        answer = client.audio.translations.create(model="whisper-1", file=tmp_path / "speech.wav")
+    assert answer.text == reference()
+    assert [model.id for model in client.models.list()] == ["fake"]

@@ -1,0 +1,221 @@
+"""The parts of the server without a server: clock, PCM, turns, settings."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simulsa.audio import AudioError
+from simulsa.serving.clock import PACE, SpeechClock
+from simulsa.serving.config import ServeConfig
+from simulsa.serving.pcm import PcmReader
+from simulsa.serving.session import Session
+from simulsa.serving.speech import Turn, Utterance, take_turns
+from simulsa.streaming.state import StreamConfig, StreamState
+from simulsa.streaming.step import step
+from simulsa.streaming.stream import Stream
+from simulsa.testing import FakeLALM, growing_script
+from tests.conftest import noise
+
+TEXT = "Ein Mann in einem roten Hemd fährt auf einem alten Fahrrad durch die Straßen der Stadt"
+STREAM = StreamConfig(chunk_ms=500, rollback=0)
+
+
+def test_of_a_speaker_audio_is_due_when_it_arrives() -> None:
+    clock = SpeechClock()
+    for packet in range(1, 101):
+        clock.arrived(1_600, 100 + 0.1 * packet)
+    assert clock.due(160_000) == pytest.approx(110.0)
+    assert clock.due(160_000 - 800) == pytest.approx(110.0 - PACE * 0.05)
+    assert clock.due(160_001) == float("inf")
+
+
+def test_of_a_file_audio_is_due_as_if_it_were_spoken() -> None:
+    clock = SpeechClock()
+    for _ in range(100):
+        clock.arrived(1_600, 100.0)
+    assert clock.due(16_000) == pytest.approx(100 + PACE * 1)
+    assert clock.due(160_000) == pytest.approx(100 + PACE * 10)
+
+
+def test_after_a_stall_of_the_network_the_clock_comes_back() -> None:
+    clock = SpeechClock()
+    clock.arrived(16_000, 1.0)
+    clock.arrived(16_000, 6.0)  # four seconds late
+    for second in range(7, 60):
+        clock.arrived(16_000, float(second) - 4)  # and back to the speaker's time
+    assert clock.due(55 * 16_000) == pytest.approx(55.0)
+
+
+@given(st.lists(st.tuples(st.integers(1, 32_000), st.floats(0, 3)), min_size=1, max_size=30))
+def test_later_audio_is_due_later_and_never_long_before_it_came(packets: list[tuple[int, float]]) -> None:
+    clock, now, end = SpeechClock(), 5.0, 0
+    for samples, wait_s in packets:
+        now += wait_s
+        end += samples
+        clock.arrived(samples, now)
+        assert clock.due(end) >= now
+    positions = range(0, end + 1, max(1, end // 50))
+    dues = [clock.due(position) for position in positions]
+    assert dues == sorted(dues)
+    clock.forget(end // 2)
+    assert [clock.due(position) for position in positions if position >= end // 2] == dues[
+        -sum(p >= end // 2 for p in positions) :
+    ]
+
+
+@given(st.lists(st.integers(0, 4_000), min_size=1, max_size=8), st.sampled_from([8_000, 16_000, 24_000, 44_100, 48_000]))
+def test_pcm_in_any_pieces_is_the_same_audio(sizes: list[int], rate: int) -> None:
+    data = np.random.default_rng(0).integers(-32_768, 32_768, sum(sizes), dtype=np.int16).astype("<i2").tobytes()
+    whole, pieces = PcmReader(rate), PcmReader(rate)
+    once = np.concatenate([whole.read(data), whole.read(b"", last=True)])
+    ends = np.cumsum([0, *sizes]) * 2
+    parts = [pieces.read(data[start:end]) for start, end in itertools.pairwise(ends)]
+    assert np.array_equal(np.concatenate([*parts, pieces.read(b"", last=True)]), once)
+    assert abs(len(once) - len(data) / 2 * 16_000 / rate) <= 1
+
+
+def test_pcm_that_is_none() -> None:
+    with pytest.raises(AudioError, match="3 bytes"):
+        PcmReader(16_000).read(b"abc")
+    with pytest.raises(AudioError, match="7 Hz"):
+        PcmReader(7)
+
+
+def test_several_chunks_at_once_end_as_one_after_the_other() -> None:
+    audio = noise(3.3)
+    states = [StreamState(STREAM, 10**6, audio=audio, chunks_at_once=count) for count in (1, 2, 4, 100)]
+    counts = []
+    for state in states:
+        lalm = FakeLALM(growing_script(TEXT))
+        state.close()
+        while state.next_samples() is not None:
+            (update,) = step(lalm, [state])
+        assert update.final
+        assert update.committed == " ".join(TEXT.split()[:13])
+        counts.append(len(lalm.calls))
+    assert counts == [7, 4, 3, 2]
+
+
+def turn_of(audio: np.ndarray, closing: bool = False, chunks: int = 1) -> Turn:
+    return Turn(Utterance(STREAM, 5 * 16_000), [audio], closing, chunks)
+
+
+def test_turns_are_taken_together_up_to_the_largest_batch() -> None:
+    lalm = FakeLALM(growing_script(TEXT))
+    turns = [turn_of(noise(0.6)), turn_of(noise(0.3)), turn_of(noise(1.2)), turn_of(noise(0.1), closing=True)]
+    take_turns(lalm, turns, max_batch=2)
+    assert lalm.calls == [("continue_", 2)]
+    assert [turn.update is not None for turn in turns] == [True, False, True, False]
+    assert [turn.again for turn in turns] == [True, False, True, True]
+    take_turns(lalm, [Turn(turn.speech, [], False, 1) for turn in turns], max_batch=9)
+    assert lalm.calls[1:] == [("continue_", 2)]
+
+
+def test_errors_stay_where_they_arise() -> None:
+    def script(audio: np.ndarray) -> str:
+        if audio[0] == 0.5:
+            raise RuntimeError("cannot hear that")
+        return growing_script(TEXT)(audio)
+
+    bad = noise(0.6)
+    bad[0] = 0.5
+    turns = [turn_of(noise(0.6)), turn_of(bad), turn_of(noise(6.0)), turn_of(noise(0.6))]
+    take_turns(FakeLALM(script), turns, max_batch=9)
+    assert [str(turn.error) if turn.error else "" for turn in turns][:2] == ["", "cannot hear that"]
+    assert isinstance(turns[2].error, AudioError)  # longer than the window
+    assert [turn.update.committed if turn.update else None for turn in turns] == ["Ein Mann", None, None, "Ein Mann"]
+
+
+def test_a_stream_that_was_advanced_before_the_batch_failed_is_not_advanced_twice() -> None:
+    class HalfBroken(FakeLALM):
+        def decode(self, tokens: object) -> str:
+            if list(tokens)[:1] == [ord("X")]:  # type: ignore[call-overload]
+                raise RuntimeError("cannot write that")
+            return super().decode(tokens)  # type: ignore[arg-type]
+
+    lalm = HalfBroken(lambda audio: "X" if audio[0] == 0.5 else growing_script(TEXT)(audio))
+    bad = noise(1.2)
+    bad[0] = 0.5
+    turns = [turn_of(noise(1.2)), turn_of(bad), turn_of(noise(1.2))]
+    take_turns(lalm, turns, max_batch=9)
+    assert [turn.update.committed if turn.update else None for turn in turns] == ["Ein Mann", None, "Ein Mann"]
+    assert [turn.update.audio_samples if turn.update else None for turn in turns] == [8_000, None, 8_000]
+    assert turns[1].error is not None
+
+
+def test_a_session_that_is_behind_hears_all_chunks_that_wait() -> None:
+    async def run(**limits: bool) -> tuple[list[int], list[int]]:
+        session = Session(lambda config: Utterance(config, 10**6), STREAM, ServeConfig(**limits), lambda: None)  # type: ignore[arg-type]
+        for _ in range(22):
+            await session.hear(noise(0.1))
+        lalm, soon = FakeLALM(growing_script(TEXT)), session._clock.due(16_000 * 11 // 10)
+        chunks, heard = [], []
+        for now in (soon, soon + 100):
+            turn = session.turn(now)
+            take_turns(lalm, [turn], 1)
+            result = session.deliver(turn, now)
+            assert result is not None
+            chunks.append(result.chunks)
+            heard.append(result.update.audio_samples)
+        return chunks, heard
+
+    assert asyncio.run(run()) == ([2, 2], [16_000, 32_000])
+    assert asyncio.run(run(merge_chunks=False)) == ([1, 1], [8_000, 16_000])
+
+
+def test_the_server_does_what_stream_does_chunk_by_chunk() -> None:
+    async def run() -> list[str]:
+        lalm = FakeLALM(growing_script(TEXT))
+        session = Session(lambda config: Utterance(config, 10**6), STREAM, ServeConfig(), lambda: None, live=False)
+        await session.hear(noise(2.7))
+        session.end("closed")
+        while session.wants_turn:
+            turn = session.turn(0.0)
+            take_turns(lalm, [turn], 1)
+            session.deliver(turn, 0.0)
+        return [result.update.committed async for result in session.results()]
+
+    here = Stream(FakeLALM(growing_script(TEXT)), STREAM)
+    assert asyncio.run(run()) == [update.committed for update in [*here.push(noise(2.7)), *here.finish()]]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"port": 65_536}, "port"),
+        ({"max_sessions": 0}, "max_sessions"),
+        ({"max_batch": 1.5}, "max_batch"),
+        ({"idle_s": 0.0}, "idle_s"),
+        ({"max_speed": -1.0}, "max_speed"),
+        ({"ping_s": float("nan")}, "ping_s"),
+        ({"drain_s": -1.0}, "drain_s"),
+        ({"tls_cert": Path("a.pem")}, "tls_key"),
+        ({"host": "0.0.0.0"}, "--public"),
+    ],
+)
+def test_settings_that_cannot_be(values: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ServeConfig(**values)  # type: ignore[arg-type]
+
+
+def test_who_may_connect_from_elsewhere(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("one\n\n two \n")
+    config = ServeConfig(host="0.0.0.0", api_key_file=keys)
+    assert config.keys() == ("one", "two")
+    assert dataclasses.replace(config, api_key="zero").keys() == ("zero", "one", "two")
+    assert ServeConfig(host="0.0.0.0", public=True).keys() == ()
+    keys.write_text("\n")
+    with pytest.raises(ValueError, match="empty"):
+        config.keys()
+    keys.unlink()
+    with pytest.raises(ValueError, match="cannot be read"):
+        config.keys()
