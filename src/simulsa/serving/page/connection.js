@@ -114,7 +114,10 @@ export class Connection {
     } else if (event.type === "simulsa.tentative") {
       const { text: tentative, audio_ms: audioMs, compute_ms: computeMs, chunks } = event;
       this.handlers.onUpdate({ tentative, lagS: this.lagS(audioMs), computeMs, chunks });
-    } else if (event.type === "error") this.reason = event.error.message;
+    } else if (event.type === "error") {
+      this.reason = event.error.message; // of the end that follows, if it is not
+      if (event.error.type === "invalid_request_error") this.give(sentence(this.reason)); // a wish that cannot be had
+    }
   }
 
   begin() {

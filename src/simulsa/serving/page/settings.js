@@ -13,10 +13,11 @@ export class Settings {
   }
 
   /** Offer what a server has, `simulsa` in its entry of /v1/models, and choose what it would. */
-  offer({ source_lang: source, target_lang: target, chunk_ms: chunkMs, rollback, languages }) {
+  offer({ source_lang: source, target_lang: target, chunk_ms: chunkMs, rollback, languages, min_chunk_ms: lowest }) {
     offerLanguages(this.elements.source, source, languages);
     offerLanguages(this.elements.target, target, languages);
-    this.chunks = [...new Set([...CHUNKS_MS, chunkMs])].sort((a, b) => Number(a === "inf") - Number(b === "inf") || a - b);
+    const possible = [...new Set([...CHUNKS_MS, chunkMs])].filter((chunk) => chunk === "inf" || chunk >= lowest);
+    this.chunks = possible.sort((a, b) => Number(a) - Number(b) || 0);
     this.elements.chunk.max = this.chunks.length - 1;
     this.elements.chunk.value = this.chunks.indexOf(chunkMs);
     this.elements.rollback.max = Math.max(10, rollback);
