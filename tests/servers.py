@@ -25,10 +25,11 @@ from websockets.exceptions import InvalidStatus as InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from simulsa.lalm.interface import LALM
-from simulsa.serving.config import ServeConfig
+from simulsa.serving.config import ServeConfig as ServeConfig
 from simulsa.serving.pcm import PcmReader
+from simulsa.serving.realtime import Realtime as Realtime
 from simulsa.serving.server import listen, make_server
-from simulsa.serving.service import Service
+from simulsa.serving.service import Service as Service
 from simulsa.streaming.state import StreamConfig
 from simulsa.streaming.stream import Stream
 
@@ -43,6 +44,11 @@ class Running:
 
     service: Service
     port: int
+    server: Any
+
+    def stop(self) -> None:
+        """Tell it to stop, as a signal would."""
+        self.server.should_exit = True
 
     @property
     def url(self) -> str:
@@ -70,7 +76,7 @@ def running(lalm: LALM, stream: StreamConfig | None = None, send_buffer: int = 0
     thread.start()
     until(lambda: server.started)
     try:
-        yield Running(service, listening.getsockname()[1])
+        yield Running(service, listening.getsockname()[1], server)
     finally:
         server.should_exit = True
         thread.join(30)

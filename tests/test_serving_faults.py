@@ -89,7 +89,7 @@ def test_clients_that_are_killed() -> None:
         for reset in (True, False):
             with raw(server) as client:
                 client.sendall(audio_frame(SPEECH[:9_600]))
-                until(lambda: server.metric("simulsa_sessions_open") == 1)
+                until(lambda: server.metric("simulsa_unheard_seconds") > 0.1)
                 if reset:
                     client.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, struct.pack("ii", 1, 0))
             until(lambda: server.metric("simulsa_sessions_open") == 0, seconds=5)
@@ -182,6 +182,21 @@ def wav(audio: np.ndarray) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, audio, SAMPLE_RATE, format="WAV")
     return file.getvalue()
+
+
+def test_a_file_that_comes_while_the_server_is_being_stopped() -> None:
+    with running(fake(), STREAM, drain_s=5.0) as server, sockets.create_connection(("127.0.0.1", server.port)) as client:
+        form = (
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + wav(noise(1.0)) + b"\r\n--b--\r\n"
+        )
+        head = f"POST /v1/audio/translations HTTP/1.1\r\nHost: a\r\nContent-Length: {len(form)}\r\n"
+        client.sendall(head.encode() + b"Content-Type: multipart/form-data; boundary=b\r\n\r\n" + form[:100])
+        until(lambda: server.metric("simulsa_sessions_open") == 1)
+        server.stop()
+        until(lambda: server.service.draining)
+        assert httpx2.get(server.url + "/readyz").json()["status"] == "shutting_down"
+        client.sendall(form[100:])
+        assert client.recv(12) == b"HTTP/1.1 503"
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the size of a process from /proc")

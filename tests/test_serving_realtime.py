@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from simulsa.streaming.state import StreamConfig
 from simulsa.testing import FakeLALM, growing_script
@@ -16,7 +20,10 @@ from tests.servers import (
     TEXT,
     ClientConnection,
     ConnectionClosed,
+    Realtime,
     Running,
+    ServeConfig,
+    Service,
     append,
     events_until,
     expected,
@@ -239,3 +246,44 @@ def test_the_client_of_openai() -> None:
     assert text == expected(lalm, data, 24_000, StreamConfig())
     assert text
     assert kinds[:2] == ["session.created", "session.updated"]
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["de", "inf", "audio/pcm"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["audio", "input", "output", "format", "language", "rate", "simulsa", "tentative", "chunk_ms", "rollback"]
+            )
+            | st.text(max_size=5),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+quiet = Service(FakeLALM(growing_script(TEXT)), ServeConfig(), STREAM)  # serves nobody, since nobody runs it
+KINDS = ["session.update", "session.input_audio_buffer.append", "session.close", "other"]
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from(["session", "audio", "event_id"]), values), st.sampled_from(KINDS) | values)
+def test_whatever_comes_as_json_is_answered(fields: dict[str, Any], kind: Any) -> None:
+    class Recorder:
+        sent: list[dict[str, Any]]
+
+        def __init__(self) -> None:
+            self.sent = []
+
+        async def send(self, message: dict[str, Any]) -> None:
+            json.dumps(message, allow_nan=False)
+            self.sent.append(message)
+
+    async def run() -> list[str]:
+        recorder = Recorder()
+        with quiet.session("realtime") as session:
+            await Realtime(recorder, session, quiet).on_message(json.dumps({"type": kind, **fields}))  # type: ignore[arg-type]
+            return [message["type"] for message in recorder.sent] or [session.ended]
+
+    assert asyncio.run(run()) in (["error"], ["session.updated"], ["closed"], [""])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulsa.audio import AudioError
@@ -54,6 +54,7 @@ def test_after_a_stall_of_the_network_the_clock_comes_back() -> None:
     assert clock.due(55 * 16_000) == pytest.approx(55.0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 32_000), st.floats(0, 3)), min_size=1, max_size=30))
 def test_later_audio_is_due_later_and_never_long_before_it_came(packets: list[tuple[int, float]]) -> None:
     clock, now, end = SpeechClock(), 5.0, 0
@@ -71,6 +72,7 @@ def test_later_audio_is_due_later_and_never_long_before_it_came(packets: list[tu
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 4_000), min_size=1, max_size=8), st.sampled_from([8_000, 16_000, 24_000, 44_100, 48_000]))
 def test_pcm_in_any_pieces_is_the_same_audio(sizes: list[int], rate: int) -> None:
     data = np.random.default_rng(0).integers(-32_768, 32_768, sum(sizes), dtype=np.int16).astype("<i2").tobytes()

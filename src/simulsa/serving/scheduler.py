@@ -9,11 +9,14 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from simulsa.audio import AudioError
+import numpy as np
+
+from simulsa.audio import SAMPLE_RATE, AudioError
 from simulsa.lalm.interface import LALM
 from simulsa.serving.metrics import Metrics
 from simulsa.serving.session import Result, Session
-from simulsa.serving.speech import Turn, take_turns
+from simulsa.serving.speech import Turn, Utterance, take_turns
+from simulsa.streaming.state import StreamConfig
 
 MEMORY_S = 10.0  # how long a lag counts for the decision whether the model keeps up
 
@@ -40,6 +43,14 @@ class Scheduler:
         """There may be work."""
         self._work.set()
 
+    def warm_up(self) -> None:
+        """Let the model translate a second of silence, so that it does not start with the first client; raises what it raises."""
+        speech = Utterance(StreamConfig(), self._lalm.max_samples)
+        silence = Turn(speech, [np.zeros(SAMPLE_RATE, dtype=np.float32)], closing=True, chunks=1)
+        self._thread.submit(take_turns, self._lalm, [silence], 1).result()
+        if silence.error is not None:
+            raise silence.error
+
     async def run(self) -> None:
         """Serve the sessions until cancelled."""
         loop = asyncio.get_running_loop()
@@ -50,7 +61,11 @@ class Scheduler:
                 while waiting := self._waiting():
                     now = time.monotonic()
                     turns = [session.turn(now) for session in waiting]
-                    await loop.run_in_executor(self._thread, take_turns, self._lalm, turns, self._max_batch)
+                    try:
+                        await loop.run_in_executor(self._thread, take_turns, self._lalm, turns, self._max_batch)
+                    except Exception as error:  # ours: it must not end the service of those who come later
+                        for turn in turns:
+                            turn.error = error
                     self._hand_out(waiting, turns)
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)

@@ -32,6 +32,11 @@ class RefusedError(RuntimeError):
         self.code = code
 
 
+def shutting_down() -> RefusedError:
+    """The refusal of a server that is being stopped."""
+    return RefusedError("shutting_down", "the server is being stopped; connect to another one or try again later")
+
+
 class Service:
     """One model and everyone who uses it; `stream` are the settings of clients that say nothing else."""
 
@@ -59,7 +64,7 @@ class Service:
     def refusal(self) -> RefusedError | None:
         """Why a new client would be turned away now, if it would."""
         if self.draining:
-            return RefusedError("shutting_down", "the server is being stopped; connect to another one or try again later")
+            return shutting_down()
         if len(self.scheduler.sessions) >= self.config.max_sessions:
             return RefusedError("too_many_sessions", f"all {self.config.max_sessions} sessions are taken; try again later")
         if (lag := self.scheduler.lag_chunks()) > self.config.max_lag_chunks:

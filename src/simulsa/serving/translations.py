@@ -22,7 +22,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from simulsa.audio import AudioError, load_audio, samples_to_ms, samples_to_s
 from simulsa.serving.conversation import MODEL_FAILED
-from simulsa.serving.service import RefusedError, Service
+from simulsa.serving.service import RefusedError, Service, shutting_down
 from simulsa.serving.session import Result, Session
 from simulsa.serving.values import from_text
 from simulsa.streaming.state import StreamConfig
@@ -73,6 +73,8 @@ class Translations:
             return error_response(408, f"nothing came for {self._service.config.idle_s:g} s", "timeout")
         except ValueError as error:
             return error_response(400, str(error), "invalid_request")
+        if session.ended:  # while the file came
+            raise shutting_down()
         if streamed:
             return StreamingResponse(_events(session, config, audio), media_type="text/event-stream", headers=_NO_BUFFER)
         return await _whole(receive, session, config, audio, answer)
