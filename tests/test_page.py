@@ -235,7 +235,9 @@ def test_pause_resume_and_clear(page: Page, server: Running, speech: Path) -> No
         until(lambda: page.evaluate("committed() !== ''"))
         page.get_by_role("button", name="Pause").click()
         expect(page.locator("#state")).to_have_text("Paused")
-        until(lambda: page.evaluate("document.querySelector('.tentative').textContent === ''"))  # the session was closed for being idle
+        until(
+            lambda: page.evaluate("document.querySelector('.tentative').textContent === ''")
+        )  # the session was closed for being idle
         before = page.evaluate("committed()")
         page.get_by_role("button", name="Resume").click()
         text = finished(page)
@@ -364,7 +366,10 @@ def test_everything_has_a_name_and_the_text_is_announced(page: Page, server: Run
     assert nameless == []
     log = page.get_by_role("log", name="Translated text")
     assert log.get_attribute("aria-live") == "polite"
-    assert page.evaluate("new Set([...document.querySelectorAll('[id]')].map((node) => node.id)).size") == page.locator("[id]").count()
+    assert (
+        page.evaluate("new Set([...document.querySelectorAll('[id]')].map((node) => node.id)).size")
+        == page.locator("[id]").count()
+    )
     assert page.locator("h1").count() == 1
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "text"
