@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 import shutil
 from collections.abc import Iterator
@@ -34,8 +35,8 @@ STREAM = StreamConfig(chunk_ms=300, rollback=2)
 WATCH = """
 addEventListener("DOMContentLoaded", () => {
   const text = document.getElementById("text");
-  window.committed = () => [...text.children].map((paragraph) =>
-    [...paragraph.children].filter((piece) => piece.className !== "tentative").map((piece) => piece.textContent).join("")).join("\\n");
+  const final = (paragraph) => [...paragraph.children].filter((piece) => piece.className !== "tentative");
+  window.committed = () => [...text.children].map((paragraph) => final(paragraph).map((piece) => piece.textContent).join("")).join("\\n");
   window.seen = { committed: [], tentative: [] };
   new MutationObserver(() => {
     seen.committed.push(committed());
@@ -124,7 +125,7 @@ def finished(page: Page) -> str:
     """The committed text when the speech is over; on the way there it only grew."""
     expect(page.locator("#state")).to_have_text("Ready")
     seen = page.evaluate("seen.committed")
-    assert all(after.startswith(before) for before, after in zip(seen, seen[1:], strict=False))
+    assert all(after.startswith(before) for before, after in itertools.pairwise(seen))
     return str(page.evaluate("committed()"))
 
 
@@ -140,7 +141,7 @@ def downloaded(page: Page, button: str) -> str:
     return Path(download.value.path()).read_text(encoding="utf-8")
 
 
-def test_a_sample_gives_the_text_of_stream_and_of_no_other_settings(page: Page, tmp_path: Path) -> None:
+def test_a_sample_gives_the_text_of_stream(page: Page, tmp_path: Path) -> None:
     path = tmp_path / "sample.wav"
     row = samples.clips()["demo-test-001"]
     path.write_bytes(samples.wav(row))
@@ -217,6 +218,16 @@ def test_settings_are_those_of_the_next_speech(page: Page, server: Running, spee
     assert finished(page) == by_stream(server.service.lalm, speech, StreamConfig(chunk_ms=200, rollback=0))
 
 
+def test_what_the_server_has_is_offered(page: Page) -> None:
+    with running(FakeLALM(growing_script(TEXT)), languages=("zh", "en"), min_chunk_ms=400.0) as server:
+        visit(page, server)
+        assert page.locator("#target option").all_inner_texts() == ["Chinese", "English", "German"]
+        page.locator("#chunk").press("Home")
+        expect(page.locator("#chunk-value")).to_have_text("500 ms")
+        page.locator("#chunk").press("End")
+        expect(page.locator("#chunk-value")).to_have_text("all of the speech")
+
+
 def test_other_settings_in_the_middle_lose_nothing(page: Page, server: Running, speech: Path) -> None:
     visit(page, server)
     choose(page, speech)
@@ -286,15 +297,16 @@ def test_a_full_server_says_so(page: Page, speech: Path) -> None:
         expect(page.locator("#state")).to_have_text("Ready")
 
 
-def test_a_key_is_asked_for_and_kept(page: Page, troubles: list[str], speech: Path) -> None:
+@pytest.mark.parametrize("key", ["plain-key", "a key/with=signs"])  # as a subprotocol, and in the address
+def test_a_key_is_asked_for_and_kept(page: Page, troubles: list[str], speech: Path, key: str) -> None:
     lalm = FakeLALM(growing_script(TEXT))
-    with running(lalm, STREAM, api_key="a key/with=signs") as server:
+    with running(lalm, STREAM, api_key=key) as server:
         page.goto(server.url)
         expect(page.locator("#state")).to_have_text("Key needed")
         page.get_by_label("This server asks for a key").fill("wrong")
         page.get_by_role("button", name="Use this key").click()
         expect(page.locator("#notice")).to_have_text("The server does not know this key.")
-        page.get_by_label("This server asks for a key").fill("a key/with=signs")
+        page.get_by_label("This server asks for a key").fill(key)
         page.get_by_role("button", name="Use this key").click()
         expect(page.locator("#state")).to_have_text("Ready")
         page.reload()
@@ -343,9 +355,9 @@ def test_fits_a_phone_and_follows_the_dark(page: Page, server: Running) -> None:
     colours = []
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        visit(page, server)
         for width in (340, 390, 800, 1200):
             page.set_viewport_size({"width": width, "height": 780})
-            visit(page, server)
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             for button in page.locator("#transport button").all():
                 box = button.bounding_box()
@@ -381,7 +393,8 @@ def test_resampling_keeps_speech_and_nothing_above_it(page: Page, server: Runnin
         low, high, split = page.evaluate(
             """async (rate) => {
               const { Resampler, RATE } = await import("/pcm.js");
-              const tone = (hertz, at) => Float32Array.from({ length: at / 2 }, (_, index) => Math.sin(2 * Math.PI * hertz * index / at));
+              const sine = (hertz, at) => (_, index) => Math.sin(2 * Math.PI * hertz * index / at);
+              const tone = (hertz, at) => Float32Array.from({ length: at / 2 }, sine(hertz, at));
               const inner = (samples) => samples.slice(200, -200);
               const loudest = (samples) => inner(samples).reduce((most, value) => Math.max(most, Math.abs(value)), 0);
               const low = new Resampler(rate, RATE).push(tone(1000, rate));
@@ -435,7 +448,7 @@ def test_subtitles_of_hard_text(page: Page, server: Running) -> None:
     assert " ".join(text for _, _, text in cues[2:-2]) == " ".join(["wort"] * 40)
     assert [text for _, _, text in cues[-2:]] == ["字" * 84, "字" * 16]
     assert all(len(text) <= 84 for _, _, text in cues)
-    assert all(end <= start for (_, end, _), (start, _, _) in zip(cues, cues[1:], strict=False))
+    assert all(end <= start for (_, end, _), (start, _, _) in itertools.pairwise(cues))
     assert page.evaluate("import('/subtitles.js').then(({ toSrt }) => toSrt([]))") == ""
 
 

@@ -201,6 +201,7 @@ def test_the_server_does_what_stream_does_chunk_by_chunk() -> None:
         ({"drain_s": -1.0}, "drain_s"),
         ({"tls_cert": Path("a.pem")}, "tls_key"),
         ({"host": "0.0.0.0"}, "--public"),
+        ({"languages": ("de", "xx-unheard-of")}, "unknown language"),
     ],
 )
 def test_settings_that_cannot_be(values: dict[str, object], words: str) -> None:

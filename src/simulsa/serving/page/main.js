@@ -109,7 +109,8 @@ async function begin(open, label, spoken = "") {
   }
   if (speech !== current || current.ending) return source.stop();
   connection.open();
-  return showSpeech();
+  showSpeech();
+  return keepAwakeUntil(connection.closed);
 }
 
 /** Stop listening; resolves when the last words are there. */
@@ -188,6 +189,13 @@ function clear() {
 function showState(state, text) {
   element.state.dataset.state = state;
   if (element.state.textContent !== text) element.state.textContent = text; // else a screen reader says it again
+}
+
+/** A phone or a projector does not go dark while somebody speaks; where that cannot be had, it does. */
+async function keepAwakeUntil(closed) {
+  const lock = await navigator.wakeLock?.request("screen").catch(() => null);
+  await closed;
+  lock?.release();
 }
 
 function showSpeech() {
