@@ -169,7 +169,7 @@ def test_the_microphone_is_heard(page: Page) -> None:
         until(lambda: page.evaluate("committed().split(' ').length > 10"))
         page.get_by_role("button", name="Microphone").click()
         assert finished(page).startswith(" ".join(TEXT.split(" ")[:11]))
-    spoken = samples.clips()["demo-test-000"].load()[: 2 * SAMPLE_RATE]
+    spoken = samples.clips()["demo-test-000"].load()[SAMPLE_RATE // 2 : 2 * SAMPLE_RATE]  # the beginning comes before the page listens
     likeness = np.correlate(lalm.heard, spoken, "valid")
     energy = np.convolve(lalm.heard**2, np.ones(len(spoken)), "valid") * np.sum(spoken**2)
     assert np.max(likeness / np.sqrt(energy)) > 0.7
