@@ -72,6 +72,7 @@ class Realtime(Conversation):
                 raise EventError(f"{kind!r} is no event of this protocol; {_KNOWN}", "unknown_event", "type")
         except EventError as error:
             client_id = event.get("event_id") if isinstance(event, dict) else None
+            client_id = client_id if isinstance(client_id, str) else None
             await self.socket.send(self.error(str(error), error.code, param=error.param, client_event_id=client_id))
 
     async def on_result(self, result: Result) -> None:
@@ -115,7 +116,7 @@ class Realtime(Conversation):
         code: str,
         kind: str = "invalid_request_error",
         param: str | None = None,
-        client_event_id: Any = None,
+        client_event_id: str | None = None,
     ) -> dict[str, Any]:
         """OpenAI's error event."""
         error = {"type": kind, "code": code, "message": message, "param": param, "event_id": client_event_id}
