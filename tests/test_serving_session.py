@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
+import time
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,26 @@ def test_a_session_that_is_behind_hears_all_chunks_that_wait() -> None:
 
     assert asyncio.run(run()) == ([2, 2], [16_000, 32_000])
     assert asyncio.run(run(merge_chunks=False)) == ([1, 1], [8_000, 16_000])
+
+
+def test_the_rest_of_a_chunk_is_late_from_the_end_of_the_speech_on() -> None:
+    """A speaker who is silent for long before the end does not make the server look slow."""
+
+    async def run() -> None:
+        session = Session(lambda config: Utterance(config, 10**6), STREAM, ServeConfig(), lambda: None)
+        await session.hear(noise(0.2))
+        await asyncio.sleep(0.3)
+        before = time.monotonic()
+        session.finish()
+        assert session.waits_since() >= before
+        turn, now = session.turn(before), before + 1.0
+        take_turns(FakeLALM(growing_script(TEXT)), [turn], 1)
+        result = session.deliver(turn, now)
+        assert result is not None
+        assert result.update.final
+        assert result.lag_s <= 1.0
+
+    asyncio.run(run())
 
 
 def test_the_server_does_what_stream_does_chunk_by_chunk() -> None:
