@@ -9,6 +9,7 @@ import itertools
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ WATCH = """
 addEventListener("DOMContentLoaded", () => {
   const text = document.getElementById("text");
   const final = (paragraph) => [...paragraph.children].filter((piece) => piece.className !== "tentative");
-  window.committed = () => [...text.children].map((paragraph) => final(paragraph).map((piece) => piece.textContent).join("")).join("\\n");
+  const said = (paragraph) => final(paragraph).map((piece) => piece.textContent).join("");
+  window.committed = () => [...text.children].map(said).join("\\n");
   window.seen = { committed: [], tentative: [] };
   new MutationObserver(() => {
     seen.committed.push(committed());
@@ -59,6 +61,11 @@ class Listener(FakeLALM):
     def continue_(self, audios: Any, *rest: Any) -> list[list[int]]:
         self.heard = max([self.heard, *audios], key=len)
         return super().continue_(audios, *rest)
+
+
+def serving(lalm: Any, stream: StreamConfig = STREAM, **limits: Any) -> AbstractContextManager[Running]:
+    """A server that takes clients however slow the machine is."""
+    return running(lalm, stream, max_lag_chunks=float("inf"), **limits)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +95,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
-    with running(FakeLALM(growing_script(TEXT)), STREAM) as server:
+    with serving(FakeLALM(growing_script(TEXT))) as server:
         yield server
 
 
@@ -109,7 +116,7 @@ def page(browser: Browser, troubles: list[str]) -> Iterator[Page]:
     page.add_init_script(WATCH)
     yield page
     context.close()
-    assert troubles == []
+    assert [trouble for trouble in troubles if "ERR_CONNECTION_REFUSED" not in trouble] == []  # servers come and go here
 
 
 def visit(page: Page, server: Running) -> None:
@@ -146,7 +153,7 @@ def test_a_sample_gives_the_text_of_stream(page: Page, tmp_path: Path) -> None:
     row = samples.clips()["demo-test-001"]
     path.write_bytes(samples.wav(row))
     lalm = simulsa.load("tiny-en-de-simul")
-    with running(lalm) as server:
+    with serving(lalm, StreamConfig()) as server:
         visit(page, server)
         expect(page.locator("#samples-note")).to_contain_text("knows image captions, spoken by a synthesiser, and nothing else")
         assert page.locator("#source").inner_text() == "English"
@@ -162,14 +169,16 @@ def test_a_sample_gives_the_text_of_stream(page: Page, tmp_path: Path) -> None:
 
 def test_the_microphone_is_heard(page: Page) -> None:
     lalm = Listener(growing_script(TEXT))
-    with running(lalm, STREAM) as server:
+    with serving(lalm) as server:
         visit(page, server)
         page.get_by_role("button", name="Microphone").click()
         expect(page.locator("#state")).to_have_text("Listening")
         until(lambda: page.evaluate("committed().split(' ').length > 10"))
         page.get_by_role("button", name="Microphone").click()
         assert finished(page).startswith(" ".join(TEXT.split(" ")[:11]))
-    spoken = samples.clips()["demo-test-000"].load()[SAMPLE_RATE // 2 : 2 * SAMPLE_RATE]  # the beginning comes before the page listens
+    spoken = samples.clips()["demo-test-000"].load()[
+        SAMPLE_RATE // 2 : 2 * SAMPLE_RATE
+    ]  # the beginning comes before the page listens
     likeness = np.correlate(lalm.heard, spoken, "valid")
     energy = np.convolve(lalm.heard**2, np.ones(len(spoken)), "valid") * np.sum(spoken**2)
     assert np.max(likeness / np.sqrt(energy)) > 0.7
@@ -219,7 +228,7 @@ def test_settings_are_those_of_the_next_speech(page: Page, server: Running, spee
 
 
 def test_what_the_server_has_is_offered(page: Page) -> None:
-    with running(FakeLALM(growing_script(TEXT)), languages=("zh", "en"), min_chunk_ms=400.0) as server:
+    with serving(FakeLALM(growing_script(TEXT)), StreamConfig(), languages=("zh", "en"), min_chunk_ms=400.0) as server:
         visit(page, server)
         assert page.locator("#target option").all_inner_texts() == ["Chinese", "English", "German"]
         page.locator("#chunk").press("Home")
@@ -240,7 +249,7 @@ def test_other_settings_in_the_middle_lose_nothing(page: Page, server: Running, 
 
 
 def test_pause_resume_and_clear(page: Page, server: Running, speech: Path) -> None:
-    with running(server.service.lalm, STREAM, idle_s=1.0) as impatient:
+    with serving(server.service.lalm, idle_s=1.0) as impatient:
         visit(page, impatient)
         choose(page, speech)
         until(lambda: page.evaluate("committed() !== ''"))
@@ -270,27 +279,27 @@ def test_stop_gives_the_last_words(page: Page, server: Running, speech: Path) ->
     expect(page.get_by_role("button", name="Stop")).to_be_disabled()
 
 
-def test_a_server_that_comes_back_is_found_again(page: Page, troubles: list[str], speech: Path) -> None:
+def test_a_server_that_comes_back_is_found_again(page: Page, tmp_path: Path) -> None:
+    speech = tmp_path / "long.wav"
+    soundfile.write(speech, noise(3.5), SAMPLE_RATE, subtype="PCM_16")
     lalm = FakeLALM(growing_script(TEXT))
-    with running(lalm, STREAM) as first:
+    with serving(lalm) as first:
         visit(page, first)
         choose(page, speech)
         until(lambda: page.evaluate("committed() !== ''"))
     expect(page.locator("#state")).to_have_text("Reconnecting")
     before = page.evaluate("committed()")
-    with running(lalm, STREAM, port=first.port):
+    with serving(lalm, port=first.port):
         expect(page.locator("#state")).to_have_text("Playing")
         text = finished(page)
     assert text.startswith(before + "\n")
     assert TEXT.startswith(text.split("\n")[1])
     cues = parse_srt(downloaded(page, "SRT"))
-    assert cues[-1][1] == 2300
-    assert all("ERR_CONNECTION_REFUSED" in trouble for trouble in troubles)
-    troubles.clear()
+    assert cues[-1][1] == 3500
 
 
 def test_a_full_server_says_so(page: Page, speech: Path) -> None:
-    with running(FakeLALM(growing_script(TEXT)), STREAM, max_sessions=1) as server, server.connect():
+    with serving(FakeLALM(growing_script(TEXT)), max_sessions=1) as server, server.connect():
         visit(page, server)
         choose(page, speech)
         expect(page.locator("#notice")).to_have_text("All 1 sessions are taken; try again later.")
@@ -300,7 +309,7 @@ def test_a_full_server_says_so(page: Page, speech: Path) -> None:
 @pytest.mark.parametrize("key", ["plain-key", "a key/with=signs"])  # as a subprotocol, and in the address
 def test_a_key_is_asked_for_and_kept(page: Page, troubles: list[str], speech: Path, key: str) -> None:
     lalm = FakeLALM(growing_script(TEXT))
-    with running(lalm, STREAM, api_key=key) as server:
+    with serving(lalm, api_key=key) as server:
         page.goto(server.url)
         expect(page.locator("#state")).to_have_text("Key needed")
         page.get_by_label("This server asks for a key").fill("wrong")
