@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import itertools
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -31,6 +30,7 @@ from simulsa.streaming.state import StreamConfig
 from simulsa.testing import FakeLALM, growing_script
 from tests.conftest import noise
 from tests.servers import TEXT, Running, running, until
+from tests.subtitles import parse_srt, parse_vtt
 
 STREAM = StreamConfig(chunk_ms=300, rollback=2)
 WATCH = """
@@ -459,36 +459,3 @@ def test_subtitles_of_hard_text(page: Page, server: Running) -> None:
     assert all(len(text) <= 84 for _, _, text in cues)
     assert all(end <= start for (_, end, _), (start, _, _) in itertools.pairwise(cues))
     assert page.evaluate("import('/subtitles.js').then(({ toSrt }) => toSrt([]))") == ""
-
-
-def parse_srt(text: str) -> list[tuple[int, int, str]]:
-    """The cues of an SRT file: start and end in ms, text on one line."""
-    cues = []
-    for number, block in enumerate(text.removesuffix("\n\n").split("\n\n"), start=1):
-        head, times, *lines = block.split("\n")
-        assert head == str(number)
-        cues.append(_cue(times, ",", lines))
-    return cues
-
-
-def parse_vtt(text: str) -> list[tuple[int, int, str]]:
-    """The cues of a WebVTT file."""
-    head, *blocks = text.removesuffix("\n\n").split("\n\n")
-    assert head == "WEBVTT"
-    cues = []
-    for block in blocks:
-        times, *lines = block.split("\n")
-        unescaped = [line.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&") for line in lines]
-        cues.append(_cue(times, ".", unescaped))
-    return cues
-
-
-def _cue(times: str, point: str, lines: list[str]) -> tuple[int, int, str]:
-    clock = rf"(\d\d):([0-5]\d):([0-5]\d)\{point}(\d\d\d)"
-    match = re.fullmatch(f"{clock} --> {clock}", times)
-    assert match is not None
-    assert 1 <= len(lines) <= 2
-    numbers = [int(group) for group in match.groups()]
-    start, end = (((h * 60 + m) * 60 + s) * 1000 + ms for h, m, s, ms in (numbers[:4], numbers[4:]))
-    assert start < end
-    return start, end, " ".join(lines)

@@ -24,7 +24,7 @@ const settings = new Settings(element, () => {
 
 let key = sessionStorage.getItem(KEY) ?? "";
 let model = null; // as the server describes it
-let speech = null; // what is being translated: { source, connection, label, paused, waits, ending }
+let speech = null; // what is being translated: { source, connection, label, started, paused, waits, ending }
 let endS = 0; // of the speeches so far, in the page's time
 
 // ---- the server
@@ -96,18 +96,19 @@ async function begin(open, label, spoken = "") {
     onKeyNeeded: async () => { await end(); look(); },
   });
   const source = open((samples) => connection.send(samples), (trouble) => { notice(trouble ?? ""); end(); });
-  const current = speech = { source, connection, label, paused: false, waits: false };
+  const current = speech = { source, connection, label, started: false, paused: false, waits: false };
   element.spoken.textContent = spoken;
   showSpeech();
   try {
     await source.start();
   } catch (error) {
-    if (!(error instanceof SourceError)) throw error;
     notice(error.message);
-    if (!source.isOpen) return end();
+    if (!source.isOpen) await end();
+    if (!(error instanceof SourceError)) throw error;
     current.paused = true;
   }
   if (speech !== current || current.ending) return source.stop();
+  current.started = true;
   connection.open();
   showSpeech();
   return keepAwakeUntil(connection.closed);
@@ -133,23 +134,24 @@ async function finish({ source, connection }) {
 }
 
 function connected(current, state) {
-  if (current !== speech || current.ending) return;
+  if (current !== speech || current.ending || state === "closed") return;
   current.waits = state === "waiting";
   if (current.waits) view.tentative(""); // the server that guessed it is gone
-  if (current.source.canWait && !current.paused) {
-    if (current.waits) current.source.pause();
-    else if (state === "open") current.source.resume();
-  }
-  showSpeech();
+  follow(current);
 }
 
-async function togglePause() {
-  const current = speech;
-  current.paused = !current.paused;
+function togglePause() {
+  speech.paused = !speech.paused;
   notice("");
+  follow(speech);
+}
+
+/** Let the source run or not, as the reader and the server want it. */
+async function follow(current) {
   showSpeech();
+  const { source } = current;
   try {
-    await (current.paused ? current.source.pause() : current.source.resume());
+    await (current.paused || (current.waits && source.canWait) ? source.pause() : source.resume());
   } catch (error) {
     current.paused = true;
     notice(error.message);
@@ -209,7 +211,8 @@ function showButtons() {
   element.microphone.disabled = element.open.disabled = !model;
   element.microphone.classList.toggle("live", isListening());
   element.microphone.ariaPressed = String(isListening());
-  element.pause.disabled = element.stop.disabled = !speech || Boolean(speech.ending);
+  element.stop.disabled = !speech || Boolean(speech.ending);
+  element.pause.disabled = element.stop.disabled || !speech.started;
   element.pause.textContent = speech?.paused ? "Resume" : "Pause";
   const isEmpty = transcript.pieces.length === 0;
   for (const button of [element.copy, element.txt, element.srt, element.vtt]) button.disabled = isEmpty;
