@@ -164,6 +164,7 @@ def test_a_sample_gives_the_text_of_stream(page: Page, tmp_path: Path) -> None:
         text = finished(page)
     assert text == by_stream(lalm, path, StreamConfig())
     assert any(page.evaluate("seen.tentative"))
+    assert page.locator(".tentative").get_attribute("aria-hidden") == "true"
     assert page.evaluate("document.querySelector('#text p').lang") == "de"
 
 
