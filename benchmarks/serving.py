@@ -2,19 +2,17 @@
 
 python -m benchmarks.serving --seconds 120
 
-Speakers live in a process of their own and talk to the server over loopback: each speaks one bundled clip after the other, a
-session per clip, paced by the clock. The lag of a result is the time from when the speaker sent the last sample that it rests on
-until it came. A number of speakers is held when 95 % of the lags are at most twice as long as a chunk. Chunks are not merged and
-nobody is refused, so that every chunk costs a step.
+The speakers (see `speakers`) live in a process of their own and talk to the server over loopback. A number of them is held when
+95 % of the results come at most two chunks after the audio that they rest on was sent. Chunks are not merged and nobody is
+refused, so that every chunk costs a step.
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import contextlib
 import json
-import multiprocessing
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +20,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import tyro
-from websockets.asyncio.client import connect
 
 from benchmarks.setup import machine, rows_of
 from simulsa.audio import SAMPLE_RATE, SAMPLES_PER_MS
@@ -33,8 +30,6 @@ from simulsa.serving.server import listen, make_server
 from simulsa.serving.service import Service
 from simulsa.streaming.state import StreamConfig
 from simulsa.streaming.stream import Stream
-
-FRAME_MS = 100  # of audio in a message; chunks are a multiple of it
 
 
 @dataclass(frozen=True)
@@ -50,74 +45,10 @@ class Options:
     """no more speakers than these are tried"""
     batch: int = 32
     """the largest batch that is compared with one at a time"""
-    clips: int = 40
-    """bundled clips that are spoken"""
     latency_clips: int = 10
-    """of these, for the latency of one speaker"""
+    """bundled clips for the latency of one speaker"""
     only: str = ""
     """`latency` or `load`; empty is both"""
-
-
-@dataclass(frozen=True)
-class Heard:
-    """One result: how late it came, and how long the model computed for it, in milliseconds."""
-
-    lag_ms: float
-    compute_ms: float
-
-
-async def speak(port: int, audio: np.ndarray) -> list[Heard]:
-    """One clip in real time; returns what came of each chunk."""
-    heard: list[Heard] = []
-    sent_at: dict[int, float] = {}  # milliseconds of audio -> when the last of it was sent
-    frame = FRAME_MS * SAMPLES_PER_MS
-    data = (audio * 32_767).astype("<i2")
-    async with connect(f"ws://127.0.0.1:{port}/v1/realtime/translations", compression=None) as socket:
-        await socket.recv()
-        wishes = {"tentative": True, "sample_rate": SAMPLE_RATE}
-        await socket.send(json.dumps({"type": "session.update", "session": {"simulsa": wishes}}))
-        await socket.recv()
-
-        async def listen_to() -> None:
-            async for message in socket:
-                event = json.loads(message)
-                if event["type"] == "simulsa.tentative" and event["audio_ms"] in sent_at:
-                    lag_ms = 1000 * (time.perf_counter() - sent_at[event["audio_ms"]])
-                    heard.append(Heard(lag_ms, event["compute_ms"]))
-
-        listening = asyncio.create_task(listen_to())
-        started = time.perf_counter()
-        for start in range(0, len(data) - frame + 1, frame):
-            end = start + frame
-            await asyncio.sleep(max(0.0, started + end / SAMPLE_RATE - time.perf_counter()))
-            sent_at[end // SAMPLES_PER_MS] = time.perf_counter()
-            audio_text = base64.b64encode(data[start:end].tobytes()).decode()
-            await socket.send(json.dumps({"type": "session.input_audio_buffer.append", "audio": audio_text}))
-        await socket.send(json.dumps({"type": "session.close"}))
-        await listening
-    return heard
-
-
-async def crowd(port: int, clips: list[np.ndarray], speakers: int, seconds: float) -> list[Heard]:
-    """Many speakers for a while; the first seconds, while they come in, do not count."""
-    until = time.monotonic() + seconds
-    warm = time.monotonic() + seconds / 5
-
-    async def speaker(number: int) -> list[Heard]:
-        heard: list[Heard] = []
-        await asyncio.sleep(number * seconds / 8 / speakers)
-        turn = number
-        while time.monotonic() < until:
-            news = await speak(port, clips[turn % len(clips)])
-            heard += news if time.monotonic() > warm else []
-            turn += speakers
-        return heard
-
-    return [item for heard in await asyncio.gather(*map(speaker, range(speakers))) for item in heard]
-
-
-def _in_a_process(results: multiprocessing.Queue[list[Heard]], port: int, clips: list[np.ndarray], n: int, s: float) -> None:
-    results.put(asyncio.run(crowd(port, clips, n, s)))
 
 
 @contextlib.contextmanager
@@ -135,28 +66,26 @@ def serving(lalm: LALM, options: Options, max_batch: int) -> Iterator[int]:
         thread.join()
 
 
-def trial(lalm: LALM, clips: list[np.ndarray], options: Options, max_batch: int, speakers: int, seconds: float) -> list[Heard]:
-    """What so many speakers heard of the server."""
-    results: multiprocessing.Queue[list[Heard]] = multiprocessing.get_context("spawn").Queue()
+def trial(lalm: LALM, options: Options, max_batch: int, speakers: int, seconds: float) -> np.ndarray:
+    """What so many speakers heard of the server: lag and computing time in milliseconds, `[results, 2]`."""
     with serving(lalm, options, max_batch) as port:
-        arguments = (results, port, clips, speakers, seconds)
-        process = multiprocessing.get_context("spawn").Process(target=_in_a_process, args=arguments)
-        process.start()
-        heard = results.get(timeout=10 * seconds + 300)
-        process.join()
-    return heard
+        how = {"--url": f"ws://127.0.0.1:{port}", "--speakers": speakers, "--seconds": seconds}
+        arguments = [str(word) for item in how.items() for word in item]
+        command = [sys.executable, "-m", "benchmarks.speakers", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10 * seconds + 300)
+    return np.array(json.loads(done.stdout.splitlines()[-1]))
 
 
-def p95(values: list[float]) -> float:
+def p95(values: np.ndarray) -> float:
     """The value that 95 % do not exceed."""
     return float(np.percentile(values, 95))
 
 
-def most_held(lalm: LALM, clips: list[np.ndarray], options: Options, max_batch: int) -> int:
+def most_held(lalm: LALM, options: Options, max_batch: int) -> int:
     """The largest number of speakers that is held in real time, by doubling and halving."""
 
     def is_held(speakers: int) -> bool:
-        lag_ms = p95([item.lag_ms for item in trial(lalm, clips, options, max_batch, speakers, options.seconds)])
+        lag_ms = p95(trial(lalm, options, max_batch, speakers, options.seconds)[:, 0])
         print(f"  batch {max_batch:2d}, {speakers:2d} speakers: lag p95 {lag_ms:.0f} ms", flush=True)
         return lag_ms <= 2 * options.chunk_ms
 
@@ -183,27 +112,25 @@ def latency(lalm: LALM, clips: list[np.ndarray], options: Options) -> None:
             stream.push(audio[start : start + step])
             alone_ms.append(1000 * (time.perf_counter() - began))
     seconds = sum(len(audio) for audio in clips) / SAMPLE_RATE
-    heard = trial(lalm, clips, options, options.batch, 1, seconds)
-    added_ms = [item.lag_ms - item.compute_ms for item in heard]
-    served = p95([item.lag_ms for item in heard])
-    print(f"one speaker, {len(alone_ms)} and {len(heard)} chunks: p95 {p95(alone_ms):.1f} ms by Stream, {served:.1f} ms served")
+    served_ms, compute_ms = trial(lalm, options, options.batch, 1, seconds).T
+    added_ms = served_ms - compute_ms
+    print(f"one speaker, {len(alone_ms)} and {len(served_ms)} chunks:", end=" ")
+    print(f"p95 {p95(np.array(alone_ms)):.1f} ms by Stream, {p95(served_ms):.1f} ms by the server")
     print(f"added by the server to each chunk's own computation: median {np.median(added_ms):.1f} ms, p95 {p95(added_ms):.1f} ms")
 
 
 def main(options: Options) -> None:
     """Print what the server adds, how many speakers it holds each way, and the ratio."""
-    if options.chunk_ms % FRAME_MS:
-        raise SystemExit(f"chunk_ms is {options.chunk_ms:g}; it must be a multiple of {FRAME_MS}")
     print(machine())
     lalm = load(options.model)
-    clips = [row.load() for row in rows_of(None, options.clips)]
+    clips = [row.load() for row in rows_of(None, options.latency_clips)]
     stream = Stream(lalm, StreamConfig(chunk_ms=options.chunk_ms))
     stream.push(clips[0])  # warm-up
     print(f"k = {options.chunk_ms:g} ms, b = {options.rollback}, trials of {options.seconds:g} s")
     if options.only != "load":
-        latency(lalm, clips[: options.latency_clips], options)
+        latency(lalm, clips, options)
     if options.only != "latency":
-        held = {batch: most_held(lalm, clips, options, batch) for batch in (1, options.batch)}
+        held = {batch: most_held(lalm, options, batch) for batch in (1, options.batch)}
         one, many = held.values()
         print(f"held in real time: {one} speakers one at a time, {many} in batches: {many / max(1, one):.2f} times")
 

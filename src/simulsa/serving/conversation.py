@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from simulsa.audio import AudioError
 from simulsa.serving.gate import PROTOCOL
+from simulsa.serving.pcm import PcmReader
 from simulsa.serving.service import RefusedError, Service
 from simulsa.serving.session import Result, Session
 
@@ -24,7 +25,7 @@ MAX_REASON_BYTES = 123
 MODEL_FAILED = "the model failed on this speech; the log of the server says why"
 
 
-class GoneError(Exception):  # an event, not an error
+class GoneError(Exception):
     """The client is no longer there, or does not read what it is sent."""
 
 
@@ -64,12 +65,15 @@ class Conversation(ABC):
     """A client of one protocol. Each reads messages and writes results in its own way."""
 
     name: str
+    pcm: PcmReader
+    """reads the audio of the speech that runs"""
 
     def __init__(self, socket: Socket, session: Session, service: Service) -> None:
         self.socket = socket
         self.session = session
         self.service = service
         self.expires_at = time.time() + service.config.max_session_s
+        session.flush = lambda: self.pcm.read(b"", last=True)
 
     async def greet(self) -> None:  # noqa: B027  # not every protocol has something to say
         """Say something when the client has come in."""

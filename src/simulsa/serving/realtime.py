@@ -46,7 +46,7 @@ class Realtime(Conversation):
     def __init__(self, socket: Socket, session: Session, service: Service) -> None:
         super().__init__(socket, session, service)
         self._id = f"sess_{uuid.uuid4().hex}"
-        self._pcm = PcmReader(RATE)
+        self.pcm = PcmReader(RATE)
         self._tentative = False
         self._before_samples = 0  # heard in speeches that are over
         self._said_something = self._between_speeches = False
@@ -62,14 +62,13 @@ class Realtime(Conversation):
             event = _parse(message)
             kind = event.get("type")
             if kind == "session.input_audio_buffer.append":
-                await self.session.hear(self._pcm.read(_audio(event)))
+                await self.session.hear(self.pcm.read(_audio(event)))
             elif kind == "session.update":
                 await self._update(event)
             elif kind == "session.close":
-                await self._finish_speech()
                 self.session.end("closed")
             else:
-                raise EventError(f"{kind!r} is no event of this protocol; {_KNOWN}", "unknown_event", "type")
+                raise EventError(f"{str(kind)[:40]!r} is no event of this protocol; {_KNOWN}", "unknown_event", "type")
         except EventError as error:
             client_id = event.get("event_id") if isinstance(event, dict) else None
             client_id = client_id if isinstance(client_id, str) else None
@@ -126,7 +125,7 @@ class Realtime(Conversation):
         wanted = _object(event, "session", "session")
         wishes = _wishes(wanted)
         try:
-            tentative, rate = wishes.pop("tentative", self._tentative), wishes.pop("sample_rate", self._pcm.rate)
+            tentative, rate = wishes.pop("tentative", self._tentative), wishes.pop("sample_rate", self.pcm.rate)
             if not isinstance(tentative, bool):
                 raise ValueError(f"tentative is {tentative!r}; it must be true or false")
             if not isinstance(rate, int) or isinstance(rate, bool):
@@ -136,26 +135,19 @@ class Realtime(Conversation):
         except ValueError as error:
             raise EventError(str(error), "invalid_value", "session") from error
         self._tentative = tentative
-        if stream != self.session.config or rate != self._pcm.rate:
-            await self._finish_speech()
+        if stream != self.session.config or rate != self.pcm.rate:
             if not self.session.untouched:  # what was said so far is translated as it was asked for
                 self.session.finish()
                 await self.session.settled()
             if self.session.ended or self.session.error is not None:
                 return
             self.session.begin(stream)
-            self._pcm = pcm
+            self.pcm = pcm
         await self.socket.send(_event("session.updated", session=self._description()))
-
-    async def _finish_speech(self) -> None:
-        """Give the model what the resampler held back."""
-        if not self.session.untouched:
-            await self.session.hear(self._pcm.read(b"", last=True))
-            self._pcm = PcmReader(self._pcm.rate)
 
     def _description(self) -> dict[str, Any]:
         settings = plain(self.session.config)
-        form = {"type": "audio/pcm", "rate": self._pcm.rate}
+        form = {"type": "audio/pcm", "rate": self.pcm.rate}
         return {
             "id": self._id,
             "type": "translation",
@@ -164,16 +156,12 @@ class Realtime(Conversation):
             "expires_at": round(min(self.expires_at, 2**53)),
             "output_modalities": ["text"],
             "audio": {
-                "input": {
-                    "format": form,
-                    "transcription": None,
-                    "noise_reduction": None,
-                },
+                "input": {"format": form, "transcription": None, "noise_reduction": None},
                 "output": {"language": self.session.config.target_lang},
             },
             "simulsa": {
                 "tentative": self._tentative,
-                "sample_rate": self._pcm.rate,
+                "sample_rate": self.pcm.rate,
                 "source_language": settings.pop("source_lang"),
                 "target_language": settings.pop("target_lang"),
                 **settings,

@@ -50,6 +50,8 @@ class Session:
         self._limits = limits
         self._wake = wake
         self.live = live
+        self.flush: Callable[[], np.ndarray] = lambda: np.zeros(0, dtype=np.float32)
+        """what whoever feeds the session still holds back when a speech ends"""
         self._results: asyncio.Queue[Result | None] = asyncio.Queue()
         self._room, self._settled = asyncio.Event(), asyncio.Event()
         self.error: Exception | None = None
@@ -95,11 +97,9 @@ class Session:
             await self.settled()
             if not self.ended and self.error is None:
                 self.begin(self.config)
-        if self.ended or self.error is not None or len(samples) == 0:
+        if self.ended or self.error is not None:
             return
-        self.received_samples += len(samples)
-        self._clock.arrived(len(samples), time.monotonic())
-        self._inbox.append(samples)
+        self._add(samples)
         self._wake()
         if not self.live:
             return
@@ -114,11 +114,16 @@ class Session:
         """End the speech: its last result will be final."""
         if self.finishing:
             return
+        self._add(self.flush())
         self.finishing = True
         self._finished = time.monotonic()
-        if self.received_samples == 0:
+        if self.received_samples:
+            self._wake()
+        elif self.ended:
+            self._settled.set()
+            self._results.put_nowait(None)
+        else:
             self._put(Result(Update("", "", 0, 0.0, final=True), "", 0, 0.0))
-        self._wake()
 
     async def settled(self) -> None:
         """Wait for the final result of a speech after `finish`, or for a failure."""
@@ -129,7 +134,7 @@ class Session:
         if self.ended:
             return
         self.ended = reason
-        if self.untouched or self._settled.is_set():
+        if self._settled.is_set():
             self._results.put_nowait(None)
         else:
             self.finish()
@@ -193,6 +198,12 @@ class Session:
         self._clock.forget(self.heard_samples)
         self._put(result)
         return result
+
+    def _add(self, samples: np.ndarray) -> None:
+        if len(samples):
+            self.received_samples += len(samples)
+            self._clock.arrived(len(samples), time.monotonic())
+            self._inbox.append(samples)
 
     def _put(self, result: Result) -> None:
         self._results.put_nowait(result)

@@ -27,13 +27,13 @@ class Simulstream(Conversation):
 
     def __init__(self, socket: Socket, session: Session, service: Service) -> None:
         super().__init__(socket, session, service)
-        self._pcm = PcmReader(SAMPLE_RATE)
+        self.pcm = PcmReader(SAMPLE_RATE)
 
     async def on_message(self, message: str | bytes) -> None:
         """Audio, metadata or the end of a stream."""
         try:
             if isinstance(message, bytes):
-                await self.session.hear(self._pcm.read(message))
+                await self.session.hear(self.pcm.read(message))
                 return
             data = json.loads(message)
             if not isinstance(data, dict):
@@ -42,9 +42,8 @@ class Simulstream(Conversation):
             await self.socket.send(self.error(f"not understood and ignored: {error}", "invalid_message"))
             return
         if "end_of_stream" in data:
-            await self.session.hear(self._pcm.read(b"", last=True))
             self.session.finish()
-            self._pcm = PcmReader(SAMPLE_RATE)
+            self.pcm = PcmReader(SAMPLE_RATE)
         else:
             await self._configure(data)
 
@@ -66,7 +65,7 @@ class Simulstream(Conversation):
     async def _configure(self, metadata: dict[str, Any]) -> None:
         wishes = {name: value for name, value in metadata.items() if name not in _IGNORED}
         try:
-            rate = wishes.pop("sample_rate", self._pcm.rate)
+            rate = wishes.pop("sample_rate", self.pcm.rate)
             if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not math.isfinite(rate):
                 raise ValueError(f"sample_rate is {str(rate)[:40]!r}; it must be a number of samples per second")
             stream = self.service.settings(wishes, self.session.config, "metadata")
@@ -87,4 +86,4 @@ class Simulstream(Conversation):
             await self.session.settled()
         if not self.session.ended and self.session.error is None:
             self.session.begin(stream)
-            self._pcm = pcm
+            self.pcm = pcm

@@ -1,0 +1,95 @@
+"""Speakers in real time against a server, each with one bundled clip after the other, a session per clip.
+
+python -m benchmarks.speakers --url ws://127.0.0.1:8000 --speakers 8 --seconds 60
+
+Prints a JSON list: for each result how late it came, from when the last audio that it rests on was sent, and how long the model
+computed, in milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tyro
+from websockets.asyncio.client import connect
+
+from simulsa.audio import SAMPLE_RATE, SAMPLES_PER_MS
+from simulsa.serving.samples import clips
+
+FRAME_MS = 100  # of audio in a message; chunks should be a multiple of it
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where, how many and for how long."""
+
+    url: str
+    speakers: int = 1
+    seconds: float = 20
+    clips: int = 40
+    """how many of the bundled clips are spoken"""
+
+
+async def speak(url: str, audio: np.ndarray) -> list[tuple[float, float]]:
+    """One clip in real time; returns lag and computing time of each chunk's result."""
+    heard: list[tuple[float, float]] = []
+    sent_at: dict[int, float] = {}  # milliseconds of audio -> when the last of it was sent
+    frame = FRAME_MS * SAMPLES_PER_MS
+    data = (audio * 32_767).astype("<i2")
+    async with connect(f"{url}/v1/realtime/translations", compression=None) as socket:
+        await socket.recv()
+        wishes = {"tentative": True, "sample_rate": SAMPLE_RATE}
+        await socket.send(json.dumps({"type": "session.update", "session": {"simulsa": wishes}}))
+        await socket.recv()
+
+        async def listen() -> None:
+            async for message in socket:
+                event = json.loads(message)
+                if event["type"] == "simulsa.tentative" and event["audio_ms"] in sent_at:
+                    lag_ms = 1000 * (time.perf_counter() - sent_at[event["audio_ms"]])
+                    heard.append((round(lag_ms, 2), event["compute_ms"]))
+
+        listening = asyncio.create_task(listen())
+        started = time.perf_counter()
+        for start in range(0, len(data) - frame + 1, frame):
+            end = start + frame
+            await asyncio.sleep(max(0.0, started + end / SAMPLE_RATE - time.perf_counter()))
+            sent_at[end // SAMPLES_PER_MS] = time.perf_counter()
+            text = base64.b64encode(data[start:end].tobytes()).decode()
+            await socket.send(json.dumps({"type": "session.input_audio_buffer.append", "audio": text}))
+        await socket.send(json.dumps({"type": "session.close"}))
+        await listening
+    return heard
+
+
+async def crowd(url: str, spoken: Sequence[np.ndarray], speakers: int, seconds: float) -> list[tuple[float, float]]:
+    """Many speakers for a while; the first fifth of it, when they come in, does not count."""
+    began = time.monotonic()
+
+    async def speaker(number: int) -> list[tuple[float, float]]:
+        heard: list[tuple[float, float]] = []
+        await asyncio.sleep(number * seconds / 8 / speakers)
+        turn = number
+        while time.monotonic() < began + seconds:
+            news = await speak(url, spoken[turn % len(spoken)])
+            heard += news if time.monotonic() > began + seconds / 5 else []
+            turn += speakers
+        return heard
+
+    return [item for heard in await asyncio.gather(*map(speaker, range(speakers))) for item in heard]
+
+
+def main(options: Options) -> None:
+    """Print what the speakers heard."""
+    spoken = [row.load() for row in list(clips().values())[: options.clips]]
+    print(json.dumps(asyncio.run(crowd(options.url, spoken, options.speakers, options.seconds))))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
