@@ -74,8 +74,11 @@ def photograph(config: Screenshot, url: str, chromium: str) -> None:
             page.locator('#state[data-state="ready"]').wait_for()
             button.click()
             page.mouse.move(0, 0)
+            page.locator('#state[data-state="live"]').wait_for()
         final = page.locator("#text p").nth(len(config.samples) - 1).locator("span:not(.tentative)")
         while len("".join(final.all_inner_texts()).split()) < config.words or not page.locator(".tentative").inner_text():
+            if page.locator("#state").get_attribute("data-state") == "ready":
+                raise RuntimeError("the sample was over before the picture; try again when the machine is less busy")
             page.wait_for_timeout(10)
         pixels = page.screenshot()
         browser.close()

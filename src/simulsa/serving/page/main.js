@@ -115,9 +115,12 @@ async function begin(open, label, spoken = "") {
 }
 
 /** Stop listening; resolves when the last words are there. */
-function end() {
-  if (speech) speech.ending ??= finish(speech);
-  return speech?.ending;
+async function end() {
+  const current = speech;
+  if (!current) return;
+  current.ending ??= finish(current);
+  showButtons();
+  await current.ending;
 }
 
 async function finish({ source, connection }) {
