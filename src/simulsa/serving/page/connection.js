@@ -73,9 +73,10 @@ export class Connection {
 
   /** Let the server translate what it has; resolves when everything is there. */
   finish() {
+    const isNowhere = !this.socket || this.asleep || this.failures; // the server has nothing of this speech, or no more
     this.finishing = true;
     if (this.ready) this.say("session.close");
-    else if (!this.socket || this.asleep || this.failures) this.close(); // the server has nothing of this speech, or no more
+    else if (isNowhere) this.close();
     return this.closed;
   }
 
@@ -116,7 +117,7 @@ export class Connection {
       this.handlers.onUpdate({ tentative, lagS: this.lagS(audioMs), computeMs, chunks });
     } else if (event.type === "error") {
       this.reason = event.error.message; // of the end that follows, if it is not
-      if (event.error.type === "invalid_request_error") this.give(sentence(this.reason)); // a wish that cannot be had
+      if (event.error.type === "invalid_request_error") this.giveUp(sentence(this.reason)); // a wish that cannot be had
     }
   }
 
@@ -146,11 +147,11 @@ export class Connection {
 
   async lost(code) {
     const wasReady = this.ready;
+    const isRefused = code === TRY_AGAIN_LATER && !this.wasOpen; // later the server is waited for
     this.ready = false;
     if (this.finishing && (wasReady || code === NORMAL)) this.close();
     else if (code === NORMAL) this.asleep = true; // silent for long, as when paused; the next sound opens it again
-    else if (code === POLICY || code === INTERNAL_ERROR) this.give(sentence(this.reason));
-    else if (code === TRY_AGAIN_LATER && !this.wasOpen) this.give(sentence(this.reason));
+    else if (isRefused || code === POLICY || code === INTERNAL_ERROR) this.giveUp(sentence(this.reason));
     else await this.tryAgain();
   }
 
@@ -162,14 +163,14 @@ export class Connection {
     if (status === 401) {
       this.close();
       this.handlers.onKeyNeeded();
-    } else if (status === 403) this.give("The server does not let pages of this address in; start it with --allow-origins.");
+    } else if (status === 403) this.giveUp("The server does not let pages of this address in; start it with --allow-origins.");
     else if (this.finishing) this.close();
     else this.retry = setTimeout(() => this.open(), RETRY_MS[Math.min(this.failures, RETRY_MS.length) - 1]);
   }
 
-  give(sentence) {
+  giveUp(trouble) {
     this.close();
-    this.handlers.onTrouble(sentence);
+    this.handlers.onTrouble(trouble);
   }
 }
 
