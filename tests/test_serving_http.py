@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from simulsa.serving.subtitles import Cue, vtt
 from simulsa.streaming.state import StreamConfig
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, growing_script
@@ -68,6 +69,22 @@ def test_verbose_json_says_when_what_was_committed(server: Running) -> None:
     times = [time for segment in answer["segments"] for time in (segment["start"], segment["end"])]
     assert times == sorted(times)
     assert times[-1] == 2.9
+
+
+def test_subtitles(server: Running) -> None:
+    answer = post(server, response_format="srt", rollback="0")
+    assert answer.text.split("\n")[:7] == [
+        "1",
+        "00:00:00,000 --> 00:00:00,400",
+        "Ein",
+        "",
+        "2",
+        "00:00:00,400 --> 00:00:00,800",
+        "Mann in",
+    ]
+    assert post(server, response_format="vtt").text.startswith("WEBVTT\n\n00:00:00.000 --> 00:00:00.")
+    cues = [Cue(0.0, 3725.0405, "<b> & so"), Cue(3725.0405, 3726.0, " on")]
+    assert vtt(cues) == ("WEBVTT\n\n00:00:00.000 --> 01:02:05.040\n&lt;b&gt; &amp; so\n\n01:02:05.040 --> 01:02:06.000\non\n\n")
 
 
 def test_settings_in_the_form(server: Running) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from simulsa.cli import main
+from simulsa.commands.parsing import parse
+from simulsa.commands.serve import Serve
 from simulsa.streaming.state import StreamConfig
 from simulsa.testing import FakeLALM, growing_script
 from tests.conftest import noise
@@ -22,6 +24,7 @@ from tests.servers import (
     TEXT,
     ConnectionClosed,
     InvalidStatus,
+    ServeConfig,
     append,
     connect,
     events_until,
@@ -250,3 +253,12 @@ def test_what_the_command_refuses(capsys: pytest.CaptureFixture[str], tmp_path: 
     with running(fake(), STREAM) as server:
         assert main(["serve", "--model", "tiny-en-de", "--port", str(server.port)]) == 1
     assert "the port is taken" in capsys.readouterr().err
+
+
+def test_flags_and_a_file_make_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "serve.yaml").write_text("max-sessions: 3\nchunk_ms: 250\nallow_origins: [https://a.example]\nmax_speed: .inf\n")
+    command = parse(Serve, ["--config", str(tmp_path / "serve.yaml"), "--idle-s", "7", "--no-merge-chunks"], "serve")
+    assert command.model.model == "tiny-en-de-simul"
+    assert command.stream == StreamConfig(chunk_ms=250)
+    origins = ("https://a.example",)
+    assert command.serve == ServeConfig(max_sessions=3, allow_origins=origins, idle_s=7.0, merge_chunks=False)

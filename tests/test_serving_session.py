@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulsa.audio import AudioError
+from simulsa.audio import SAMPLE_RATE, AudioError
 from simulsa.serving.clock import PACE, SpeechClock
 from simulsa.serving.config import ServeConfig
 from simulsa.serving.pcm import PcmReader
 from simulsa.serving.session import Session
 from simulsa.serving.speech import Turn, Utterance, take_turns
-from simulsa.streaming.state import StreamConfig, StreamState
+from simulsa.streaming.state import StreamConfig, StreamState, Update
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, growing_script
@@ -208,6 +208,60 @@ def test_the_server_does_what_stream_does_chunk_by_chunk() -> None:
 
     here = Stream(FakeLALM(growing_script(TEXT)), STREAM)
     assert asyncio.run(run()) == [update.committed for update in [*here.push(noise(2.7)), *here.finish()]]
+
+
+class Sentences:
+    """A speech of several streams, one after the other, a second each; its end takes no step."""
+
+    def __init__(self, config: StreamConfig) -> None:
+        self._config = config
+        self._audio, self._heard = np.zeros(0, dtype=np.float32), 0
+        self._text, self._closed = "", False
+        self._now: StreamState | None = None
+
+    def receive(self, samples: np.ndarray) -> None:
+        self._audio = np.concatenate([self._audio, samples])
+
+    def close(self) -> None:
+        self._closed = True
+
+    def next_state(self, chunks: int) -> StreamState | None:
+        if self._now is None and len(self._audio) - self._heard >= SAMPLE_RATE:
+            self._now = StreamState(self._config, SAMPLE_RATE, self._audio[self._heard : self._heard + SAMPLE_RATE])
+            self._now.close()
+        return self._now
+
+    def apply(self, update: Update) -> Update:
+        assert self._now is not None
+        done = self._text + (" " if self._text else "") + update.committed
+        if update.final:
+            self._heard += SAMPLE_RATE
+            self._now, self._text = None, done
+        position = self._heard + (0 if update.final else update.audio_samples)
+        return Update(done, update.tentative, position, update.compute_s, final=False)
+
+    def conclude(self) -> Update | None:
+        return Update(self._text, "", len(self._audio), 0.0, final=True) if self._closed else None
+
+
+def test_a_speech_of_several_streams_whose_end_takes_no_step() -> None:
+    async def run() -> tuple[list[tuple[str, int, bool]], FakeLALM]:
+        lalm = FakeLALM(growing_script("eins zwei", SAMPLE_RATE // 2))
+        session = Session(Sentences, STREAM, ServeConfig(), lambda: None, live=False)
+        await session.hear(noise(2.3))
+        session.end("closed")
+        while session.wants_turn:
+            turn = session.turn(0.0)
+            take_turns(lalm, [turn], 1)
+            session.deliver(turn, 0.0)
+        found = [(result.delta, result.update.audio_samples, result.update.final) async for result in session.results()]
+        return found, lalm
+
+    found, lalm = asyncio.run(run())
+    assert "".join(delta for delta, _, _ in found) == "eins zwei eins zwei"
+    assert [samples for _, samples, _ in found] == [8_000, 16_000, 16_000, 24_000, 32_000, 32_000, 36_800]
+    assert [final for _, _, final in found] == [False] * 6 + [True]
+    assert len(lalm.calls) == 6
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from simulsa.settings import SettingsError, from_mapping, read_yaml_mapping
+from simulsa.settings import SettingsError, from_mapping, read_yaml_mapping, to_mapping
 
 Command = TypeVar("Command")
 
@@ -76,7 +76,10 @@ def _defaults(kind: type[Command], path: Path | None) -> Any:
         if dataclasses.is_dataclass(part):
             own = {f.name for f in dataclasses.fields(part)}
             names += sorted(own)
-            parts[spec.name] = from_mapping(part, {k: v for k, v in values.items() if k.replace("-", "_") in own}, str(path))  # type: ignore[arg-type]
+            # the command's own default, which may differ from the class's
+            default = {} if spec.default_factory is dataclasses.MISSING else to_mapping(spec.default_factory())
+            given = {name: v for k, v in values.items() if (name := k.replace("-", "_")) in own}
+            parts[spec.name] = from_mapping(part, {**default, **given}, str(path))  # type: ignore[arg-type]
         elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
             parts[spec.name] = tyro.MISSING
     unknown = [key for key in values if key.replace("-", "_") not in names]

@@ -1,7 +1,7 @@
 """Files over HTTP, `/v1/audio/translations`: OpenAI's name and fields, with the settings of a stream beside them.
 
-The answer is the text (`response_format` `json`, `text` or `verbose_json`), or with `stream=true` server-sent events while the
-file is translated.
+The answer is the text (`response_format` `json`, `text`, `verbose_json`, `srt` or `vtt`), or with `stream=true` server-sent
+events while the file is translated.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from simulsa.audio import AudioError, load_audio, samples_to_ms, samples_to_s
 from simulsa.serving.conversation import MODEL_FAILED
 from simulsa.serving.service import RefusedError, Service, shutting_down
 from simulsa.serving.session import Result, Session
+from simulsa.serving.subtitles import Cue, srt, vtt
 from simulsa.serving.values import from_text
 from simulsa.streaming.state import StreamConfig
 
-FORMATS = ("json", "text", "verbose_json")
+FORMATS = ("json", "text", "verbose_json", "srt", "vtt")
 _IGNORED = {"model", "prompt", "temperature"}  # of OpenAI's fields; there is one model, and it is greedy
 
 
@@ -138,13 +139,15 @@ async def _whole(receive: Receive, session: Session, config: StreamConfig, audio
         message, code, status = _failure(failures[0], session)
         return error_response(status, message, code)
     text = results[-1].update.committed if results else ""
-    if answer == "text":
-        return PlainTextResponse(text + "\n")
+    cues = _cues(results)
     if answer == "json":
         return JSONResponse({"text": text})
-    duration_s = round(samples_to_s(len(audio)), 3)
-    facts = {"task": "translate", "language": config.target_lang, "duration": duration_s}
-    return JSONResponse({**facts, "text": text, "segments": _segments(results)})
+    if answer == "verbose_json":
+        duration_s = round(samples_to_s(len(audio)), 3)
+        segments = [{"id": i, "start": cue.start_s, "end": cue.end_s, "text": cue.text} for i, cue in enumerate(cues)]
+        facts = {"task": "translate", "language": config.target_lang, "duration": duration_s}
+        return JSONResponse({**facts, "text": text, "segments": segments})
+    return PlainTextResponse(srt(cues) if answer == "srt" else vtt(cues) if answer == "vtt" else text + "\n")
 
 
 def _failure(error: Exception, session: Session) -> tuple[str, str, int]:
@@ -156,16 +159,13 @@ def _failure(error: Exception, session: Session) -> tuple[str, str, int]:
     return MODEL_FAILED, "model_failed", 500
 
 
-def _segments(results: list[Result]) -> list[dict[str, Any]]:
+def _cues(results: list[Result]) -> list[Cue]:
     """What was committed at each step, from the audio heard at the last such step to that heard at this one."""
-    segments: list[dict[str, Any]] = []
-    start_s = 0.0
+    cues: list[Cue] = []
     for result in results:
         if result.delta:
-            end_s = round(result.update.audio_s, 3)
-            segments.append({"id": len(segments), "start": start_s, "end": end_s, "text": result.delta})
-            start_s = end_s
-    return segments
+            cues.append(Cue(cues[-1].end_s if cues else 0.0, round(result.update.audio_s, 3), result.delta))
+    return cues
 
 
 async def _results(session: Session, config: StreamConfig, audio: np.ndarray) -> AsyncIterator[Result]:
