@@ -45,11 +45,16 @@ export class Connection {
     else if (this.key) url.searchParams.set("api_key", this.key);
     this.marks = []; // when the audio was spoken that this socket was sent: { end, at }
     this.base = null; // position of the first sample that this socket was sent
-    this.ready = false;
+    this.accepted = false; // our settings, by the server
     this.reason = "";
     this.socket = new WebSocket(url, protocols);
     this.socket.onmessage = ({ data }) => this.receive(JSON.parse(data));
     this.socket.onclose = ({ code }) => this.lost(code);
+  }
+
+  /** Whether the server hears what is sent now; what is sent to a socket that is being closed gets lost. */
+  get ready() {
+    return this.accepted && this.socket.readyState === WebSocket.OPEN;
   }
 
   /** Send float samples at RATE that have just been spoken. */
@@ -85,7 +90,6 @@ export class Connection {
     this.handlers.onState("closed");
     if (this.socket) this.socket.onclose = this.socket.onmessage = null;
     this.socket?.close();
-    this.ready = false;
     this.done = true;
     this.resolve();
   }
@@ -123,9 +127,9 @@ export class Connection {
 
   begin() {
     this.handlers.onSpeech(this.settings.target);
-    if (this.ready) return; // other settings in the middle
+    if (this.accepted) return; // other settings in the middle
     this.failures = 0;
-    this.ready = this.wasOpen = true;
+    this.accepted = this.wasOpen = true;
     this.heardS = null;
     this.handlers.onState("open");
     this.flush();
@@ -146,10 +150,8 @@ export class Connection {
   }
 
   async lost(code) {
-    const wasReady = this.ready;
     const isRefused = code === TRY_AGAIN_LATER && !this.wasOpen; // later the server is waited for
-    this.ready = false;
-    if (this.finishing && (wasReady || code === NORMAL)) this.close();
+    if (this.finishing && (this.accepted || code === NORMAL)) this.close();
     else if (code === NORMAL) this.asleep = true; // silent for long, as when paused; the next sound opens it again
     else if (isRefused || code === POLICY || code === INTERNAL_ERROR) this.giveUp(sentence(this.reason));
     else await this.tryAgain();
