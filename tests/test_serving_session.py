@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
+import time
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,26 @@ def test_a_session_that_is_behind_hears_all_chunks_that_wait() -> None:
     assert asyncio.run(run(merge_chunks=False)) == ([1, 1], [8_000, 16_000])
 
 
+def test_the_rest_of_a_chunk_is_late_from_the_end_of_the_speech_on() -> None:
+    """A speaker who is silent for long before the end does not make the server look slow."""
+
+    async def run() -> None:
+        session = Session(lambda config: Utterance(config, 10**6), STREAM, ServeConfig(), lambda: None)
+        await session.hear(noise(0.2))
+        await asyncio.sleep(0.3)
+        before = time.monotonic()
+        session.finish()
+        assert session.waits_since() >= before
+        turn, now = session.turn(before), before + 1.0
+        take_turns(FakeLALM(growing_script(TEXT)), [turn], 1)
+        result = session.deliver(turn, now)
+        assert result is not None
+        assert result.update.final
+        assert result.lag_s <= 1.0
+
+    asyncio.run(run())
+
+
 def test_the_server_does_what_stream_does_chunk_by_chunk() -> None:
     async def run() -> list[str]:
         lalm = FakeLALM(growing_script(TEXT))
@@ -255,6 +276,7 @@ def test_a_speech_of_several_streams_whose_end_takes_no_step() -> None:
         ({"drain_s": -1.0}, "drain_s"),
         ({"tls_cert": Path("a.pem")}, "tls_key"),
         ({"host": "0.0.0.0"}, "--public"),
+        ({"languages": ("de", "xx-unheard-of")}, "unknown language"),
     ],
 )
 def test_settings_that_cannot_be(values: dict[str, object], words: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 from starlette.applications import Starlette
@@ -23,9 +24,20 @@ from simulsa.serving.realtime import Realtime
 from simulsa.serving.service import Service
 from simulsa.serving.simulstream import Simulstream
 from simulsa.serving.translations import Translations, error_response
+from simulsa.serving.values import plain
 
 PAGE = Path(__file__).parent / "page"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class PageFiles(StaticFiles):  # type: ignore[misc]  # starlette is not there when types are checked
+    """The page's files. Browsers ask every time whether theirs are still the ones, so that modules of two versions never meet."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """The file, or that it has not changed."""
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def create_app(service: Service) -> Starlette:
@@ -44,7 +56,8 @@ def create_app(service: Service) -> Starlette:
         problem = service.gate.problem(request)
         if problem is not None:
             return error_response(*problem, "not_allowed")
-        model = {"id": service.lalm.name, "object": "model", "created": 0, "owned_by": "simulsa"}
+        own = {**plain(service.stream), "languages": service.config.languages, "min_chunk_ms": service.config.min_chunk_ms}
+        model = {"id": service.lalm.name, "object": "model", "created": 0, "owned_by": "simulsa", "simulsa": own}
         return JSONResponse({"object": "list", "data": [model]})
 
     async def metrics(request: Request) -> Response:
@@ -90,7 +103,7 @@ def create_app(service: Service) -> Starlette:
         Route("/readyz", ready),
         Route("/samples", list_samples),
         Route("/samples/{name}.wav", sample),
-        Mount("/", StaticFiles(directory=PAGE, html=True)),
+        Mount("/", PageFiles(directory=PAGE, html=True)),
     ]
     # browsers ask for this before they let pages of other origins in; who may come is the gate's to decide
     origins = Middleware(CORSMiddleware, allow_origins=service.config.allow_origins, allow_headers=["Authorization"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from simulsa.languages import language_name
 from simulsa.settings import check_whole_numbers
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -26,6 +27,8 @@ class ServeConfig:
     """serve whoever reaches the port, without a key"""
     allow_origins: tuple[str, ...] = ()
     """web pages of other origins that may connect, such as `https://talks.example.org`; `*` allows all"""
+    languages: tuple[str, ...] = ()
+    """codes of the languages that the page offers to translate from and to; none: only those of the stream's settings"""
     tls_cert: Path | None = None
     """certificate (PEM, with its chain) for https and wss"""
     tls_key: Path | None = None
@@ -71,6 +74,8 @@ class ServeConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be more than 0")
         if not self.drain_s >= 0:
             raise ValueError(f"drain_s is {self.drain_s}; it must be 0 or more")
+        for code in self.languages:
+            language_name(code)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key belong together; give both or neither")
         if not (self.is_loopback or self.has_key or self.public):

@@ -69,6 +69,7 @@ class Session:
         self.finishing = self._closed = False  # closed: the model has been told
         self._in_turn = self._again = False
         self._chunks = 1
+        self._finished = 0.0  # when the speech was ended; a last piece that is no whole chunk was not due before
         self.received_samples = self.heard_samples = 0
         self._settled.clear()
 
@@ -115,6 +116,7 @@ class Session:
             return
         self._add(self.flush())
         self.finishing = True
+        self._finished = time.monotonic()
         if self.received_samples:
             self._wake()
         elif self.ended:
@@ -157,7 +159,8 @@ class Session:
         waiting = self.received_samples - self.heard_samples
         if not self.live or waiting == 0 or (not self.finishing and (chunk is None or waiting < chunk)):
             return float("inf")
-        return self._clock.due(self.heard_samples + min(waiting, chunk or waiting))
+        due = self._clock.due(self.heard_samples + min(waiting, chunk or waiting))
+        return max(due, self._finished) if chunk is None or waiting < chunk else due
 
     def in_chunks(self, lag_s: float) -> float:
         """A lag in multiples of what a chunk lasts; none where the chunk is all of the speech."""
@@ -185,7 +188,8 @@ class Session:
         if turn.update is None or turn.error is not None:
             return None
         update = turn.update
-        lag_s = max(0.0, now - self._clock.due(update.audio_samples)) if self.live else 0.0
+        due = max(self._clock.due(update.audio_samples), self._finished if update.final else 0.0)
+        lag_s = max(0.0, now - due) if self.live else 0.0
         chunk = self.config.chunk_samples
         heard = 1 if chunk is None else (update.audio_samples - self.heard_samples) // chunk
         result = Result(update, update.committed[len(self._shown) :], max(1, min(heard, self._chunks)), lag_s)
