@@ -36,14 +36,14 @@ demo: venv
 	$(BIN)/simulsa demo --out demo-out
 
 # (one thread for each of the two processes: more would wait for each other)
-test: venv extras lint
+test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
 # an hour of audio through one stream: flat cost, exact times, no text lost; seven minutes of one core's time
 soak: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak --minutes 60
 
-lint: venv
+lint: extras
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

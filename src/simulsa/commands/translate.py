@@ -73,9 +73,7 @@ def _check(command: Translate) -> None:
     if command.remote.url and command.model != DEFAULT:
         raise UsageError("with --url the server's model translates; leave out --model and what belongs to it")
     if command.remote.url and (command.longform or command.timestamps or command.segments != LongformConfig()):
-        raise UsageError(
-            "with --url the server decides about segments; leave out --longform, --timestamps and their options"
-        )
+        raise UsageError("with --url the server decides about segments; leave out --longform, --timestamps and their options")
     if command.json and command.timestamps:
         raise UsageError("choose --json or --timestamps; the JSON of --longform has the times of its segments")
 
