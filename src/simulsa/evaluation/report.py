@@ -20,6 +20,7 @@ Evaluations = Mapping[str, Sequence[Score]]
 # Okabe and Ito's palette, which colour-blind readers can tell apart, without its yellow, which is too light for lines
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("--", ":", "-.")
 
 _DETAILS = {  # key -> heading, factor, format
     "bleu": ("BLEU", 1.0, ".1f"),
@@ -133,13 +134,15 @@ def _styles(evaluations: Evaluations) -> dict[tuple[str, Policy], _Style]:
     policies = policies_of(score for scores in evaluations.values() for score in scores)
     names = list(dict.fromkeys(policy.name for policy in policies))
     styles = {}
-    for number, evaluation in enumerate(evaluations):
-        for place, policy in enumerate(policies):
+    for number, (evaluation, scores) in enumerate(evaluations.items()):
+        named: set[str] = set()
+        for policy in policies_of(scores):
+            place = policies.index(policy)
             if len(policies) > len(MARKERS):
-                first = policy == next(other for other in policies if other.name == policy.name)
                 label = f"{evaluation}, {policy.name}" if len(evaluations) > 1 else policy.name
                 color = COLORS[names.index(policy.name) % len(COLORS)]
-                style = _Style(color, MARKERS[number % len(MARKERS)], label if first else "", annotated=False)
+                style = _Style(color, MARKERS[number % len(MARKERS)], "" if policy.name in named else label, annotated=False)
+                named.add(policy.name)
             elif len(evaluations) == 1:
                 style = _Style(COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)], policy.label)
             else:
@@ -173,8 +176,10 @@ def _draw_panel(axes: Any, evaluations: Evaluations, styles: Mapping[tuple[str, 
     for (name, policy), style in styles.items():
         _draw_curve(axes, [score for score in evaluations[name] if policy_of_score(score) == policy], latency, style)
     single = len(evaluations) == 1
+    plain = single or not all(style.annotated for style in styles.values())  # where colours stand for policies
     for number, (name, scores) in enumerate(evaluations.items()):
-        _draw_offline(axes, scores, "#555555" if single else COLORS[number % len(COLORS)], "" if single else f"{name}, ")
+        color = "#555555" if plain else COLORS[number % len(COLORS)]
+        _draw_offline(axes, scores, color, DASHES[number % len(DASHES)] if plain else "--", "" if single else f"{name}, ")
     axes.margins(x=0.08)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)
@@ -200,10 +205,10 @@ def _draw_curve(axes: Any, curve: Iterable[Score], latency: str, style: _Style) 
         axes.annotate(chunk_name(chunk_ms), place, (4, -11), textcoords="offset points", fontsize=8, color=style.color, alpha=0.9)
 
 
-def _draw_offline(axes: Any, scores: Iterable[Score], color: str, prefix: str) -> None:
+def _draw_offline(axes: Any, scores: Iterable[Score], color: str, dashes: str, prefix: str) -> None:
     bleu = next((score["bleu"] for score in scores if math.isinf(float(score["chunk_ms"]))), None)
     if bleu is not None:
-        axes.axhline(bleu, color=color, linestyle="--", linewidth=1.2, label=f"{prefix}offline")
+        axes.axhline(bleu, color=color, linestyle=dashes, linewidth=1.2, label=f"{prefix}offline")
 
 
 def policies_of(scores: Iterable[Score]) -> list[Policy]:
