@@ -89,7 +89,7 @@ def _draw_curve(axes: Any, records: Sequence[Record], color: str, marker: str, l
 
 
 def _tidy(axes: Any) -> None:
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
 
