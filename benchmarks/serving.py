@@ -54,7 +54,9 @@ class Options:
 @contextlib.contextmanager
 def serving(lalm: LALM, options: Options, max_batch: int) -> Iterator[int]:
     """A server in a thread; gives its port."""
-    limits = ServeConfig(port=0, max_batch=max_batch, max_sessions=1000, max_lag_chunks=float("inf"), merge_chunks=False)
+    limits = ServeConfig(
+        port=0, max_batch=max_batch, max_sessions=1000, max_lag_chunks=float("inf"), merge_chunks=False, longform=False
+    )
     service = Service(lalm, limits, StreamConfig(chunk_ms=options.chunk_ms, rollback=options.rollback))
     server, listening = make_server(service), listen(limits)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

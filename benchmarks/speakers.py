@@ -2,8 +2,8 @@
 
 python -m benchmarks.speakers --url ws://127.0.0.1:8000 --speakers 8 --seconds 60
 
-Prints a JSON list: for each result how late it came, from when the last audio that it rests on was sent, and how long the model
-computed, in milliseconds.
+The server must take each clip as one utterance (simulsa serve --no-longform). Prints a JSON list: for each result how late it
+came, from when the last audio that it rests on was sent, and how long the model computed, in milliseconds.
 """
 
 from __future__ import annotations

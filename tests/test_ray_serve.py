@@ -59,7 +59,9 @@ def running(cluster: None) -> Iterator[tuple[str, contextlib.ExitStack]]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
     with contextlib.ExitStack() as stack:
-        stack.enter_context(served(Load(), ServeConfig(port=port, api_key=KEY), STREAM, ReplicasConfig("local", replicas=2)))
+        stack.enter_context(
+            served(Load(), ServeConfig(port=port, api_key=KEY, longform=False), STREAM, ReplicasConfig("local", replicas=2))
+        )
         yield f"http://127.0.0.1:{port}", stack
 
 

@@ -228,7 +228,7 @@ from simulsa.lalm.load import ModelConfig
 from simulsa.testing import FakeLALM, growing_script
 
 ModelConfig.load = lambda config: FakeLALM(growing_script(sys.argv[1]))
-sys.exit(main(["serve", "--port", "0", "--chunk-ms", "inf"]))
+sys.exit(main(["serve", "--port", "0", "--chunk-ms", "inf", "--no-longform"]))
 """
 
 

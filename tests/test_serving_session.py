@@ -156,7 +156,7 @@ def test_a_stream_that_was_advanced_before_the_batch_failed_is_not_advanced_twic
 
 def test_a_session_that_is_behind_hears_all_chunks_that_wait() -> None:
     async def run(**limits: bool) -> tuple[list[int], list[int]]:
-        session = Session(lambda config: Utterance(config, 10**6), STREAM, ServeConfig(**limits), lambda: None)  # type: ignore[arg-type]
+        session = Session(lambda config, samples: Utterance(config, 10**6), STREAM, ServeConfig(**limits), lambda: None)  # type: ignore[arg-type]
         for _ in range(22):
             await session.hear(noise(0.1))
         lalm, soon = FakeLALM(growing_script(TEXT)), session._clock.due(16_000 * 11 // 10)
@@ -178,7 +178,7 @@ def test_the_rest_of_a_chunk_is_late_from_the_end_of_the_speech_on() -> None:
     """A speaker who is silent for long before the end does not make the server look slow."""
 
     async def run() -> None:
-        session = Session(lambda config: Utterance(config, 10**6), STREAM, ServeConfig(), lambda: None)
+        session = Session(lambda config, samples: Utterance(config, 10**6), STREAM, ServeConfig(), lambda: None)
         await session.hear(noise(0.2))
         await asyncio.sleep(0.3)
         before = time.monotonic()
@@ -197,7 +197,7 @@ def test_the_rest_of_a_chunk_is_late_from_the_end_of_the_speech_on() -> None:
 def test_the_server_does_what_stream_does_chunk_by_chunk() -> None:
     async def run() -> list[str]:
         lalm = FakeLALM(growing_script(TEXT))
-        session = Session(lambda config: Utterance(config, 10**6), STREAM, ServeConfig(), lambda: None, live=False)
+        session = Session(lambda config, samples: Utterance(config, 10**6), STREAM, ServeConfig(), lambda: None, live=False)
         await session.hear(noise(2.7))
         session.end("closed")
         while session.wants_turn:
@@ -213,7 +213,7 @@ def test_the_server_does_what_stream_does_chunk_by_chunk() -> None:
 class Sentences:
     """A speech of several streams, one after the other, a second each; its end takes no step."""
 
-    def __init__(self, config: StreamConfig) -> None:
+    def __init__(self, config: StreamConfig, samples: int | None) -> None:
         self._config = config
         self._audio, self._heard = np.zeros(0, dtype=np.float32), 0
         self._text, self._closed = "", False

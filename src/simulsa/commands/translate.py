@@ -147,4 +147,4 @@ def _note(text: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True, highlight=False).print(Text(text), style="dim")
+    Console(stderr=True, highlight=False).print(Text(text), style="dim", soft_wrap=True)
