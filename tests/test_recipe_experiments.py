@@ -93,7 +93,7 @@ def test_ablations_beyond_and_errors(lab: LabConfig, tmp_path: Path, monkeypatch
     records = ablations.run_ablations(StudyConfig(lab, tmp_path))
     assert len({record.system for record in records}) == 1 + 2 + 2 + 3
     assert {record.system for record in beyond.run_beyond(StudyConfig(lab, tmp_path))} >= {
-        *("latency words", "latency words: fast", "… rows by the tuned model", "… cuts at word ends"),
+        *("latency words", "latency words: fast", "… rows by the tuned model", "… cuts at pauses"),
     }
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("ablation-amount.md", "ablation-amount.png", "ablation-criterion-k500.png", "ablation-criterion-offline.png"),
