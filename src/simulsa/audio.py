@@ -55,7 +55,7 @@ def resample(samples: np.ndarray, rate: int, target_rate: int = SAMPLE_RATE) -> 
 class StreamResampler:
     """Resamples mono audio that arrives in pieces from `rate` Hz to `SAMPLE_RATE`; all pieces together equal `resample`."""
 
-    def __init__(self, rate: int) -> None:
+    def __init__(self, rate: float) -> None:
         import soxr
 
         self._stream = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from simulsa.audio import SAMPLE_RATE, samples_to_s
+from simulsa.audio import SAMPLE_RATE, StreamResampler, samples_to_s
 from simulsa.extras import optional
 
 PACKET_SAMPLES = SAMPLE_RATE // 25  # audio arrives in packets of 40 ms, as from a sound card
@@ -51,11 +51,7 @@ class Microphone:
             self._stream = self._sounds.InputStream(
                 rate, device=number, channels=1, dtype="float32", callback=self._receive, finished_callback=self.stop
             )
-        self._resampler = None
-        if rate != SAMPLE_RATE:
-            import soxr
-
-            self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
+        self._resampled = StreamResampler(rate)
 
     def __enter__(self) -> Microphone:
         with self._explained():
@@ -86,9 +82,6 @@ class Microphone:
     def _receive(self, samples: np.ndarray, frames: int, times: Any, status: Any) -> None:
         """PortAudio's thread: `samples` is `[frames, 1]` and is overwritten after the call."""
         self._audio.put(samples[:, 0].copy())
-
-    def _resampled(self, samples: np.ndarray, last: bool) -> np.ndarray:
-        return samples if self._resampler is None else self._resampler.resample_chunk(samples, last=last)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulsa.audio import SAMPLE_RATE, AudioError
+from simulsa.audio import AudioError, StreamResampler
 
 LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000  # Hz
 
@@ -16,18 +16,13 @@ class PcmReader:
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise AudioError(f"the sample rate is {rate} Hz; it must be from {LOWEST_RATE} to {HIGHEST_RATE}")
         self.rate = rate
-        self._resampler = None
-        if rate != SAMPLE_RATE:
-            import soxr
-
-            self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
+        self._resampled = StreamResampler(rate)
 
     def read(self, data: bytes, last: bool = False) -> np.ndarray:
         """The samples of a piece, as far as the resampler has them; `last` gives what it held back. Raises `AudioError`."""
         if len(data) % 2:
             raise AudioError(f"a piece of 16-bit PCM has {len(data)} bytes; it must be a whole number of samples of 2 bytes")
-        samples = np.frombuffer(data, dtype="<i2").astype(np.float32) / 32_768
-        return samples if self._resampler is None else self._resampler.resample_chunk(samples, last=last)
+        return self._resampled(np.frombuffer(data, dtype="<i2").astype(np.float32) / 32_768, last)
 
 
 def write_pcm(samples: np.ndarray) -> bytes:
