@@ -93,7 +93,8 @@ def test_json_lines_are_the_updates_of_a_stream(
         (update.committed, update.tentative, update.audio_s, update.final) for update in updates
     ]
     assert [line["audio_s"] for line in lines] == [0.4, 0.8, 1.2, 1.2]
-    assert all(line["compute_s"] > 0 for line in lines)
+    assert all(line["compute_s"] > 0 for line in lines[:3])
+    assert lines[3]["compute_s"] >= 0  # it has heard everything already
 
 
 def test_realtime_waits_for_the_clock(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,7 +86,10 @@ def test_the_clips_of_a_pass_have_heard_equally_much(make_rows: Rows, monkeypatc
 
     monkeypatch.setattr(lalm, "continue_", listening)
     instances = simulate(lalm, admit(make_rows(9, seconds=1.0), 10**9), 500, 0, batch_size=3)
-    assert sum(map(len, heard)) == sum(instance.steps for instance in instances)
+    # the last step of a clip of whole chunks needs no model
+    whole = sum(instance.source_length_ms % 500 == 0 for instance in instances)
+    assert whole == 3
+    assert sum(map(len, heard)) == sum(instance.steps for instance in instances) - whole
     assert max(map(len, heard)) == 3
     assert all(max(lengths) - min(lengths) < 8000 for lengths in heard)
 

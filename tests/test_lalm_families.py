@@ -207,7 +207,8 @@ class TestEveryFamily:
         after = tuned.score([clip], [target], [EN_DE])[0].log_probs
         assert np.abs(after - before).max() > 1e-2
         assert again.family is lalm.family
-        np.testing.assert_array_equal(again.score([clip], [target], [EN_DE])[0].log_probs, after)
+        # merged into the weights, which rounds elsewhere
+        np.testing.assert_allclose(again.score([clip], [target], [EN_DE])[0].log_probs, after, atol=1e-3)
         touched = {name for name, _ in again.model.named_parameters() if "lora_" in name}
         assert touched
         assert not any("audio" in name or "encoder" in name or "vision" in name for name in touched)

@@ -261,7 +261,7 @@ def test_a_speech_of_several_streams_whose_end_takes_no_step() -> None:
     assert "".join(delta for delta, _, _ in found) == "eins zwei eins zwei"
     assert [samples for _, samples, _ in found] == [8_000, 16_000, 16_000, 24_000, 32_000, 32_000, 36_800]
     assert [final for _, _, final in found] == [False] * 6 + [True]
-    assert len(lalm.calls) == 6
+    assert len(lalm.calls) == 4  # nothing is new at the end of a sentence of whole chunks
 
 
 @pytest.mark.parametrize(

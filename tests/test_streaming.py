@@ -289,8 +289,32 @@ def test_the_last_hypothesis_is_the_next_draft() -> None:
 
     for drafts in (True, False):
         seen.clear()
-        run(Stream(Watching(lambda audio: "abcdef"), StreamConfig(rollback=2, drafts=drafts)), np.zeros(CHUNK))
+        run(Stream(Watching(lambda audio: "abcdef"), StreamConfig(rollback=2, drafts=drafts)), np.zeros(CHUNK + 1))
         assert seen == [[-1], [*b"abcd", -1, *(b"ef" if drafts else b"")]]
+
+
+def test_speech_that_ends_with_a_chunk_is_not_heard_again() -> None:
+    for drafts in (True, False):
+        lalm = growing()
+        updates = run(Stream(lalm, StreamConfig(rollback=2, drafts=drafts)), np.zeros(3 * CHUNK))
+        assert lalm.calls == [("continue_", 1)] * 3
+        assert [update.audio_samples for update in updates] == [CHUNK, 2 * CHUNK, 3 * CHUNK, 3 * CHUNK]
+        *_, last, final = updates
+        assert (final.committed, final.tentative) == (last.committed + last.tentative, "")
+
+
+def test_a_batch_in_which_one_has_heard_all() -> None:
+    states = [StreamState(StreamConfig(rollback=2), 10 * SAMPLE_RATE) for _ in range(3)]
+    lalm = growing()
+    for state, chunks in zip(states, (2, 1, 2), strict=True):
+        state.receive(np.zeros(chunks * CHUNK))
+    step(lalm, states)
+    states[1].close()
+    updates = step(lalm, states)
+    assert lalm.calls == [("continue_", 3), ("continue_", 2)]
+    assert [update.final for update in updates] == [False, True, False]
+    alone = run(Stream(growing(), StreamConfig(rollback=2)), np.zeros(CHUNK))
+    assert updates[1].committed == alone[-1].committed
 
 
 @given(cuts=st.lists(st.integers(0, 27_000), max_size=4), rollback=st.sampled_from([0, 3, 20]), drafts=st.booleans())

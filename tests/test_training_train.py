@@ -296,7 +296,8 @@ def test_the_folder_loads_as_the_model_that_was_returned(tuned: Any) -> None:
     loaded.max_target_tokens = model.max_target_tokens
     assert loaded.signature == model.signature
     assert loaded.name == model.name
-    assert np.array_equal(negative_log_probs(loaded, rows), negative_log_probs(model, rows))
+    # merged into the weights, which rounds elsewhere
+    np.testing.assert_allclose(negative_log_probs(loaded, rows), negative_log_probs(model, rows), atol=1e-4)
     assert answers(loaded, rows) == answers(model, rows)
 
 

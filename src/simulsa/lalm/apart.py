@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 
+from simulsa.lalm.grouping import joined_caches
+
 _SHAPE = ".shape"  # behind the name of a padded tensor: int64 [clips, dimensions], how much of each row is real
 
 
@@ -54,12 +56,8 @@ def run_apart(
     results = [run(rows, audio) for rows, audio in groups]
     order = torch.tensor([row for rows, _ in groups for row in rows]).argsort().to(results[0][0].device)
     hidden = torch.cat([hidden for hidden, _ in results])[order]
-    cache, *others = [cache for _, cache in results]
-    if cache is not None:
-        for number, layer in enumerate(cache.layers):
-            if layer.keys is None:  # a layer that uses the keys of another
-                continue
-            same = [layer, *(other.layers[number] for other in others)]
-            layer.keys = torch.cat([part.keys for part in same])[order]
-            layer.values = torch.cat([part.values for part in same])[order]
+    if results[0][1] is None:
+        return hidden, None
+    cache = joined_caches([cache for _, cache in results])
+    cache.batch_select_indices(order)
     return hidden, cache

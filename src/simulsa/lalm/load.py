@@ -15,7 +15,7 @@ import simulsa
 from simulsa.lalm.families import EXTRA, UNKNOWN, Family, extractor_of, family_of, hears
 from simulsa.lalm.instructions import check_template
 from simulsa.lalm.interface import LALMError
-from simulsa.lalm.merge import without_adapters
+from simulsa.lalm.merge import with_adapters_merged, without_adapters
 from simulsa.lalm.quantized import MARK, loading_options
 from simulsa.lalm.signature import folder_signature, text_signature
 
@@ -174,8 +174,8 @@ def _load_adapter(name: str, folder: Path, device: str, dtype: Any, instruction:
         )
     with _errors_about(name):
         model = PeftModel.from_pretrained(base.model, str(folder))
-        if not four_bit:
-            model = model.to(device)
+        if not four_bit:  # whose weights would have to be rounded again
+            model = with_adapters_merged(model.to(device))
     signature = folder_signature(folder) + (MARK if four_bit else "")
     if instruction and instruction != trained_with:
         base.instruction = instruction

@@ -20,6 +20,7 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.apart import equal_lengths, run_apart, stacked
 from simulsa.lalm.attention import watching
 from simulsa.lalm.families import audio_token_id, extractor_of, family_of, longest_clip
+from simulsa.lalm.grouping import grouped, joined_caches, joined_masks
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import ALL_HEADS, Direction, Heads, LALMError, TokenScores
 from simulsa.lalm.memory import recalling
@@ -29,6 +30,7 @@ from simulsa.manifest import too_long
 
 MIN_SAMPLES = SAMPLE_RATE // 25  # 40 ms: shorter clips crash some feature extractors, so they are padded with silence
 MAX_TARGET_TOKENS = 256  # a translation, prefix included, is cut off here
+PASS_SAMPLES = 8 * SAMPLE_RATE  # one more pass over the audio costs a CPU as much as so much padding does (measured)
 _OF_PICTURES = "token_type_ids"  # how the names of masks end that mark the tokens of pictures; there are none
 
 logger = logging.getLogger("simulsa")
@@ -230,11 +232,41 @@ class HuggingFaceLALM:
     ) -> list[list[int]]:
         """Continue each prefix greedily to EOS; a draft is verified in one forward pass (see `LALM.continue_`)."""
         drafts = [[] for _ in audios] if drafts is None else [list(draft) for draft in drafts]
+        groups = self._groups(audios)
+        parts = [
+            self._verify(
+                [audios[row] for row in rows],
+                [prefixes[row] for row in rows],
+                [directions[row] for row in rows],
+                [drafts[row] for row in rows],
+            )
+            for rows in groups
+        ]
+        order = [row for rows in groups for row in rows]
+        limits = [self.max_target_tokens - len(prefixes[row]) for row in order]
+        outputs = [output for part, _, _ in parts for output in part]
+        self._decode(outputs, limits, joined_masks([mask for _, mask, _ in parts]), joined_caches([cache for *_, cache in parts]))
+        finished = {row: self._finish(output, limit) for row, output, limit in zip(order, outputs, limits, strict=True)}
+        return [finished[row] for row in range(len(audios))]
+
+    def _groups(self, audios: Sequence[np.ndarray]) -> list[list[int]]:
+        """Which clips are heard in one pass: all, unless their padding costs a CPU more than further passes."""
+        if not self.family.whisper_window or self._slides or self.device.type != "cpu":
+            return [list(range(len(audios)))]
+        return grouped([len(audio) for audio in audios], PASS_SAMPLES)
+
+    def _verify(
+        self,
+        audios: Sequence[np.ndarray],
+        prefixes: Sequence[Sequence[int]],
+        directions: Sequence[Direction],
+        drafts: Sequence[list[int]],
+    ) -> tuple[list[list[int]], torch.Tensor, Any]:
+        """Of each draft the tokens that the model would choose as well, and its own next one; the mask and cache behind them."""
         prompts, audio = self.prompts(audios, directions)
         rows = [[*p, *prefix, *draft] for p, prefix, draft in zip(prompts, prefixes, drafts, strict=True)]
         inputs = self.pad(rows, audio)
         hidden, cache = self.forward(inputs, use_cache=True)
-        limits = [self.max_target_tokens - len(prefix) for prefix in prefixes]
         outputs: list[list[int]] = []
         rejected = False
         for row, draft in enumerate(drafts):
@@ -249,8 +281,7 @@ class HuggingFaceLALM:
             rows = [[*p, *prefix, *output[:-1]] for p, prefix, output in zip(prompts, prefixes, outputs, strict=True)]
             inputs = self.pad(rows, audio)
             _, cache = self.forward(inputs, use_cache=True)
-        self._decode(outputs, limits, inputs.mask, cache)
-        return [self._finish(output, limit) for output, limit in zip(outputs, limits, strict=True)]
+        return outputs, inputs.mask, cache
 
     def _decode(self, outputs: list[list[int]], limits: list[int], mask: torch.Tensor, cache: Any) -> None:
         """Greedy decoding of all rows that have not ended, one token a step; rows that end leave the batch."""

@@ -20,8 +20,8 @@ def step(lalm: LALM, streams: Sequence[StreamState]) -> list[Update]:
 
     Each stream must have a chunk waiting (`next_samples()` is not `None`). The model hears all audio up to the chunk's end and
     continues the tokens committed so far; the stream's policy says how many of the new tokens become final. At the end of the
-    speech all do. Where a policy needs probabilities or attention, the model is called once more for all that need the same. No
-    state changes if the model raises.
+    speech all do, without the model if it has heard everything. Where a policy needs probabilities or attention, the model is
+    called once more for all that need the same. No state changes if the model raises.
     """
     if not streams:
         return []
@@ -30,21 +30,31 @@ def step(lalm: LALM, streams: Sequence[StreamState]) -> list[Update]:
         raise ValueError(f"stream {ends.index(None)} has no chunk waiting; pass only streams whose next_samples() is not None")
     started = time.perf_counter()
     with _hearing_once(lalm, streams):
-        continuations = lalm.continue_(
-            [state.audio[:end] for state, end in zip(streams, ends, strict=True)],
-            [state.committed for state in streams],
-            [state.config.direction for state in streams],
-            [state.draft if state.config.drafts else [] for state in streams],
-        )
-        hypotheses = [
-            Hypothesis(state.committed, continuation, state.previous, state.chunks + 1, int(end or 0))
-            for state, end, continuation in zip(streams, ends, continuations, strict=True)
-        ]
+        hypotheses = _hypotheses(lalm, streams)
         kept = _kept(lalm, streams, hypotheses)
     compute_s = time.perf_counter() - started
     return [
         _advance(lalm, state, hypothesis, count, compute_s)
         for state, hypothesis, count in zip(streams, hypotheses, kept, strict=True)
+    ]
+
+
+def _hypotheses(lalm: LALM, streams: Sequence[StreamState]) -> list[Hypothesis]:
+    """What the model says to each stream's audio; where none is new, because the speech ended with a chunk, what it said last."""
+    ends = [int(state.next_samples() or 0) for state in streams]
+    asked = [(state, end) for state, end in zip(streams, ends, strict=True) if end > state.heard_samples]
+    answers = iter(lalm.continue_(
+        [state.audio[:end] for state, end in asked],
+        [state.committed for state, _ in asked],
+        [state.config.direction for state, _ in asked],
+        [state.draft if state.config.drafts else [] for state, _ in asked],
+    ) if asked else ())  # fmt: skip
+    continuations = [
+        next(answers) if end > state.heard_samples else state.draft for state, end in zip(streams, ends, strict=True)
+    ]
+    return [
+        Hypothesis(state.committed, continuation, state.previous, state.chunks + 1, end)
+        for state, end, continuation in zip(streams, ends, continuations, strict=True)
     ]
 
 

@@ -1,0 +1,53 @@
+"""Rows of unequal length: several passes where padding would cost more than another pass, and their caches joined again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn.functional import pad
+
+
+def grouped(lengths: Sequence[int], overhead: int) -> list[list[int]]:
+    """Which rows go together, each group with rows of similar length.
+
+    Of all ways to cut the rows, sorted by length, the one for which rows times the longest of them, summed over the groups, is
+    least, where each group costs `overhead` on top, in units of length.
+    """
+    rows = sorted(range(len(lengths)), key=lengths.__getitem__)
+    least, begins = [0], []  # for the first rows: the cost, and where the last group begins
+    for end in range(1, len(rows) + 1):
+        longest = lengths[rows[end - 1]]
+        cost, begin = min((least[begin] + (end - begin) * longest + overhead, begin) for begin in range(end))
+        least.append(cost)
+        begins.append(begin)
+    groups: list[list[int]] = []
+    end = len(rows)
+    while end:
+        groups.insert(0, rows[begins[end - 1] : end])
+        end = begins[end - 1]
+    return groups
+
+
+def joined_masks(masks: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Attention masks `[rows, length]` below each other, padded on the left to the longest."""
+    longest = max(mask.shape[1] for mask in masks)
+    return torch.cat([pad(mask, (longest - mask.shape[1], 0)) for mask in masks])
+
+
+def joined_caches(caches: Sequence[Any]) -> Any:
+    """The first cache with the rows of all, `[rows, heads, length, width]`, padded on the left to the longest."""
+    first = caches[0]
+    for number, layer in enumerate(first.layers):
+        if layer.keys is None:  # a layer that uses the keys of another
+            continue
+        parts = [cache.layers[number] for cache in caches]
+        longest = max(part.keys.shape[2] for part in parts)
+        layer.keys = torch.cat([_lengthened(part.keys, longest) for part in parts])
+        layer.values = torch.cat([_lengthened(part.values, longest) for part in parts])
+    return first
+
+
+def _lengthened(states: torch.Tensor, length: int) -> torch.Tensor:
+    return pad(states, (0, 0, length - states.shape[2], 0))

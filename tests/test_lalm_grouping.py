@@ -1,0 +1,62 @@
+"""Rows in groups of similar length: the cheapest cut, and the same tokens as from one pass."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simulsa.audio import SAMPLE_RATE
+from simulsa.lalm.grouping import grouped
+from simulsa.lalm.interface import Direction
+from tests.conftest import noise
+
+if TYPE_CHECKING:
+    from simulsa.lalm.model import HuggingFaceLALM
+
+
+def cost(groups: list[list[int]], lengths: list[int], overhead: int) -> int:
+    return sum(len(rows) * max(lengths[row] for row in rows) + overhead for rows in groups)
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=8), st.integers(0, 200))
+def test_no_way_to_cut_the_sorted_rows_is_cheaper(lengths: list[int], overhead: int) -> None:
+    groups = grouped(lengths, overhead)
+    rows = [row for group in groups for row in group]
+    assert sorted(rows) == list(range(len(lengths)))
+    assert [lengths[row] for row in rows] == sorted(lengths)
+    for number in range(len(rows)):
+        for cuts in itertools.combinations(range(1, len(rows)), number):
+            other = [rows[begin:end] for begin, end in itertools.pairwise((0, *cuts, len(rows)))]
+            assert cost(groups, lengths, overhead) <= cost(other, lengths, overhead)
+
+
+def test_rows_stay_together_where_cutting_does_not_pay() -> None:
+    assert grouped([10, 20, 30], 1_000) == [[0, 1, 2]]
+    assert grouped([30, 10, 31, 11], 10) == [[1, 3], [0, 2]]
+
+
+@pytest.mark.parametrize("pass_samples", [0, SAMPLE_RATE, 1_000 * SAMPLE_RATE])
+def test_the_tokens_do_not_depend_on_the_groups(
+    random_lalm: HuggingFaceLALM, pass_samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simulsa.lalm.model.PASS_SAMPLES", pass_samples)
+    audios = [noise(seconds, seed) for seed, seconds in enumerate((1.9, 0.2, 1.7, 0.3, 0.9))]
+    directions = [Direction("en", "de")] * 5
+    endless = [random_lalm.continue_([audio], [[]], directions[:1])[0] for audio in audios]
+    lalm = copy.copy(random_lalm)
+    lalm.eos_ids = [endless[0][6], endless[1][9]]  # so that rows end at different times
+    alone = [lalm.continue_([audio], [[]], directions[:1])[0] for audio in audios]
+    assert len({len(tokens) for tokens in alone}) >= 2
+    prefixes = [alone[0][:3], [], alone[2][:1], alone[3][:2], []]
+    drafts = [alone[0][3:5], [*alone[1][:2], 7, 7], [9], [], alone[4]]
+    passes: list[int] = []
+    verify = lalm._verify
+    monkeypatch.setattr(lalm, "_verify", lambda clips, *rest: passes.append(len(clips)) or verify(clips, *rest))
+    together = lalm.continue_(audios, prefixes, directions, drafts)
+    assert together == [tokens[len(prefix) :] for tokens, prefix in zip(alone, prefixes, strict=True)]
+    assert passes == {0: [1, 1, 1, 1, 1], SAMPLE_RATE: [2, 3]}.get(pass_samples, [5])
