@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.grouping import grouped
-from simulsa.lalm.interface import Direction
+from simulsa.lalm.interface import Direction, LALMError
 from tests.conftest import noise
 
 if TYPE_CHECKING:
@@ -60,3 +60,12 @@ def test_the_tokens_do_not_depend_on_the_groups(
     together = lalm.continue_(audios, prefixes, directions, drafts)
     assert together == [tokens[len(prefix) :] for tokens, prefix in zip(alone, prefixes, strict=True)]
     assert passes == {0: [1, 1, 1, 1, 1], SAMPLE_RATE: [2, 3]}.get(pass_samples, [5])
+
+
+def test_the_clip_that_is_too_long_is_named_by_its_place_in_the_batch(
+    random_lalm: HuggingFaceLALM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simulsa.lalm.model.PASS_SAMPLES", 0)
+    audios = [noise(seconds, 0) for seconds in (0.5, random_lalm.max_samples / SAMPLE_RATE + 1, 0.2)]
+    with pytest.raises(LALMError, match="clip 1 of the batch"):
+        random_lalm.continue_(audios, [[]] * 3, [Direction("en", "de")] * 3)

@@ -125,9 +125,7 @@ class HuggingFaceLALM:
 
         Raises `LALMError` for a clip that is longer than the model's window.
         """
-        for number, audio in enumerate(audios):
-            if len(audio) > self.max_samples:
-                raise LALMError(too_long(f"clip {number} of the batch", len(audio), self.max_samples))
+        self._check(audios)
         self._warn_of_languages(directions)
         conversations = [
             [{"role": "user", "content": [
@@ -142,6 +140,11 @@ class HuggingFaceLALM:
         longest = max([MIN_SAMPLES, *(len(audio) for audio in audios)])
         padding = {"max_length": padded_samples(longest, extractor_of(self.processor))} if self.family.pads_to_window else {}
         return self._process(conversations, padding)
+
+    def _check(self, audios: Sequence[np.ndarray]) -> None:
+        for number, audio in enumerate(audios):
+            if len(audio) > self.max_samples:
+                raise LALMError(too_long(f"clip {number} of the batch", len(audio), self.max_samples))
 
     def _process(
         self, conversations: list[Any], audio_options: dict[str, Any]
@@ -231,14 +234,15 @@ class HuggingFaceLALM:
         drafts: Sequence[Sequence[int]] | None = None,
     ) -> list[list[int]]:
         """Continue each prefix greedily to EOS; a draft is verified in one forward pass (see `LALM.continue_`)."""
-        drafts = [[] for _ in audios] if drafts is None else [list(draft) for draft in drafts]
+        self._check(audios)
+        guesses: Sequence[Sequence[int]] = drafts or [[]] * len(audios)
         groups = self._groups(audios)
         parts = [
             self._verify(
                 [audios[row] for row in rows],
                 [prefixes[row] for row in rows],
                 [directions[row] for row in rows],
-                [drafts[row] for row in rows],
+                [guesses[row] for row in rows],
             )
             for rows in groups
         ]
@@ -260,7 +264,7 @@ class HuggingFaceLALM:
         audios: Sequence[np.ndarray],
         prefixes: Sequence[Sequence[int]],
         directions: Sequence[Direction],
-        drafts: Sequence[list[int]],
+        drafts: Sequence[Sequence[int]],
     ) -> tuple[list[list[int]], torch.Tensor, Any]:
         """Of each draft the tokens that the model would choose as well, and its own next one; the mask and cache behind them."""
         prompts, audio = self.prompts(audios, directions)
