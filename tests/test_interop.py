@@ -30,7 +30,8 @@ from simulsa.evaluation.score import ScoreConfig, score_log
 from simulsa.integrations.tools import Growth, from_pieces, pieces
 from simulsa.manifest import Utterance, read_manifest, write_manifest
 from simulsa.settings import SettingsError
-from simulsa.streaming.state import Update
+from simulsa.streaming.longform import LongStream
+from simulsa.streaming.state import StreamConfig, Update
 from simulsa.testing import FakeLALM, growing_script
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -297,9 +298,7 @@ def test_simulstreams_wrapper_cuts_a_talk_at_its_pauses() -> None:
     from simulsa.integrations.simulstream import SimulsaProcessor
     from simulsa.lalm.load import ModelConfig
 
-    pause = np.zeros(24000, dtype=np.float32)
-    first, second = (row.load() for row in read_manifest(DATA / "test.jsonl")[:2])
-    talk = (np.concatenate([pause, first, pause, second, pause]) * 32767).astype(np.int16)
+    spoken = (talk() * 32767).astype(np.int16)
     wrapper = "simulstream.server.speech_processors.vad_wrapper.VADWrapperSpeechProcessor"
     base = "simulsa.integrations.simulstream.SimulsaProcessor"
     values = SimpleNamespace(type=wrapper, base_speech_processor_class=base, speech_chunk_size=0.5, rollback=0)
@@ -307,9 +306,45 @@ def test_simulstreams_wrapper_cuts_a_talk_at_its_pauses() -> None:
         patch.setattr(ModelConfig, "load", lambda _: FakeLALM(growing_script("Ein Mann fährt Rad")))
         patch.setattr(SimulsaProcessor, "_loaded", {})
         speech = MessageProcessor(0, build_speech_processor(values))
-        outputs = [speech.process_speech(talk[start : start + 8000].tobytes()) for start in range(0, len(talk), 8000)]
+        outputs = [speech.process_speech(spoken[start : start + 8000].tobytes()) for start in range(0, len(spoken), 8000)]
         outputs.append(speech.end_of_stream())
     assert "".join(output.new_string for output in outputs if output) == "Ein Mann fährt Rad Ein Mann fährt Rad"
+
+
+def talk() -> np.ndarray:
+    """Two sentences between pauses."""
+    pause = np.zeros(24_000, dtype=np.float32)
+    first, second = (row.load() for row in read_manifest(DATA / "test.jsonl")[:2])
+    return np.concatenate([pause, first, pause, second, pause])
+
+
+def followed(samples: np.ndarray) -> str:
+    """What `LongStream` says to it."""
+    stream = LongStream(FakeLALM(growing_script("Ein Mann fährt Rad")), StreamConfig(rollback=0))
+    stream.push(samples)
+    return stream.finish()[-1].committed
+
+
+def test_a_talk_longer_than_the_window_is_followed_with_longform() -> None:
+    pytest.importorskip("silero_vad", reason="speech without end needs silero-vad")
+    samples = talk()
+    speech = processor(longform=True, min_silence_ms=500)
+    for _ in range(2):
+        outputs = [speech.process_chunk(samples[start : start + 8_000]) for start in range(0, len(samples), 8_000)]
+        outputs.append(speech.end_of_stream())
+        speech.clear()
+        assert "".join(output.new_string for output in outputs) == followed(samples) == "Ein Mann fährt Rad Ein Mann fährt Rad"
+        assert sum(bool(output.new_tokens) for output in outputs) >= 4
+        assert from_pieces([token for output in outputs for token in output.new_tokens]) == followed(samples)
+
+
+def test_segments_go_with_longform() -> None:
+    with pytest.raises(SettingsError, match="history is about speech of any length; it goes with longform: true"):
+        processor(history="sentence")
+    with pytest.raises(SettingsError, match="longform is 'yes'; it must be true or false"):
+        processor(longform="yes")
+    with pytest.raises(SettingsError, match="min_silence_ms is 1"):
+        processor(longform=True, min_silence_ms=1)
 
 
 def test_nothing_said_is_nothing_written() -> None:
@@ -388,6 +423,16 @@ def test_the_agent_writes_what_each_segment_added(tmp_path: Path) -> None:
         assert [output.content for output in outputs] == ["Ein Mann", " fährt Rad"]
         assert [output.finished for output in outputs] == [False, True]
         translator.reset()
+
+
+def test_the_agent_follows_a_talk_with_longform(tmp_path: Path) -> None:
+    samples = talk()
+    translator = agent(tmp_path, text="longform: true\nrollback: 0")
+    chunks = [samples[start : start + 8_000].tolist() for start in range(0, len(samples), 8_000)]
+    outputs = [translator.pushpop(segment(content=chunk)) for chunk in chunks[:-1]]
+    outputs.append(translator.pushpop(segment(content=chunks[-1], finished=True)))
+    assert "".join(output.content for output in outputs if output.content) == followed(samples)
+    assert outputs[-1].finished
 
 
 def test_the_agent_refuses_what_it_cannot_hear(tmp_path: Path) -> None:

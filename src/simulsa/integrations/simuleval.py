@@ -19,8 +19,9 @@ from simuleval.data.segments import TextSegment
 from simuleval.evaluator.instance import INSTANCE_TYPE_DICT, SpeechToTextInstance
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.integrations.tools import Growth, model_and_stream
+from simulsa.integrations.tools import Growth, Setup
 from simulsa.settings import SettingsError, read_yaml_mapping
+from simulsa.streaming.longform import LongStream
 from simulsa.streaming.state import MIN_CHUNK_MS
 from simulsa.streaming.stream import Stream
 
@@ -36,8 +37,8 @@ class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no
                 f"--source-segment-size is {chunk_ms} ms; it is the audio between two hypotheses and must be at least "
                 f"{MIN_CHUNK_MS}, such as 500"
             )
-        model, self._config = model_and_stream(values, chunk_ms, args.settings or "settings")
-        self._lalm = model.load()
+        self._setup = Setup.of(values, chunk_ms, args.settings or "settings")
+        self._lalm = self._setup.model.load()
         super().__init__(args)
 
     @staticmethod
@@ -48,7 +49,7 @@ class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no
     def reset(self) -> None:
         """Get ready for the next source."""
         super().reset()
-        self._stream: Stream | None = None
+        self._stream: Stream | LongStream | None = None
         self._heard = 0  # samples
         self._growth = Growth()
 
@@ -63,12 +64,13 @@ class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no
         text = self._growth.of(updates)
         return WriteAction(text, finished) if text or finished else ReadAction()
 
-    def _start(self) -> Stream:
+    def _start(self) -> Stream | LongStream:
         rate, lang = self.states.source_sample_rate, self.states.tgt_lang
         if rate != SAMPLE_RATE:
             raise ValueError(f"SimulEval sends audio at {rate} Hz; {SAMPLE_RATE} is needed: resample the files first")
         # from the file given with --tgt-lang, a language for each source
-        return Stream(self._lalm, dataclasses.replace(self._config, target_lang=lang) if isinstance(lang, str) else self._config)
+        stream = self._setup.stream
+        return self._setup.start(self._lalm, dataclasses.replace(stream, target_lang=lang) if isinstance(lang, str) else stream)
 
 
 class SpacedInstance(SpeechToTextInstance):  # type: ignore[misc]

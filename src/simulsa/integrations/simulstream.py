@@ -16,12 +16,11 @@ import numpy as np
 from simulstream.server.speech_processors import IncrementalOutput, SpeechProcessor
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.integrations.tools import Growth, from_pieces, model_and_stream, pieces
+from simulsa.integrations.tools import Growth, Setup, from_pieces, pieces
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import ModelConfig
 from simulsa.languages import is_spaced
 from simulsa.streaming.state import StreamConfig, Update
-from simulsa.streaming.stream import Stream
 
 _OWN_KEYS = {"type", "speech_chunk_size", "detokenizer_type", "latency_unit", "base_speech_processor_class", "min_speech_size"}
 """what simulstream itself and its wrapper for voice activity read from the same file; the wrapper's others begin with `vad_`"""
@@ -39,15 +38,15 @@ class SimulsaProcessor(SpeechProcessor):  # type: ignore[misc]  # simulstream ha
     @classmethod
     def load_model(cls, config: SimpleNamespace) -> None:
         """Load the model of the settings, once for all processors."""
-        model, _ = _settings(config)
+        model = _settings(config).model
         with cls._turn:
             if model not in cls._loaded:
                 cls._loaded[model] = model.load()
 
     def __init__(self, config: SimpleNamespace) -> None:
         super().__init__(config)
-        model, self._configured = _settings(config)
-        self._lalm = self._loaded[model]
+        self._setup = _settings(config)
+        self._lalm = self._loaded[self._setup.model]
         self.clear()
 
     def set_source_language(self, language: str) -> None:
@@ -80,7 +79,7 @@ class SimulsaProcessor(SpeechProcessor):  # type: ignore[misc]  # simulstream ha
 
     def clear(self) -> None:
         """Forget speech, text and the client's languages."""
-        self._config = self._configured
+        self._config = self._setup.stream
         self._any_text = False
         self._begin()
 
@@ -91,7 +90,7 @@ class SimulsaProcessor(SpeechProcessor):  # type: ignore[misc]  # simulstream ha
         self._begin()
 
     def _begin(self) -> None:
-        self._stream = Stream(self._lalm, self._config)
+        self._stream = self._setup.start(self._lalm, self._config)
         self._heard = False
         self._growth = Growth()
 
@@ -104,7 +103,7 @@ class SimulsaProcessor(SpeechProcessor):  # type: ignore[misc]  # simulstream ha
         return IncrementalOutput(pieces(text), text, [], "")
 
 
-def _settings(config: SimpleNamespace) -> tuple[ModelConfig, StreamConfig]:
+def _settings(config: SimpleNamespace) -> Setup:
     values = {key: value for key, value in vars(config).items() if key not in _OWN_KEYS and not key.startswith("vad_")}
     size_s = getattr(config, "speech_chunk_size", None)
     # simulstream cuts int(rate * size) samples at a time; if that is a little short, it would hand over two cuts at once
@@ -113,4 +112,4 @@ def _settings(config: SimpleNamespace) -> tuple[ModelConfig, StreamConfig]:
             f"speech_chunk_size is {size_s!r}; it is the seconds between two hypotheses and must be a whole number of samples at "
             "16 kHz, such as 0.5"
         )
-    return model_and_stream(values, 1000 * size_s, "settings of simulsa in simulstream")
+    return Setup.of(values, 1000 * size_s, "settings of simulsa in simulstream")

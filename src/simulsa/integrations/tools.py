@@ -8,26 +8,55 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from simulsa.evaluation.instances import single_spaced
+from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import ModelConfig
-from simulsa.settings import from_mapping
+from simulsa.settings import SettingsError, from_mapping
+from simulsa.streaming.longform import LongStream
+from simulsa.streaming.segmentation import LongformConfig
 from simulsa.streaming.state import StreamConfig, Update
+from simulsa.streaming.stream import Stream
+
+_LONGFORM = "longform"
 
 
-def model_and_stream(values: Mapping[str, Any], chunk_ms: float, where: str) -> tuple[ModelConfig, StreamConfig]:
-    """The model and the stream that `values` describe, the keys of both settings in one flat mapping.
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What one flat mapping describes: the model, the stream, and how speech of any length is cut, if it is to be."""
 
-    `chunk_ms` is not among them: the tool itself says how much audio it hands over at a time. Raises `SettingsError`, which
-    begins with `where`, for an unknown key and for a value that the settings refuse.
-    """
-    model = {field.name for field in dataclasses.fields(ModelConfig)}
-    stream = {field.name for field in dataclasses.fields(StreamConfig)} - {"chunk_ms"}
-    both = dataclasses.make_dataclass("Settings", [(name, Any, None) for name in sorted(model | stream)])
-    from_mapping(both, values, where)  # an unknown key is told the nearest of either
-    given = {key.replace("-", "_"): value for key, value in values.items()}
-    return (
-        from_mapping(ModelConfig, {key: value for key, value in given.items() if key in model}, where),
-        from_mapping(StreamConfig, {"chunk_ms": chunk_ms, **{k: v for k, v in given.items() if k in stream}}, where),
-    )
+    model: ModelConfig
+    stream: StreamConfig
+    segments: LongformConfig | None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], chunk_ms: float, where: str) -> Setup:
+        """From the keys of `ModelConfig`, `StreamConfig` and, with `longform: true`, `LongformConfig`.
+
+        `chunk_ms` is not among them: the tool itself says how much audio it hands over at a time. Raises `SettingsError`, which
+        begins with `where`, for an unknown key and for a value that the settings refuse.
+        """
+        model, stream, segments = (
+            {field.name for field in dataclasses.fields(kind)} - {"chunk_ms"}
+            for kind in (ModelConfig, StreamConfig, LongformConfig)
+        )
+        every = sorted({_LONGFORM} | model | stream | segments)
+        # an unknown key is told the nearest of any
+        from_mapping(dataclasses.make_dataclass("Settings", [(name, Any, None) for name in every]), values, where)
+        given = {key.replace("-", "_"): value for key, value in values.items()}
+        longform = given.pop(_LONGFORM, False)
+        if not isinstance(longform, bool):
+            raise SettingsError(f"{where}: longform is {longform!r}; it must be true or false")
+        if not longform and (needless := sorted(segments & given.keys())):
+            raise SettingsError(f"{where}: {needless[0]} is about speech of any length; it goes with longform: true")
+        cut = from_mapping(LongformConfig, {key: given[key] for key in segments & given.keys()}, where)
+        return cls(
+            from_mapping(ModelConfig, {key: given[key] for key in model & given.keys()}, where),
+            from_mapping(StreamConfig, {"chunk_ms": chunk_ms, **{key: given[key] for key in stream & given.keys()}}, where),
+            cut if longform else None,
+        )
+
+    def start(self, lalm: LALM, stream: StreamConfig) -> Stream | LongStream:
+        """New speech, with settings of the stream that a client may have changed."""
+        return Stream(lalm, stream) if self.segments is None else LongStream(lalm, stream, self.segments)
 
 
 @dataclasses.dataclass
