@@ -32,6 +32,7 @@ MAX_DIFFERENCE = 0.10  # in compute per chunk
 MAX_GROWTH_MIB = 50
 MIN_SAME = 0.5  # of the borders, to the sample: a clock that drifts leaves none; the VAD's memory moves some by a window
 PUSH_SAMPLES = SAMPLE_RATE // 2
+BLOCK_S = 4  # whole pushes and whole windows of the VAD, so that it cuts a part alike wherever that begins
 MIB = 2**20
 
 
@@ -136,8 +137,9 @@ class Soak:
 
 def soak(lalm: LALM, options: Options) -> Soak:
     """Run it."""
-    edge = record(10 * options.minutes, options.seed)
-    recording = joined([edge, record(40 * options.minutes, options.seed + 1), edge])
+    sixth, whole = BLOCK_S * round(10 * options.minutes / BLOCK_S), BLOCK_S * round(60 * options.minutes / BLOCK_S)
+    edge = record(sixth, options.seed)
+    recording = joined([edge, record(whole - 2 * sixth, options.seed + 1), edge])
     pushes = range(0, len(recording.samples), PUSH_SAMPLES)
     last_part = len(recording.samples) - len(edge.samples)
     long, fresh = (Session(LongStream(lalm, options.stream)) for _ in range(2))

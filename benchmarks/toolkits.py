@@ -26,7 +26,7 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.demo.run import DATA
 from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
 from simulsa.evaluation.logs import read_log
-from simulsa.lalm.load import ModelConfig
+from simulsa.lalm.load import Dtype, ModelConfig
 from simulsa.manifest import Utterance
 
 
@@ -39,9 +39,10 @@ class Options:
     """rows; by default the demo's bundled training speech, of which there is more than of its test speech"""
     utterances: int = 200
     """how many rows"""
+    dtype: Dtype = "auto"
     chunk_ms: int = 500
     rollback: int = 3
-    batch_size: int = 16
+    batch_size: int = 32
     """of the lock-step"""
     repeats: int = 1
     """of each way, in turns; the fastest counts"""
@@ -108,7 +109,7 @@ def prepare(options: Options, folder: Path) -> Job:
     (folder / "references").write_text("".join(f"{row.target_text}\n" for row in rows))
     settings = {"model": options.model, "rollback": options.rollback}
     (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
-    return Job(options, folder, rows, ModelConfig(options.model).load(), settings)
+    return Job(options, folder, rows, ModelConfig(options.model, dtype=options.dtype).load(), settings)
 
 
 def measured(run: Callable[[], Path]) -> tuple[float, float, Path]:
