@@ -47,7 +47,7 @@ class Options:
     """no more speakers than these are tried"""
     batch: int = 32
     """the largest batch that is compared with one at a time"""
-    latency_clips: int = 10
+    latency_clips: int = 40
     """bundled clips for the latency of one speaker"""
     only: str = ""
     """`latency` or `load`; empty is both"""
@@ -105,12 +105,14 @@ def most_held(lalm: LALM, options: Options, max_batch: int) -> int:
 
 
 def alone_ms(lalm: LALM, clips: list[np.ndarray], options: Options) -> list[float]:
-    """Milliseconds of each chunk of the clips by `Stream`."""
+    """Milliseconds of each chunk of the clips by `Stream`, in real time: a core that has waited is slower than one at work."""
     spent: list[float] = []
     step = round(options.chunk_ms * SAMPLES_PER_MS)
     for audio in [clips[0], *clips]:  # the first one warms up
         stream = Stream(lalm, StreamConfig(chunk_ms=options.chunk_ms, rollback=options.rollback))
+        started = time.perf_counter()
         for start in range(0, len(audio) - step + 1, step):
+            time.sleep(max(0.0, started + (start + step) / SAMPLE_RATE - time.perf_counter()))
             began = time.perf_counter()
             stream.push(audio[start : start + step])
             spent.append(1000 * (time.perf_counter() - began))

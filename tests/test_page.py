@@ -6,10 +6,14 @@ from __future__ import annotations
 
 import base64
 import itertools
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -460,3 +464,33 @@ def test_subtitles_of_hard_text(page: Page, server: Running) -> None:
     assert all(len(text) <= 84 for _, _, text in cues)
     assert all(end <= start for (_, end, _), (start, _, _) in itertools.pairwise(cues))
     assert page.evaluate("import('/subtitles.js').then(({ toSrt }) => toSrt([]))") == ""
+
+
+def test_the_script_of_simulstreams_web_demo(browser: Browser) -> None:
+    folder = os.environ.get("SIMULSTREAM_WEBDEMO")  # `webdemo` of a checkout of hlt-mt/simulstream; its packages come without it
+    if folder is None:
+        pytest.skip("needs simulstream's webdemo folder in SIMULSTREAM_WEBDEMO")
+    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as demo:
+        Thread(target=demo.serve_forever, daemon=True).start()
+        origin = f"http://127.0.0.1:{demo.server_port}"
+        with serving(FakeLALM(growing_script(TEXT)), allow_origins=(origin,)) as server:
+            page = browser.new_page()
+            page.goto(f"{origin}/style.css")  # a page of theirs without what it fetches from elsewhere
+            page.evaluate(
+                """async (url) => {
+                  const { SimulStreamClient } = await import("/simulstream_client.js");
+                  window.said = [];
+                  window.client = new SimulStreamClient(url);
+                  client.onservermessage = (message) => said.push(message);
+                  await client.start("de", "en");
+                }""",
+                f"ws://127.0.0.1:{server.port}/",
+            )
+            until(lambda: page.evaluate("said.map((message) => message.new).join('').split(' ').length > 10"))
+            page.evaluate("client.stop(); client.closeSocket()")
+            assert TEXT.startswith(page.evaluate("said.map((message) => message.new).join('')"))
+            assert {message["deleted"] for message in page.evaluate("said")} == {""}
+            until(lambda: not server.service.scheduler.sessions)
+            page.close()
+        demo.shutdown()

@@ -203,8 +203,10 @@ def test_offline_sessions_are_not_held_up_by_the_limit_on_unheard_audio() -> Non
         assert transcript(events_until(socket, "session.closed")) == " ".join(TEXT.split()[:7])
 
 
-def test_messages_have_a_limit() -> None:
+@pytest.mark.parametrize("in_front", [16 * 1024, 2**24])  # what lies in front, as Ray's proxy may, lets more through
+def test_messages_have_a_limit(in_front: int) -> None:
     with running(fake(), STREAM, max_message_kib=16) as server:
+        server.server.config.ws_max_size = in_front
         for path in ("/v1/realtime/translations", "/"):
             with server.connect(path) as socket:
                 socket.send("x" * 20_000)

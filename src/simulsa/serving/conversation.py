@@ -14,13 +14,14 @@ from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from simulsa.audio import AudioError
+from simulsa.serving.config import ServeConfig
 from simulsa.serving.gate import PROTOCOL
 from simulsa.serving.pcm import PcmReader
 from simulsa.serving.service import RefusedError, Service
 from simulsa.serving.session import Result, Session
 
 # close codes of RFC 6455 and its registry
-NORMAL, GOING_AWAY, POLICY, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1008, 1011, 1013
+NORMAL, GOING_AWAY, POLICY, TOO_BIG, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1008, 1009, 1011, 1013
 MAX_REASON_BYTES = 123
 MODEL_FAILED = "the model failed on this speech; the log of the server says why"
 
@@ -32,17 +33,22 @@ class GoneError(Exception):
 class Socket:
     """A WebSocket that sends JSON; sending to a client that does not read raises `GoneError`."""
 
-    def __init__(self, websocket: WebSocket, send_timeout_s: float) -> None:
+    def __init__(self, websocket: WebSocket, config: ServeConfig) -> None:
         self._websocket = websocket
-        self._send_timeout_s = send_timeout_s
+        self._send_timeout_s = config.send_timeout_s
+        self._max_message_kib = config.max_message_kib
 
     async def receive(self) -> str | bytes:
-        """The next message. Raises `GoneError`."""
+        """The next message. Raises `GoneError`, also for one that is too large."""
         message = await self._websocket.receive()
         if message["type"] != "websocket.receive":
             raise GoneError
-        data: str | bytes | None = message.get("text")
-        return message["bytes"] if data is None else data
+        text: str | None = message.get("text")
+        data: str | bytes = message["bytes"] if text is None else text
+        if len(data) > 1024 * self._max_message_kib:  # our own server refuses it sooner, Ray's proxy lets it through
+            await self.close(TOO_BIG, f"a message of {len(data) / 1024:.0f} KiB; the largest is {self._max_message_kib}")
+            raise GoneError
+        return data
 
     async def send(self, message: Mapping[str, Any]) -> None:
         """Send a JSON object. Raises `GoneError`."""
@@ -153,7 +159,7 @@ async def converse(websocket: WebSocket, service: Service, kind: type[Conversati
         await websocket.send_denial_response(PlainTextResponse(reason, status))
         return
     await websocket.accept(PROTOCOL if PROTOCOL in websocket.scope["subprotocols"] else None)
-    socket = Socket(websocket, service.config.send_timeout_s)
+    socket = Socket(websocket, service.config)
     try:
         with service.session(kind.name) as session:
             await kind(socket, session, service).run()
