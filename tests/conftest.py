@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.manifest import Utterance, write_manifest
+from tests.score_logs import Lines
 
 CAPTIONS = [
     ("A man in a red shirt rides a bicycle.", "Ein Mann in einem roten Hemd fährt Fahrrad."),
@@ -88,5 +91,17 @@ def write_rows(tmp_path: Path) -> Callable[[list[Utterance]], Path]:
     def write(rows: list[Utterance]) -> Path:
         write_manifest(tmp_path / "rows.jsonl", rows)
         return tmp_path / "rows.jsonl"
+
+    return write
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Lines:
+    """Write objects (or raw text) as lines of a file."""
+
+    def write(lines: list[Any], name: str = "a.log", end: str = "\n") -> Path:
+        path = tmp_path / name
+        path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + end, encoding="utf-8")
+        return path
 
     return write

@@ -6,12 +6,10 @@ import json
 import re
 import sys
 import unicodedata
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from simulsa.cli import main
 from simulsa.evaluation.diagnostics import burstiness, degeneracy, flicker
@@ -21,41 +19,7 @@ from simulsa.evaluation.recording import Recording
 from simulsa.evaluation.score import ScoreConfig, score_log
 from simulsa.evaluation.scores import score_instances
 from simulsa.manifest import Utterance, write_manifest
-
-TEXTS = [
-    ("Ein Mann fährt Rad", "Ein Mann fährt mit dem Rad", (1000, 1500, 1500, 2000)),
-    ("Zwei Hunde im Schnee", "Zwei Hunde spielen im Schnee", (500, 1500, 2000, 2000)),
-    ("Eine Frau singt laut", "Eine Frau singt", (1000, 1000, 1000, 1500)),
-]
-Lines = Callable[..., Path]
-
-
-@pytest.fixture
-def written(tmp_path: Path) -> Lines:
-    """Write objects (or raw text) as lines of a file."""
-
-    def write(lines: list[Any], name: str = "a.log", end: str = "\n") -> Path:
-        path = tmp_path / name
-        path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + end, encoding="utf-8")
-        return path
-
-    return write
-
-
-def record(index: int, **changed: Any) -> dict[str, Any]:
-    """A record of SimulEval's log: 100 ms of computing for each word, all of them added up."""
-    prediction, reference, delays = TEXTS[index % len(TEXTS)]
-    return {
-        "index": index,
-        "prediction": prediction,
-        "delays": list(delays),
-        "elapsed": [delay + 100 * (i + 1) for i, delay in enumerate(delays)],
-        "prediction_length": len(delays),
-        "reference": reference,
-        "source": [f"/corpus/clip-{index}.wav", "samplerate: 16000 Hz"],
-        "source_length": 2000.0,
-        **changed,
-    }
+from tests.score_logs import TEXTS, Lines, record
 
 
 def chunks(key: Any, wav: str, *steps: tuple[float, float, list[str], list[str]]) -> list[dict[str, Any]]:
@@ -385,120 +349,6 @@ def test_simuleval_counts_characters_without_spaces(written: Lines) -> None:
     line = record(0, prediction="你好 世界", delays=[500, 1000, 1500, 2000], elapsed=None, reference="你好世界")
     assert read_log(written([line]), "char").recordings[0].prediction == "你好世界"
     assert score_log(written([line]), ScoreConfig(lang="zh"))["al_ms"] == 500
-
-
-# long form ----------------------------------------------------------------------------------------------------------------------
-SEGMENTS = [
-    {"wav": "b.wav", "offset": 0.0, "duration": 2.0},
-    {"wav": "a.wav", "offset": 0.5, "duration": 2.0},
-    {"wav": "a.wav", "offset": 3.0, "duration": 1.5},
-]
-LONG = ["Eine Frau singt laut .", "Ein Mann fährt Rad .", "Zwei Hunde spielen im Schnee ."]
-
-
-def talks() -> list[dict[str, Any]]:
-    """Two recordings, the first of two sentences; the log has them in another order than the segments."""
-    first = (LONG[1] + " " + LONG[2]).split()
-    delays = [1000, 1500, 1500, 2500, 2500, 4000, 4000, 4500, 4500, 4500, 4500]
-    second = LONG[0].split()
-    return [
-        record(
-            0,
-            prediction=" ".join(first),
-            delays=delays,
-            elapsed=[d + 200 for d in delays],
-            source=["/x/a.wav"],
-            source_length=4500,
-        ),
-        record(1, prediction=" ".join(second), delays=[1000] * 5, elapsed=[1300] * 5, source=["/x/b.wav"], source_length=2000),
-    ]
-
-
-def test_long_recordings_score_as_omnistevals_command(
-    written: Lines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from omnisteval.cli import main as omnisteval
-
-    log, references = written(talks()), written(LONG, "references")
-    (tmp_path / "segments.yaml").write_text(yaml.safe_dump(SEGMENTS))
-    scores = score_log(log, ScoreConfig(references, tmp_path / "segments.yaml"))
-    assert scores["bleu"] == pytest.approx(100)
-    assert scores["segments"] == 3
-    assert "al_ms" not in scores
-    arguments = [
-        "longform",
-        "--hypothesis_file",
-        str(log),
-        "--ref_sentences_file",
-        str(references),
-        "--word_level",
-        "--lang",
-        "de",
-    ]
-    monkeypatch.setattr(sys, "argv", ["omnisteval", *arguments, "--speech_segmentation", str(tmp_path / "segments.yaml")])
-    omnisteval()
-    printed = capsys.readouterr().out
-    for name, key in {
-        "BLEU": "bleu", "chrF": "chrf", "LongYAAL (CU)": "long_yaal_ms", "LongLAAL (CU)": "stream_laal_ms",
-        "LongAL (CU)": "long_al_ms", "LongAP (CU)": "long_ap", "LongDAL (CU)": "long_dal_ms",
-        "LongYAAL (CA)": "ca_long_yaal_ms", "LongLAAL (CA)": "ca_stream_laal_ms",
-    }.items():  # fmt: skip
-        found = re.search(rf"^  {re.escape(name)}\s+(\S+)$", printed, re.MULTILINE)
-        assert found, name
-        assert float(found[1]) == pytest.approx(scores[key], abs=1e-4), name
-
-
-def test_segments_of_one_recording_need_not_stand_together(written: Lines, tmp_path: Path) -> None:
-    scores = []
-    for order in ([0, 1, 2], [1, 0, 2]):
-        (tmp_path / "segments.json").write_text(json.dumps([SEGMENTS[i] for i in order]))
-        references = written([LONG[i] for i in order], "references")
-        scores.append(score_log(written(talks()), ScoreConfig(references, tmp_path / "segments.json")))
-    assert scores[0]["long_yaal_ms"] == scores[1]["long_yaal_ms"] > 0
-    assert scores[0]["bleu"] == scores[1]["bleu"] == pytest.approx(100)
-
-
-def test_a_long_recording_that_was_not_heard_to_the_end_is_refused(written: Lines, tmp_path: Path) -> None:
-    (tmp_path / "segments.yaml").write_text(yaml.safe_dump(SEGMENTS))
-    first, second = talks()
-    log, references = written([{**first, "source_length": 3000}, second]), written(LONG, "references")
-    with pytest.raises(EvaluationError, match=r"recording 'a': 3\.0 s of it were heard and its segments end at 4\.5 s"):
-        score_log(log, ScoreConfig(references, tmp_path / "segments.yaml"))
-    assert score_log(log, ScoreConfig(references, tmp_path / "segments.yaml", partial=True))["bleu"] == pytest.approx(100)
-    rounded = written([{**first, "source_length": 4499}, second])
-    assert score_log(rounded, ScoreConfig(references, tmp_path / "segments.yaml"))["bleu"] == pytest.approx(100)
-
-
-def test_two_long_recordings_of_one_name_are_refused(written: Lines, tmp_path: Path) -> None:
-    (tmp_path / "segments.yaml").write_text(yaml.safe_dump(SEGMENTS))
-    first, second = talks()
-    with pytest.raises(EvaluationError, match="two recordings in the log have the same file"):
-        score_log(written([first, {**second, "source": ["a.wav"]}]), ScoreConfig(written(LONG, "x"), tmp_path / "segments.yaml"))
-
-
-@pytest.mark.parametrize(
-    ("segments", "references", "problem"),
-    [
-        (SEGMENTS, LONG[:2], "2 references for the 3 segments of"),
-        (
-            [*SEGMENTS, {"wav": "c.wav", "offset": 0, "duration": 1}],
-            [*LONG, "x"],
-            "recording 'c' has segments but is not in the log",
-        ),
-        (SEGMENTS[1:], LONG[1:], "recording 'b' is in the log but has no segment"),
-        ([*SEGMENTS[:2], {"wav": "y/a.wav", "offset": 3, "duration": 1}], LONG, "'a.wav' and 'y/a.wav' have one name"),
-        ([*SEGMENTS[:2], {"wav": "a.wav", "offset": 3}], LONG, "segment 3 is .* it needs wav, offset .* and duration"),
-        ([*SEGMENTS[:2], {"wav": "a.wav", "offset": -3, "duration": 1}], LONG, "segment 3 is"),
-        ({"wav": "a.wav"}, LONG, "must be a list of segments"),
-        (SEGMENTS, [LONG[0], "", LONG[2]], "the reference of the segment of 'a' at 0.5 s is empty"),
-    ],
-)
-def test_segments_that_do_not_fit_are_refused(
-    written: Lines, tmp_path: Path, segments: Any, references: list[str], problem: str
-) -> None:
-    (tmp_path / "segments.yaml").write_text(yaml.safe_dump(segments))
-    with pytest.raises(EvaluationError, match=problem):
-        score_log(written(talks()), ScoreConfig(written(references, "references"), tmp_path / "segments.yaml"))
 
 
 # diagnostics --------------------------------------------------------------------------------------------------------------------

@@ -185,7 +185,8 @@ def by_recording(segments: Sequence[Segment], log: Log, partial: bool = False) -
     for name in places:
         if name not in recordings:
             raise EvaluationError(
-                f"recording {name!r} has segments but is not in the log ({', '.join(recordings)}); finish the run"
+                f"recording {name!r} has segments but is not in the log ({', '.join(recordings)}); finish the run, or score what "
+                "is there with --partial"
             )
     for name, recording in recordings.items():
         if name not in places:

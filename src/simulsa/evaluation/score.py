@@ -100,6 +100,13 @@ def _shortform(log: Log, config: ScoreConfig, comet: Any) -> Score:
 
 def _longform(log: Log, config: ScoreConfig, segments: Sequence[Segment], comet: Any, timed: bool) -> Score:
     spoken = None if config.sources is None else _one_each(read_sentences(config.sources), len(segments), config.sources)
+    if config.partial:
+        begun = {recording.name for recording in log.recordings}
+        kept = [place for place, segment in enumerate(segments) if segment.name in begun]
+        if len(kept) < len(segments):
+            log.notes.append(f"{len(segments) - len(kept)} segments of recordings that are not in the log were left out")
+        segments = [segments[place] for place in kept]
+        spoken = spoken and [spoken[place] for place in kept]
     instances = resegmented(log, segments, config.lang, config.partial)
     predictions, references = [i.prediction for i in instances], [i.reference for i in instances]
     return {
