@@ -219,6 +219,7 @@ def test_simulstream_serves_it(folder: Path, ours: list[Instance]) -> None:
         async with serve(connection_handler_factory(pool), "127.0.0.1", 0) as server:
             uri = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             text = await said(uri)
+            METRICS_LOGGER.setLevel(logging.INFO)
             setup_metrics_logger(SimpleNamespace(enabled=server_settings.metrics.enabled, filename=str(folder / "served.jsonl")))
             await stream_wav_files(uri, [wav], 100, "de", "en")
             METRICS_LOGGER.handlers.clear()
