@@ -22,6 +22,8 @@ from simulsa.streaming.segmentation import LongformConfig
 from simulsa.streaming.state import StreamConfig
 from simulsa.streaming.vad import WINDOW_SAMPLES, SileroVAD
 
+EARS = 32  # that listen together, for what that costs
+
 
 @dataclass(frozen=True)
 class Options:
@@ -83,7 +85,16 @@ def main(options: Options) -> None:
     windows = range(0, len(recording.samples) - WINDOW_SAMPLES, WINDOW_SAMPLES)
     for start in windows:
         vad(recording.audio(start, start + WINDOW_SAMPLES))
-    print(f"the ear: {1000 * (time.process_time() - started) / len(windows):.2f} ms of one core for each 32 ms")
+    alone_s = time.process_time() - started
+    started = time.process_time()
+    crowd = [SileroVAD() for _ in range(EARS)]
+    for start in windows:
+        SileroVAD.together(crowd, [recording.audio(start, start + WINDOW_SAMPLES)] * EARS)
+    together_s = (time.process_time() - started) / EARS
+    print(
+        f"the ear: {1000 * alone_s / len(windows):.2f} ms of one core for each 32 ms, {1000 * together_s / len(windows):.3f} ms "
+        f"when {EARS} listen together"
+    )
 
 
 if __name__ == "__main__":

@@ -47,6 +47,8 @@ class Options:
     """no more speakers than these are tried"""
     batch: int = 32
     """the largest batch that is compared with one at a time"""
+    longform: bool = False
+    """the server follows speech without end, as it does by default; otherwise each clip is one utterance"""
     latency_clips: int = 40
     """bundled clips for the latency of one speaker"""
     only: str = ""
@@ -57,7 +59,12 @@ class Options:
 def serving(lalm: LALM, options: Options, max_batch: int) -> Iterator[int]:
     """A server in a thread; gives its port."""
     limits = ServeConfig(
-        port=0, max_batch=max_batch, max_sessions=1000, max_lag_chunks=float("inf"), merge_chunks=False, longform=False
+        port=0,
+        max_batch=max_batch,
+        max_sessions=1000,
+        max_lag_chunks=float("inf"),
+        merge_chunks=False,
+        longform=options.longform,
     )
     service = Service(lalm, limits, StreamConfig(chunk_ms=options.chunk_ms, rollback=options.rollback))
     server, listening = make_server(service), listen(limits)

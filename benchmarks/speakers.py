@@ -2,8 +2,8 @@
 
 python -m benchmarks.speakers --url ws://127.0.0.1:8000 --speakers 8 --seconds 60
 
-The server must take each clip as one utterance (simulsa serve --no-longform). Prints a JSON list: for each result how late it
-came, from when the last audio that it rests on was sent, and how long the model computed, in milliseconds.
+Prints a JSON list: for each result how late it came, from when the last audio that it rests on was sent, and how long the model
+computed, in milliseconds.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class Options:
 async def speak(url: str, audio: np.ndarray) -> list[tuple[float, float]]:
     """One clip in real time; returns lag and computing time of each chunk's result."""
     heard: list[tuple[float, float]] = []
-    sent_at: dict[int, float] = {}  # milliseconds of audio -> when the last of it was sent
+    sent_at: list[float] = []  # of each message with audio
     frame = FRAME_MS * SAMPLES_PER_MS
     data = (audio * 32_767).astype("<i2")
     async with connect(f"{url}/v1/realtime/translations", compression=None) as socket:
@@ -51,8 +52,8 @@ async def speak(url: str, audio: np.ndarray) -> list[tuple[float, float]]:
         async def listen() -> None:
             async for message in socket:
                 event = json.loads(message)
-                if event["type"] == "simulsa.tentative" and event["audio_ms"] in sent_at:
-                    lag_ms = 1000 * (time.perf_counter() - sent_at[event["audio_ms"]])
+                if event["type"] == "simulsa.tentative":
+                    lag_ms = 1000 * (time.perf_counter() - sent_at[math.ceil(event["audio_ms"] / FRAME_MS) - 1])
                     heard.append((round(lag_ms, 2), event["compute_ms"]))
 
         listening = asyncio.create_task(listen())
@@ -60,7 +61,7 @@ async def speak(url: str, audio: np.ndarray) -> list[tuple[float, float]]:
         for start in range(0, len(data) - frame + 1, frame):
             end = start + frame
             await asyncio.sleep(max(0.0, started + end / SAMPLE_RATE - time.perf_counter()))
-            sent_at[end // SAMPLES_PER_MS] = time.perf_counter()
+            sent_at.append(time.perf_counter())
             text = base64.b64encode(data[start:end].tobytes()).decode()
             await socket.send(json.dumps({"type": "session.input_audio_buffer.append", "audio": text}))
         await socket.send(json.dumps({"type": "session.close"}))

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulsa.audio import SAMPLE_RATE, AudioError, resample
-from simulsa.streaming.longform import LongState, LongStream, LongUpdate, Segment
+from simulsa.streaming.longform import LongState, LongStream, LongUpdate, Segment, listen
 from simulsa.streaming.segmentation import LongformConfig
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.state import StreamConfig, StreamState
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
 from simulsa.streaming.vad import WINDOW_SAMPLES
@@ -328,7 +328,14 @@ def test_a_change_of_rate_is_refused() -> None:
         long_stream(exact_ear()).push(np.zeros(100), 0)
 
 
-def test_many_sessions_share_a_step() -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_many_sessions_share_a_step(together: bool) -> None:
+    def waiting() -> list[tuple[int, StreamState]]:
+        if together:
+            listen(sessions)
+            assert all(session.next_window() is None for session in sessions)
+        return [(i, state) for i, session in enumerate(sessions) if (state := session.next_state()) is not None]
+
     lalm = exact_ear()
     audios = [session([(30_000, 12_000), (9_000, 5_000)]), session([(50_000, 9_000)]), np.zeros(9_000)]
     configs = [StreamConfig(), StreamConfig(chunk_ms=300, rollback=0), StreamConfig()]
@@ -337,8 +344,8 @@ def test_many_sessions_share_a_step() -> None:
     for state, audio in zip(sessions, audios, strict=True):
         state.receive(audio)
         state.close()
-    while waiting := [(i, state) for i, session in enumerate(sessions) if (state := session.next_state()) is not None]:
-        for (i, _), update in zip(waiting, step(lalm, [state for _, state in waiting]), strict=True):
+    while ready := waiting():
+        for (i, _), update in zip(ready, step(lalm, [state for _, state in ready]), strict=True):
             updates[i].append(sessions[i].apply(update))
     assert ("continue_", 2) in lalm.calls
     for state, done, config, audio in zip(sessions, updates, configs, audios, strict=True):

@@ -18,11 +18,11 @@ from simulsa.serving.clock import PACE, SpeechClock
 from simulsa.serving.config import ServeConfig
 from simulsa.serving.pcm import PcmReader
 from simulsa.serving.session import Session
-from simulsa.serving.speech import Turn, Utterance, take_turns
+from simulsa.serving.speech import Talk, Turn, Utterance, take_turns
 from simulsa.streaming.state import StreamConfig, StreamState, Update
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
-from simulsa.testing import FakeLALM, growing_script
+from simulsa.testing import FakeLALM, FakeVAD, growing_script
 from tests.conftest import noise
 
 TEXT = "Ein Mann in einem roten Hemd fährt auf einem alten Fahrrad durch die Straßen der Stadt"
@@ -137,6 +137,23 @@ def test_errors_stay_where_they_arise() -> None:
     assert [turn.update.committed if turn.update else None for turn in turns] == ["Ein Mann", None, None, "Ein Mann"]
 
 
+def test_an_ear_that_fails_takes_no_other_along() -> None:
+    class Deaf(FakeVAD):
+        def __call__(self, window: np.ndarray) -> float:
+            raise RuntimeError("deaf")
+
+    lalm = FakeLALM(growing_script(TEXT))
+    turns = []
+    for vad in (FakeVAD(), Deaf(), FakeVAD()):
+        talk = Talk(lalm, STREAM)
+        talk.listener(1).vad = vad
+        turns.append(Turn(talk, [noise(1.2)], False, 1))
+    take_turns(lalm, turns, max_batch=9)
+    assert [str(turn.error) for turn in turns] == ["None", "deaf", "None"]
+    assert [turn.update.committed if turn.update else None for turn in turns] == ["Ein Mann", None, "Ein Mann"]
+    assert lalm.calls == [("continue_", 2)]
+
+
 def test_a_stream_that_was_advanced_before_the_batch_failed_is_not_advanced_twice() -> None:
     class HalfBroken(FakeLALM):
         def decode(self, tokens: object) -> str:
@@ -224,6 +241,9 @@ class Sentences:
 
     def close(self) -> None:
         self._closed = True
+
+    def listener(self, chunks: int) -> None:
+        pass
 
     def next_state(self, chunks: int) -> StreamState | None:
         if self._now is None and len(self._audio) - self._heard >= SAMPLE_RATE:

@@ -15,8 +15,8 @@ from simulsa.demo.run import DATA
 from simulsa.manifest import read_manifest
 from simulsa.streaming import vad
 from simulsa.streaming.longform import LongStream
-from simulsa.streaming.vad import WINDOW_SAMPLES, SileroVAD
-from simulsa.testing import FakeLALM
+from simulsa.streaming.vad import WINDOW_SAMPLES, SileroVAD, speech_probabilities
+from simulsa.testing import FakeLALM, FakeVAD
 from tests.conftest import noise
 
 
@@ -53,6 +53,25 @@ def test_streams_share_the_network_and_nothing_else(speech: np.ndarray) -> None:
         heard.append(one(window))
         two(other)
     assert heard == expected
+
+
+def test_streams_heard_together_are_heard_as_alone(speech: np.ndarray) -> None:
+    heard = [windows(speech), windows(noise(3)), windows(speech[8_000:])]
+    alone = []
+    for stream in heard:
+        ears = SileroVAD()
+        alone.append([ears(window) for window in stream])
+    vads = [SileroVAD() for _ in heard]
+    for number in range(max(map(len, heard))):
+        rows = [row for row, stream in enumerate(heard) if number < len(stream)]
+        found = SileroVAD.together([vads[row] for row in rows], [heard[row][number] for row in rows])
+        assert found == pytest.approx([alone[row][number] for row in rows], abs=1e-4)
+
+
+def test_other_detectors_beside_it(speech: np.ndarray) -> None:
+    loud, quiet = windows(speech)[20], np.zeros(WINDOW_SAMPLES, dtype=np.float32)
+    found = speech_probabilities([FakeVAD(), SileroVAD(), FakeVAD(), SileroVAD()], [loud, loud, quiet, quiet])
+    assert found == pytest.approx([1.0, SileroVAD()(loud), 0.0, SileroVAD()(quiet)], abs=1e-4)
 
 
 def test_torch_keeps_its_threads() -> None:

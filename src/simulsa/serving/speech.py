@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from simulsa.lalm.interface import LALM
-from simulsa.streaming.longform import LongState
+from simulsa.streaming.longform import LongState, listen
 from simulsa.streaming.state import StreamConfig, StreamState, Update
 from simulsa.streaming.step import step
+
+T = TypeVar("T")
 
 logger = logging.getLogger("simulsa")
 
@@ -26,6 +28,10 @@ class Speech(Protocol):
 
     def close(self) -> None:
         """Say that no more audio will come."""
+        ...
+
+    def listener(self, chunks: int) -> LongState | None:
+        """What has to listen before there is a next state, which takes up to so many chunks at once; `None` if nothing has to."""
         ...
 
     def next_state(self, chunks: int) -> StreamState | None:
@@ -49,6 +55,9 @@ class Utterance:
         self.receive = self._state.receive
         self.close = self._state.close
 
+    def listener(self, chunks: int) -> None:
+        """All audio goes to the model."""
+
     def next_state(self, chunks: int) -> StreamState | None:
         """The stream's state, if it has a chunk waiting."""
         self._state.chunks_at_once = chunks
@@ -71,10 +80,14 @@ class Talk:
         self.close = self._state.close
         self.apply = self._state.apply
 
+    def listener(self, chunks: int) -> LongState:
+        """It finds where there is speech."""
+        self._state.chunks_at_once = chunks
+        return self._state
+
     def next_state(self, chunks: int) -> StreamState | None:
         """The open segment's state, if it has a chunk waiting."""
-        self._state.chunks_at_once = chunks
-        return self._state.next_state()
+        return self.listener(chunks).next_state()
 
     def conclude(self) -> Update | None:
         """The last update, which is about no segment."""
@@ -94,12 +107,16 @@ class Turn:
     error: Exception | None = None
     again: bool = False
 
-    def take_in(self) -> StreamState | None:
-        """Add the audio; returns the state that is ready for a step."""
+    def take_in(self) -> LongState | None:
+        """Add the audio; returns what has to listen to it."""
         for samples in self.audio:
             self.speech.receive(samples)
         if self.closing:
             self.speech.close()
+        return self.speech.listener(self.chunks)
+
+    def next_state(self) -> StreamState | None:
+        """The state that is ready for a step; if there is none, this may be the end."""
         state = self.speech.next_state(self.chunks)
         if state is None:
             self.update = self.speech.conclude()
@@ -118,22 +135,29 @@ def take_turns(lalm: LALM, turns: Sequence[Turn], max_batch: int) -> None:
 
     What goes wrong with one of them is noted there and harms no other.
     """
-    ready: list[tuple[Turn, StreamState]] = []
-    for turn in turns:
-        try:
-            state = turn.take_in()
-        except Exception as error:
-            turn.error = error
-            continue
-        if state is not None:
-            turn.again = True
-            ready.append((turn, state))
+    listeners = [listener for turn in turns if (listener := _tried(turn, turn.take_in)) is not None]
+    try:
+        listen(listeners)
+    except Exception as error:  # it comes again to the one that causes it, in next_state
+        logger.warning("%d sessions could not listen together (%s); trying them one by one", len(listeners), error)
+    ready = [(turn, state) for turn in turns if turn.error is None and (state := _tried(turn, turn.next_state)) is not None]
+    for turn, _ in ready:
+        turn.again = True
     now = ready[:max_batch]
     for (turn, _), outcome in zip(now, advance(lalm, [state for _, state in now]), strict=True):
         if isinstance(outcome, Exception):
             turn.error = outcome
         else:
             turn.apply(outcome)
+
+
+def _tried(turn: Turn, work: Callable[[], T]) -> T | None:
+    """What `work` returns; if it raises, nothing, and the turn has the error."""
+    try:
+        return work()
+    except Exception as error:
+        turn.error = error
+        return None
 
 
 def advance(lalm: LALM, states: Sequence[StreamState]) -> list[Update | Exception]:

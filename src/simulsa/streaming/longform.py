@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from simulsa.streaming.history import carrier
 from simulsa.streaming.segmentation import LongformConfig, Segmenter
 from simulsa.streaming.state import StreamConfig, StreamState, Update
 from simulsa.streaming.step import step
-from simulsa.streaming.vad import VAD, WINDOW_SAMPLES, SileroVAD
+from simulsa.streaming.vad import VAD, WINDOW_SAMPLES, SileroVAD, speech_probabilities
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ class LongState:
         self._max_samples = lalm.max_samples
         self._carrier = carrier(lalm, self.longform)
         self._segmenter = Segmenter(self.longform, self._longest(lalm.max_samples))
-        self._vad = vad or SileroVAD()
-        self._vad.reset()
+        self.vad = vad or SileroVAD()
+        self.vad.reset()
         self._rate = 0  # of the audio pushed, 0 before there was any
         self._resampler = StreamResampler(SAMPLE_RATE)
         self._audio = np.zeros(0, dtype=np.float32)  # what was not handed to a segment yet
@@ -125,8 +126,7 @@ class LongState:
 
     def next_state(self) -> StreamState | None:
         """The state that wants a step, or `None` if more audio must come first. The step's update goes to `apply`."""
-        while not self._hand_over() and self._listen():
-            pass
+        listen([self])
         state = self._state
         if state is None or state.next_samples() is None:
             return None
@@ -184,23 +184,31 @@ class LongState:
         self._audio = self._audio[samples:]
         self._first += samples
 
-    def _listen(self) -> bool:
-        """Judge the next window of audio; at the end of the session the last, shorter one, then that nothing follows.
+    def next_window(self) -> np.ndarray | None:
+        """The audio that `vad` must judge before the next state is known, float32 `[WINDOW_SAMPLES]`; `None` if there is none.
 
-        Returns whether there was anything to judge.
+        The last of a session is filled up with zeros.
         """
-        segmenter = self._segmenter
-        start = segmenter.position - self._first
-        window = self._audio[start : start + WINDOW_SAMPLES]
-        if len(window) < WINDOW_SAMPLES and not self.closed:
-            return False
-        if len(window) == 0:
-            return segmenter.finish()
-        whole = window if len(window) == WINDOW_SAMPLES else np.pad(window, (0, WINDOW_SAMPLES - len(window)))
-        segmenter.hear(self._vad(whole), float(window @ window), len(window))
-        if segmenter.start is None:
-            self._drop(segmenter.oldest - self._first)
-        return True
+        while not self._hand_over():
+            window = self._unjudged()
+            if len(window) < WINDOW_SAMPLES and not self.closed:
+                return None
+            if len(window):
+                return window if len(window) == WINDOW_SAMPLES else np.pad(window, (0, WINDOW_SAMPLES - len(window)))
+            if not self._segmenter.finish():
+                return None
+        return None
+
+    def judge(self, probability: float) -> None:
+        """Take note of the probability that what `next_window` returned is speech."""
+        window = self._unjudged()
+        self._segmenter.hear(probability, float(window @ window), len(window))
+        if self._segmenter.start is None:
+            self._drop(self._segmenter.oldest - self._first)
+
+    def _unjudged(self) -> np.ndarray:
+        start = self._segmenter.position - self._first
+        return self._audio[start : start + WINDOW_SAMPLES]
 
     def _hand_over(self) -> bool:
         """Give the open segment its next chunks, or what is left of it at its end; returns whether it has as many as it may."""
@@ -227,6 +235,15 @@ class LongState:
         self._state = StreamState(self.config, self._max_samples)
         self._carrier.start(self._state)
         return self._state
+
+
+def listen(sessions: Sequence[LongState]) -> None:
+    """Judge what `next_state` of each session would have to judge, a window of all of them at a time: cheaper than one by one."""
+    while asked := [(session, window) for session in sessions if (window := session.next_window()) is not None]:
+        probabilities = speech_probabilities([session.vad for session, _ in asked], [window for _, window in asked])
+        for (session, _), probability in zip(asked, probabilities, strict=True):
+            session.judge(probability)
+        sessions = [session for session, _ in asked]
 
 
 class LongStream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 WINDOW_SAMPLES = 512  # 32 ms, what Silero VAD hears at a time
 _CONTEXT_SAMPLES = 64  # and the end of the window before it
+_STATE_SHAPE = (2, 1, 128)  # what it remembers: [layers, streams, width]
 
 
 class VAD(Protocol):
@@ -43,25 +45,43 @@ class SileroVAD:
 
     def __call__(self, window: np.ndarray) -> float:
         """The probability that the next window of the stream, float32 `[WINDOW_SAMPLES]`, is speech."""
+        return self.together([self], [window])[0]
+
+    @staticmethod
+    def together(vads: Sequence[SileroVAD], windows: Sequence[np.ndarray]) -> list[float]:
+        """For each of several streams what calling it with its window gives, by one call of the network."""
         import torch
 
         with torch.inference_mode():
-            heard = torch.cat([self._context, torch.from_numpy(np.asarray(window, dtype=np.float32))])
-            probability, self._state = self._network(heard[None], self._state)
-        self._context = heard[-_CONTEXT_SAMPLES:]
-        return float(probability)
+            new = torch.from_numpy(np.stack(windows).astype(np.float32))
+            heard = torch.cat([torch.stack([vad._context for vad in vads]), new], dim=1)
+            probabilities, states = vads[0]._network(heard, torch.cat([vad._state for vad in vads], dim=1))
+        for row, vad in enumerate(vads):
+            vad._context = heard[row, -_CONTEXT_SAMPLES:]
+            vad._state = states[:, row : row + 1]
+        return [float(probability) for probability in probabilities.flatten()]
 
     def reset(self) -> None:
         """Forget the stream, ready for another one."""
         import torch
 
         self._context = torch.zeros(_CONTEXT_SAMPLES)
-        self._state = torch.zeros(0)  # the network begins its own
+        self._state = torch.zeros(_STATE_SHAPE)
+
+
+def speech_probabilities(vads: Sequence[VAD], windows: Sequence[np.ndarray]) -> list[float]:
+    """For each of several streams the probability that its next window is speech; Silero hears all of its own at once."""
+    heard: dict[int, float] = {}
+    silero = {row: vad for row, vad in enumerate(vads) if isinstance(vad, SileroVAD)}
+    if silero:
+        together = SileroVAD.together(list(silero.values()), [windows[row] for row in silero])
+        heard = dict(zip(silero, together, strict=True))
+    return [heard[row] if row in heard else vad(windows[row]) for row, vad in enumerate(vads)]
 
 
 @functools.cache
 def _network() -> Any:
-    """Silero's network for 16 kHz: audio `[1, context + window]` and state in, probability and state out.
+    """Silero's network for 16 kHz: audio `[streams, context + window]` and state in, probabilities `[streams, 1]` and state out.
 
     The package wraps it in a model that holds the state of a single stream.
     """
