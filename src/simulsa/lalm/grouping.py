@@ -38,7 +38,9 @@ def joined_masks(masks: Sequence[torch.Tensor]) -> torch.Tensor:
 
 def joined_caches(caches: Sequence[Any]) -> Any:
     """The first cache with the rows of all, `[rows, heads, length, width]`, padded on the left to the longest."""
-    first = caches[0]
+    first, *others = caches
+    if not others:
+        return first
     for number, layer in enumerate(first.layers):
         if layer.keys is None:  # a layer that uses the keys of another
             continue
