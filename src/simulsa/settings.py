@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -71,6 +71,16 @@ def _rule(kind: Any) -> str:
 def _is_a(value: Any, kind: type) -> bool:
     """`isinstance`, but whole numbers are floats too and booleans are no numbers."""
     return isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
+
+
+def shares(values: Mapping[str, Any], kinds: Sequence[type]) -> list[dict[str, Any]]:
+    """What of one flat mapping each settings dataclass has a field for."""
+    return [{key: value for key, value in values.items() if key in field_names(kind)} for kind in kinds]
+
+
+def field_names(*kinds: type) -> set[str]:
+    """The names of all fields of settings dataclasses."""
+    return {field.name for kind in kinds for field in dataclasses.fields(kind)}
 
 
 def read_yaml(kind: type[Settings], path: str | Path) -> Settings:

@@ -8,7 +8,6 @@ replica that it began on; when that one dies its connection breaks, and a new on
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import signal
@@ -23,7 +22,7 @@ from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import ModelConfig
 from simulsa.serving.config import ServeConfig
 from simulsa.serving.values import from_text
-from simulsa.settings import SettingsError, check_whole_numbers, from_mapping
+from simulsa.settings import SettingsError, check_whole_numbers, field_names, from_mapping, shares
 from simulsa.streaming.state import StreamConfig
 
 logger = logging.getLogger("simulsa")
@@ -147,12 +146,8 @@ def serve_replicas(model: ModelConfig, config: ServeConfig, stream: StreamConfig
 def _settings(arguments: Mapping[str, Any], *kinds: Any) -> list[Any]:
     """One settings object of each kind, from the arguments of all of them; text is read as in the fields of a form."""
     values = {name.replace("-", "_"): from_text(value) if isinstance(value, str) else value for name, value in arguments.items()}
-    names = [{field.name for field in dataclasses.fields(kind)} for kind in kinds]
-    known = set().union(*names)
+    known = field_names(*kinds)
     for name in values:
         if name not in known:
             raise SettingsError(f"unknown argument {name!r} (known: {', '.join(sorted(known))})")
-    return [
-        from_mapping(kind, {name: value for name, value in values.items() if name in own}, "arguments")
-        for kind, own in zip(kinds, names, strict=True)
-    ]
+    return [from_mapping(kind, share, "arguments") for kind, share in zip(kinds, shares(values, kinds), strict=True)]

@@ -10,7 +10,7 @@ from typing import Any
 from simulsa.evaluation.instances import single_spaced
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import ModelConfig
-from simulsa.settings import SettingsError, from_mapping
+from simulsa.settings import SettingsError, field_names, from_mapping, shares
 from simulsa.streaming.longform import LongStream
 from simulsa.streaming.segmentation import LongformConfig
 from simulsa.streaming.state import StreamConfig, Update
@@ -34,24 +34,21 @@ class Setup:
         `chunk_ms` is not among them: the tool itself says how much audio it hands over at a time. Raises `SettingsError`, which
         begins with `where`, for an unknown key and for a value that the settings refuse.
         """
-        model, stream, segments = (
-            {field.name for field in dataclasses.fields(kind)} - {"chunk_ms"}
-            for kind in (ModelConfig, StreamConfig, LongformConfig)
-        )
-        every = sorted({_LONGFORM} | model | stream | segments)
+        kinds = (ModelConfig, StreamConfig, LongformConfig)
+        every = sorted({_LONGFORM} | field_names(*kinds) - {"chunk_ms"})
         # an unknown key is told the nearest of any
         from_mapping(dataclasses.make_dataclass("Settings", [(name, Any, None) for name in every]), values, where)
         given = {key.replace("-", "_"): value for key, value in values.items()}
-        longform = given.pop(_LONGFORM, False)
+        longform = given.get(_LONGFORM, False)
         if not isinstance(longform, bool):
             raise SettingsError(f"{where}: longform is {longform!r}; it must be true or false")
-        if not longform and (needless := sorted(segments & given.keys())):
-            raise SettingsError(f"{where}: {needless[0]} is about speech of any length; it goes with longform: true")
-        cut = from_mapping(LongformConfig, {key: given[key] for key in segments & given.keys()}, where)
+        model, stream, segments = shares(given, kinds)
+        if segments and not longform:
+            raise SettingsError(f"{where}: {min(segments)} is about speech of any length; it goes with longform: true")
         return cls(
-            from_mapping(ModelConfig, {key: given[key] for key in model & given.keys()}, where),
-            from_mapping(StreamConfig, {"chunk_ms": chunk_ms, **{key: given[key] for key in stream & given.keys()}}, where),
-            cut if longform else None,
+            from_mapping(ModelConfig, model, where),
+            from_mapping(StreamConfig, {"chunk_ms": chunk_ms, **stream}, where),
+            from_mapping(LongformConfig, segments, where) if longform else None,
         )
 
     def start(self, lalm: LALM, stream: StreamConfig) -> Stream | LongStream:

@@ -235,17 +235,10 @@ class HuggingFaceLALM:
     ) -> list[list[int]]:
         """Continue each prefix greedily to EOS; a draft is verified in one forward pass (see `LALM.continue_`)."""
         self._check(audios)
-        guesses: Sequence[Sequence[int]] = drafts or [[]] * len(audios)
+        guesses = [[] for _ in audios] if drafts is None else drafts
+        requests = list(zip(audios, prefixes, directions, guesses, strict=True))
         groups = self._groups(audios)
-        parts = [
-            self._verify(
-                [audios[row] for row in rows],
-                [prefixes[row] for row in rows],
-                [directions[row] for row in rows],
-                [guesses[row] for row in rows],
-            )
-            for rows in groups
-        ]
+        parts = [self._verify(*zip(*[requests[row] for row in rows], strict=True)) for rows in groups]
         order = [row for rows in groups for row in rows]
         limits = [self.max_target_tokens - len(prefixes[row]) for row in order]
         outputs = [output for part, _, _ in parts for output in part]

@@ -30,7 +30,7 @@ def step(lalm: LALM, streams: Sequence[StreamState]) -> list[Update]:
         raise ValueError(f"stream {ends.index(None)} has no chunk waiting; pass only streams whose next_samples() is not None")
     started = time.perf_counter()
     with _hearing_once(lalm, streams):
-        hypotheses = _hypotheses(lalm, streams)
+        hypotheses = _hypotheses(lalm, streams, [end or 0 for end in ends])
         kept = _kept(lalm, streams, hypotheses)
     compute_s = time.perf_counter() - started
     return [
@@ -39,9 +39,8 @@ def step(lalm: LALM, streams: Sequence[StreamState]) -> list[Update]:
     ]
 
 
-def _hypotheses(lalm: LALM, streams: Sequence[StreamState]) -> list[Hypothesis]:
-    """What the model says to each stream's audio; where none is new, because the speech ended with a chunk, what it said last."""
-    ends = [int(state.next_samples() or 0) for state in streams]
+def _hypotheses(lalm: LALM, streams: Sequence[StreamState], ends: Sequence[int]) -> list[Hypothesis]:
+    """What the model says to each stream's audio; where none is new, at the end of whole chunks, what it said last."""
     asked = [(state, end) for state, end in zip(streams, ends, strict=True) if end > state.heard_samples]
     answers = iter(lalm.continue_(
         [state.audio[:end] for state, end in asked],
