@@ -25,6 +25,7 @@ from simulsa.manifest import Utterance
 from simulsa.streaming.state import StreamConfig
 from simulsa.streaming.stream import Stream
 from tests.conftest import noise
+from tests.lalms import continue_
 
 if TYPE_CHECKING:
     from simulsa.lalm.model import HuggingFaceLALM
@@ -73,7 +74,7 @@ def test_the_final_text_of_each_file(
     monkeypatch.setenv("COLUMNS", "500")  # long paths are not broken
     assert run("translate", *wavs, "--model", model, "--chunk-ms", "inf") == 0
     out, err = capsys.readouterr()
-    offline = [random_lalm.continue_([load_audio(path)], [[]], [Direction("en", "de")])[0] for path in wavs]
+    offline = [continue_(random_lalm, [load_audio(path)], [[]], [Direction("en", "de")])[0] for path in wavs]
     assert out == "".join(random_lalm.decode(tokens) + "\n" for tokens in offline)
     notes = " ".join(err.split())
     assert f"{wavs[0]}: 1.2 s of speech" in notes

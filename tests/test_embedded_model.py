@@ -17,6 +17,7 @@ from simulsa.demo.run import DATA
 from simulsa.lalm.load import EMBEDDED_MODELS
 from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.manifest import Utterance, read_manifest, write_manifest
+from tests.lalms import continue_
 
 MULTI30K = Path(os.environ.get("SIMULSA_MULTI30K", Path(__file__).parents[2] / "shared" / "data" / "multi30k"))
 
@@ -50,13 +51,13 @@ def test_preflight_passes(lalm: HuggingFaceLALM) -> None:
 
 
 def test_it_hears(lalm: HuggingFaceLALM, rows: list[Utterance]) -> None:
-    outputs = lalm.continue_([row.load() for row in rows[:8]], [[]] * 8, [simulsa.Direction("en", "de")] * 8)
+    outputs = continue_(lalm, [row.load() for row in rows[:8]], [[]] * 8, [simulsa.Direction("en", "de")] * 8)
     assert len({lalm.decode(tokens) for tokens in outputs}) == 8
 
 
 def test_offline_equals_plain_generate(lalm: HuggingFaceLALM, rows: list[Utterance]) -> None:
     audios = [row.load() for row in rows[:8]]
-    ours = lalm.continue_(audios, [[]] * 8, [simulsa.Direction("en", "de")] * 8)
+    ours = continue_(lalm, audios, [[]] * 8, [simulsa.Direction("en", "de")] * 8)
     for audio, tokens in zip(audios, ours, strict=True):
         content = [{"type": "audio", "audio": audio}, {"type": "text", "text": "Translate the English speech into German."}]
         inputs = lalm.processor.apply_chat_template(
@@ -93,8 +94,8 @@ def test_every_format_is_translated(
     stereo = np.stack([audio, audio], axis=1)
     soundfile.write(path, stereo, SAMPLE_RATE, **options)
     direction = [simulsa.Direction("en", "de")]
-    expected = lalm.decode(lalm.continue_([audio], [[]], direction)[0])
-    heard = lalm.decode(lalm.continue_([simulsa.load_audio(path)], [[]], direction)[0])
+    expected = lalm.decode(continue_(lalm, [audio], [[]], direction)[0])
+    heard = lalm.decode(continue_(lalm, [simulsa.load_audio(path)], [[]], direction)[0])
     if suffix in (".wav", ".flac"):
         assert heard == expected
     else:  # what a lossy format leaves out, a model this small may need: another sentence, but a sentence

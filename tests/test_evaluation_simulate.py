@@ -22,6 +22,7 @@ from simulsa.manifest import Utterance
 from simulsa.streaming.state import StreamConfig, Update
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, growing_script
+from tests.lalms import continue_
 
 Rows = Callable[..., list[Utterance]]
 TEXT = "eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf"
@@ -99,7 +100,7 @@ def test_infinite_chunks_equal_offline_translation(random_lalm, make_rows: Rows)
     instances = simulate(random_lalm, admit(rows, random_lalm.max_samples), math.inf, 5)
     direction = StreamConfig().direction
     for instance, row in zip(instances, rows, strict=True):
-        offline = random_lalm.decode(random_lalm.continue_([row.load()], [[]], [direction])[0])
+        offline = random_lalm.decode(continue_(random_lalm, [row.load()], [[]], [direction])[0])
         assert instance.prediction == " ".join(offline.split())
         assert set(instance.delays_ms) <= {instance.source_length_ms}
         assert instance.steps == 1

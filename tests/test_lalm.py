@@ -17,12 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simulsa.audio import SAMPLE_RATE
+from simulsa.lalm.decoding import _Greedy
 from simulsa.lalm.instructions import instruction
-from simulsa.lalm.interface import LALM, Direction, Heads, LALMError, TokenScores
+from simulsa.lalm.interface import ALL_HEADS, LALM, Continuation, Direction, Heads, LALMError, TokenScores, Want
 from simulsa.lalm.load import RECORD, load, local_folder
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import folder_signature, text_signature
 from simulsa.testing import FakeLALM
+from tests.lalms import attend, continue_, score
 
 if TYPE_CHECKING:
     from simulsa.lalm.model import HuggingFaceLALM
@@ -56,7 +58,7 @@ def lively(random_lalm: HuggingFaceLALM) -> HuggingFaceLALM:
 
 
 def free(lalm: LALM, audios: Sequence[np.ndarray]) -> list[list[int]]:
-    return lalm.continue_(audios, [[] for _ in audios], [EN_DE] * len(audios))
+    return continue_(lalm, audios, [[] for _ in audios], [EN_DE] * len(audios))
 
 
 def reference_inputs(lalm: HuggingFaceLALM, audio: np.ndarray) -> dict[str, torch.Tensor]:
@@ -73,16 +75,16 @@ def reference_inputs(lalm: HuggingFaceLALM, audio: np.ndarray) -> dict[str, torc
 
 @pytest.fixture
 def count_passes() -> Iterator[Callable[[HuggingFaceLALM], list[int]]]:
-    """`count_passes(lalm)` is a list that grows by the batch size with every forward pass of the backbone."""
+    """`count_passes(lalm)` is a list that grows by the batch size with every forward pass of the language model's layers."""
     handles = []
 
     def count(lalm: HuggingFaceLALM) -> list[int]:
         passes: list[int] = []
 
-        def note(_: Any, __: Any, kwargs: dict[str, Any]) -> None:
-            passes.append(len(kwargs["input_ids"]))
+        def note(_: Any, arguments: tuple[torch.Tensor, ...]) -> None:
+            passes.append(len(arguments[0]))
 
-        handles.append(lalm.model.model.register_forward_pre_hook(note, with_kwargs=True))
+        handles.append(lalm.decoder.language_model.layers[0].register_forward_pre_hook(note))
         return passes
 
     yield count
@@ -94,7 +96,7 @@ class TestScore:
     def test_equals_a_naive_reference(self, lively: HuggingFaceLALM) -> None:
         audio, target = sounds()[0], lively.encode(TARGETS[0])
         inputs = reference_inputs(lively, audio)
-        scores = lively.score([audio], [target], [EN_DE])[0]
+        scores = score(lively, [audio], [target], [EN_DE])[0]
         assert scores.log_probs.dtype == np.float32
         assert scores.ranks.dtype == np.int64
         for i, token in enumerate(target):  # token by token, as a slow and certain check
@@ -109,28 +111,28 @@ class TestScore:
 
     def test_batched_equals_single(self, lively: HuggingFaceLALM) -> None:
         audios, targets = sounds(), [lively.encode(text) for text in TARGETS]
-        batch = lively.score(audios, targets, [EN_DE] * 4)
+        batch = score(lively, audios, targets, [EN_DE] * 4)
         for audio, target, together in zip(audios, targets, batch, strict=True):
-            alone = lively.score([audio], [target], [EN_DE])[0]
+            alone = score(lively, [audio], [target], [EN_DE])[0]
             assert len(together.log_probs) == len(together.ranks) == len(target)
             np.testing.assert_allclose(together.log_probs, alone.log_probs, atol=1e-4)
             np.testing.assert_array_equal(together.ranks, alone.ranks)
 
     def test_takes_one_forward_pass(self, lively: HuggingFaceLALM, count_passes: Callable[..., list[int]]) -> None:
         passes = count_passes(lively)
-        lively.score(sounds(), [lively.encode(text) for text in TARGETS], [EN_DE] * 4)
+        score(lively, sounds(), [lively.encode(text) for text in TARGETS], [EN_DE] * 4)
         assert passes == [4]
 
     def test_the_greedy_answer_has_rank_0(self, lively: HuggingFaceLALM) -> None:
         outputs = free(lively, sounds())
-        for scores in lively.score(sounds(), outputs, [EN_DE] * 4):
+        for scores in score(lively, sounds(), outputs, [EN_DE] * 4):
             assert scores.ranks.tolist() == [0] * 12
             assert (scores.log_probs < 0).all()
 
     def test_another_direction_and_another_audio_change_the_scores(self, lively: HuggingFaceLALM) -> None:
         chirp, _, hum, _ = sounds()
         target = lively.encode(TARGETS[0])
-        one, other, french = lively.score([chirp, hum[: len(chirp)], chirp], [target] * 3, [EN_DE, EN_DE, Direction("en", "fr")])
+        one, other, french = score(lively, [chirp, hum[: len(chirp)], chirp], [target] * 3, [EN_DE, EN_DE, Direction("en", "fr")])
         assert np.abs(one.log_probs - other.log_probs).max() > 1e-3
         assert np.abs(one.log_probs - french.log_probs).max() > 1e-3
 
@@ -148,41 +150,57 @@ class TestAttend:
             ).attentions
         (layer,) = [weights for weights in found if weights.shape[-1] == ids.shape[1]]
         said = layer[0, :, -len(target) - 1 : -1][..., ids[0] == lively.audio_token_id].numpy()
-        np.testing.assert_allclose(lively.attend([audio], [target], [EN_DE])[0], said.mean(0), atol=1e-5)
-        np.testing.assert_allclose(lively.attend([audio], [target], [EN_DE], Heads(0, 1))[0], said[1], atol=1e-5)
+        np.testing.assert_allclose(attend(lively, [audio], [target], [EN_DE])[0], said.mean(0), atol=1e-5)
+        np.testing.assert_allclose(attend(lively, [audio], [target], [EN_DE], Heads(0, 1))[0], said[1], atol=1e-5)
 
-    def test_takes_one_pass_and_leaves_the_model_as_it_was(
+    def test_costs_no_pass_and_leaves_the_model_as_it_was(
         self, lively: HuggingFaceLALM, count_passes: Callable[..., list[int]]
     ) -> None:
         outputs = free(lively, sounds())
         fast = lively.model.config.get_text_config()._attn_implementation
         passes = count_passes(lively)
-        lively.attend(sounds(), outputs, [EN_DE] * 4)
+        said = lively.continue_(lively.hear(sounds(), [EN_DE] * 4), [[]] * 4, outputs, Want(heads=ALL_HEADS))
+        assert [continuation.tokens for continuation in said] == outputs
         assert passes == [4]
         assert lively.model.config.get_text_config()._attn_implementation == fast != "eager"
-        assert not any(module._forward_hooks for module in lively.model.modules())
+        assert not any(module._forward_hooks for module in lively.model.modules() if module is not lively.decoder.language_model)
         assert free(lively, sounds()) == outputs
+
+    def test_is_the_same_with_and_without_drafts_and_from_every_prefix(self, lively: HuggingFaceLALM) -> None:
+        outputs = free(lively, sounds())
+        wanted = attend(lively, sounds(), outputs, [EN_DE] * 4)
+        heard = lively.hear(sounds(), [EN_DE] * 4)
+        prefixes = [outputs[0][:5], [], outputs[2][:1], outputs[3][:11]]
+        for drafts in (None, [outputs[0][5:8], [*outputs[1][:3], 7, 7, 7], [9], []]):
+            for row, said in enumerate(lively.continue_(heard, prefixes, drafts, Want(log_probs=True, heads=ALL_HEADS))):
+                start = len(prefixes[row])
+                assert said.attention is not None
+                assert said.log_probs is not None
+                np.testing.assert_allclose(said.attention, wanted[row][start:], atol=1e-5)
+                scored = lively.score(heard[row : row + 1], outputs[row : row + 1])[0]
+                np.testing.assert_allclose(said.log_probs, scored.log_probs[start:], atol=1e-4)
+                assert said.log_probs.dtype == said.attention.dtype == np.float32
 
     def test_batched_equals_single(self, lively: HuggingFaceLALM) -> None:
         targets = [lively.encode(text) for text in TARGETS]
-        for audio, target, together in zip(sounds(), targets, lively.attend(sounds(), targets, [EN_DE] * 4), strict=True):
+        for audio, target, together in zip(sounds(), targets, attend(lively, sounds(), targets, [EN_DE] * 4), strict=True):
             assert together.shape[0] == len(target)
             assert (together.sum(1) <= 1 + 1e-5).all()
-            np.testing.assert_allclose(lively.attend([audio], [target], [EN_DE])[0], together, atol=1e-5)
+            np.testing.assert_allclose(attend(lively, [audio], [target], [EN_DE])[0], together, atol=1e-5)
 
     @pytest.mark.parametrize(
         ("heads", "message"), [(Heads(1), "layer is 1; it has layers 0 to 0"), (Heads(0, 4), "head is 4; its layers have heads")]
     )
     def test_heads_that_are_not_there(self, lively: HuggingFaceLALM, heads: Heads, message: str) -> None:
         with pytest.raises(LALMError, match=message):
-            lively.attend(sounds()[:1], [[7, 8]], [EN_DE], heads)
+            attend(lively, sounds()[:1], [[7, 8]], [EN_DE], heads)
         assert lively.model.config.get_text_config()._attn_implementation != "eager"
         assert not any(module._forward_hooks for module in lively.model.modules())
 
     def test_a_model_that_does_not_show_its_attention(self, lively: HuggingFaceLALM, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("simulsa.lalm.attention._weights", lambda output: None)
         with pytest.raises(LALMError, match="its attention cannot be seen; choose a policy that does not need it"):
-            lively.attend(sounds()[:1], [[7, 8]], [EN_DE])
+            attend(lively, sounds()[:1], [[7, 8]], [EN_DE])
 
 
 class TestContinue:
@@ -199,16 +217,16 @@ class TestContinue:
         outputs = free(lively, sounds())
         prefixes = [outputs[0][:5], [], lively.encode("Ein ganz anderer Anfang"), outputs[3][:11]]
         drafts = [outputs[0][5:8], [*outputs[1][:3], 7, 7, 7], [9], []]
-        together = lively.continue_(sounds(), prefixes, [EN_DE] * 4, drafts)
+        together = continue_(lively, sounds(), prefixes, [EN_DE] * 4, drafts)
         for audio, prefix, draft, tokens in zip(sounds(), prefixes, drafts, together, strict=True):
-            assert tokens == lively.continue_([audio], [prefix], [EN_DE], [draft])[0]
-            assert tokens == lively.continue_([audio], [prefix], [EN_DE])[0]
+            assert tokens == continue_(lively, [audio], [prefix], [EN_DE], [draft])[0]
+            assert tokens == continue_(lively, [audio], [prefix], [EN_DE])[0]
 
     def test_forcing_a_prefix_equals_free_decoding_from_every_split(self, lively: HuggingFaceLALM) -> None:
         audio = sounds()[0]
         output = free(lively, [audio])[0]
         splits = range(len(output) + 1)
-        tails = lively.continue_([audio] * len(splits), [output[:i] for i in splits], [EN_DE] * len(splits))
+        tails = continue_(lively, [audio] * len(splits), [output[:i] for i in splits], [EN_DE] * len(splits))
         assert tails == [output[i:] for i in splits]
 
     def test_rows_end_at_their_own_eos(self, lively: HuggingFaceLALM) -> None:
@@ -222,7 +240,7 @@ class TestContinue:
         assert len({len(tokens) for tokens in expected}) >= 3
         assert free(stopping, sounds()) == expected
         drafts = [[*tokens, stopping.eos_ids[0]] for tokens in outputs]
-        assert stopping.continue_(sounds(), [[]] * 4, [EN_DE] * 4, drafts) == expected
+        assert continue_(stopping, sounds(), [[]] * 4, [EN_DE] * 4, drafts) == expected
 
     @given(data=st.data())
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -242,7 +260,7 @@ class TestContinue:
             prefixes.append(right[:start])
             drafts.append(draft)
             expected.append(right[start:])
-        assert stopping.continue_(audios, prefixes, [EN_DE] * 2, drafts) == expected
+        assert continue_(stopping, audios, prefixes, [EN_DE] * 2, drafts) == expected
 
     def test_a_right_draft_takes_one_pass_and_a_half_right_one_fewer(
         self, lively: HuggingFaceLALM, count_passes: Callable[..., list[int]]
@@ -252,7 +270,7 @@ class TestContinue:
         passes = count_passes(lively)
         for draft, expected in (([], 12), ([*output[:6], 7, 7], 6), (output[:11], 1), (output, 1), (output + output, 1)):
             passes.clear()
-            assert lively.continue_([audio], [[]], [EN_DE], [draft]) == [output]
+            assert continue_(lively, [audio], [[]], [EN_DE], [draft]) == [output]
             assert len(passes) == expected
 
     def test_a_right_draft_up_to_eos_takes_one_pass(
@@ -263,18 +281,18 @@ class TestContinue:
         stopping = copy.copy(lively)
         stopping.eos_ids = [output[6]]
         passes = count_passes(lively)
-        assert stopping.continue_([audio], [output[:2]], [EN_DE], [output[2:6]]) == [output[2:6]]
+        assert continue_(stopping, [audio], [output[:2]], [EN_DE], [output[2:6]]) == [output[2:6]]
         assert passes == [1]
 
     def test_rows_that_ended_leave_the_batch(self, lively: HuggingFaceLALM, count_passes: Callable[..., list[int]]) -> None:
         outputs = free(lively, sounds()[:3])
         passes = count_passes(lively)
-        lively.continue_(sounds()[:3], [outputs[0][:10], outputs[1][:6], outputs[2]], [EN_DE] * 3)
+        continue_(lively, sounds()[:3], [outputs[0][:10], outputs[1][:6], outputs[2]], [EN_DE] * 3)
         assert passes == [3, 2, 1, 1, 1, 1]
 
     def test_the_audio_placeholder_is_never_said(self, lively: HuggingFaceLALM) -> None:
         audios, targets = sounds()[:3], [lively.encode(TARGETS[0])] * 3
-        outputs, scores = free(lively, audios), lively.score(audios, targets, [EN_DE] * 3)
+        outputs, scores = free(lively, audios), score(lively, audios, targets, [EN_DE] * 3)
 
         def tempt(_: Any, __: Any, logits: torch.Tensor) -> torch.Tensor:
             logits = logits.clone()
@@ -284,7 +302,7 @@ class TestContinue:
         handle = lively.model.get_output_embeddings().register_forward_hook(tempt)
         try:
             assert free(lively, audios) == outputs
-            for plain, tempted in zip(scores, lively.score(audios, targets, [EN_DE] * 3), strict=True):
+            for plain, tempted in zip(scores, score(lively, audios, targets, [EN_DE] * 3), strict=True):
                 np.testing.assert_array_equal(plain.log_probs, tempted.log_probs)
                 np.testing.assert_array_equal(plain.ranks, tempted.ranks)
         finally:
@@ -294,17 +312,16 @@ class TestContinue:
         audio = sounds()[0]
         prefix = lively.encode("Ein Mann in einem roten Hemd fährt mit dem Fahrrad durch die Stadt.")
         assert len(prefix) > 12
-        assert lively.continue_([audio, audio], [prefix[:10], prefix], [EN_DE] * 2)[1] == []
-        assert len(lively.continue_([audio], [prefix[:10]], [EN_DE])[0]) == 2
+        assert continue_(lively, [audio, audio], [prefix[:10], prefix], [EN_DE] * 2)[1] == []
+        assert len(continue_(lively, [audio], [prefix[:10]], [EN_DE])[0]) == 2
 
     def test_a_clip_past_the_window_is_refused(self, lively: HuggingFaceLALM) -> None:
         assert lively.max_samples == 10 * SAMPLE_RATE
         whole = np.zeros(lively.max_samples, dtype=np.float32)
         assert len(free(lively, [whole])[0]) == 12
         longer = np.zeros(lively.max_samples + 1600, dtype=np.float32)
-        for verb in (lively.continue_, lively.score):
-            with pytest.raises(LALMError, match=r"clip 1 of the batch: the clip lasts 10\.10 s .* at most 10\.00 s"):
-                verb([whole, longer], [[], []], [EN_DE] * 2)
+        with pytest.raises(LALMError, match=r"clip 1 of the batch: the clip lasts 10\.10 s .* at most 10\.00 s"):
+            lively.hear([whole, longer], [EN_DE] * 2)
 
 
 def _memo(lalm: HuggingFaceLALM, audios: list[np.ndarray], _memory: dict[str, list[list[int]]] = {}) -> list[list[int]]:  # noqa: B006
@@ -321,7 +338,7 @@ class TestPreflight:
 
     def test_a_real_model_without_audio(self, lively: HuggingFaceLALM) -> None:
         deaf = copy.copy(lively)
-        deaf.prompts = lambda audios, directions: lively.prompts([np.zeros_like(a) for a in audios], directions)  # type: ignore[method-assign]
+        deaf.hear = lambda audios, directions: lively.hear([np.zeros_like(a) for a in audios], directions)  # type: ignore[method-assign]
         with pytest.raises(LALMError, match="the model does not hear"):
             preflight(deaf)
 
@@ -331,24 +348,24 @@ class TestPreflight:
 
     def test_scores_that_depend_on_the_batch(self) -> None:
         class Mixing(FakeLALM):
-            def score(self, audios: Any, targets: Any, directions: Any) -> list[TokenScores]:
-                return super().score(padded(audios), targets, directions)
+            def score(self, heard: Any, targets: Any) -> list[TokenScores]:
+                return super().score(padded(heard), targets)
 
         with pytest.raises(LALMError, match="clip 2 scores differently in a batch than alone"):
             preflight(hearing_fake(Mixing))
 
     def test_tokens_that_depend_on_the_batch(self) -> None:
         class Mixing(FakeLALM):
-            def continue_(self, audios: Any, prefixes: Any, directions: Any, drafts: Any = None) -> list[list[int]]:
-                return super().continue_(padded(audios), prefixes, directions, drafts)
+            def continue_(self, heard: Any, *rest: Any) -> list[Continuation]:
+                return super().continue_(padded(heard), *rest)
 
         with pytest.raises(LALMError, match="a batch decodes to other tokens than its rows alone; use --batch-size 1"):
             preflight(hearing_fake(Mixing))
 
     def test_a_prefix_that_is_not_followed(self) -> None:
         class Forgetful(FakeLALM):
-            def continue_(self, audios: Any, prefixes: Any, directions: Any, drafts: Any = None) -> list[list[int]]:
-                return super().continue_(audios, [prefix[1:] for prefix in prefixes], directions, drafts)
+            def continue_(self, heard: Any, prefixes: Any, *rest: Any) -> list[Continuation]:
+                return super().continue_(heard, [prefix[1:] for prefix in prefixes], *rest)
 
         with pytest.raises(LALMError, match="continuing a forced prefix differs"):
             preflight(hearing_fake(Forgetful))
@@ -356,10 +373,10 @@ class TestPreflight:
     @pytest.mark.parametrize("exact", [True, False])
     def test_a_draft_that_is_trusted(self, exact: bool) -> None:
         class Trusting(FakeLALM):
-            def continue_(self, audios: Any, prefixes: Any, directions: Any, drafts: Any = None) -> list[list[int]]:
-                outputs = super().continue_(audios, prefixes, directions)
+            def continue_(self, heard: Any, prefixes: Any, drafts: Any = None, *rest: Any) -> list[Continuation]:
+                outputs = [said.tokens for said in super().continue_(heard, prefixes)]
                 drafts = drafts or [[]] * len(outputs)
-                return [[*draft, *output[len(draft) :]] for draft, output in zip(drafts, outputs, strict=True)]
+                return [Continuation([*draft, *output[len(draft) :]]) for draft, output in zip(drafts, outputs, strict=True)]
 
         lalm = dataclasses.replace(hearing_fake(Trusting), exact=exact)
         if exact:
@@ -370,12 +387,12 @@ class TestPreflight:
 
     def test_rejected_tokens_that_are_still_seen(self, lively: HuggingFaceLALM, monkeypatch: pytest.MonkeyPatch) -> None:
         """An attention that ignores the mask, in the real model."""
-        decode = type(lively)._decode
+        go_on = _Greedy.go_on
 
-        def unmasked(self: Any, outputs: Any, limits: Any, mask: torch.Tensor, cache: Any) -> None:
-            decode(self, outputs, limits, torch.cummax(mask, dim=1).values, cache)
+        def unmasked(self: Any, rows: Any, mask: torch.Tensor, cache: Any) -> None:
+            go_on(self, rows, torch.cummax(mask, dim=1).values, cache)
 
-        monkeypatch.setattr(type(lively), "_decode", unmasked)
+        monkeypatch.setattr(_Greedy, "go_on", unmasked)
         with pytest.raises(LALMError, match="verifying a draft changes the translation"):
             preflight(lively)
 
@@ -385,9 +402,9 @@ def hearing_fake(kind: type[FakeLALM] = FakeLALM) -> FakeLALM:
     return kind(lambda audio: "abcdefghij"[int(np.abs(audio).sum()) % 10] + "x" * (len(audio) // 1000) + "!")
 
 
-def padded(audios: Sequence[np.ndarray]) -> list[np.ndarray]:
-    longest = max(len(audio) for audio in audios)
-    return [np.pad(audio, (0, longest - len(audio))) for audio in audios]
+def padded(heard: Sequence[Any]) -> list[Any]:
+    longest = max(len(clip.audio) for clip in heard)
+    return [dataclasses.replace(clip, audio=np.pad(clip.audio, (0, longest - len(clip.audio)))) for clip in heard]
 
 
 class TestLoad:
@@ -464,9 +481,9 @@ class TestLoad:
             logits = peft_model.eval()(**{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}).logits[0].clone()
         logits[:, adapted.audio_token_id] = -torch.inf
         expected = logits[-len(target) - 1 : -1].log_softmax(1).gather(1, torch.tensor(target)[:, None])[:, 0]
-        scores = adapted.score([audio], [target], [EN_DE])[0].log_probs
+        scores = score(adapted, [audio], [target], [EN_DE])[0].log_probs
         np.testing.assert_allclose(scores, expected.numpy(), atol=1e-4)
-        assert np.abs(scores - random_lalm.score([audio], [target], [EN_DE])[0].log_probs).max() > 1e-3
+        assert np.abs(scores - score(random_lalm, [audio], [target], [EN_DE])[0].log_probs).max() > 1e-3
 
         (tmp_path / RECORD).write_text(json.dumps({**record, "base_signature": "other@0"}))
         with pytest.raises(LALMError, match=r"the adapter was trained on other@0 and .* is now"):

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from simulsa.lalm.apart import equal_lengths, stacked
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.cli import main
 from simulsa.lalm import families
-from simulsa.lalm.apart import equal_lengths, stacked
 from simulsa.lalm.families import FAMILIES
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import Direction, LALMError
@@ -25,6 +25,7 @@ from simulsa.manifest import Utterance
 from simulsa.training.train import TrainConfig, adapted, train_adapter
 from tests.conftest import noise
 from tests.families import BUILDERS, build
+from tests.lalms import attend, continue_, score
 
 if TYPE_CHECKING:
     from simulsa.lalm.model import HuggingFaceLALM
@@ -90,7 +91,7 @@ def reference_logits(lalm: HuggingFaceLALM, audio: np.ndarray, answer: list[int]
 
 
 def free(lalm: HuggingFaceLALM, audios: list[np.ndarray]) -> list[list[int]]:
-    return lalm.continue_(audios, [[] for _ in audios], [EN_DE] * len(audios))
+    return continue_(lalm, audios, [[] for _ in audios], [EN_DE] * len(audios))
 
 
 class TestEveryFamily:
@@ -98,7 +99,7 @@ class TestEveryFamily:
         audio, target = sounds()[0], lalm.encode("Zwei Hunde")
         assert lalm.decode(target) == "Zwei Hunde"
         logits = reference_logits(lalm, audio, target)[:-1]
-        scores = lalm.score([audio], [target], [EN_DE])[0]
+        scores = score(lalm, [audio], [target], [EN_DE])[0]
         chosen = logits.gather(1, torch.tensor(target)[:, None])
         np.testing.assert_allclose(scores.log_probs, (chosen[:, 0] - logits.logsumexp(1)).numpy(), atol=2e-4)
         np.testing.assert_array_equal(scores.ranks, (logits > chosen).sum(1).numpy())
@@ -115,20 +116,20 @@ class TestEveryFamily:
         audios, answers = sounds(), free(lalm, sounds())
         prefixes = [answers[0][:4], [], lalm.encode("Ein"), answers[3][:7], answers[4][:1]]
         drafts = [answers[0][4:6], [*answers[1][:3], 7, 7, 7], [9], [], [8] * 6]
-        together = lalm.continue_(audios, prefixes, [EN_DE] * 5, drafts)
-        assert together == lalm.continue_(audios, prefixes, [EN_DE] * 5)
+        together = continue_(lalm, audios, prefixes, [EN_DE] * 5, drafts)
+        assert together == continue_(lalm, audios, prefixes, [EN_DE] * 5)
         for audio, prefix, tokens in zip(audios, prefixes, together, strict=True):
-            assert tokens == lalm.continue_([audio], [prefix], [EN_DE])[0]
+            assert tokens == continue_(lalm, [audio], [prefix], [EN_DE])[0]
         for i in (0, 3, 4):
             assert together[i] == answers[i][len(prefixes[i]) :]
         targets = [*answers[:3], lalm.encode("Ja"), []]
-        for audio, target, scores in zip(audios, targets, lalm.score(audios, targets, [EN_DE] * 5), strict=True):
-            np.testing.assert_allclose(scores.log_probs, lalm.score([audio], [target], [EN_DE])[0].log_probs, atol=2e-4)
+        for audio, target, scores in zip(audios, targets, score(lalm, audios, targets, [EN_DE] * 5), strict=True):
+            np.testing.assert_allclose(scores.log_probs, score(lalm, [audio], [target], [EN_DE])[0].log_probs, atol=2e-4)
 
     def test_attention_covers_the_clip_and_changes_nothing(self, lalm: HuggingFaceLALM) -> None:
         audios, answers = sounds(), free(lalm, sounds())
-        before = lalm.score(audios, answers, [EN_DE] * 5)
-        together = lalm.attend(audios, answers, [EN_DE] * 5)
+        before = score(lalm, audios, answers, [EN_DE] * 5)
+        together = attend(lalm, audios, answers, [EN_DE] * 5)
         for audio, answer, attention in zip(audios, answers, together, strict=True):
             frames = len(audio) / SAMPLE_RATE * lalm.family.tokens_per_s
             assert attention.dtype == np.float32
@@ -136,9 +137,9 @@ class TestEveryFamily:
             assert (attention >= 0).all()
             assert (attention.sum(1) <= 1 + 1e-5).all()
             assert attention.sum() > 0 or len(audio) < 100  # some encoders make nothing of a clip that short
-            np.testing.assert_allclose(lalm.attend([audio], [answer], [EN_DE])[0], attention, atol=2e-5)
+            np.testing.assert_allclose(attend(lalm, [audio], [answer], [EN_DE])[0], attention, atol=2e-5)
         assert free(lalm, sounds()) == answers
-        for one, other in zip(before, lalm.score(audios, answers, [EN_DE] * 5), strict=True):
+        for one, other in zip(before, score(lalm, audios, answers, [EN_DE] * 5), strict=True):
             np.testing.assert_array_equal(one.log_probs, other.log_probs)
 
     def test_an_answer_ends_with_the_turn(self, lalm: HuggingFaceLALM) -> None:
@@ -150,7 +151,7 @@ class TestEveryFamily:
     def test_it_hears(self, lalm: HuggingFaceLALM) -> None:
         one, _, other, _, _ = sounds()
         target = lalm.encode("Zwei Hunde")
-        a, b = lalm.score([one, other], [target] * 2, [EN_DE] * 2)
+        a, b = score(lalm, [one, other], [target] * 2, [EN_DE] * 2)
         assert np.abs(a.log_probs - b.log_probs).max() > 1e-3
 
     def test_a_clip_past_its_window_is_refused(self, lalm: HuggingFaceLALM) -> None:
@@ -159,14 +160,14 @@ class TestEveryFamily:
         else:  # the context: the tiny models have 4096 positions
             assert lalm.max_samples == int((4096 - 512) / lalm.family.tokens_per_s * SAMPLE_RATE)
         with pytest.raises(LALMError, match="the model hears at most"):
-            lalm.continue_([np.zeros(lalm.max_samples + 1, dtype=np.float32)], [[]], [EN_DE])
+            continue_(lalm, [np.zeros(lalm.max_samples + 1, dtype=np.float32)], [[]], [EN_DE])
 
     def test_the_longest_clip_is_heard_to_its_end(self, lalm: HuggingFaceLALM) -> None:
         audio = noise(min(lalm.max_samples / SAMPLE_RATE, 20), seed=1)
         changed = audio.copy()
         changed[-SAMPLE_RATE // 2 :] *= 30
         target = lalm.encode("Zwei")
-        a, b = lalm.score([audio, changed], [target] * 2, [EN_DE] * 2)
+        a, b = score(lalm, [audio, changed], [target] * 2, [EN_DE] * 2)
         assert np.abs(a.log_probs - b.log_probs).max() > 1e-4
 
     def test_audio_tokens_per_second(self, lalm: HuggingFaceLALM) -> None:
@@ -184,8 +185,8 @@ class TestEveryFamily:
     ) -> None:
         half = load(lalm.name, device="cpu", dtype="bfloat16")
         target = half.encode("Ja")
-        together = half.score([noise(1.0)] * 2, [target] * 2, [EN_DE] * 2)[1].log_probs
-        np.testing.assert_allclose(together, lalm.score([noise(1.0)], [target], [EN_DE])[0].log_probs, atol=1.0)
+        together = score(half, [noise(1.0)] * 2, [target] * 2, [EN_DE] * 2)[1].log_probs
+        np.testing.assert_allclose(together, score(lalm, [noise(1.0)], [target], [EN_DE])[0].log_probs, atol=1.0)
         half.max_target_tokens = 3
         assert [len(tokens) for tokens in free(half, sounds()[:2])] == [3, 3]
         config = TrainConfig(
@@ -198,24 +199,24 @@ class TestEveryFamily:
     ) -> None:
         rows = make_rows(2, seconds=1.0)  # of different lengths
         clip, target = rows[0].load(), lalm.encode("Ein Mann")
-        before = lalm.score([clip], [target], [EN_DE])[0].log_probs
+        before = score(lalm, [clip], [target], [EN_DE])[0].log_probs
         config = TrainConfig(out=tmp_path / "run", batch_size=2, micro_batch_size=2, epochs=2, learning_rate=0.05)
         folder = train_adapter(lalm, rows, config)
-        np.testing.assert_array_equal(lalm.score([clip], [target], [EN_DE])[0].log_probs, before)
+        np.testing.assert_array_equal(score(lalm, [clip], [target], [EN_DE])[0].log_probs, before)
 
         tuned, again = adapted(lalm, folder), load(str(folder), device="cpu")
-        after = tuned.score([clip], [target], [EN_DE])[0].log_probs
+        after = score(tuned, [clip], [target], [EN_DE])[0].log_probs
         assert np.abs(after - before).max() > 1e-2
         assert again.family is lalm.family
         # merged into the weights, which rounds elsewhere
-        np.testing.assert_allclose(again.score([clip], [target], [EN_DE])[0].log_probs, after, atol=1e-3)
+        np.testing.assert_allclose(score(again, [clip], [target], [EN_DE])[0].log_probs, after, atol=1e-3)
         touched = {name for name, _ in again.model.named_parameters() if "lora_" in name}
         assert touched
         assert not any("audio" in name or "encoder" in name or "vision" in name for name in touched)
 
         again.model = again.model.merge_and_unload()  # into the very modules that the LALM uses
         assert not any("lora_" in name for name, _ in again.model.named_parameters())
-        np.testing.assert_allclose(again.score([clip], [target], [EN_DE])[0].log_probs, after, atol=1e-3)
+        np.testing.assert_allclose(score(again, [clip], [target], [EN_DE])[0].log_probs, after, atol=1e-3)
 
 
 class TestApart:
@@ -251,7 +252,7 @@ class TestCheckpointsAsTheyArePublished:
         folder = family_folder(family, tmp_path / "model")
         thinker = load(str(folder), device="cpu")
         target = thinker.encode("Ja")
-        before = thinker.score([noise(1.0)], [target], [EN_DE])[0].log_probs
+        before = score(thinker, [noise(1.0)], [target], [EN_DE])[0].log_probs
         weights = load_file(folder / "model.safetensors")
         save_file({f"thinker.{name}": weight for name, weight in weights.items()}, folder / "model.safetensors", {"format": "pt"})
         config_class = {"Qwen2.5-Omni": "Qwen2_5OmniConfig", "Qwen3-Omni": "Qwen3OmniMoeConfig"}[family]
@@ -261,7 +262,7 @@ class TestCheckpointsAsTheyArePublished:
         whole = load(str(folder), device="cpu")
         assert whole.family is thinker.family
         assert whole.signature != thinker.signature
-        np.testing.assert_array_equal(whole.score([noise(1.0)], [target], [EN_DE])[0].log_probs, before)
+        np.testing.assert_array_equal(score(whole, [noise(1.0)], [target], [EN_DE])[0].log_probs, before)
 
     @pytest.mark.parametrize(("family", "place"), [("Granite Speech", "."), ("Phi-4-multimodal", "speech-lora")])
     def test_an_adapter_that_comes_with_the_model(
@@ -277,10 +278,10 @@ class TestCheckpointsAsTheyArePublished:
         model.save_pretrained(folder / place)
         audio, target = noise(1.0), bare.encode("Ja")
         expected = bare.carrying(model, "", "").score([audio], [target], [EN_DE])[0].log_probs
-        assert np.abs(bare.score([audio], [target], [EN_DE])[0].log_probs - expected).max() > 1e-3
+        assert np.abs(score(bare, [audio], [target], [EN_DE])[0].log_probs - expected).max() > 1e-3
 
         lalm = load(str(folder), device="cpu")
-        np.testing.assert_allclose(lalm.score([audio], [target], [EN_DE])[0].log_probs, expected, atol=1e-4)
+        np.testing.assert_allclose(score(lalm, [audio], [target], [EN_DE])[0].log_probs, expected, atol=1e-4)
         config = TrainConfig(out=tmp_path / "run", batch_size=2, micro_batch_size=2, epochs=1, preflight=False)
         tuned = load(str(train_adapter(lalm, make_rows(2, seconds=0.5), config)), device="cpu")
         touched = [name for name, _ in tuned.model.named_parameters() if "lora_" in name]
@@ -398,7 +399,7 @@ class TestInstructions:
         plain, asked = load(str(flamingo), device="cpu"), load(str(flamingo), device="cpu", instruction="Say it in {target}.")
         assert plain.signature != asked.signature
         audio, target = noise(1.0), plain.encode("Ja")
-        scores = [lalm.score([audio], [target], [EN_DE])[0].log_probs for lalm in (plain, asked)]
+        scores = [score(lalm, [audio], [target], [EN_DE])[0].log_probs for lalm in (plain, asked)]
         assert np.abs(scores[0] - scores[1]).max() > 1e-3
 
         config = TrainConfig(out=tmp_path / "run", batch_size=2, micro_batch_size=2, epochs=1, preflight=False)

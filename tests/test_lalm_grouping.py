@@ -14,6 +14,7 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.grouping import grouped
 from simulsa.lalm.interface import Direction, LALMError
 from tests.conftest import noise
+from tests.lalms import continue_
 
 if TYPE_CHECKING:
     from simulsa.lalm.model import HuggingFaceLALM
@@ -47,17 +48,17 @@ def test_the_tokens_do_not_depend_on_the_groups(
     monkeypatch.setattr("simulsa.lalm.model.PASS_SAMPLES", pass_samples)
     audios = [noise(seconds, seed) for seed, seconds in enumerate((1.9, 0.2, 1.7, 0.3, 0.9))]
     directions = [Direction("en", "de")] * 5
-    endless = [random_lalm.continue_([audio], [[]], directions[:1])[0] for audio in audios]
+    endless = [continue_(random_lalm, [audio], [[]], directions[:1])[0] for audio in audios]
     lalm = copy.copy(random_lalm)
     lalm.eos_ids = [endless[0][6], endless[1][9]]  # so that rows end at different times
-    alone = [lalm.continue_([audio], [[]], directions[:1])[0] for audio in audios]
+    alone = [continue_(lalm, [audio], [[]], directions[:1])[0] for audio in audios]
     assert len({len(tokens) for tokens in alone}) >= 2
     prefixes = [alone[0][:3], [], alone[2][:1], alone[3][:2], []]
     drafts = [alone[0][3:5], [*alone[1][:2], 7, 7], [9], [], alone[4]]
     passes: list[int] = []
     verify = lalm._verify
     monkeypatch.setattr(lalm, "_verify", lambda clips, *rest: passes.append(len(clips)) or verify(clips, *rest))
-    together = lalm.continue_(audios, prefixes, directions, drafts)
+    together = continue_(lalm, audios, prefixes, directions, drafts)
     assert together == [tokens[len(prefix) :] for tokens, prefix in zip(alone, prefixes, strict=True)]
     assert passes == {0: [1, 1, 1, 1, 1], SAMPLE_RATE: [2, 3]}.get(pass_samples, [5])
 
@@ -68,4 +69,4 @@ def test_the_clip_that_is_too_long_is_named_by_its_place_in_the_batch(
     monkeypatch.setattr("simulsa.lalm.model.PASS_SAMPLES", 0)
     audios = [noise(seconds, 0) for seconds in (0.5, random_lalm.max_samples / SAMPLE_RATE + 1, 0.2)]
     with pytest.raises(LALMError, match="clip 1 of the batch"):
-        random_lalm.continue_(audios, [[]] * 3, [Direction("en", "de")] * 3)
+        continue_(random_lalm, audios, [[]] * 3, [Direction("en", "de")] * 3)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from simulsa.lalm.memory import AudioMemory, memory_of, remembering
 
 from simulsa.lalm.interface import Direction
-from simulsa.lalm.memory import AudioMemory, memory_of, remembering
 from simulsa.testing import FakeLALM
 from tests.conftest import noise
+from tests.lalms import score
 
 if TYPE_CHECKING:
     from simulsa.lalm.model import HuggingFaceLALM
@@ -20,7 +21,7 @@ EN_DE = Direction("en", "de")
 
 
 def scores(lalm: HuggingFaceLALM, audios: list[np.ndarray]) -> list[np.ndarray]:
-    found = lalm.score(audios, [lalm.encode("Ein Mann")] * len(audios), [EN_DE] * len(audios))
+    found = score(lalm, audios, [lalm.encode("Ein Mann")] * len(audios), [EN_DE] * len(audios))
     return [score.log_probs for score in found]
 
 

@@ -16,6 +16,7 @@ from simulsa.lalm.load import load
 from simulsa.manifest import Utterance
 from simulsa.training.config import TrainConfig
 from simulsa.training.train import train
+from tests.lalms import score
 
 Rows = Callable[..., list[Utterance]]
 
@@ -29,7 +30,7 @@ def rounded(random_model_folder: Path) -> Any:
 def log_probs(lalm: Any, rows: list[Utterance]) -> np.ndarray:
     targets = [lalm.encode(row.target_text) for row in rows]
     return np.concatenate(
-        [s.log_probs for s in lalm.score([row.load() for row in rows], targets, [Direction("en", "de")] * len(rows))]
+        [s.log_probs for s in score(lalm, [row.load() for row in rows], targets, [Direction("en", "de")] * len(rows))]
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from simulsa.lalm.memory import memory_of
 
 from recipes.tiny import ablations, beyond
 from recipes.tiny.errors import ErrorsConfig, analyse, frozen, invented, premature_stop, repeated
@@ -22,7 +23,6 @@ from recipes.tiny.table import TableConfig, make_table
 from simulsa.evaluation.evaluate import EvaluationError
 from simulsa.evaluation.instances import Instance
 from simulsa.evaluation.significance import p_value
-from simulsa.lalm.memory import memory_of
 from tests.conftest import CAPTIONS
 
 PAIRS = [pair for pair in CAPTIONS for _ in range(3)][:12]

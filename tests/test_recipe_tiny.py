@@ -22,6 +22,7 @@ from simulsa.corpora.synthesis import Mark, Speech, synthesizer
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import Direction
 from tests.conftest import CAPTIONS
+from tests.lalms import continue_
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,7 @@ def test_from_text_to_a_model_that_loads(tmp_path: Path) -> None:
     lalm = load(str(tmp_path / "model"), device="cpu")
     weights = tmp_path / "model" / "model.safetensors"
     assert weights.stat().st_size < 25e6
-    assert lalm.continue_([np.zeros(SAMPLE_RATE, np.float32)], [lalm.encode("Ein")], [Direction("en", "de")])
+    assert continue_(lalm, [np.zeros(SAMPLE_RATE, np.float32)], [lalm.encode("Ein")], [Direction("en", "de")])
     # a second run finds every stage finished and gives the same weights
     before = weights.read_bytes()
     build(config, stages)

@@ -21,6 +21,7 @@ from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, growing_script
 from tests.conftest import noise
+from tests.lalms import continue_
 
 if TYPE_CHECKING:
     from simulsa.lalm.model import HuggingFaceLALM
@@ -331,7 +332,7 @@ def test_a_real_model_any_split_and_drafts_on_or_off(
 
 def test_a_real_model_offline_and_in_lock_step(random_lalm: HuggingFaceLALM) -> None:
     audios = [noise(seconds, seed) for seed, seconds in enumerate((1.2, 0.3, 1.7))]
-    (offline,) = random_lalm.continue_(audios[:1], [[]], [Direction("en", "de")])
+    (offline,) = continue_(random_lalm, audios[:1], [[]], [Direction("en", "de")])
     for config in (StreamConfig(chunk_ms=math.inf), StreamConfig(rollback=1000)):
         assert run(Stream(random_lalm, config), audios[0])[-1].committed == random_lalm.decode(offline)
     configs = [StreamConfig(), StreamConfig(chunk_ms=300, rollback=1), StreamConfig(rollback=0, target_lang="fr")]

@@ -22,6 +22,7 @@ from simulsa.training.config import TrainConfig
 from simulsa.training.lora import add_lora, shared_copy, target_modules
 from simulsa.training.train import TrainError, train
 from simulsa.training.trainer import TokenMeanTrainer, divergence
+from tests.lalms import continue_, score
 
 Rows = Callable[..., list[Utterance]]
 DIRECTION = Direction("en", "de")
@@ -46,13 +47,13 @@ def difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 
 
 def answers(lalm: Any, rows: list[Utterance]) -> list[list[int]]:
-    return lalm.continue_([row.load() for row in rows], [[] for _ in rows], [DIRECTION] * len(rows))
+    return continue_(lalm, [row.load() for row in rows], [[] for _ in rows], [DIRECTION] * len(rows))
 
 
 def negative_log_probs(lalm: Any, rows: list[Utterance]) -> np.ndarray:
     """Of every target token and EOS, float32 `[tokens]`."""
     targets = [[*lalm.encode(row.target_text), lalm.eos_id] for row in rows]
-    scores = lalm.score([row.load() for row in rows], targets, [DIRECTION] * len(rows))
+    scores = score(lalm, [row.load() for row in rows], targets, [DIRECTION] * len(rows))
     return -np.concatenate([score.log_probs for score in scores])
 
 

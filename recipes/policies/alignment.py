@@ -11,18 +11,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from recipes.command import run
 from simulsa.demo.run import DATA
 from simulsa.files import atomic_write
-from simulsa.lalm.interface import ALL_HEADS, Direction, Heads
+from simulsa.lalm.decoder import HeardClip
+from simulsa.lalm.interface import ALL_HEADS, Direction, Heads, Want
 from simulsa.lalm.load import load
 from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.manifest import read_manifest
 
 BATCH_SIZE = 16
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,12 @@ def alignment_table(model: str, sentences: int) -> list[str]:
     """The lines of a model: all layers, then each layer with its heads."""
     lalm = load(model, device="cpu", dtype="float32")
     rows = read_manifest(DATA / "test.jsonl")[:sentences]
-    audios = [row.load() for row in rows]
-    targets = [tokens for batch in _batches(audios) for tokens in lalm.continue_(batch, [[]] * len(batch), _directions(batch))]
+    heard = [clip for row in rows for clip in lalm.hear([row.load()], [Direction("en", "de")])]
+    targets = [said.tokens for batch in _batches(heard) for said in lalm.continue_(batch, [[]] * len(batch))]
     text = lalm.model.config.get_text_config()
 
     def mean(heads: Heads) -> str:
-        return f"{np.mean([monotonicity(weights) for weights in _attentions(lalm, audios, targets, heads)]):.2f}"
+        return f"{np.mean([monotonicity(weights) for weights in _attentions(lalm, heard, targets, heads)]):.2f}"
 
     lines = [f"| {model} | all | {mean(ALL_HEADS)} |" + " |" * text.num_attention_heads]
     for layer in range(text.num_hidden_layers):
@@ -64,21 +68,17 @@ def alignment_table(model: str, sentences: int) -> list[str]:
     return lines
 
 
-def _attentions(lalm: HuggingFaceLALM, audios: list[np.ndarray], targets: list[list[int]], heads: Heads) -> list[np.ndarray]:
-    """Attention of every sentence that has more than one token."""
-    found = []
-    for start in range(0, len(audios), BATCH_SIZE):
-        batch = audios[start : start + BATCH_SIZE]
-        found += lalm.attend(batch, targets[start : start + BATCH_SIZE], _directions(batch), heads)
+def _attentions(lalm: HuggingFaceLALM, heard: list[HeardClip], targets: list[list[int]], heads: Heads) -> list[np.ndarray]:
+    """Attention of every sentence that has more than one token; the model agrees to all of it as a draft, in one pass."""
+    found: list[np.ndarray] = []
+    for batch, drafts in zip(_batches(heard), _batches(targets), strict=True):
+        said = lalm.continue_(batch, [[]] * len(batch), drafts, Want(heads=heads))
+        found += [continuation.attention for continuation in said if continuation.attention is not None]
     return [weights for weights in found if len(weights) > 1]
 
 
-def _batches(audios: list[np.ndarray]) -> list[list[np.ndarray]]:
-    return [audios[start : start + BATCH_SIZE] for start in range(0, len(audios), BATCH_SIZE)]
-
-
-def _directions(batch: list[np.ndarray]) -> list[Direction]:
-    return [Direction("en", "de")] * len(batch)
+def _batches(rows: list[T]) -> list[list[T]]:
+    return [rows[start : start + BATCH_SIZE] for start in range(0, len(rows), BATCH_SIZE)]
 
 
 def main(config: AlignmentConfig) -> None:

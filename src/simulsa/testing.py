@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.lalm.interface import ALL_HEADS, Direction, Heads, TokenScores
+from simulsa.lalm.interface import TOKENS_ONLY, Continuation, Direction, TokenScores, Want
 
 Script = Callable[[np.ndarray], str]
 
@@ -41,49 +41,63 @@ class FakeLALM:
         """Bytes to text; an incomplete character becomes U+FFFD."""
         return bytes(token for token in tokens if token < 256).decode("utf-8", errors="replace")
 
-    def score(
-        self, audios: Sequence[np.ndarray], targets: Sequence[Sequence[int]], directions: Sequence[Direction]
-    ) -> list[TokenScores]:
+    def hear(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[FakeHeard]:
+        """The audio itself, and what is asked."""
+        self.calls.append(("hear", len(audios)))
+        return [FakeHeard(audio, direction) for audio, direction in zip(audios, directions, strict=True)]
+
+    def score(self, heard: Sequence[FakeHeard], targets: Sequence[Sequence[int]]) -> list[TokenScores]:
         """0 nats and rank 0 where the script says the same token at the same place, −20 nats and rank 200 elsewhere."""
-        self.calls.append(("score", len(audios)))
+        self.calls.append(("score", len(heard)))
         scores = []
-        for audio, target, _ in zip(audios, targets, directions, strict=True):
-            answer = self.encode(self.script(audio))
+        for clip, target in zip(heard, targets, strict=True):
+            answer = self.encode(self.script(clip.audio))
             agrees = np.array([i < len(answer) and answer[i] == token for i, token in enumerate(target)], dtype=bool)
             scores.append(TokenScores(np.where(agrees, 0.0, -20.0).astype(np.float32), np.where(agrees, 0, 200)))
         return scores
 
-    def attend(
-        self,
-        audios: Sequence[np.ndarray],
-        targets: Sequence[Sequence[int]],
-        directions: Sequence[Direction],
-        heads: Heads = ALL_HEADS,
-    ) -> list[np.ndarray]:
-        """Half of each token's attention on one frame, as if the script were spoken evenly, whatever the heads."""
-        self.calls.append(("attend", len(audios)))
-        attentions = []
-        for audio, target, _ in zip(audios, targets, directions, strict=True):
-            frames = max(1, len(audio) // self.frame_samples)
-            answer = max(1, len(self.encode(self.script(audio))))
-            attention = np.zeros((len(target), frames), dtype=np.float32)
-            for i in range(len(target)):
-                attention[i, min(i * frames // answer, frames - 1)] = 0.5
-            attentions.append(attention)
-        return attentions
-
     def continue_(
         self,
-        audios: Sequence[np.ndarray],
+        heard: Sequence[FakeHeard],
         prefixes: Sequence[Sequence[int]],
-        directions: Sequence[Direction],
         drafts: Sequence[Sequence[int]] | None = None,
-    ) -> list[list[int]]:
-        """The script's tokens behind each prefix's length; drafts are ignored, as they must never matter."""
-        self.calls.append(("continue_", len(audios)))
-        return [
-            self.encode(self.script(audio))[len(prefix) :] for audio, prefix, _ in zip(audios, prefixes, directions, strict=True)
-        ]
+        want: Want = TOKENS_ONLY,
+    ) -> list[Continuation]:
+        """The script's tokens behind each prefix's length, with 0 nats each; drafts are ignored, as they must never matter."""
+        self.calls.append(("continue_", len(heard)))
+        said = []
+        for clip, prefix in zip(heard, prefixes, strict=True):
+            answer = self.encode(self.script(clip.audio))
+            tokens = answer[len(prefix) :]
+            log_probs = np.zeros(len(tokens), dtype=np.float32) if want.log_probs else None
+            attention = None if want.heads is None else self._attention(clip.audio, len(answer), len(prefix))
+            said.append(Continuation(tokens, log_probs, attention))
+        return said
+
+    def _attention(self, audio: np.ndarray, answer: int, prefix: int) -> np.ndarray:
+        """Half of the attention of each token behind the prefix on one frame, as if the script were spoken evenly."""
+        frames = max(1, len(audio) // self.frame_samples)
+        attention = np.zeros((max(answer - prefix, 0), frames), dtype=np.float32)
+        for row in range(len(attention)):
+            attention[row, min((prefix + row) * frames // max(1, answer), frames - 1)] = 0.5
+        return attention
+
+
+@dataclass(frozen=True)
+class FakeHeard:
+    """What a `FakeLALM` heard."""
+
+    audio: np.ndarray
+    direction: Direction
+
+    @property
+    def nbytes(self) -> int:
+        """The memory of the audio."""
+        return self.audio.nbytes
+
+    def detached(self) -> FakeHeard:
+        """A copy."""
+        return FakeHeard(self.audio.copy(), self.direction)
 
 
 class FakeVAD:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import multiprocessing
 import os
@@ -16,10 +15,7 @@ from recipes.tiny.experiments.corpus import fine_tuning_corpus, unseen_rows
 from recipes.tiny.experiments.lab import Lab
 from recipes.tiny.experiments.systems import System
 from simulsa.lalm.load import Dtype, load
-from simulsa.lalm.memory import remembering
 from simulsa.manifest import Latency, Utterance
-
-MEMORY_MIB = 4096  # for each process
 
 
 @dataclass(frozen=True)
@@ -70,10 +66,9 @@ def run_jobs(config: LabConfig, jobs: Sequence[Job]) -> None:
     for split in sorted({split for job in jobs for split in job.splits}):
         config.test(split)
     if config.jobs == 1:
-        with _memories:
-            _start(config)
-            for job in jobs:
-                print(f"done: {_do(job).system.name}, seed {job.seed}", flush=True)
+        _start(config)
+        for job in jobs:
+            print(f"done: {_do(job).system.name}, seed {job.seed}", flush=True)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(config.jobs, context, _start_process, (config,)) as pool:
@@ -82,17 +77,13 @@ def run_jobs(config: LabConfig, jobs: Sequence[Job]) -> None:
 
 
 _opened: tuple[LabConfig, Lab] | None = None
-_memories = contextlib.ExitStack()  # until the process ends, or run_jobs does: a memory that nobody holds on to ends at once
 
 
 def _start(config: LabConfig) -> None:
-    """Open the lab for this process; its models hear each clip once as long as `_memories` is open."""
+    """Open the lab for this process."""
     global _opened
     logging.getLogger("simulsa").setLevel(logging.WARNING)
-    lab = config.open()
-    for lalm in (lab.base, lab.measurable):
-        _memories.enter_context(remembering(lalm, MEMORY_MIB))
-    _opened = config, lab
+    _opened = config, config.open()
 
 
 def _start_process(config: LabConfig) -> None:

@@ -70,7 +70,7 @@ class Speculation:
         if not readable:
             return {}, broken
         targets = [lalm.encode(cut.row.target_text) for cut in readable]
-        scores = lalm.score(audios, targets, [cut.direction for cut in readable])
+        scores = lalm.score(lalm.hear(audios, [cut.direction for cut in readable]), targets)
         whole = _whole_scores(lalm, readable, targets, wholes)
         kept = {
             cut.id: self._kept(lalm, cut, target, own, whole.get(cut.row.id))
@@ -95,7 +95,7 @@ def _whole_scores(
         return {}
     rows = {cut.row.id: (wholes[cut.row.id], target, cut.direction) for cut, target in zip(cuts, targets, strict=True)}
     audios, own_targets, directions = zip(*rows.values(), strict=True)
-    return dict(zip(rows, lalm.score(audios, own_targets, directions), strict=True))
+    return dict(zip(rows, lalm.score(lalm.hear(audios, directions), own_targets), strict=True))
 
 
 def _load(cut: Cut, max_samples: int) -> np.ndarray:

@@ -36,6 +36,6 @@ def main(arguments: Sequence[str]) -> None:
 
     rows = read_manifest(command.manifest)
     lalm = command.model.load()
-    workers = workers_of(command.cluster, command.model, command.settings.audio_memory_mib)
+    workers = workers_of(command.cluster, command.model, command.settings.encoder_cache_mib)
     result = evaluate(lalm, rows, command.settings, workers)
     Console().print(Markdown(markdown_table(result.scores)))

@@ -15,8 +15,8 @@ from simulsa.evaluation.folder import clear, finished_scores, write_report, writ
 from simulsa.evaluation.instances import EvaluationError, chunk_name, log_name, write_instances
 from simulsa.evaluation.scores import Score, policy_of_score, policy_values, quality_metrics, score_instances
 from simulsa.evaluation.simulate import Clip, Lockstep, OnError, admit, simulate
+from simulsa.lalm.cache import CachedLALM
 from simulsa.lalm.interface import LALM, Direction
-from simulsa.lalm.memory import remembering
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
 from simulsa.lalm.workers import Alone, Workers
@@ -44,8 +44,8 @@ class EvaluateConfig:
     """utterances that advance together; with 1, latency is measured with the computing time as well"""
     drafts: bool = True
     """verify the last hypothesis in one forward pass instead of decoding it again (never changes the output)"""
-    audio_memory_mib: float = 1024
-    """how much of what the audio tower made of heard clips is kept for the next setting; never changes the output"""
+    encoder_cache_mib: float = 1024
+    """size of the encoder cache: audio that was heard with one setting is not encoded again; never changes the output"""
     latency: Latency | None = None
     """ask a model that was trained on latency words to be `fast`, `balanced` or `careful`"""
     overwrite: bool = False
@@ -73,8 +73,8 @@ class EvaluateConfig:
             check_rollback(rollback)
         for policy in self.policy:
             policy_of(policy)
-        if not 0 <= self.audio_memory_mib < math.inf:
-            raise ValueError(f"audio_memory_mib is {self.audio_memory_mib!r}; it must be a number of MiB, 0 or more")
+        if not 0 <= self.encoder_cache_mib < math.inf:
+            raise ValueError(f"encoder_cache_mib is {self.encoder_cache_mib!r}; it must be a number of MiB, 0 or more")
         check_latency(self.latency)
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; it must be 1 or more")
@@ -112,18 +112,19 @@ def evaluate(
     target_lang = _target_lang(rows)
     quality_metrics(target_lang)  # a missing tokenizer shows now, not after hours
     clips = admit(rows, lalm.max_samples, config.on_error)
-    job = _Job(lalm, workers or Alone(lalm), clips, target_lang, len(rows), _test_set(clips), config)
+    # not where computing time is measured
+    ears = lalm if config.batch_size == 1 or not config.encoder_cache_mib else CachedLALM(lalm, config.encoder_cache_mib)
+    job = _Job(lalm, workers or Alone(ears), clips, target_lang, len(rows), _test_set(clips), config)
     scores = _known(job)
     todo = [setting for setting in config.grid if setting not in scores]
     if todo and config.preflight:
         preflight(lalm, Direction(rows[0].source_lang, target_lang))
-    with remembering(lalm, 0 if config.batch_size == 1 else config.audio_memory_mib):  # not where computing time is measured
-        for chunk_ms, policy in todo:
-            offline = next((score for (k, _), score in scores.items() if k == chunk_ms and math.isinf(k)), None)
-            # offline, the policy makes no difference
-            scores[chunk_ms, policy] = {**offline, **policy_values(policy)} if offline else _measure(job, chunk_ms, policy)
-            if config.out is not None:
-                write_scores(config.out, _in_order(scores))
+    for chunk_ms, policy in todo:
+        offline = next((score for (k, _), score in scores.items() if k == chunk_ms and math.isinf(k)), None)
+        # offline, the policy makes no difference
+        scores[chunk_ms, policy] = {**offline, **policy_values(policy)} if offline else _measure(job, chunk_ms, policy)
+        if config.out is not None:
+            write_scores(config.out, _in_order(scores))
     if config.out is not None:
         write_report(config.out, _in_order(scores))
     return EvaluationResult([scores[setting] for setting in config.grid], config.out)

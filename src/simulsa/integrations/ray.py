@@ -7,7 +7,6 @@ the model again for every setting.)
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -41,14 +40,14 @@ class RayConfig:
 class RayWorkers:
     """Actors of a Ray cluster, which live as long as this object; implements `simulsa.lalm.workers.Workers`."""
 
-    def __init__(self, load: Callable[[], LALM], count: int = 2, gpus: float = 0.0, audio_memory_mib: float = 0.0) -> None:
+    def __init__(self, load: Callable[[], LALM], count: int = 2, gpus: float = 0.0, encoder_cache_mib: float = 0.0) -> None:
         """`load` makes an actor's model: it must be picklable and lead to the model of the process that asks. `gpus` are those
-        of each actor, `audio_memory_mib` is how much of what its audio tower made of clips it keeps for the next setting."""
+        of each actor, `encoder_cache_mib` is the size of its encoder cache."""
         import ray
         from ray.util import ActorPool
 
         remote = ray.remote(num_gpus=gpus, max_restarts=-1, max_task_retries=-1)(_Actor)
-        self._actors = [remote.remote(load, audio_memory_mib) for _ in range(count)]
+        self._actors = [remote.remote(load, encoder_cache_mib) for _ in range(count)]
         self._pool = ActorPool(self._actors)
 
     def map(self, work: Callable[[LALM, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -69,12 +68,11 @@ class _Failure:
 class _Actor:
     """Holds a model and does one item at a time."""
 
-    def __init__(self, load: Callable[[], LALM], audio_memory_mib: float) -> None:
-        from simulsa.lalm.memory import remembering
+    def __init__(self, load: Callable[[], LALM], encoder_cache_mib: float) -> None:
+        from simulsa.lalm.cache import CachedLALM
 
-        self._lalm = load()
-        self._memories = contextlib.ExitStack()
-        self._memories.enter_context(remembering(self._lalm, audio_memory_mib))
+        lalm = load()
+        self._lalm = CachedLALM(lalm, encoder_cache_mib) if encoder_cache_mib else lalm
 
     def do(self, work: Callable[[LALM, Any], Any], item: Any) -> Any:
         try:
@@ -83,7 +81,7 @@ class _Actor:
             return _Failure(error)
 
 
-def workers_of(config: RayConfig, model: ModelConfig, audio_memory_mib: float = 0.0) -> RayWorkers | None:
+def workers_of(config: RayConfig, model: ModelConfig, encoder_cache_mib: float = 0.0) -> RayWorkers | None:
     """The workers that a command asks for, if any: joins the cluster. Raises `RuntimeError` when Ray is not installed."""
     if not config.ray:
         return None
@@ -92,7 +90,7 @@ def workers_of(config: RayConfig, model: ModelConfig, audio_memory_mib: float = 
         logger.warning(
             "ray: %d workers are asked for and the cluster has %g cores; waiting until it has grown", config.ray_workers, cores
         )
-    return RayWorkers(model.load, config.ray_workers, float(on_gpus(model)), audio_memory_mib)
+    return RayWorkers(model.load, config.ray_workers, float(on_gpus(model)), encoder_cache_mib)
 
 
 def join(address: str) -> Any:

@@ -1,7 +1,7 @@
-"""To what a language model attends: the weights of its self-attention, for the time of one pass.
+"""To what a language model attends: the weights of its self-attention, for the time of a few passes.
 
-The fast implementations of attention never have the weights, so the pass is made with the plain one ("eager"). Layer after layer
-is averaged as it comes: only one has its weights in memory, not all at once as with transformers' `output_attentions`.
+The fast implementations of attention never have the weights, so the passes are made with the plain one ("eager"). Layer after
+layer is averaged as it comes: only one has its weights in memory, not all at once as with transformers' `output_attentions`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from simulsa.lalm.interface import Heads, LALMError
 
 
 class Watch:
-    """Collects the attention of `heads` over the layers of a pass."""
+    """Collects the attention of `heads` over the layers of a pass, for the last `queries` positions."""
 
     def __init__(self, heads: Heads, name: str) -> None:
         self.heads, self.name = heads, name
+        self.queries = 1
         self._sum: Any = 0.0
         self._layers = 0
 
@@ -31,23 +32,28 @@ class Watch:
         head = self.heads.head
         if head is not None and head >= weights.shape[1]:
             raise LALMError(f"{self.name}: head is {head}; its layers have heads 0 to {weights.shape[1] - 1}")
-        self._sum = self._sum + (weights.float().mean(1) if head is None else weights[:, head].float())
+        last = weights[:, :, -self.queries :]
+        self._sum = self._sum + (last.float().mean(1) if head is None else last[:, head].float())
         self._layers += 1
 
-    def mean(self) -> torch.Tensor:
-        """Over all that was noted: float32 `[batch, queries, keys]`."""
+    def take(self) -> torch.Tensor:
+        """The mean over the layers of the pass that is over, float32 `[batch, queries, keys]`."""
         if not self._layers:
             raise LALMError(f"{self.name}: {_UNSEEN}")
-        return self._sum / self._layers  # type: ignore[no-any-return]
+        mean: torch.Tensor = self._sum / self._layers
+        self._sum, self._layers = 0.0, 0
+        return mean
 
 
 @contextlib.contextmanager
-def watching(backbone: nn.Module, heads: Heads, name: str) -> Iterator[Watch]:
-    """Watch the decoder of `backbone`, which attends the plain way meanwhile; not for two threads at a time.
+def watching(decoder: nn.Module, heads: Heads | None, name: str) -> Iterator[Watch | None]:
+    """Watch `decoder`, which attends the plain way meanwhile; not for two threads at a time. Nothing without `heads`.
 
-    Raises `LALMError` where there are no such heads, or where attention is not found (by then or when the pass is over).
+    Raises `LALMError` where there are no such heads, or where attention is not found (by then or when a pass is over).
     """
-    decoder = getattr(backbone, "language_model", backbone)
+    if heads is None:
+        yield None
+        return
     layers = list(getattr(decoder, "layers", []))
     modules = [layer.self_attn for layer in layers if hasattr(layer, "self_attn")]
     if not modules:

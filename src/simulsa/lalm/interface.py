@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -46,8 +46,55 @@ class Heads:
 ALL_HEADS = Heads()
 
 
+@dataclass(frozen=True)
+class Want:
+    """What a caller of `continue_` wants to know of the tokens besides their ids.
+
+    `log_probs`: how likely each was. `heads`: what each of them attends to in the audio, averaged over these heads.
+    """
+
+    log_probs: bool = False
+    heads: Heads | None = None
+
+
+TOKENS_ONLY = Want()
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What a model says behind a prefix, by greedy decoding.
+
+    `tokens` are the new ids, without EOS. What was not wanted is `None`: `log_probs` float32 `[tokens]`, natural logarithm;
+    `attention` float32 `[tokens, frames]`, the attention weights on the audio at the position that predicts each token. Frames
+    divide the clip evenly; a row sums to 1 at most, because the model attends to text as well.
+    """
+
+    tokens: list[int]
+    log_probs: np.ndarray | None = None
+    attention: np.ndarray | None = None
+
+
+class Heard(Protocol):
+    """A clip as a model has heard it, with the prompt around it: what `LALM.hear` returns for each row.
+
+    It belongs to the model that made it. Keep it for as long as the same audio may be asked about again.
+    """
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes."""
+        ...
+
+    def detached(self) -> Any:
+        """The same, without the memory of the batch in which it was heard."""
+        ...
+
+
 class LALM(Protocol):
-    """An audio-language model. All verbs are batched; audio is float32 mono at `SAMPLE_RATE`, tokens are ids."""
+    """An audio-language model. All verbs are batched; audio is float32 mono at `SAMPLE_RATE`, tokens are ids.
+
+    Hearing and speaking are apart: `hear` encodes audio once, and any number of calls of `score` and `continue_` use the result.
+    """
 
     name: str
     """What the user called it: hub id, folder or `tiny-en-de`."""
@@ -63,38 +110,29 @@ class LALM(Protocol):
         """Whether equal inputs give equal tokens whatever the batch (float32 does, half precision may not)."""
         ...
 
-    def score(
-        self, audios: Sequence[np.ndarray], targets: Sequence[Sequence[int]], directions: Sequence[Direction]
-    ) -> list[TokenScores]:
-        """Score every target token given its audio and the tokens before it, in one forward pass for the batch."""
+    def hear(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[Any]:
+        """Encode each clip behind the prompt that asks for its translation; one `Heard` per row, which depends on no other row.
+
+        Raises `LALMError` for a clip that is longer than `max_samples`.
+        """
+        ...
+
+    def score(self, heard: Sequence[Any], targets: Sequence[Sequence[int]]) -> list[TokenScores]:
+        """Score every target token given what was heard and the tokens before it, in one forward pass for the batch."""
         ...
 
     def continue_(
         self,
-        audios: Sequence[np.ndarray],
+        heard: Sequence[Any],
         prefixes: Sequence[Sequence[int]],
-        directions: Sequence[Direction],
         drafts: Sequence[Sequence[int]] | None = None,
-    ) -> list[list[int]]:
-        """Continue each prefix greedily to the end of the translation; returns the new tokens, without EOS.
+        want: Want = TOKENS_ONLY,
+    ) -> list[Continuation]:
+        """Continue each prefix greedily to the end of the translation.
 
         `drafts` are guesses of the continuation: the part that greedy decoding would produce as well is verified in one
-        forward pass instead of being decoded token by token. They change the speed, never the tokens.
-        """
-        ...
-
-    def attend(
-        self,
-        audios: Sequence[np.ndarray],
-        targets: Sequence[Sequence[int]],
-        directions: Sequence[Direction],
-        heads: Heads = ALL_HEADS,
-    ) -> list[np.ndarray]:
-        """How much each target token attends to each moment of its audio, in one teacher-forced pass for the batch.
-
-        float32 `[tokens, frames]` per row, the mean over `heads`: the weights that the model's audio tokens have where it says
-        the token. Frames divide the clip evenly; a row sums to 1 at most, because the model attends to text as well. Raises
-        `LALMError` for a model whose attention cannot be seen, or that has no such heads.
+        forward pass instead of being decoded token by token. They change the speed, never the tokens. Raises `LALMError` for a
+        model whose attention is wanted and cannot be seen, or that has no such heads.
         """
         ...
 

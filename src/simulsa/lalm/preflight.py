@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,15 +25,15 @@ def preflight(lalm: LALM, direction: Direction = ENGLISH_TO_GERMAN) -> None:
     held to log-probabilities within a tolerance instead of equal tokens, because near-ties may fall either way.
     """
     sounds = _sounds()
-    directions = [direction] * len(sounds)
     exact = lalm.exact
-    outputs = lalm.continue_(sounds, [[] for _ in sounds], directions)
+    heard = lalm.hear(sounds, [direction] * len(sounds))
+    outputs = _continued(lalm, heard, [[] for _ in sounds])
     probe = (outputs[0] or lalm.encode("The"))[:16]
 
-    batch = [scores.log_probs for scores in lalm.score(sounds, [probe] * len(sounds), directions)]
+    batch = [scores.log_probs for scores in lalm.score(heard, [probe] * len(sounds))]
     _check_hearing(lalm, batch)
     for number, (sound, together) in enumerate(zip(sounds, batch, strict=True)):
-        alone = lalm.score([sound], [probe], [direction])[0].log_probs
+        alone = lalm.score(lalm.hear([sound], [direction]), [probe])[0].log_probs
         difference = float(np.max(np.abs(alone - together)))
         if difference > _TOLERANCE_NATS[exact]:
             raise LALMError(
@@ -47,11 +48,13 @@ def check_logits(lalm: HuggingFaceLALM) -> None:
     """Check that the model itself makes the same logits of a prompt as the LALM; raises `LALMError` for one that adds a step."""
     import torch
 
-    prompts, audio = lalm.prompts(_sounds()[:1], [ENGLISH_TO_GERMAN])
-    inputs = lalm.pad(prompts, audio)
-    with torch.inference_mode():
-        ours = lalm.logits(lalm.forward(inputs)[0][:, -1])
-        theirs = lalm.model(input_ids=inputs.ids, attention_mask=inputs.mask, **inputs.audio).logits[:, -1].float()
+    clip = lalm.frontend.prepare(_sounds()[0], ENGLISH_TO_GERMAN)
+    ids = torch.tensor([clip.prompt], device=lalm.device)
+    audio = {name: tensor.to(lalm.device) for name, tensor in clip.features.items()}
+    audio = {name: tensor.to(lalm.dtype) if tensor.is_floating_point() else tensor for name, tensor in audio.items()}
+    with torch.no_grad():
+        ours = lalm.decoder.logits(lalm.forward(lalm.listen([clip]), [[]])[:, -1])
+        theirs = lalm.model(input_ids=ids, attention_mask=torch.ones_like(ids), **audio).logits[:, -1].float()
     difference = float((ours - theirs)[ours.isfinite()].abs().max())
     if difference > _TOLERANCE_NATS[lalm.exact]:
         raise LALMError(f"{lalm.name}: the model's own logits differ from head times hidden states, by {difference:.3g}")
@@ -68,18 +71,24 @@ def _check_hearing(lalm: LALM, log_probs: list[np.ndarray]) -> None:
 
 
 def _check_decoding(lalm: LALM, sounds: list[np.ndarray], outputs: list[list[int]], direction: Direction) -> None:
-    directions = [direction] * len(sounds)
-    alone = [lalm.continue_([sound], [[]], [direction])[0] for sound in sounds]
+    alone = [_continued(lalm, lalm.hear([sound], [direction]), [[]])[0] for sound in sounds]
     if alone != outputs:
         raise LALMError(f"{lalm.name}: a batch decodes to other tokens than its rows alone; use --batch-size 1")
     halves = [len(output) // 2 for output in outputs]
     heads = [output[:half] for output, half in zip(outputs, halves, strict=True)]
     tails = [output[half:] for output, half in zip(outputs, halves, strict=True)]
-    if lalm.continue_(sounds, heads, directions) != tails:
+    heard = lalm.hear(sounds, [direction] * len(sounds))
+    if _continued(lalm, heard, heads) != tails:
         raise LALMError(f"{lalm.name}: continuing a forced prefix differs from decoding freely; its prompt is not stable")
     wrong_end = [[*tail[: len(tail) // 2], lalm.eos_id] for tail in tails]
-    if lalm.continue_(sounds, heads, directions, wrong_end) != tails:
+    if _continued(lalm, heard, heads, wrong_end) != tails:
         raise LALMError(f"{lalm.name}: verifying a draft changes the translation; its attention ignores the mask")
+
+
+def _continued(
+    lalm: LALM, heard: Sequence[Any], prefixes: Sequence[Sequence[int]], drafts: Sequence[Sequence[int]] | None = None
+) -> list[list[int]]:
+    return [said.tokens for said in lalm.continue_(heard, prefixes, drafts)]
 
 
 def _sounds() -> list[np.ndarray]:

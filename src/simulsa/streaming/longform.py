@@ -66,7 +66,7 @@ class LongState:
         self.finished = False
         self.chunks_at_once = 1
         """how many of the chunks that wait the next step hears, as in `StreamState`; a sliding window takes one at a time"""
-        if self.longform.history != "none" and self.config.chosen_policy.needs == "words":
+        if self.longform.history != "none" and self.config.chosen_policy.counts_words:
             raise ValueError(
                 f"policy is {self.config.policy!r}, which counts words from where the model begins to hear, and history is "
                 f"{self.longform.history!r}, which carries words over: choose another policy, or history 'none'"

@@ -9,17 +9,14 @@ import dataclasses
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
-from simulsa.lalm.interface import Heads
+from simulsa.lalm.interface import TOKENS_ONLY, Heads, Want
 from simulsa.settings import check_whole_numbers
 
 MAX_ROLLBACK = 1000
-
-Need = Literal["words", "log_probs"] | Heads | None
-"""What a policy has to know beyond the tokens: where words end, how sure the model is, or to what it attends."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +25,11 @@ class Hypothesis:
 
     The tokens `committed` and their `continuation`; `previous` has the whole hypotheses before this one, the last one last, as
     many as the policy `remembers`; `chunk` counts the stream's hypotheses from 1; `heard_samples` is the audio heard, at
-    `SAMPLE_RATE`. Of the rest only what the policy `needs` is there:
+    `SAMPLE_RATE`. Of the rest only what the policy asks for is there:
 
     - `word_ends`: for each word (character in languages without spaces), by which token it is complete, committed ones counted
     - `log_probs` float32 `[continuation]`, natural logarithm
-    - `attention` float32 `[continuation, frames]`; the frames divide the audio heard evenly (see `LALM.attend`)
+    - `attention` float32 `[continuation, frames]`; the frames divide the audio heard evenly (see `Continuation`)
     """
 
     committed: Sequence[int]
@@ -58,9 +55,14 @@ class Policy:
     """how flags, files and results call it"""
 
     @property
-    def needs(self) -> Need:
-        """What it has to know; everything but words costs one more pass of the model per chunk."""
-        return None
+    def wants(self) -> Want:
+        """What it has to know of each token: how sure the model is, or to what it attends."""
+        return TOKENS_ONLY
+
+    @property
+    def counts_words(self) -> bool:
+        """Whether it has to know where words end."""
+        return False
 
     @property
     def remembers(self) -> int:
@@ -177,9 +179,9 @@ class WaitK(Policy):
         check_whole_numbers(self, {"chunks": 1, "words": 1})
 
     @property
-    def needs(self) -> Need:
-        """Where words end."""
-        return "words"
+    def counts_words(self) -> bool:
+        """It does."""
+        return True
 
     def commit(self, hypothesis: Hypothesis) -> int:
         """Up to the end of the last word allowed."""
@@ -211,9 +213,9 @@ class AlignAtt(Policy):
             raise ValueError(f"head is {self.head} and there is no layer; say in which layer")
 
     @property
-    def needs(self) -> Need:
+    def wants(self) -> Want:
         """Attention."""
-        return Heads(self.layer, self.head)
+        return Want(heads=Heads(self.layer, self.head))
 
     def commit(self, hypothesis: Hypothesis) -> int:
         """Up to the first token that is aligned with the end of the audio."""
@@ -236,9 +238,9 @@ class Confidence(Policy):
             raise ValueError(f"threshold is {self.threshold}; it must be a probability from 0 to 1")
 
     @property
-    def needs(self) -> Need:
+    def wants(self) -> Want:
         """Probabilities."""
-        return "log_probs"
+        return Want(log_probs=True)
 
     def commit(self, hypothesis: Hypothesis) -> int:
         """Up to the first token that is unlikely."""

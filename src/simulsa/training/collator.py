@@ -1,22 +1,22 @@
-"""Examples to padded batches: the very prompts and padding of inference, with the target behind them."""
+"""Examples to batches: the very prompts of inference, and what is to be said behind them."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
 from simulsa.audio import AudioError
-from simulsa.lalm.model import MIN_SAMPLES, HuggingFaceLALM, Inputs
+from simulsa.lalm.frontend import MIN_SAMPLES, Frontend
 from simulsa.manifest import Utterance, unheard
 from simulsa.training.config import OnError
 from simulsa.training.examples import Example
 
 IGNORED = -100  # a label that carries no loss, by PyTorch's convention
-_TEXT = ("input_ids", "attention_mask", "labels", "weights", "offline")
 
 logger = logging.getLogger("simulsa")
 
@@ -25,11 +25,11 @@ _NOTHING = Example(Utterance("nothing", "", "en", "de", ""), ())
 
 @dataclass
 class Collator:
-    """Load the audio of some examples and build their batch.
+    """Load the audio of some examples and build their batch, without the model.
 
-    The batch holds int64 `[batch, length]` `input_ids`, `attention_mask` and `labels`, padded on the left, float32 `weights` of
-    the labels' losses, bool `offline` that says at each label whether its row is, and the model's audio tensors. Every row is
-    prompt, target, EOS; labels are the target and EOS, and `IGNORED` elsewhere. A truncated row ends with EOS too: the model
+    The batch holds `clips`, a `PreparedClip` per row, `answers`, the token ids behind each prompt, and of the answers' tokens,
+    padded on the left, int64 `[rows, longest answer]` `labels`, float32 `weights` of their losses, and bool `offline`, whether
+    their row is. An answer is target and EOS, which are the labels too. A truncated row ends with EOS too: the model
     learns to stop where the audio ends. With an `overrun_weight`, its answer goes on with the row's rest, and every label there
     is EOS: having missed its stop, the model shall still stop rather than finish the sentence.
 
@@ -37,42 +37,40 @@ class Collator:
     labels, so that the batches of all other rows stay what they are.
     """
 
-    lalm: HuggingFaceLALM
+    frontend: Frontend
+    eos_id: int
     on_error: OnError = "fail"
     simultaneous_weight: float = 1.0
     stop_weight: float = 1.0
     overrun_weight: float = 0.0
     _broken: set[str] = field(default_factory=set)
 
-    def __call__(self, passed: Sequence[Example | None]) -> dict[str, torch.Tensor]:
+    def __call__(self, passed: Sequence[Example | None]) -> dict[str, Any]:
         """The batch of the examples among `passed`; silence without labels when there are none."""
         examples = [example for example in passed if example is not None]
         if not examples:
             return self._batch([_NOTHING], [None])
         return self._batch(examples, [self._load(example) for example in examples])
 
-    def _batch(self, examples: Sequence[Example], heard: Sequence[np.ndarray | None]) -> dict[str, torch.Tensor]:
+    def _batch(self, examples: Sequence[Example], heard: Sequence[np.ndarray | None]) -> dict[str, Any]:
         audios = [np.zeros(MIN_SAMPLES, dtype=np.float32) if audio is None else audio for audio in heard]
         overruns = [list(example.rest) if self.overrun_weight else [] for example in examples]
-        answers = [[*ex.target, *overrun, self.lalm.eos_id] for ex, overrun in zip(examples, overruns, strict=True)]
-        prompts, audio = self.lalm.prompts(audios, [example.direction for example in examples])
-        inputs = self.lalm.pad([prompt + answer for prompt, answer in zip(prompts, answers, strict=True)], audio)
-        labels = torch.full_like(inputs.ids, IGNORED)
+        answers = [[*ex.target, *overrun, self.eos_id] for ex, overrun in zip(examples, overruns, strict=True)]
+        labels = torch.full((len(examples), max(map(len, answers))), IGNORED, dtype=torch.long)
         for row, (answer, overrun, samples) in enumerate(zip(answers, overruns, heard, strict=True)):
             if samples is not None:
-                labels[row, -len(answer) :] = inputs.ids[row, -len(answer) :]
-                labels[row, -len(overrun) - 1 :] = self.lalm.eos_id
+                labels[row, -len(answer) :] = torch.tensor(answer)
+                labels[row, -len(overrun) - 1 :] = self.eos_id
         return {
-            "input_ids": inputs.ids,
-            "attention_mask": inputs.mask,
+            "clips": [self.frontend.prepare(audio, ex.direction) for audio, ex in zip(audios, examples, strict=True)],
+            "answers": answers,
             "labels": labels,
             "weights": self._weights(examples, overruns, labels),
-            "offline": torch.tensor([[not ex.row.is_augmented] for ex in examples], device=labels.device).expand_as(labels),
-            **inputs.audio,
+            "offline": torch.tensor([[not ex.row.is_augmented] for ex in examples]).expand_as(labels).contiguous(),
         }
 
     def _weights(self, examples: Sequence[Example], overruns: Sequence[Sequence[int]], labels: torch.Tensor) -> torch.Tensor:
-        weights = torch.ones(labels.shape, dtype=torch.float32, device=labels.device)
+        weights = torch.ones(labels.shape, dtype=torch.float32)
         for row, (example, overrun) in enumerate(zip(examples, overruns, strict=True)):
             if example.row.is_augmented:
                 weights[row] = self.simultaneous_weight
@@ -92,9 +90,3 @@ class Collator:
                 self._broken.add(row.id)
                 logger.warning("train: row %r counts for nothing: %s", row.id, error)
             return None
-
-
-def model_inputs(batch: dict[str, torch.Tensor]) -> Inputs:
-    """What of a batch the LALM reads."""
-    audio = {name: tensor for name, tensor in batch.items() if name not in _TEXT}
-    return Inputs(batch["input_ids"], batch["attention_mask"], audio)

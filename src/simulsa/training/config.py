@@ -70,8 +70,8 @@ class TrainConfig:
     """optimiser steps between two checkpoints"""
     logging_every_steps: int = 10
     """optimiser steps between two values of the loss curve, each the mean of its steps"""
-    audio_memory_mib: float = 1024
-    """how much of what the frozen audio tower made of the rows is kept for the next epoch; never changes the result"""
+    encoder_cache_mib: float = 1024
+    """size of the encoder cache: rows that were heard in one epoch are not encoded again in the next; never changes the result"""
     mixed_precision: bool = False
     """compute a float32 model's matrix products in bfloat16 (PyTorch's autocast): faster where the processor knows that format"""
     gradient_checkpointing: bool = False
@@ -89,7 +89,7 @@ class TrainConfig:
         check_whole_numbers(self, {**dict.fromkeys(counted, 1), "seed": 0})
         for name in ("lora_alpha", "learning_rate", "epochs", "simultaneous_weight", "stop_weight"):
             self._check_number(name, lambda value: value > 0, "above 0")
-        for name in ("overrun_weight", "weight_decay", "max_grad_norm", "audio_memory_mib"):
+        for name in ("overrun_weight", "weight_decay", "max_grad_norm", "encoder_cache_mib"):
             self._check_number(name, lambda value: value >= 0, "0 or more")
         self._check_number("self_distillation", lambda value: 0 <= value <= 1, "from 0 to 1")
         for name in ("lora_dropout", "simultaneous_from", "warmup_share"):

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from simulsa.lalm.interface import LALMError
-from simulsa.lalm.memory import remembering
 from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import folder_signature
@@ -96,8 +95,7 @@ def _fit_to_the_end(
         trainable, total = model.get_nb_trainable_parameters()
         logger.info("train: %d of %d parameters are trained (%.2f %%)", trainable, total, 100 * trainable / total)
         student = lalm.carrying(model, lalm.name, lalm.signature)
-        with remembering(student, config.audio_memory_mib):
-            fit(student, examples, config, folder, last[0] if last is not None else None)
+        fit(student, examples, config, folder, last[0] if last is not None else None)
         processes.wait()  # the main process writes the last checkpoint
         last = folder.last_checkpoint()
     if last is None or last[1]["global_step"] < steps:

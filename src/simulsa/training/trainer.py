@@ -18,9 +18,12 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from simulsa.files import append_jsonl, atomic_write
+from simulsa.lalm.cache import EncoderCache
+from simulsa.lalm.decoder import HeardClip
+from simulsa.lalm.frontend import PreparedClip
 from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.training import processes
-from simulsa.training.collator import IGNORED, Collator, model_inputs
+from simulsa.training.collator import IGNORED, Collator
 from simulsa.training.config import TrainConfig
 from simulsa.training.examples import Example, TrainError
 from simulsa.training.folder import Folder
@@ -61,20 +64,22 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
     loss_is_scaled_for_ga = True
 
     def __init__(self, lalm: HuggingFaceLALM, config: TrainConfig, **options: Any) -> None:
-        collator = Collator(lalm, config.on_error, config.simultaneous_weight, config.stop_weight, config.overrun_weight)
+        weights = config.simultaneous_weight, config.stop_weight, config.overrun_weight
+        collator = Collator(lalm.frontend, lalm.eos_id, config.on_error, *weights)
         # what wraps the model for several processes (DDP, FSDP) must see one pass through the model's own forward
         lalm.model.forward = self._summed_loss
         super().__init__(model=lalm.model, data_collator=collator, **options)
         self.model_accepts_loss_kwargs = True
         self._lalm = lalm
         self._config = config
+        self._cache = EncoderCache(config.encoder_cache_mib)
         self._precision = torch.autocast(lalm.device.type, torch.bfloat16, enabled=config.mixed_precision)
 
     def _get_train_sampler(self, *args: Any) -> Any:  # how many there are depends on the release
         return SequentialSampler(self.train_dataset)  # which is in order already
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
         """Weighted sum of the pass's losses, in nats, over `num_items_in_batch`, the step's target tokens in all processes."""
         if num_items_in_batch is None:
@@ -82,32 +87,39 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
         # averaging the processes' gradients divides by their number
         return model(inputs) * processes.count() / max(int(num_items_in_batch), 1)  # type: ignore[no-any-return]
 
-    def _summed_loss(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        # the logits at position i are about token i + 1
-        labels, weights, offline = (inputs[name][:, 1:] for name in ("labels", "weights", "offline"))
+    def _summed_loss(self, inputs: dict[str, Any]) -> torch.Tensor:
+        labels, weights, offline = (inputs[name] for name in ("labels", "weights", "offline"))
         labelled = labels != IGNORED
         share = self._config.self_distillation
-        own = self._base_probabilities(inputs, labelled) if share else None
+        heard = self._hear(inputs["clips"])
+        own = self._base_probabilities(heard, inputs["answers"], labelled) if share else None
         train_mode(self._lalm.model)
-        logits = self._logits(inputs, labelled)
+        logits = self._logits(heard, inputs["answers"], labelled)
         losses = cross_entropy(logits, labels[labelled], reduction="none")
         if own is not None:
             losses = torch.where(offline[labelled], (1 - share) * losses + share * divergence(own, logits), losses)
         return (losses * weights[labelled]).sum()
 
-    def _logits(self, inputs: dict[str, torch.Tensor], labelled: torch.Tensor) -> torch.Tensor:
-        """Float32 `[labels, vocabulary]` logits, where `labelled`, bool `[batch, length - 1]`, holds."""
+    def _hear(self, clips: Sequence[PreparedClip]) -> list[HeardClip]:
         with self._precision:
-            hidden, _ = self._lalm.forward(model_inputs(inputs))
-            return self._lalm.logits(hidden[:, :-1][labelled])
+            return self._cache.fetch([clip.key for clip in clips], lambda rows: self._lalm.listen([clips[row] for row in rows]))
+
+    def _logits(self, heard: Sequence[HeardClip], answers: Sequence[Sequence[int]], labelled: torch.Tensor) -> torch.Tensor:
+        """Float32 `[labels, vocabulary]` logits, where `labelled`, bool `[rows, longest answer]`, holds."""
+        with self._precision:
+            hidden = self._lalm.forward(heard, answers)
+            # rows end with their answers, and the logits at position i are about token i + 1
+            return self._lalm.decoder.logits(hidden[:, -labelled.shape[1] - 1 : -1][labelled])
 
     @torch.no_grad()
-    def _base_probabilities(self, inputs: dict[str, torch.Tensor], labelled: torch.Tensor) -> torch.Tensor:
+    def _base_probabilities(
+        self, heard: Sequence[HeardClip], answers: Sequence[Sequence[int]], labelled: torch.Tensor
+    ) -> torch.Tensor:
         """What the model makes of the same rows without the adapter: `[labels, vocabulary]`."""
         model = self._lalm.model
         model.eval()
         with model.disable_adapter():
-            return self._logits(inputs, labelled).softmax(-1)
+            return self._logits(heard, answers, labelled).softmax(-1)
 
 
 def divergence(wanted: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:

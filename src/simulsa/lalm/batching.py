@@ -1,0 +1,33 @@
+"""The audio tensors of single clips as one batch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch.nn.functional import pad
+
+Features = Mapping[str, torch.Tensor]
+
+
+def padded(clips: Sequence[Features]) -> dict[str, torch.Tensor]:
+    """The tensors `[windows, ...]` of all clips below each other, padded with zeros at the end of every other dimension."""
+    return {name: torch.cat(_equally_large([clip[name] for clip in clips])) for name in clips[0]}
+
+
+def _equally_large(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    largest = torch.tensor([tensor.shape[1:] for tensor in tensors]).amax(0).tolist()
+    # `pad` counts dimensions from the last
+    return [
+        pad(tensor, [n for size, now in zip(reversed(largest), reversed(tensor.shape[1:]), strict=True) for n in (0, size - now)])
+        for tensor in tensors
+    ]
+
+
+def equally_shaped(clips: Sequence[Features]) -> list[list[int]]:
+    """Which clips have tensors of the same shapes: groups that need no padding."""
+    groups = defaultdict(list)
+    for row, clip in enumerate(clips):
+        groups[tuple(tuple(tensor.shape) for tensor in clip.values())].append(row)
+    return list(groups.values())

@@ -1,0 +1,91 @@
+"""An encoder cache: clips that were heard are kept, within a limit, for the next question about the same audio.
+
+An evaluation hears the same half utterance for every policy and for several chunk sizes, a training the same rows in every
+epoch. The encoder is frozen, so its outputs can only be the same (up to the rounding that another batch brings).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import numpy as np
+
+from simulsa.lalm.interface import LALM, TOKENS_ONLY, Continuation, Direction, TokenScores, Want
+
+MIB = 2**20
+
+
+def audio_key(audio: np.ndarray) -> bytes:
+    """Identifies a clip, float32 `[samples]`, by its content."""
+    return hashlib.blake2b(np.ascontiguousarray(audio, dtype=np.float32), digest_size=16).digest()
+
+
+class EncoderCache:
+    """What was heard, by key, the least recently used dropped first; `hits` and `misses` count clips."""
+
+    def __init__(self, max_mib: float) -> None:
+        self.max_bytes = max_mib * MIB
+        self.bytes = 0
+        self.hits = self.misses = 0
+        self._heard: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def fetch(self, keys: Sequence[Hashable], hear: Callable[[list[int]], Sequence[Any]]) -> list[Any]:
+        """What was heard under each key; `hear(rows)` hears those rows of the batch that are new, each key once."""
+        known = {key: self._heard[key] for key in keys if key in self._heard}
+        new = list({key: row for row, key in enumerate(keys) if key not in known}.items())
+        self.hits += len(keys) - len(new)
+        self.misses += len(new)
+        for key in known:
+            self._heard.move_to_end(key)
+        if new:
+            fresh = dict(zip([key for key, _ in new], hear([row for _, row in new]), strict=True))
+            for key, clip in fresh.items():
+                self._keep(key, clip)
+            known |= fresh
+        return [known[key] for key in keys]
+
+    def _keep(self, key: Hashable, clip: Any) -> None:
+        if clip.nbytes > self.max_bytes:
+            return
+        self._heard[key] = clip.detached()
+        self.bytes += clip.nbytes
+        while self.bytes > self.max_bytes:
+            self.bytes -= self._heard.popitem(last=False)[1].nbytes
+
+
+class CachedLALM:
+    """A LALM that hears equal audio once: `lalm` with an encoder cache of at most `max_mib` in front of `hear`."""
+
+    def __init__(self, lalm: LALM, max_mib: float) -> None:
+        self.lalm = lalm
+        self.cache = EncoderCache(max_mib)
+        self.name, self.signature, self.max_samples = lalm.name, lalm.signature, lalm.max_samples
+        self.vocabulary_size, self.eos_id = lalm.vocabulary_size, lalm.eos_id
+        self.encode, self.decode = lalm.encode, lalm.decode
+
+    @property
+    def exact(self) -> bool:
+        """Whether equal inputs give equal tokens whatever the batch."""
+        return self.lalm.exact
+
+    def hear(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[Any]:
+        """As the model hears, from the cache where it can."""
+        keys = [(direction, audio_key(audio)) for audio, direction in zip(audios, directions, strict=True)]
+        return self.cache.fetch(keys, lambda rows: self.lalm.hear([audios[r] for r in rows], [directions[r] for r in rows]))
+
+    def score(self, heard: Sequence[Any], targets: Sequence[Sequence[int]]) -> list[TokenScores]:
+        """As the model scores."""
+        return self.lalm.score(heard, targets)
+
+    def continue_(
+        self,
+        heard: Sequence[Any],
+        prefixes: Sequence[Sequence[int]],
+        drafts: Sequence[Sequence[int]] | None = None,
+        want: Want = TOKENS_ONLY,
+    ) -> list[Continuation]:
+        """As the model continues."""
+        return self.lalm.continue_(heard, prefixes, drafts, want)

@@ -1,0 +1,160 @@
+"""The text side of a model of transformers: token ids and heard audio to embeddings, hidden states and logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from simulsa.lalm.interface import LALMError
+
+Embeddings = dict[str, torch.Tensor]
+"""What the language model takes in the place of token ids: `inputs_embeds` `[..., width]`, and in some families
+`per_layer_inputs` `[..., layers, width]`."""
+
+_EMBEDDINGS = ("inputs_embeds", "per_layer_inputs")
+
+
+@dataclass(frozen=True)
+class HeardClip:
+    """A prompt with the audio in it, as the language model takes it: embeddings `[tokens, ...]` of one row.
+
+    `frames` are the places of the audio's tokens in the prompt, without those that only stand for silence behind the clip.
+    """
+
+    embeddings: Embeddings
+    frames: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.embeddings["inputs_embeds"])
+
+    @property
+    def nbytes(self) -> int:
+        """The memory of the embeddings."""
+        return sum(tensor.nbytes for tensor in self.embeddings.values())
+
+    def detached(self) -> HeardClip:
+        """The same in memory of its own: a row of a batch holds the whole batch."""
+        return HeardClip({name: tensor.clone() for name, tensor in self.embeddings.items()}, self.frames)
+
+
+class Decoder:
+    """The language model of a multimodal model, with its output head.
+
+    Rows of a batch are padded on the left, so that all of them end at the same position. Raises `LALMError` for a model whose
+    parts are not where they should be.
+    """
+
+    def __init__(self, whole: Any, name: str, audio_token_id: int | None) -> None:
+        backbone, head = getattr(whole, "model", None), whole.get_output_embeddings()
+        if backbone is None or head is None or audio_token_id is None:
+            raise LALMError(f"{name}: a {type(whole).__name__} has no backbone, output head or audio token where others have it")
+        self.backbone: Any = backbone  # everything below the output head
+        self.head = head
+        self.language_model: Any = getattr(backbone, "language_model", backbone)
+        self.audio_token_id = audio_token_id
+        self.vocabulary_size = int(head.weight.shape[0])
+        text = whole.config.get_text_config()
+        self.slides = "sliding_attention" in (getattr(text, "layer_types", None) or ())
+        self._scaling = getattr(text, "logits_scaling", None)
+        self._softcap = getattr(text, "final_logit_softcapping", None)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.head.weight.device  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format."""
+        return self.head.weight.dtype  # type: ignore[no-any-return]
+
+    def embed(self, rows: Sequence[Sequence[int]], audio: Mapping[str, torch.Tensor] | None = None) -> list[Embeddings]:
+        """Each row's embeddings `[tokens, ...]`; placeholders become what the encoder makes of the `audio` tensors.
+
+        The model's own forward merges text and audio, which every family does in its own way; it is stopped where the language
+        model would begin.
+        """
+        ids, mask = left_padded(rows, self.device)
+        found: Embeddings = {}
+
+        def stop(_: Any, arguments: tuple[torch.Tensor, ...], named: Mapping[str, Any]) -> None:
+            found.update({name: named[name] for name in _EMBEDDINGS if named.get(name) is not None})
+            if not found:  # a decoder layer takes them as its first argument
+                found["inputs_embeds"] = arguments[0] if arguments else named["hidden_states"]
+            raise _EmbeddedError
+
+        nested = self.language_model is not self.backbone
+        place = self.language_model if nested else self.backbone.layers[0]
+        handle = place.register_forward_pre_hook(stop, with_kwargs=True)
+        try:
+            self.backbone(input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=False, **(audio or {}))
+        except _EmbeddedError:
+            pass
+        finally:
+            handle.remove()
+        return [
+            {name: tensor[row, tensor.shape[1] - len(tokens) :] for name, tensor in found.items()}
+            for row, tokens in enumerate(rows)
+        ]
+
+    def batch(self, heard: Sequence[HeardClip], tails: Sequence[Sequence[int]]) -> tuple[Embeddings, torch.Tensor]:
+        """Prompts with token ids behind them, as one batch `[rows, length, ...]`, and its mask int64 `[rows, length]`."""
+        parts = [clip.embeddings for clip in heard]
+        if any(tails):
+            texts = self.embed(tails)
+            parts = [
+                {name: torch.cat([part[name], text[name]]) for name in part} for part, text in zip(parts, texts, strict=True)
+            ]
+        lengths = [len(clip) + len(tail) for clip, tail in zip(heard, tails, strict=True)]
+        embeddings = {
+            name: pad_sequence([part[name] for part in parts], batch_first=True, padding_side="left") for name in parts[0]
+        }
+        _, mask = left_padded([[0] * length for length in lengths], self.device)
+        return embeddings, mask
+
+    def forward(self, embeddings: Embeddings, mask: torch.Tensor, use_cache: bool = False) -> tuple[torch.Tensor, Any]:
+        """Last hidden states `[rows, length, width]` of one pass, and its cache if asked for; gradients are kept."""
+        result = self.language_model(attention_mask=mask, position_ids=_positions(mask), use_cache=use_cache, **embeddings)
+        return result.last_hidden_state, result.past_key_values if use_cache else None
+
+    def step(self, tokens: torch.Tensor, mask: torch.Tensor, cache: Any) -> torch.Tensor:
+        """Hidden states `[rows, width]` of one token more in each row: `tokens` int64 `[rows]`, counted in `mask` already."""
+        result = self.language_model(
+            input_ids=tokens[:, None],
+            attention_mask=mask,
+            position_ids=mask.sum(1, keepdim=True) - 1,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return result.last_hidden_state[:, -1]  # type: ignore[no-any-return]
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Float32 logits with the audio placeholder ruled out: it must never be said."""
+        logits = self.head(hidden).float()
+        if self._scaling is not None:
+            logits = logits / self._scaling
+        if self._softcap is not None:
+            logits = torch.tanh(logits / self._softcap) * self._softcap
+        if self.audio_token_id < self.vocabulary_size:
+            logits[..., self.audio_token_id] = -torch.inf
+        return logits  # type: ignore[no-any-return]
+
+
+class _EmbeddedError(Exception):
+    """The embeddings are there; nothing behind them need be computed."""
+
+
+def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids, padded on the left with 0, and their mask; int64 `[rows, longest]`."""
+    longest = max(1, *(len(row) for row in rows))
+    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows])
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+    return ids.to(device), mask.to(device)
+
+
+def _positions(mask: torch.Tensor) -> torch.Tensor:
+    return (mask.cumsum(1) - 1).clamp(min=0)

@@ -1,0 +1,167 @@
+"""Greedy decoding of a batch: drafts are verified in one pass, the rest is decoded token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from simulsa.lalm.attention import Watch, watching
+from simulsa.lalm.decoder import Decoder, HeardClip
+from simulsa.lalm.grouping import joined_caches, joined_masks
+from simulsa.lalm.interface import Continuation, Want
+
+HEAD_POSITIONS = 512  # logits computed at a time: a vocabulary of 150,000 takes 600 kB a position
+
+
+@dataclass
+class Row:
+    """A row of a batch on its way: what is asked, and what was said so far, EOS included."""
+
+    heard: HeardClip
+    prefix: Sequence[int]
+    draft: Sequence[int]
+    limit: int
+    """how many tokens may be said"""
+    tokens: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    attention: list[torch.Tensor] = field(default_factory=list)
+    """of each token, float32 `[frames]`"""
+    columns: torch.Tensor | None = None
+    """where the audio's keys are in the cache, int64 `[frames]`"""
+
+    def goes_on(self, eos_ids: Sequence[int]) -> bool:
+        """Whether another token is to be decoded."""
+        return self.tokens[-1] not in eos_ids and len(self.tokens) < self.limit
+
+    def continuation(self, eos_ids: Sequence[int], want: Want) -> Continuation:
+        """What was said up to EOS or the limit."""
+        ends = [i for i, token in enumerate(self.tokens) if token in eos_ids]
+        count = min([*ends, max(self.limit, 0)])
+        log_probs = torch.tensor(self.log_probs[:count]).numpy() if want.log_probs else None
+        attention = None
+        if want.heads is not None:
+            weights = self.attention[:count]
+            attention = (torch.stack(weights) if weights else torch.zeros(0, len(self.heard.frames))).float().cpu().numpy()
+        return Continuation(self.tokens[:count], log_probs, attention)
+
+
+def decode(
+    decoder: Decoder, rows: Sequence[Row], groups: Sequence[Sequence[int]], eos_ids: Sequence[int], want: Want, name: str
+) -> list[Continuation]:
+    """Continue all rows; those of a group go through one pass for their prompts, prefixes and drafts."""
+    with watching(decoder.language_model, None if decoder.slides else want.heads, name) as watch:
+        greedy = _Greedy(decoder, eos_ids, want, watch)
+        passes = [greedy.verify([rows[index] for index in group]) for group in groups]
+        masks, caches = zip(*passes, strict=True)
+        longest = max(mask.shape[1] for mask in masks)
+        for group, mask in zip(groups, masks, strict=True):
+            for index in group:
+                _shift(rows[index], longest - mask.shape[1])
+        ordered = [rows[index] for group in groups for index in group]
+        greedy.go_on(ordered, joined_masks(masks), joined_caches(caches))
+    if decoder.slides and want.heads is not None:
+        _attend_again(decoder, rows, want, name)
+    return [row.continuation(eos_ids, want) for row in rows]
+
+
+def _shift(row: Row, places: int) -> None:
+    """The row's keys lie so many places further right."""
+    if row.columns is not None:
+        row.columns = row.columns + places
+
+
+@dataclass
+class _Greedy:
+    decoder: Decoder
+    eos_ids: Sequence[int]
+    want: Want
+    watch: Watch | None
+
+    def verify(self, rows: Sequence[Row]) -> tuple[torch.Tensor, Any]:
+        """Say of each draft the tokens that the model would choose as well, and its own next one; the mask and cache behind."""
+        embeddings, mask = self.decoder.batch([row.heard for row in rows], [[*row.prefix, *row.draft] for row in rows])
+        length = mask.shape[1]
+        if self.watch is not None:
+            self.watch.queries = 1 + max(len(row.draft) for row in rows)
+        hidden, cache = self.decoder.forward(embeddings, mask, use_cache=True)
+        weights = self.watch.take() if self.watch is not None else None
+        # of the draft's own logits and the one before it, each is about the next token
+        counts = [len(row.draft) + 1 for row in rows]
+        choices = self._choose(torch.cat([states[length - count :] for states, count in zip(hidden, counts, strict=True)]))
+        rejected = False
+        for number, (row, count) in enumerate(zip(rows, counts, strict=True)):
+            own, choices = choices[:count], choices[count:]
+            accepted = _agreeing(row.draft, [token for token, _ in own])
+            if accepted < len(row.draft):  # the rejected tokens stay in the cache, unseen
+                mask[number, length - (len(row.draft) - accepted) :] = 0
+                rejected = True
+            self._say(row, own[: accepted + 1])
+            if weights is not None:
+                row.columns = row.heard.frames + (length - len(row.heard) - len(row.prefix) - len(row.draft))
+                row.attention += list(weights[number, -count:][: accepted + 1, row.columns])
+        if rejected and self.decoder.slides:  # unseen, they would still push older tokens out of the attention's window
+            tails = [[*row.prefix, *row.tokens[:-1]] for row in rows]
+            embeddings, mask = self.decoder.batch([row.heard for row in rows], tails)
+            _, cache = self.decoder.forward(embeddings, mask, use_cache=True)
+        return mask, cache
+
+    def go_on(self, rows: Sequence[Row], mask: torch.Tensor, cache: Any) -> None:
+        """Decode all rows that have not ended, one token a step; rows that end leave the batch."""
+        active = list(rows)
+        if self.watch is not None:
+            self.watch.queries = 1
+        while True:
+            going = [i for i, row in enumerate(active) if row.goes_on(self.eos_ids)]
+            if not going:
+                return
+            if len(going) < len(active):
+                chosen = torch.tensor(going, device=mask.device)
+                cache.batch_select_indices(chosen)
+                mask = mask[chosen]
+                active = [active[i] for i in going]
+            mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
+            last = torch.tensor([row.tokens[-1] for row in active], device=mask.device)
+            hidden = self.decoder.step(last, mask, cache)
+            weights = self.watch.take() if self.watch is not None else None
+            for number, (row, choice) in enumerate(zip(active, self._choose(hidden), strict=True)):
+                self._say(row, [choice])
+                if weights is not None:
+                    row.attention.append(weights[number, 0, row.columns])
+
+    def _choose(self, hidden: torch.Tensor) -> list[tuple[int, float]]:
+        """The most likely token behind each of the hidden states `[positions, width]`, and its log-probability if wanted."""
+        chosen: list[tuple[int, float]] = []
+        for states in hidden.split(HEAD_POSITIONS):
+            logits = self.decoder.logits(states)
+            best, tokens = logits.max(-1)
+            log_probs = (best - logits.logsumexp(-1)).tolist() if self.want.log_probs else [0.0] * len(tokens)
+            chosen += zip(tokens.tolist(), log_probs, strict=True)
+        return chosen
+
+    def _say(self, row: Row, choices: Sequence[tuple[int, float]]) -> None:
+        row.tokens += [token for token, _ in choices]
+        row.log_probs += [log_prob for _, log_prob in choices]
+
+
+def _attend_again(decoder: Decoder, rows: Sequence[Row], want: Want, name: str) -> None:
+    """The attention of all tokens by one more pass: a cache that slides no longer has the keys of the audio."""
+    embeddings, mask = decoder.batch([row.heard for row in rows], [[*row.prefix, *row.tokens[:-1]] for row in rows])
+    with watching(decoder.language_model, want.heads, name) as watch:
+        assert watch is not None
+        watch.queries = max(len(row.tokens) for row in rows)
+        decoder.forward(embeddings, mask)
+        weights = watch.take()
+    for row, own in zip(rows, weights, strict=True):
+        columns = row.heard.frames + (mask.shape[1] - len(row.heard) - len(row.prefix) - len(row.tokens) + 1)
+        row.attention = list(own[-len(row.tokens) :, columns])
+
+
+def _agreeing(draft: Sequence[int], choices: Sequence[int]) -> int:
+    """How many leading tokens of a draft are what the model would have chosen."""
+    for i, (guess, choice) in enumerate(zip(draft, choices, strict=False)):
+        if guess != choice:
+            return i
+    return len(draft)

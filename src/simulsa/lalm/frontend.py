@@ -1,0 +1,85 @@
+"""Audio to what a model's encoder takes: the work on a clip that needs no model, so that loader processes can do it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simulsa.audio import SAMPLE_RATE
+from simulsa.lalm.cache import audio_key
+from simulsa.lalm.families import Family, extractor_of
+from simulsa.lalm.instructions import instruction
+from simulsa.lalm.interface import Direction
+from simulsa.lalm.window import padded_samples
+from simulsa.languages import base_language, language_name
+
+if TYPE_CHECKING:
+    import torch
+
+MIN_SAMPLES = SAMPLE_RATE // 25  # 40 ms: shorter clips crash some feature extractors, so they are padded with silence
+_IMAGE_MASKS = "token_type_ids"  # the suffix of masks that mark the tokens of images; there are none
+
+logger = logging.getLogger("simulsa")
+
+
+@dataclass(frozen=True)
+class PreparedClip:
+    """A clip that is ready for the encoder.
+
+    `prompt` are the prompt's token ids, with a placeholder for each audio token, up to where the answer begins. `features` are
+    the processor's audio tensors by name, float32 or bool `[windows, ...]`, of this clip alone. `key` identifies clip and prompt
+    by content.
+    """
+
+    key: tuple[Direction, bytes]
+    prompt: list[int]
+    features: dict[str, torch.Tensor]
+    samples: int
+
+
+@dataclass
+class Frontend:
+    """A model's processor and the instruction that goes with the audio. `instruction` is the user's own template, if any."""
+
+    processor: Any
+    family: Family
+    name: str
+    instruction: str = ""
+
+    def __post_init__(self) -> None:
+        self._warned: set[str] = set()
+
+    def prepare(self, audio: np.ndarray, direction: Direction) -> PreparedClip:
+        """Features and prompt of one clip, float32 mono `[samples]` at `SAMPLE_RATE`."""
+        self._check_language(direction)
+        longer = audio if len(audio) >= MIN_SAMPLES else np.pad(audio, (0, MIN_SAMPLES - len(audio)))
+        text = instruction(direction, self.family.name, self.instruction)
+        conversation = [{"role": "user", "content": [self.family.audio_content(longer), {"type": "text", "text": text}]}]
+        extractor = extractor_of(self.processor)
+        padding = {"max_length": padded_samples(len(longer), extractor)} if self.family.pads_to_window else {}
+        batch = self.processor.apply_chat_template(
+            [conversation],
+            tokenize=True,
+            add_generation_prompt=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={
+                "text_kwargs": {"padding": True, "padding_side": "left"},
+                **({"audio_kwargs": padding} if padding else {}),
+            },
+        )
+        ids, mask = batch.pop("input_ids")[0], batch.pop("attention_mask")[0]
+        features = {name: tensor for name, tensor in batch.items() if not name.endswith(_IMAGE_MASKS)}
+        return PreparedClip((direction, audio_key(audio)), ids[mask.bool()].tolist(), features, len(audio))
+
+    def _check_language(self, direction: Direction) -> None:
+        """Say once of each spoken language that the family's card does not list it."""
+        code = base_language(direction.source_lang)
+        if not self.family.languages or code in self.family.languages or code in self._warned:
+            return
+        self._warned.add(code)
+        known = ", ".join(sorted(map(language_name, self.family.languages)))
+        logger.warning("%s: %s does not list %s speech (%s)", self.name, self.family.name, language_name(code), known)

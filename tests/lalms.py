@@ -1,0 +1,41 @@
+"""The verbs of a LALM on raw audio, for tests that hear every clip anew."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from simulsa.lalm.interface import ALL_HEADS, LALM, Direction, Heads, TokenScores, Want
+
+Audios = Sequence[np.ndarray]
+Tokens = Sequence[Sequence[int]]
+Directions = Sequence[Direction]
+
+
+def score(lalm: LALM, audios: Audios, targets: Tokens, directions: Directions) -> list[TokenScores]:
+    return lalm.score(lalm.hear(audios, directions), targets)
+
+
+def continue_(
+    lalm: LALM, audios: Audios, prefixes: Tokens, directions: Directions, drafts: Tokens | None = None
+) -> list[list[int]]:
+    return [said.tokens for said in lalm.continue_(lalm.hear(audios, directions), prefixes, drafts)]
+
+
+def attend(lalm: Any, audios: Audios, targets: Tokens, directions: Directions, heads: Heads = ALL_HEADS) -> list[np.ndarray]:
+    """The attention where each token of any target is predicted, float32 `[tokens, frames]` per row."""
+    heard = lalm.hear(audios, directions)
+    short = copy.copy(lalm)
+    found: list[list[np.ndarray]] = [[] for _ in targets]
+    for place in range(max(map(len, targets))):
+        rows = [row for row, target in enumerate(targets) if len(target) > place]
+        short.max_target_tokens = place + 1
+        said = short.continue_([heard[row] for row in rows], [targets[row][:place] for row in rows], None, Want(heads=heads))
+        for row, continuation in zip(rows, said, strict=True):
+            found[row] += list(continuation.attention)
+    return [
+        np.stack(rows) if rows else np.zeros((0, len(clip.frames)), np.float32) for rows, clip in zip(found, heard, strict=True)
+    ]
