@@ -37,10 +37,10 @@ class Interrupted(FakeLALM):
 
     at = 3
 
-    def score(self, audios, targets, directions):  # type: ignore[no-untyped-def]
+    def score(self, heard, targets):  # type: ignore[no-untyped-def]
         if len(self.calls) + 1 == self.at:
             raise KeyboardInterrupt
-        return super().score(audios, targets, directions)
+        return super().score(heard, targets)
 
 
 TEXT = "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich."

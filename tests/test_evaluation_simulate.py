@@ -79,13 +79,13 @@ def test_a_real_model_gives_the_same_alone_in_a_batch_and_as_a_stream(random_lal
 
 def test_the_clips_of_a_pass_have_heard_equally_much(make_rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     lalm, heard = fake(), []
-    continue_ = lalm.continue_
+    hear = lalm.hear
 
-    def listening(audios, *others):  # type: ignore[no-untyped-def]
+    def listening(audios, directions):  # type: ignore[no-untyped-def]
         heard.append([len(audio) for audio in audios])
-        return continue_(audios, *others)
+        return hear(audios, directions)
 
-    monkeypatch.setattr(lalm, "continue_", listening)
+    monkeypatch.setattr(lalm, "hear", listening)
     instances = simulate(lalm, admit(make_rows(9, seconds=1.0), 10**9), 500, 0, batch_size=3)
     # the last step of a clip of whole chunks needs no model
     whole = sum(instance.source_length_ms % 500 == 0 for instance in instances)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from simulsa.lalm.apart import equal_lengths, stacked
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.cli import main
 from simulsa.lalm import families
+from simulsa.lalm.batching import equally_shaped, padded
 from simulsa.lalm.families import FAMILIES
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import Direction, LALMError
@@ -171,7 +171,7 @@ class TestEveryFamily:
         assert np.abs(a.log_probs - b.log_probs).max() > 1e-4
 
     def test_audio_tokens_per_second(self, lalm: HuggingFaceLALM) -> None:
-        prompts, _ = lalm.prompts([noise(4), noise(2)], [EN_DE] * 2)
+        prompts = [lalm.frontend.prepare(noise(seconds), EN_DE).prompt for seconds in (4, 2)]
         long, short = (prompt.count(lalm.audio_token_id) for prompt in prompts)
         if lalm.family.name == "Voxtral":
             assert (long, short) == (375, 375)
@@ -219,19 +219,18 @@ class TestEveryFamily:
         np.testing.assert_allclose(score(again, [clip], [target], [EN_DE])[0].log_probs, after, atol=1e-3)
 
 
-class TestApart:
-    def test_groups_hold_what_was_stacked(self) -> None:
+class TestBatching:
+    def test_groups_have_one_shape_and_padding_stands_behind(self) -> None:
         shapes = [(3, 5), (3, 2), (3, 5), (3, 4)]
         clips = [{"mel": torch.randn(1, *shape), "size": torch.tensor([shape[1]])} for shape in shapes]
-        batch = stacked(clips)
+        assert equally_shaped(clips) == [[0, 2], [1], [3]]
+        batch = padded(clips)
         assert batch["mel"].shape == (4, 3, 5)
-        groups = equal_lengths(batch)
-        assert [rows for rows, _ in groups] == [[0, 2], [1], [3]]
-        for rows, tensors in groups:
-            assert set(tensors) == {"mel", "size"}
-            for row, mel, size in zip(rows, tensors["mel"], tensors["size"], strict=True):
-                torch.testing.assert_close(mel, clips[row]["mel"][0])
-                assert size == shapes[row][1]
+        assert batch["size"].tolist() == [5, 2, 5, 4]
+        for row, clip in zip(batch["mel"], clips, strict=True):
+            frames = clip["mel"].shape[2]
+            torch.testing.assert_close(row[:, :frames], clip["mel"][0])
+            assert not row[:, frames:].any()
 
 
 @pytest.fixture
@@ -411,12 +410,11 @@ class TestInstructions:
         assert other.signature != again.signature
 
     def test_a_language_that_the_card_does_not_list(self, random_lalm: HuggingFaceLALM, caplog: pytest.LogCaptureFixture) -> None:
-        lalm = copy.copy(random_lalm)
-        lalm.family = dataclasses.replace(lalm.family, languages=frozenset({"en", "de"}))
-        lalm._strange = set()
+        family = dataclasses.replace(random_lalm.family, languages=frozenset({"en", "de"}))
+        frontend = dataclasses.replace(random_lalm.frontend, family=family)
         with caplog.at_level(logging.WARNING, "simulsa"):
             for source in ("en", "sw", "sw", "de-CH"):
-                lalm.prompts([noise(0.5)], [Direction(source, "de")])
+                frontend.prepare(noise(0.5), Direction(source, "de"))
         assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
             "Qwen2-Audio does not list Swahili speech (English, German)"
         ]

@@ -6,13 +6,15 @@ import copy
 import itertools
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from simulsa.audio import SAMPLE_RATE
+from simulsa.lalm.decoding import _Greedy
 from simulsa.lalm.grouping import grouped
-from simulsa.lalm.interface import Direction, LALMError
+from simulsa.lalm.interface import ALL_HEADS, Direction, LALMError, Want
 from tests.conftest import noise
 from tests.lalms import continue_
 
@@ -41,11 +43,12 @@ def test_rows_stay_together_where_cutting_does_not_pay() -> None:
     assert grouped([30, 10, 31, 11], 10) == [[1, 3], [0, 2]]
 
 
-@pytest.mark.parametrize("pass_samples", [0, SAMPLE_RATE, 1_000 * SAMPLE_RATE])
+@pytest.mark.parametrize("overhead", [0, 20, 100_000])
 def test_the_tokens_do_not_depend_on_the_groups(
-    random_lalm: HuggingFaceLALM, pass_samples: int, monkeypatch: pytest.MonkeyPatch
+    random_lalm: HuggingFaceLALM, overhead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("simulsa.lalm.model.PASS_SAMPLES", pass_samples)
+    monkeypatch.setattr("simulsa.lalm.model.ENCODER_PASS_SAMPLES", overhead * SAMPLE_RATE // 20)
+    monkeypatch.setattr("simulsa.lalm.model.DECODER_PASS_TOKENS", overhead)
     audios = [noise(seconds, seed) for seed, seconds in enumerate((1.9, 0.2, 1.7, 0.3, 0.9))]
     directions = [Direction("en", "de")] * 5
     endless = [continue_(random_lalm, [audio], [[]], directions[:1])[0] for audio in audios]
@@ -56,17 +59,19 @@ def test_the_tokens_do_not_depend_on_the_groups(
     prefixes = [alone[0][:3], [], alone[2][:1], alone[3][:2], []]
     drafts = [alone[0][3:5], [*alone[1][:2], 7, 7], [9], [], alone[4]]
     passes: list[int] = []
-    verify = lalm._verify
-    monkeypatch.setattr(lalm, "_verify", lambda clips, *rest: passes.append(len(clips)) or verify(clips, *rest))
-    together = continue_(lalm, audios, prefixes, directions, drafts)
-    assert together == [tokens[len(prefix) :] for tokens, prefix in zip(alone, prefixes, strict=True)]
-    assert passes == {0: [1, 1, 1, 1, 1], SAMPLE_RATE: [2, 3]}.get(pass_samples, [5])
+    verify = _Greedy.verify
+    monkeypatch.setattr(_Greedy, "verify", lambda self, rows: passes.append(len(rows)) or verify(self, rows))
+    heard = lalm.hear(audios, directions)
+    together = lalm.continue_(heard, prefixes, drafts, Want(heads=ALL_HEADS))
+    assert [said.tokens for said in together] == [t[len(prefix) :] for t, prefix in zip(alone, prefixes, strict=True)]
+    assert passes == {0: [2, 1, 1, 1], 20: [2, 3]}.get(overhead, [5])
+    for clip, prefix, said in zip(heard, prefixes, together, strict=True):
+        (single,) = lalm.continue_([clip], [prefix], None, Want(heads=ALL_HEADS))
+        assert single.attention is not None
+        np.testing.assert_allclose(said.attention, single.attention, atol=1e-5)
 
 
-def test_the_clip_that_is_too_long_is_named_by_its_place_in_the_batch(
-    random_lalm: HuggingFaceLALM, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("simulsa.lalm.model.PASS_SAMPLES", 0)
+def test_the_clip_that_is_too_long_is_named_by_its_place_in_the_batch(random_lalm: HuggingFaceLALM) -> None:
     audios = [noise(seconds, 0) for seconds in (0.5, random_lalm.max_samples / SAMPLE_RATE + 1, 0.2)]
     with pytest.raises(LALMError, match="clip 1 of the batch"):
-        continue_(random_lalm, audios, [[]] * 3, [Direction("en", "de")] * 3)
+        random_lalm.hear(audios, [Direction("en", "de")] * 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.interface import Direction
 from simulsa.lalm.window import narrowed, padded_samples
 from tests.conftest import noise
@@ -33,18 +33,17 @@ def test_the_padding_is_whole_audio_tokens_and_at_most_the_window(longest: int) 
 @pytest.mark.parametrize("lengths", [(700,), (16_000, 15_999), (32_001, 8_123, 640), (160_000,), (159_000, 20_000)])
 def test_the_encoder_gives_the_same_as_with_the_whole_window(random_lalm: HuggingFaceLALM, lengths: tuple[int, ...]) -> None:
     audios = [noise(10, seed=length)[:length] for length in lengths]
-    prompts, narrow = random_lalm.prompts(audios, [Direction("en", "de")] * len(audios))
-    whole = random_lalm.processor.feature_extractor(
-        audios, sampling_rate=SAMPLE_RATE, padding="max_length", return_attention_mask=True, return_tensors="pt"
-    )
-    window = {"input_features": whole.input_features, "feature_attention_mask": whole.attention_mask}
-    assert window["input_features"].shape[-1] == 500
-    assert narrow["input_features"].shape[-1] < 500 or max(lengths) > 158_000
-    with torch.inference_mode():
-        found, _ = random_lalm.forward(random_lalm.pad(prompts, narrow))
-        wanted, _ = random_lalm.forward(random_lalm.pad(prompts, window))
-    heard = random_lalm.pad(prompts, narrow).mask.bool()
-    torch.testing.assert_close(found[heard], wanted[heard], atol=1e-4, rtol=1e-4)
+    clips = [random_lalm.frontend.prepare(audio, Direction("en", "de")) for audio in audios]
+    extractor = random_lalm.processor.feature_extractor
+    whole = []
+    for clip, audio in zip(clips, audios, strict=True):
+        batch = extractor([audio], sampling_rate=16_000, padding="max_length", return_attention_mask=True, return_tensors="pt")
+        features = {"input_features": batch.input_features, "feature_attention_mask": batch.attention_mask}
+        assert features["input_features"].shape[-1] == 500
+        assert clip.features["input_features"].shape[-1] < 500 or len(audio) > 158_000
+        whole.append(dataclasses.replace(clip, features=features))
+    for found, wanted in zip(random_lalm.listen(clips), random_lalm.listen(whole), strict=True):
+        torch.testing.assert_close(found.embeddings["inputs_embeds"], wanted.embeddings["inputs_embeds"], atol=1e-4, rtol=1e-4)
 
 
 def test_an_error_leaves_the_window_as_it_was(random_lalm: HuggingFaceLALM) -> None:

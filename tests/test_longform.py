@@ -16,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulsa.audio import SAMPLE_RATE, AudioError, resample
+from simulsa.lalm.interface import Continuation
 from simulsa.streaming.longform import LongState, LongStream, LongUpdate, Segment, listen
 from simulsa.streaming.segmentation import LongformConfig
 from simulsa.streaming.state import StreamConfig, StreamState
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
 from simulsa.streaming.vad import WINDOW_SAMPLES
-from simulsa.testing import FakeLALM, FakeVAD
+from simulsa.testing import FakeHeard, FakeLALM, FakeVAD
 from tests.conftest import noise
 
 WORDS = ["Tür", "über", "den", "Hügel,", "漢字", "🎉", "Hemd-", "größer.", "'s"]
@@ -199,9 +200,9 @@ def test_running_speech_is_cut_where_it_is_quietest_and_nothing_is_heard_twice()
     lalm, heard = exact_ear(), []
 
     class Recording(FakeLALM):
-        def continue_(self, audios: Any, *rest: Any) -> list[list[int]]:
+        def hear(self, audios: Any, directions: Any) -> list[FakeHeard]:
             heard.append(len(audios[0]))
-            return super().continue_(audios, *rest)
+            return super().hear(audios, directions)
 
     segments = segments_of(run(long_stream(Recording(lalm.script, max_samples=lalm.max_samples)), audio))
     assert [segment.start_samples for segment in segments] == [0, *[segment.end_samples for segment in segments[:-1]]]
@@ -285,7 +286,7 @@ def test_a_broken_push_is_refused_and_leaves_the_session_alone(samples: np.ndarr
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_a_failing_model_leaves_the_session_able_to_go_on(at: int) -> None:
     class Failing(FakeLALM):
-        def continue_(self, *arguments: Any) -> list[list[int]]:
+        def continue_(self, *arguments: Any) -> list[Continuation]:
             outputs = super().continue_(*arguments)
             if len(self.calls) == at:
                 raise RuntimeError("out of memory")

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulsa.audio import SAMPLE_RATE
+from simulsa.lalm.interface import Continuation
 from simulsa.lalm.text import INCOMPLETE
 from simulsa.streaming.history import forget
 from simulsa.streaming.longform import LongStream
@@ -45,9 +46,10 @@ class Reader(FakeLALM):
         super().__init__(lambda audio: "", max_samples=WINDOW_S * SAMPLE_RATE)
         self.seen: list[tuple[list[int], str, int]] = []
 
-    def continue_(self, audios: Any, prefixes: Any, directions: Any, drafts: Any = None) -> list[list[int]]:
-        self.calls.append(("continue_", len(audios)))
-        return [self.encode(self.read_on(*row)) for row in zip(audios, map(self.decode, prefixes), strict=True)]
+    def continue_(self, heard: Any, prefixes: Any, *rest: Any) -> list[Continuation]:
+        self.calls.append(("continue_", len(heard)))
+        rows = zip(heard, map(self.decode, prefixes), strict=True)
+        return [Continuation(self.encode(self.read_on(clip.audio, prefix))) for clip, prefix in rows]
 
     def read_on(self, audio: np.ndarray, prefix: str) -> str:
         heard, read = words_in(audio), [int(number) for number in re.findall(r"w(\d{4})", prefix)]

@@ -31,7 +31,7 @@ import simulsa
 from simulsa.audio import SAMPLE_RATE, load_audio
 from simulsa.serving import samples
 from simulsa.streaming.state import StreamConfig
-from simulsa.testing import FakeLALM, growing_script
+from simulsa.testing import FakeHeard, FakeLALM, growing_script
 from tests.conftest import noise
 from tests.servers import TEXT, Running, running, until
 from tests.subtitles import parse_srt, parse_vtt
@@ -62,9 +62,9 @@ class Listener(FakeLALM):
 
     heard = np.zeros(0, dtype=np.float32)
 
-    def continue_(self, audios: Any, *rest: Any) -> list[list[int]]:
+    def hear(self, audios: Any, directions: Any) -> list[FakeHeard]:
         self.heard = max([self.heard, *audios], key=len)
-        return super().continue_(audios, *rest)
+        return super().hear(audios, directions)
 
 
 def serving(lalm: Any, stream: StreamConfig = STREAM, **limits: Any) -> AbstractContextManager[Running]:

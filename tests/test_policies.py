@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulsa.lalm.interface import ALL_HEADS, Direction, Heads, TokenScores
+from simulsa.lalm.interface import TOKENS_ONLY, Continuation, Heads, Want
 from simulsa.lalm.text import word_ends
 from simulsa.streaming.policies import (
     POLICIES,
@@ -53,15 +52,18 @@ lengths = st.integers(1, 40_000)
 class Doubting(FakeLALM):
     """A model that changes its mind with the audio's length and doubts some of what it says."""
 
-    def score(
-        self, audios: Sequence[np.ndarray], targets: Sequence[Sequence[int]], directions: Sequence[Direction]
-    ) -> list[TokenScores]:
-        super().score(audios, targets, directions)
-        draws = [np.random.default_rng([len(audio), len(target)]) for audio, target in zip(audios, targets, strict=True)]
+    def continue_(self, heard: Any, prefixes: Any, drafts: Any = None, want: Want = TOKENS_ONLY) -> list[Continuation]:
         return [
-            TokenScores(-draw.exponential(size=len(target)).astype(np.float32), np.zeros(len(target), dtype=np.int64))
-            for draw, target in zip(draws, targets, strict=True)
+            dataclasses.replace(said, log_probs=doubts(clip.audio, len(prefix) + len(said.tokens))[len(prefix) :])
+            if want.log_probs
+            else said
+            for clip, prefix, said in zip(heard, prefixes, super().continue_(heard, prefixes, drafts, want), strict=True)
         ]
+
+
+def doubts(audio: np.ndarray, tokens: int) -> np.ndarray:
+    draw = np.random.default_rng([len(audio), tokens])
+    return -draw.exponential(size=tokens).astype(np.float32)
 
 
 def fickle(seed: int) -> FakeLALM:
@@ -105,20 +107,20 @@ class TestStreams:
         single = [run(Stream(lalm, config), audio) for (config, _), audio in zip(streams, audios, strict=True)]
         assert lock_step(lalm, [config for config, _ in streams], audios) == single
 
-    def test_the_model_is_called_once_more_for_all_that_need_the_same(self) -> None:
+    def test_the_model_is_called_once_for_all_that_want_the_same(self) -> None:
         lalm = growing()
         texts = ("rollback:3", "alignatt:4", "wait-k:1", "confidence:0.5", "alignatt:9", "confidence:0.1", "alignatt:4,1")
         states = [StreamState(StreamConfig(policy=text), lalm.max_samples) for text in texts]
         for state in states:
             state.receive(np.zeros(CHUNK))
         step(lalm, states)
-        assert lalm.calls == [("continue_", 7), ("attend", 2), ("score", 2), ("attend", 1)]
+        assert lalm.calls == [("continue_", 2), ("continue_", 2), ("continue_", 2), ("continue_", 1)]
 
-    @pytest.mark.parametrize(("policy", "passes"), [("alignatt:4", 5), ("rollback:3", 3)])
-    def test_audio_is_heard_once_a_step(self, random_lalm: HuggingFaceLALM, policy: str, passes: int) -> None:
+    @pytest.mark.parametrize("policy", ["alignatt:4", "rollback:3", "confidence:0.5"])
+    def test_audio_is_heard_and_read_once_a_step(self, random_lalm: HuggingFaceLALM, policy: str) -> None:
         heard, spoken = [], []
         handles = [
-            random_lalm.tower.conv1.register_forward_hook(lambda *_: heard.append(1)),
+            random_lalm.encoder.conv1.register_forward_hook(lambda *_: heard.append(1)),
             random_lalm.model.model.language_model.layers[0].self_attn.register_forward_hook(
                 lambda _, __, output: spoken.append(1) if output[0].shape[1] > 1 else None
             ),
@@ -128,36 +130,29 @@ class TestStreams:
         finally:
             for handle in handles:
                 handle.remove()
-        assert len(heard) == 3
-        assert len(spoken) == passes, "a second pass for every chunk but the last"
+        assert (len(heard), len(spoken)) == (3, 3)
 
-    def test_only_the_chosen_heads_are_asked_for(self) -> None:
+    def test_only_the_chosen_heads_are_asked_for_and_not_at_the_end(self) -> None:
         asked = []
 
         class Asked(FakeLALM):
-            def attend(self, audios: Any, targets: Any, directions: Any, heads: Heads = ALL_HEADS) -> list[np.ndarray]:
-                asked.append(heads)
-                return super().attend(audios, targets, directions, heads)
+            def continue_(self, heard: Any, prefixes: Any, drafts: Any = None, want: Want = TOKENS_ONLY) -> list[Continuation]:
+                asked.append(want.heads)
+                return super().continue_(heard, prefixes, drafts, want)
 
-        run(Stream(Asked(growing().script), StreamConfig(policy="alignatt:4,2,1")), np.zeros(CHUNK))
-        assert asked == [Heads(2, 1)]
+        run(Stream(Asked(growing().script), StreamConfig(policy="alignatt:4,2,1")), np.zeros(CHUNK + 1))
+        assert asked == [Heads(2, 1), None]
 
-    @pytest.mark.parametrize(("policy", "verb"), [("alignatt:2", "attend"), ("confidence:0.5", "score")])
-    def test_a_model_that_fails_at_the_second_call_leaves_the_stream_able_to_go_on(self, policy: str, verb: str) -> None:
+    @pytest.mark.parametrize("policy", ["alignatt:2", "confidence:0.5"])
+    def test_a_model_that_fails_leaves_the_stream_able_to_go_on(self, policy: str) -> None:
         class Failing(Doubting):
             failing = True
 
-            def fail(self) -> None:
-                if self.failing and len(self.calls) > 3:
+            def continue_(self, *arguments: Any) -> list[Continuation]:
+                said = super().continue_(*arguments)
+                if self.failing and len(self.calls) == 3:
                     raise RuntimeError("out of memory")
-
-            def attend(self, *arguments: Any) -> list[np.ndarray]:
-                self.fail()
-                return super().attend(*arguments)
-
-            def score(self, *arguments: Any) -> list[TokenScores]:
-                self.fail()
-                return super().score(*arguments)
+                return said
 
         audio, config = np.zeros(4 * CHUNK + 100, dtype=np.float32), StreamConfig(policy=policy)
         expected = run(Stream(growing(), config), audio)
@@ -167,12 +162,10 @@ class TestStreams:
         before = dataclasses.asdict(stream.state)
         with pytest.raises(RuntimeError, match="out of memory"):
             stream.push(audio[2 * CHUNK : 3 * CHUNK])
-        assert lalm.calls[-1] == ("continue_", 1)
         assert {**dataclasses.asdict(stream.state), "audio": None} == {**before, "audio": None}
         lalm.failing = False
         updates += stream.push(np.zeros(0)) + stream.push(audio[3 * CHUNK :]) + stream.finish()
         assert [dataclasses.replace(update, compute_s=0.0) for update in updates] == expected
-        assert verb in dict(lalm.calls)
 
     def test_what_a_policy_is_told(self) -> None:
         told: list[Hypothesis] = []

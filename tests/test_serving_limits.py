@@ -17,6 +17,7 @@ import pytest
 from simulsa.cli import main
 from simulsa.commands.parsing import parse
 from simulsa.commands.serve import Serve
+from simulsa.lalm.interface import Continuation
 from simulsa.streaming.state import StreamConfig
 from simulsa.testing import FakeLALM, growing_script
 from tests.conftest import noise
@@ -53,7 +54,7 @@ class Gated(FakeLALM):
         super().__init__(growing_script(TEXT))
         self.gate = threading.Event()
 
-    def continue_(self, *args: object, **options: object) -> list[list[int]]:
+    def continue_(self, *args: object, **options: object) -> list[Continuation]:
         assert self.gate.wait(30)
         return super().continue_(*args, **options)  # type: ignore[arg-type]
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simulsa.audio import SAMPLE_RATE, AudioError
-from simulsa.lalm.interface import Direction
+from simulsa.lalm.interface import Continuation, Direction
 from simulsa.streaming.policies import Hypothesis, Rollback
 from simulsa.streaming.state import StreamConfig, StreamState, Update
 from simulsa.streaming.step import step
@@ -197,7 +197,7 @@ def test_a_failing_model_leaves_the_stream_able_to_go_on(at: int) -> None:
     broken = {at}
 
     class Failing(FakeLALM):
-        def continue_(self, *arguments: Any) -> list[list[int]]:
+        def continue_(self, *arguments: Any) -> list[Continuation]:
             outputs = super().continue_(*arguments)
             if len(self.calls) in broken:
                 raise RuntimeError("out of memory")
@@ -284,9 +284,9 @@ def test_the_last_hypothesis_is_the_next_draft() -> None:
     seen: list[list[int]] = []
 
     class Watching(FakeLALM):
-        def continue_(self, audios: Any, prefixes: Any, directions: Any, drafts: Any = None) -> list[list[int]]:
+        def continue_(self, heard: Any, prefixes: Any, drafts: Any = None, *rest: Any) -> list[Continuation]:
             seen.append([*prefixes[0], -1, *drafts[0]])
-            return super().continue_(audios, prefixes, directions, drafts)
+            return super().continue_(heard, prefixes, drafts, *rest)
 
     for drafts in (True, False):
         seen.clear()

@@ -15,7 +15,7 @@ import torch
 from simulsa.audio import SAMPLE_RATE, AudioError
 from simulsa.lalm.interface import Direction
 from simulsa.manifest import ManifestError, Utterance
-from simulsa.training.collator import IGNORED, Collator, model_inputs
+from simulsa.training.collator import IGNORED, Collator
 from simulsa.training.examples import DataSummary, Example, TrainError, check_ids, make_examples
 
 Rows = Callable[..., list[Utterance]]
@@ -23,6 +23,10 @@ Rows = Callable[..., list[Utterance]]
 
 def examples_of(rows: list[Utterance], lalm: Any) -> list[Example]:
     return make_examples(rows, lalm, "fail")[0]
+
+
+def collator(lalm: Any, **options: Any) -> Collator:
+    return Collator(lalm.frontend, lalm.eos_id, **options)
 
 
 def cut(row: Utterance, tokens: list[int], lalm: Any) -> Utterance:
@@ -41,16 +45,14 @@ def break_while_reading(row: Utterance) -> None:
 def test_only_target_and_eos_carry_loss_token_by_token(make_rows: Rows, random_lalm: Any) -> None:
     whole = make_rows(2)
     rows = [*whole, cut(whole[0], random_lalm.encode(whole[0].target_text)[:2], random_lalm), cut(whole[1], [], random_lalm)]
-    batch = Collator(random_lalm)(examples_of(rows, random_lalm))
+    batch = collator(random_lalm)(examples_of(rows, random_lalm))
     for i, row in enumerate(rows):
-        prompt = random_lalm.prompts([row.load()], [Direction("en", "de")])[0][0]
         target = list(row.target_tokens) if row.target_tokens is not None else random_lalm.encode(row.target_text)
-        ids, labels, mask = (batch[name][i].tolist() for name in ("input_ids", "labels", "attention_mask"))
-        padding = len(ids) - len(prompt) - len(target) - 1
-        expected = [IGNORED] * (padding + len(prompt)) + [*target, random_lalm.eos_id]
+        answer = [*target, random_lalm.eos_id]
+        labels = batch["labels"][i].tolist()
+        expected = [IGNORED] * (len(labels) - len(answer)) + answer
         assert [(position, label) for position, label in enumerate(labels)] == list(enumerate(expected))
-        assert ids[padding:] == [*prompt, *target, random_lalm.eos_id]
-        assert mask == [0] * padding + [1] * (len(ids) - padding)
+        assert batch["answers"][i] == answer
     assert len({int((row != IGNORED).sum()) for row in batch["labels"]}) == 4  # the rows do differ in length
 
 
@@ -58,8 +60,8 @@ def test_only_simultaneous_rows_and_their_stop_weigh_more(make_rows: Rows, rando
     whole = make_rows(1)
     rows = [*whole, cut(whole[0], random_lalm.encode(whole[0].target_text)[:2], random_lalm)]
     examples = examples_of(rows, random_lalm)
-    assert (Collator(random_lalm)(examples)["weights"] == 1).all()
-    weights = Collator(random_lalm, simultaneous_weight=3, stop_weight=2)(examples)["weights"]
+    assert (collator(random_lalm)(examples)["weights"] == 1).all()
+    weights = collator(random_lalm, simultaneous_weight=3, stop_weight=2)(examples)["weights"]
     assert (weights[0] == 1).all()
     assert weights[1, -3:].tolist() == [3, 3, 6]
 
@@ -70,10 +72,10 @@ def test_behind_the_stop_every_label_is_eos(make_rows: Rows, random_lalm: Any) -
     row = dataclasses.replace(cut(whole[0], tokens[:2], random_lalm), rest_tokens=tokens[2:5])
     examples = examples_of([*whole, row], random_lalm)
     eos = random_lalm.eos_id
-    without = Collator(random_lalm)(examples)
+    without = collator(random_lalm)(examples)
     assert without["labels"][1][without["labels"][1] != IGNORED].tolist() == [*tokens[:2], eos]
-    batch = Collator(random_lalm, simultaneous_weight=3, stop_weight=2, overrun_weight=0.5)(examples)
-    assert batch["input_ids"][1, -6:].tolist() == [*tokens[:5], eos]
+    batch = collator(random_lalm, simultaneous_weight=3, stop_weight=2, overrun_weight=0.5)(examples)
+    assert batch["answers"][1] == [*tokens[:5], eos]
     assert batch["labels"][1, -6:].tolist() == [*tokens[:2], eos, eos, eos, eos]
     assert batch["weights"][1, -6:].tolist() == [3, 3, 6, 1.5, 1.5, 1.5]
     assert torch.equal(batch["labels"][0], without["labels"][0])
@@ -101,21 +103,20 @@ def test_offline_rows_take_turns_with_the_latency_words(make_rows: Rows, random_
 
 def test_a_batch_is_what_inference_hears(make_rows: Rows, random_lalm: Any) -> None:
     rows = make_rows(3)
-    inputs = model_inputs(Collator(random_lalm)(examples_of(rows, random_lalm)))
-    prompts, audio = random_lalm.prompts([row.load() for row in rows], [Direction("en", "de")] * 3)
-    answers = [[*random_lalm.encode(row.target_text), random_lalm.eos_id] for row in rows]
-    expected = random_lalm.pad([p + a for p, a in zip(prompts, answers, strict=True)], audio)
-    assert torch.equal(inputs.ids, expected.ids)
-    assert torch.equal(inputs.mask, expected.mask)
-    assert inputs.audio.keys() == expected.audio.keys()
-    assert all(torch.equal(inputs.audio[name], expected.audio[name]) for name in expected.audio)
+    batch = collator(random_lalm)(examples_of(rows, random_lalm))
+    trained = random_lalm.listen(batch["clips"])
+    inferred = random_lalm.hear([row.load() for row in rows], [Direction("en", "de")] * 3)
+    for one, other in zip(trained, inferred, strict=True):
+        assert one.embeddings.keys() == other.embeddings.keys()
+        assert all(torch.equal(one.embeddings[name], other.embeddings[name]) for name in one.embeddings)
 
 
 def test_where_a_step_has_fewer_rows_nothing_is_heard_or_learnt(make_rows: Rows, random_lalm: Any) -> None:
-    examples, collator = examples_of(make_rows(3), random_lalm), Collator(random_lalm)
-    whole, filled = collator(examples), collator([*examples, None, None])
-    assert all(torch.equal(whole[name], filled[name]) for name in whole)
-    assert (collator([None, None])["labels"] == IGNORED).all()
+    examples, collate = examples_of(make_rows(3), random_lalm), collator(random_lalm)
+    whole, filled = collate(examples), collate([*examples, None, None])
+    assert whole["answers"] == filled["answers"]
+    assert all(torch.equal(whole[name], filled[name]) for name in ("labels", "weights", "offline"))
+    assert (collate([None, None])["labels"] == IGNORED).all()
 
 
 def test_target_tokens_win_over_the_text(make_rows: Rows, random_lalm: Any) -> None:
@@ -123,7 +124,7 @@ def test_target_tokens_win_over_the_text(make_rows: Rows, random_lalm: Any) -> N
     letters = [token for letter in row.target_text for token in random_lalm.encode(letter)]
     assert letters != random_lalm.encode(row.target_text)
     [example] = examples_of([dataclasses.replace(row, target_tokens=tuple(letters))], random_lalm)
-    labels = Collator(random_lalm)([example])["labels"][0]
+    labels = collator(random_lalm)([example])["labels"][0]
     assert labels[labels != IGNORED].tolist() == [*letters, random_lalm.eos_id]
 
 
@@ -157,11 +158,11 @@ def test_rows_that_cannot_be_heard_fail_by_id_or_are_left_out(make_rows: Rows, r
 def test_audio_that_breaks_while_reading(make_rows: Rows, random_lalm: Any, caplog: pytest.LogCaptureFixture) -> None:
     rows = make_rows(3)
     examples = examples_of(rows, random_lalm)
-    sound = Collator(random_lalm)(examples)["labels"]
+    sound = collator(random_lalm)(examples)["labels"]
     break_while_reading(rows[1])
     with pytest.raises(AudioError, match=r"row 'row-1': .*NaN.*--on-error skip"):
-        Collator(random_lalm)(examples)
-    skip = Collator(random_lalm, "skip")
+        collator(random_lalm)(examples)
+    skip = collator(random_lalm, on_error="skip")
     labels = skip(examples)["labels"]
     skip(examples)
     assert (labels[1] == IGNORED).all()

@@ -20,7 +20,8 @@ class FakeLALM:
     A prefix is continued from where the script's answer goes on behind it: forced tokens are never questioned, so a prefix
     that disagrees with the script is simply followed by the script's tokens from the same position. Scores are
     `-distance` nats where the script has another token, 0 where it agrees. Of n tokens that the script says, token i attends to
-    the moment i/n of the audio, which has a frame for every `frame_samples`. `calls` counts the passes by verb.
+    the moment i/n of the audio, which has a frame for every `frame_samples`. `calls` counts the
+    rows of each call of `score` and `continue_`.
     """
 
     script: Script
@@ -43,7 +44,6 @@ class FakeLALM:
 
     def hear(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[FakeHeard]:
         """The audio itself, and what is asked."""
-        self.calls.append(("hear", len(audios)))
         return [FakeHeard(audio, direction) for audio, direction in zip(audios, directions, strict=True)]
 
     def score(self, heard: Sequence[FakeHeard], targets: Sequence[Sequence[int]]) -> list[TokenScores]:
