@@ -89,7 +89,7 @@ def walk(cut: Utterance, reference: str, lalm: LALM, tau: float) -> int:
     direction = Direction(cut.source_lang, cut.target_lang)
     kept = 0
     while kept < len(target):
-        scores = lalm.score([audio], [target[: kept + 1]], [direction])[0]
+        scores = lalm.score(lalm.hear([audio], [direction]), [target[: kept + 1]])[0]
         if kept_tokens(scores, "probability", tau, lalm.vocabulary_size) <= kept:
             break
         kept += 1

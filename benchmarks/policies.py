@@ -18,9 +18,9 @@ import torch
 import tyro
 
 from benchmarks.setup import machine, rows_of
-from simulsa.lalm.interface import LALM
+from simulsa.lalm.interface import LALM, Want
 from simulsa.lalm.load import load
-from simulsa.streaming.policies import Hypothesis, Need, Policy, Rollback, policy_of
+from simulsa.streaming.policies import Hypothesis, Policy, Rollback, policy_of
 from simulsa.streaming.state import StreamConfig, StreamState
 from simulsa.streaming.step import step
 
@@ -52,8 +52,12 @@ class Asked(Policy):
     decides: Policy = field(default_factory=Rollback)
 
     @property
-    def needs(self) -> Need:
-        return self.policy.needs
+    def wants(self) -> Want:
+        return self.policy.wants
+
+    @property
+    def counts_words(self) -> bool:
+        return self.policy.counts_words
 
     @property
     def remembers(self) -> int:

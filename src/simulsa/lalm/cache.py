@@ -20,7 +20,7 @@ MIB = 2**20
 
 def audio_key(audio: np.ndarray) -> bytes:
     """Identifies a clip, float32 `[samples]`, by its content."""
-    return hashlib.blake2b(np.ascontiguousarray(audio, dtype=np.float32), digest_size=16).digest()
+    return hashlib.blake2b(np.ascontiguousarray(audio, dtype=np.float32).data, digest_size=16).digest()
 
 
 class EncoderCache:

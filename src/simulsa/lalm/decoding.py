@@ -134,7 +134,7 @@ class _Greedy:
     def _choose(self, hidden: torch.Tensor) -> list[tuple[int, float]]:
         """The most likely token behind each of the hidden states `[positions, width]`, and its log-probability if wanted."""
         chosen: list[tuple[int, float]] = []
-        for states in hidden.split(HEAD_POSITIONS):
+        for states in torch.split(hidden, HEAD_POSITIONS):
             logits = self.decoder.logits(states)
             best, tokens = logits.max(-1)
             log_probs = (best - logits.logsumexp(-1)).tolist() if self.want.log_probs else [0.0] * len(tokens)

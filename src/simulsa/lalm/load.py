@@ -178,9 +178,8 @@ def _load_adapter(name: str, folder: Path, device: str, dtype: Any, instruction:
             model = with_adapters_merged(model.to(device))
     signature = folder_signature(folder) + (MARK if four_bit else "")
     if instruction and instruction != trained_with:
-        base.instruction = instruction
         signature = text_signature([signature, instruction])
-    return base.carrying(model, name, f"{name}@{signature}")
+    return base.carrying(model, name, f"{name}@{signature}", instruction)
 
 
 def base_of(model: str) -> str:

@@ -57,15 +57,17 @@ class HuggingFaceLALM:
         self.family = family_of(whole.config)
         self.frontend = Frontend(processor, self.family, name, instruction)
         self.decoder = Decoder(whole, name, audio_token_id(whole.config))
+        self.audio_token_id = self.decoder.audio_token_id
+        self.vocabulary_size = self.decoder.vocabulary_size
         self.encoder = self.decoder.backbone.audio_tower if self.family.whisper_window else None
         self.eos_ids = _eos_ids(whole.generation_config, self.tokenizer, self.family.turn_end)
         self.eos_id = self.eos_ids[0]
         self.max_samples = longest_clip(self.family, whole.config, processor)
         self._rounded = bool(getattr(whole, "is_loaded_in_4bit", False))
 
-    def carrying(self, model: Any, name: str, signature: str) -> HuggingFaceLALM:
-        """The same with an adapter: `model` in place of this one's."""
-        return HuggingFaceLALM(model, self.processor, name, signature, self.max_target_tokens, self.instruction)
+    def carrying(self, model: Any, name: str, signature: str, instruction: str = "") -> HuggingFaceLALM:
+        """The same with an adapter: `model` in place of this one's, and another `instruction` if one is given."""
+        return HuggingFaceLALM(model, self.processor, name, signature, self.max_target_tokens, instruction or self.instruction)
 
     @property
     def instruction(self) -> str:
@@ -86,16 +88,6 @@ class HuggingFaceLALM:
     def dtype(self) -> torch.dtype:
         """The model's number format."""
         return self.decoder.dtype
-
-    @property
-    def vocabulary_size(self) -> int:
-        """How many tokens the output head knows."""
-        return self.decoder.vocabulary_size
-
-    @property
-    def audio_token_id(self) -> int:
-        """The placeholder of audio in a prompt."""
-        return self.decoder.audio_token_id
 
     def encode(self, text: str) -> list[int]:
         """Text to target token ids, without special tokens."""
@@ -168,7 +160,7 @@ class HuggingFaceLALM:
         states = torch.cat([row[len(row) - len(target) - 1 : -1] for row, target in zip(hidden, targets, strict=True)])
         gold = torch.tensor([token for target in targets for token in target], device=states.device, dtype=torch.long)
         log_probs, ranks = [np.zeros(0, dtype=np.float32)], [np.zeros(0, dtype=np.int64)]
-        for some, tokens in zip(states.split(HEAD_POSITIONS), gold.split(HEAD_POSITIONS), strict=True):
+        for some, tokens in zip(torch.split(states, HEAD_POSITIONS), torch.split(gold, HEAD_POSITIONS), strict=True):
             logits = self.decoder.logits(some)
             chosen = logits.gather(1, tokens[:, None])
             log_probs.append((chosen - logits.logsumexp(1, keepdim=True)).squeeze(1).cpu().numpy())

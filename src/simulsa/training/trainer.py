@@ -98,7 +98,7 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
         losses = cross_entropy(logits, labels[labelled], reduction="none")
         if own is not None:
             losses = torch.where(offline[labelled], (1 - share) * losses + share * divergence(own, logits), losses)
-        return (losses * weights[labelled]).sum()
+        return torch.sum(losses * weights[labelled])
 
     def _hear(self, clips: Sequence[PreparedClip]) -> list[HeardClip]:
         with self._precision:
