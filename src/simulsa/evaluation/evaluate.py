@@ -20,9 +20,9 @@ from simulsa.lalm.memory import remembering
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
 from simulsa.lalm.workers import Alone, Workers
-from simulsa.manifest import Latency, Utterance
+from simulsa.manifest import Utterance
 from simulsa.streaming.policies import Policy, Rollback, check_rollback, policy_of, policy_order
-from simulsa.streaming.state import check_chunk_ms, check_latency
+from simulsa.streaming.state import check_chunk_ms
 
 logger = logging.getLogger("simulsa")
 
@@ -46,8 +46,6 @@ class EvaluateConfig:
     """verify the last hypothesis in one forward pass instead of decoding it again (never changes the output)"""
     audio_memory_mib: float = 1024
     """how much of what the audio tower made of heard clips is kept for the next setting; never changes the output"""
-    latency: Latency | None = None
-    """ask a model that was trained on latency words to be `fast`, `balanced` or `careful`"""
     overwrite: bool = False
     """start again although the folder holds another evaluation"""
     on_error: OnError = "fail"
@@ -75,7 +73,6 @@ class EvaluateConfig:
             policy_of(policy)
         if not 0 <= self.audio_memory_mib < math.inf:
             raise ValueError(f"audio_memory_mib is {self.audio_memory_mib!r}; it must be a number of MiB, 0 or more")
-        check_latency(self.latency)
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; it must be 1 or more")
         if self.on_error not in ("fail", "skip"):
@@ -151,7 +148,6 @@ class _Job:
             "model": self.lalm.signature,
             "test": self.test_set,
             "timing": timing,
-            **({"latency": self.config.latency} if self.config.latency else {}),
             "simulsa": simulsa.__version__,
             "sacrebleu": sacrebleu.__version__,
             "omnisteval": omnisteval.__version__,
@@ -193,13 +189,12 @@ def _measure(job: _Job, chunk_ms: float, policy: Policy) -> Score:
     started = time.monotonic()
     values = policy_values(policy)
     timed = config.batch_size == 1
-    work = Lockstep(chunk_ms, values["rollback"] or 0, config.drafts, config.latency, timed, str(policy))
+    work = Lockstep(chunk_ms, values["rollback"] or 0, config.drafts, timed, str(policy))
     instances = simulate(job.workers, job.clips, work, config.batch_size, config.on_error)
     seconds = time.monotonic() - started
     score: Score = {
         "chunk_ms": _json_number(chunk_ms),
         **values,
-        **({"latency": config.latency} if config.latency else {}),
         **score_instances(instances, job.target_lang),
         "skipped": job.rows - len(instances),
         "model": job.lalm.name,

@@ -183,14 +183,6 @@ def _load_adapter(name: str, folder: Path, device: str, dtype: Any, instruction:
     return base.carrying(model, name, f"{name}@{signature}")
 
 
-def base_of(model: str) -> str:
-    """The base model of an adapter folder. Raises `LALMError` for anything else."""
-    folder = local_folder(model)
-    if folder is None or not _is_adapter(folder):
-        raise LALMError(f"{model!r} is no adapter folder, so it has no base model; give a folder made by simulsa train")
-    return _base_name(folder, read_record(folder))
-
-
 def _base_name(folder: Path, record: dict[str, Any] | None) -> str:
     if record:
         return str(record["base_model"])
