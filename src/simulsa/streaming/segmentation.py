@@ -74,7 +74,8 @@ class Segmenter:
 
     A segment is open while `start` is a position. Its audio up to `released` is certain to belong to it; a pause is held back
     until speech goes on. When `end` becomes a position, the segment is complete, and `restart` must come before the next window.
-    `longest` is the longest segment in samples: near it, audio is held back until the quietest point is known, so that nothing behind the cut was heard before it.
+    `longest` is the longest segment in samples: near it, audio is held back until the quietest point is
+    known, so that nothing behind the cut was heard before it.
     """
 
     def __init__(self, config: LongformConfig, longest: int) -> None:

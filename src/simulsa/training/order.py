@@ -42,7 +42,8 @@ def grouped_order(examples: Sequence[Example], config: TrainConfig) -> list[int]
     """Indices of `examples` for all steps and epochs, `config.batch_size` to a step.
 
     The offline rows of a step are about equally long, and the steps come in random order. Simultaneous rows have random places:
-    they are the shortest, and would otherwise fill whole steps. Depends on the rows' number, kinds and lengths and on the settings alone.
+    they are the shortest, and would otherwise fill whole steps. Depends on the rows' number, kinds and lengths and on the
+    settings alone.
     """
     rng = np.random.default_rng(config.seed)
     augmented = np.array([example.row.is_augmented for example in examples])
