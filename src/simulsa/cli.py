@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from simulsa import __version__
+from simulsa._version import __version__
 
 VERBS = {  # verb -> (module of the command, what it does)
     "demo": ("demo", "the whole method on the embedded model and speech, in minutes"),

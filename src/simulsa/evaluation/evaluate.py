@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-import simulsa
+from simulsa._version import __version__
 from simulsa.evaluation.folder import clear, finished_scores, write_report, write_scores
 from simulsa.evaluation.instances import EvaluationError, chunk_name, log_name, write_instances
 from simulsa.evaluation.scores import Score, policy_of_score, policy_values, quality_metrics, score_instances
@@ -148,7 +148,7 @@ class _Job:
             "model": self.lalm.signature,
             "test": self.test_set,
             "timing": timing,
-            "simulsa": simulsa.__version__,
+            "simulsa": __version__,
             "sacrebleu": sacrebleu.__version__,
             "omnisteval": omnisteval.__version__,
             "k": chunk_name(chunk_ms),

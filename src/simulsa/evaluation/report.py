@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from simulsa.evaluation.front import Setting, pareto_front, setting_of
+from simulsa.evaluation.front import OperatingPoint, pareto_front, setting_of
 from simulsa.evaluation.instances import chunk_name
 from simulsa.evaluation.scores import Score, policy_of_score
 from simulsa.files import atomic_write
@@ -45,7 +45,9 @@ def markdown_table(scores: Sequence[Score]) -> str:
     return comparison_table({"": scores})
 
 
-def comparison_table(evaluations: Evaluations, bold: Container[Setting] = (), arrows: Mapping[Setting, str] | None = None) -> str:
+def comparison_table(
+    evaluations: Evaluations, bold: Container[OperatingPoint] = (), arrows: Mapping[OperatingPoint, str] | None = None
+) -> str:
     """BLEU @ LAAL for each policy and evaluation (rows) and chunk size (columns), some `bold`, some with arrows behind them."""
 
     def cell(name: str, score: Score) -> str:
@@ -66,7 +68,7 @@ def comparison_table(evaluations: Evaluations, bold: Container[Setting] = (), ar
     return markdown(lines) + "\nBLEU @ LAAL (length-adaptive average lagging, seconds)\n"
 
 
-def front_list(front: Mapping[Setting, Score]) -> str:
+def front_list(front: Mapping[OperatingPoint, Score]) -> str:
     """The settings of a Pareto front as a list, with their latency and BLEU."""
     lines = [
         f"- {_detail(score, 'laal_ms')} s: BLEU {score['bleu']:.1f}, YAAL {_detail(score, 'yaal_ms')} s, "

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import simulsa
+from simulsa._version import __version__
 from simulsa.lalm.load import EMBEDDED_MODELS, local_folder
 from simulsa.lalm.signature import text_signature
 from simulsa.manifest import Utterance
@@ -34,7 +34,7 @@ def make_record(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainC
             "left_out": [],
         },
         "settings": to_mapping(config),
-        "versions": {"simulsa": simulsa.__version__, **{name: version(name) for name in ("transformers", "peft", "torch")}},
+        "versions": {"simulsa": __version__, **{name: version(name) for name in ("transformers", "peft", "torch")}},
         "final_loss": None,
     }
 
