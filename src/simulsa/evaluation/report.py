@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -109,14 +108,6 @@ def plot_quality_latency(
     with atomic_write(path, "wb") as file:
         figure = _figure(evaluations, latencies, front)
         figure.savefig(file, format=Path(path).suffix.removeprefix(".") or "png", dpi=150)
-
-
-def quality_latency_svg(evaluations: Evaluations) -> str:
-    """The plot of `plot_quality_latency` as an `<svg>` element, to stand in a page."""
-    buffer = io.StringIO()
-    _figure(evaluations, ("laal_ms",), front=False).savefig(buffer, format="svg")
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
 
 
 class _Style(NamedTuple):
