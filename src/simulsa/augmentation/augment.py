@@ -54,7 +54,6 @@ def augment(
     config = config or AugmentConfig()
     offline = [row for row in rows if not row.is_augmented]
     run = _Run(lalm, config, _signature(offline, lalm, config), workers or Alone(lalm))
-
     if out is None:
         return run.make(offline, None)
     out = Path(out)
