@@ -14,7 +14,7 @@ RUN python3 -m venv /opt/simulsa
 WORKDIR /packages
 COPY pyproject.toml constraints.txt ./
 RUN pip install --constraint constraints.txt --index-url "$TORCH_INDEX" torch
-RUN mkdir -p src/simulsa && touch README.md LICENSE && echo '__version__ = "0"' > src/simulsa/__init__.py \
+RUN mkdir -p src/simulsa && touch README.md LICENSE src/simulsa/__init__.py && echo '__version__ = "0"' > src/simulsa/_version.py \
     && pip install --constraint constraints.txt ".[$EXTRAS]" \
     && pip uninstall --yes simulsa
 

@@ -68,8 +68,7 @@ def main(options: Options) -> None:
     alone = translations(lalm, [recording.audio(s.start_samples, s.end_samples) for s in sentences], config)
     print(f"{len(recording.samples) / SAMPLE_RATE / 60:.1f} min, {len(sentences)} sentences, pauses of 0.1 to 2 s")
     print(f"sentence by sentence: BLEU {bleu([(text, s.row.target_text) for text, s in zip(alone, sentences, strict=True)]):.1f}")
-    settings = [LongformConfig(min_silence_ms=ms) for ms in (150, 300, 500)]
-    settings += [LongformConfig(history=history) for history in ("sentence", "segments", "window")]
+    settings = [*(LongformConfig(min_silence_ms=ms) for ms in (150, 300, 500)), LongformConfig(history="sentence")]
     settings += [LongformConfig(max_segment_s=2.5, history=history) for history in ("none", "sentence")]
     for longform in settings:
         stream = LongStream(lalm, config, longform)

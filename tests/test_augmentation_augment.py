@@ -77,7 +77,6 @@ def test_rows_are_new_rows_about_the_same_audio(rows: list[Utterance], lalm: Fak
         assert made_by.pop("run")
         assert made_by == {
             "truncation": "beta-decay",
-            "cut_at": "anywhere",
             "criterion": "probability",
             "tau": 100 / 257,
             "whole_words": False,
@@ -99,18 +98,11 @@ def test_a_character_is_never_cut_in_half(rows: list[Utterance]) -> None:
     assert {row.target_tokens for row in made} == {(ord("Z"), ord("w"))}
 
 
-def test_several_cuts_of_a_row_share_its_whole_audio(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:
-    made = augment(rows, lalm, config(num=9, cuts_per_row=3, criterion="contrast", batch_size=3), tmp_path / "rows.jsonl")
-    assert len({row.id for row in made}) == 9
-    assert [row.parent_id for row in made] == [
-        parent for parent in dict.fromkeys(row.parent_id for row in made) for _ in range(3)
-    ]
-    assert len({(row.made_by or {})["cut_samples"] for row in made}) > 3
-    assert lalm.calls == [("score", 3), ("score", 1)] * 3  # three cuts and one whole row
-    for size in (1, 2, 16):
-        again = augment(rows, lalm, config(num=9, cuts_per_row=3, criterion="contrast", batch_size=size))
-        assert again == made
-    assert read_manifest(tmp_path / "rows.jsonl") == made
+def test_contrast_takes_two_passes_per_batch(rows: list[Utterance], lalm: FakeLALM) -> None:
+    made = augment(rows, lalm, config(criterion="contrast", batch_size=4))
+    assert lalm.calls == [("score", min(4, len(made) - start)) for start in range(0, len(made), 4) for _ in range(2)]
+    for size in (1, 16):
+        assert augment(rows, lalm, config(criterion="contrast", batch_size=size)) == made
 
 
 def test_contrast_keeps_what_the_model_says_without_the_end_too(rows: list[Utterance]) -> None:
@@ -137,27 +129,6 @@ def test_tokens_are_held_back(rows: list[Utterance], lalm: FakeLALM) -> None:
         assert row.target_text in ("", "Zwölf", "Zwölf ", "Zwölf Boxkämpfer", "Zwölf Boxkämpfer ")
     with pytest.raises(ValueError, match=r"^hold_back is -1"):
         config(hold_back=-1)
-
-
-def test_a_latency_word_is_in_the_row_and_its_id(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:
-    fast = augment(rows, lalm, config(latency="fast"), tmp_path / "fast.jsonl")
-    careful = augment(rows, lalm, config(latency="careful", tau=0.9))
-    assert {row.latency for row in read_manifest(tmp_path / "fast.jsonl")} == {"fast"}
-    assert {row.id for row in fast}.isdisjoint(row.id for row in careful)
-    assert [row.parent_id for row in fast] == [row.parent_id for row in careful]
-    with pytest.raises(ValueError, match="latency is 'quick'; it must be one of fast, balanced, careful"):
-        config(latency="quick")
-
-
-def test_cuts_at_word_ends(rows: list[Utterance], lalm: FakeLALM) -> None:
-    marked = [
-        dataclasses.replace(row, extra={"word_ends_s": [0.4, 0.9, 1.6, row.length_samples() / SAMPLE_RATE]}) for row in rows
-    ]
-    cuts = {(row.made_by or {})["cut_samples"] for row in augment(marked, lalm, config(cut_at="word-end"))}
-    assert cuts <= {14_400, 25_600, *(row.length_samples() for row in rows)}
-    assert len(cuts) > 1
-    with pytest.raises(ManifestError, match=r"row 'row-\d': word_ends_s is None; to cut at word ends"):
-        augment(rows, lalm, config(cut_at="word-end"))
 
 
 @pytest.mark.parametrize("criterion", ["probability", "rank"])

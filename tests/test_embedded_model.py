@@ -165,16 +165,6 @@ def test_the_bundled_adapter_translates_simultaneously(lalm: HuggingFaceLALM, ro
     assert after["bleu"] > 0.4 * offline["bleu"]
 
 
-def test_correct_by_command(rows: list[Utterance], tmp_path: Path) -> None:
-    write_manifest(tmp_path / "rows.jsonl", rows[:48])
-    manifest, out = str(tmp_path / "rows.jsonl"), str(tmp_path / "own.jsonl")
-    assert main(["correct", "--manifest", manifest, "--num", "2", "--out", out]) == 0
-    made = read_manifest(out)
-    assert 0 < len(made) <= 2
-    assert all(row.is_augmented and row.rest_tokens and not row.target_text.endswith(".") for row in made)
-    assert main(["correct", "--manifest", manifest, "--num", "2", "--model", "tiny-en-de", "--out", out]) == 1  # it has no base
-
-
 def test_demo_with_the_bundled_adapter_trains_nothing(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     assert main(["demo", "--bundled", "--out", str(out), "--test-rows", "4"]) == 0

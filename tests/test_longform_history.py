@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.interface import Continuation
-from simulsa.lalm.text import INCOMPLETE
 from simulsa.streaming.history import forget
 from simulsa.streaming.longform import LongStream
 from simulsa.streaming.segmentation import LongformConfig
@@ -81,14 +80,12 @@ def stream_of(lalm: FakeLALM, config: StreamConfig | None = None, **longform: An
 
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.integers(8_600, 20_000)), min_size=1, max_size=5),
-    st.sampled_from(["sentence", "segments", "window"]),
     st.builds(StreamConfig, chunk_ms=st.sampled_from([250, 500, 900]), rollback=st.sampled_from([0, 3, 7, 12])),
-    st.sampled_from([2, 3, 20]),
 )
 @settings(max_examples=60, deadline=None)
-def test_nothing_is_lost_or_doubled(lengths: list[tuple[int, int]], history: str, config: StreamConfig, words: int) -> None:
+def test_nothing_is_lost_or_doubled(lengths: list[tuple[int, int]], config: StreamConfig) -> None:
     lalm, audio = Reader(), session(lengths)
-    updates = run(stream_of(lalm, config, history=history, history_words=words), audio)
+    updates = run(stream_of(lalm, config, history="sentence"), audio)
     check_session(updates, audio)
     assert updates[-1].committed == translation(sum(count for count, _ in lengths))
     assert max(samples for _, _, samples in lalm.seen) <= lalm.max_samples
@@ -97,7 +94,7 @@ def test_nothing_is_lost_or_doubled(lengths: list[tuple[int, int]], history: str
 def test_whole_segments_are_carried_over_and_the_oldest_forgotten() -> None:
     lalm = Reader()
     audio = session([(6, 16_000), (7, 16_000), (4, 16_000)])
-    updates = run(stream_of(lalm, StreamConfig(chunk_ms=500, rollback=0), history="segments"), audio)
+    updates = run(stream_of(lalm, StreamConfig(chunk_ms=500, rollback=0), history="sentence"), audio)
     second, third = (next(i for i, (words, _, _) in enumerate(lalm.seen) if number in words) for number in (6, 13))
     assert lalm.seen[second][:2] == ([0, 1, 2, 3, 4, 5, 6, 7], translation(6))
     assert lalm.seen[third][:2] == ([6, 7, 8, 9, 10, 11, 12, 13, 14], translation(13).removeprefix(translation(6)))
@@ -108,44 +105,11 @@ def test_whole_segments_are_carried_over_and_the_oldest_forgotten() -> None:
     ]
 
 
-def test_the_window_slides_over_running_speech() -> None:
-    lalm = Reader()
-    audio = session([(120, 16_000)])
-    updates = run(stream_of(lalm, StreamConfig(chunk_ms=500, rollback=6), history="window", history_words=4), audio)
-    assert len(segments_of(updates)) == 1
-    assert updates[-1].committed == translation(120)
-    assert max(samples for _, _, samples in lalm.seen) <= 3 * SAMPLE_RATE
-    assert max(len(prefix.split()) for _, prefix, _ in lalm.seen) == 4
-
-
-def test_text_without_spaces_is_counted_in_characters() -> None:
-    prefixes: list[str] = []
-
-    def script(audio: np.ndarray) -> str:
-        return "".join(chr(0x4E00 + number) for number in words_in(audio))
-
-    class Following(FakeLALM):
-        def continue_(self, audios: Any, prefixes_: Any, *rest: Any) -> list[list[int]]:
-            (prefix,) = map(self.decode, prefixes_)
-            prefixes.append(prefix)
-            prefix, answer = prefix.rstrip(INCOMPLETE), script(audios[0])
-            behind = self.encode(answer[answer.index(prefix) + len(prefix) :])
-            return [behind[len(prefixes_[0]) - len(self.encode(prefix)) :]]
-
-    config = StreamConfig(target_lang="zh", chunk_ms=500, rollback=4)
-    lalm = Following(script, max_samples=WINDOW_S * SAMPLE_RATE)
-    updates = run(stream_of(lalm, config, history="window", history_words=4), session([(60, 9_000), (8, 9_000)]))
-    assert updates[-1].committed == "".join(chr(0x4E00 + number) for number in range(68))
-    assert max(len(prefix.rstrip(INCOMPLETE)) for prefix in prefixes) == 4
-
-
 @pytest.mark.parametrize(
     ("history", "texts", "committed"),
     [
         ("none", ["Ein Satz.", "Ein Satz."], "Ein Satz. Ein Satz."),
         ("sentence", ["Ein Satz.", "Ein Satz."], "Ein Satz. Ein Satz."),
-        ("segments", ["Ein Satz.", ""], "Ein Satz."),  # a model of single sentences takes the carried one for its answer
-        ("window", ["Ein Satz.", ""], "Ein Satz."),
     ],
 )
 def test_a_model_that_knows_single_sentences(history: str, texts: list[str], committed: str) -> None:
@@ -179,7 +143,7 @@ def test_a_segment_without_text_is_not_carried_over() -> None:
         return "" if 0 in words_in(audio) else "da"
 
     lalm = FakeLALM(script, max_samples=WINDOW_S * SAMPLE_RATE)
-    run(stream_of(lalm, StreamConfig(chunk_ms=float("inf")), history="segments"), session([(4, 9_000), (3, 9_000), (2, 9_000)]))
+    run(stream_of(lalm, StreamConfig(chunk_ms=float("inf")), history="sentence"), session([(4, 9_000), (3, 9_000), (2, 9_000)]))
     assert heard == [4, 3, 5]
 
 
@@ -198,7 +162,6 @@ def test_forgetting_keeps_what_is_not_shown_yet(text: str, hidden: int, tokens: 
     assert (state.heard_samples, len(state.audio), state.audio[0]) == (20, 60, 40)
 
 
-@pytest.mark.parametrize("history", ["sentence", "segments", "window"])
-def test_a_policy_that_counts_words_does_not_go_with_words_carried_over(history: str) -> None:
-    with pytest.raises(ValueError, match=f"policy is 'wait-k:3', which counts words .* history is '{history}'"):
-        stream_of(Reader(), StreamConfig(chunk_ms=500, policy="wait-k:3"), history=history)
+def test_a_policy_that_counts_words_does_not_go_with_words_carried_over() -> None:
+    with pytest.raises(ValueError, match=r"policy is 'wait-k:3', which counts words .* history is 'sentence'"):
+        stream_of(Reader(), StreamConfig(chunk_ms=500, policy="wait-k:3"), history="sentence")

@@ -95,6 +95,14 @@ def test_defaults_are_left_out_and_unknown_fields_kept(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == {**ROW, "speaker": "f2", "extra": [1, None]}
 
 
+def test_a_field_of_an_earlier_version_is_ignored_with_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_text(tmp_path, {**ROW, "latency": "fast"}, {**ROW, "id": "b", "latency": "careful"}, {**ROW, "id": "c"})
+    rows = read_manifest(path)
+    assert [row.id for row in rows] == ["a", "b", "c"]
+    assert caplog.messages == [f"{path}: 2 rows have the field latency, which simulsa no longer uses; it is ignored"]
+    assert rows[0].extra == {"latency": "fast"}
+
+
 def test_bom_crlf_and_blank_lines_are_fine(tmp_path: Path) -> None:
     path = write_text(
         tmp_path, ROW, "", "   ", {**ROW, "id": "b", "target_text": "Tür\u2028zu"}, encoding="utf-8-sig", newline="\r\n"

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from simulsa.lalm.memory import memory_of
 
 from recipes.tiny import ablations, beyond
 from recipes.tiny.errors import ErrorsConfig, analyse, frozen, invented, premature_stop, repeated
@@ -47,17 +46,6 @@ def results(work: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for name in ("adapter_model.safetensors", "*.log") for path in work.glob(f"*/*/{name}")}
 
 
-def test_half_of_the_rows_can_be_corrections(lab: LabConfig) -> None:
-    opened = lab.open()
-    system = replace(BEST, share=0.25, corrected_by=BEST)  # of 18 rows: 4, so 2 of each kind
-    rows = opened.augmented(system, 0)
-    kinds = ["corrected" in (row.made_by or {}) for row in rows]
-    assert kinds == sorted(kinds, reverse=True)
-    assert 0 < sum(kinds) <= 2
-    assert len(rows) == 4
-    assert all(row.rest_tokens for row, own in zip(rows, kinds, strict=True) if own)
-
-
 def test_the_table_is_made_once_and_a_new_seed_adds_its_part(lab: LabConfig, tmp_path: Path) -> None:
     records = make_table(table(lab, tmp_path, 0))
     assert {record.system for record in records} == {BASE.name, SFT.name, SIMULSA.name, BEST.name}
@@ -89,29 +77,20 @@ def test_ablations_beyond_and_errors(lab: LabConfig, tmp_path: Path, monkeypatch
     monkeypatch.setattr(ablations, "TRUNCATIONS", ("beta-decay", "uniform"))
     monkeypatch.setattr(ablations, "TAUS", {"probability": (0.1, 0.3), "contrast": (0.5,)})
     monkeypatch.setattr(beyond, "TAUS", (0.5,))
-    monkeypatch.setattr(beyond, "HELD_BACK", (0, 3))
+    monkeypatch.setattr(beyond, "ROLLBACKS", (0, 3))
     records = ablations.run_ablations(StudyConfig(lab, tmp_path))
     assert len({record.system for record in records}) == 1 + 2 + 2 + 3
     assert {record.system for record in beyond.run_beyond(StudyConfig(lab, tmp_path))} >= {
-        *("latency words", "latency words: fast", "… rows by the tuned model", "… cuts at pauses"),
+        *("… rows by the tuned model", "… the paper's criterion", "τ = 0.5"),
     }
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("ablation-amount.md", "ablation-amount.png", "ablation-criterion-k500.png", "ablation-criterion-offline.png"),
         *("ablation-criterion.md", "ablation-truncation.md", "ablation-truncation.png", "ablations.csv"),
-        *("beyond-ideas.md", "beyond-operating-points.png", "beyond-strictness.md", "beyond-words.md", "beyond.csv"),
+        *("beyond-ideas.md", "beyond-operating-points.png", "beyond-strictness.md", "beyond.csv"),
     ]
     report = analyse(ErrorsConfig(lab, tmp_path, sentences=3))
     assert report.startswith("| of 3 sentences | Base |")
     assert report == (tmp_path / "errors.md").read_text(encoding="utf-8")
-
-
-def test_a_process_hears_each_clip_once_for_all_its_jobs(lab: LabConfig) -> None:
-    with workers._memories:
-        workers._start(lab)
-        assert workers._opened is not None
-        models = (workers._opened[1].base, workers._opened[1].measurable)
-        assert all(memory_of(lalm.tower) is not None for lalm in models)
-    assert all(memory_of(lalm.tower) is None for lalm in models)
 
 
 def test_the_command_refuses_a_missing_corpus(lab: LabConfig, tmp_path: Path) -> None:
@@ -161,5 +140,5 @@ def test_a_clear_difference_is_significant_and_none_is_not() -> None:
         p_value([instance("a", [1], "b")], [instance("a", [1], "c")])
 
 
-def test_latency_systems_split_their_rows() -> None:
-    assert systems.varied("x", cuts_per_row=2).augmentations[0].cuts_per_row == 2
+def test_a_varied_system_has_the_settings_asked_for() -> None:
+    assert systems.varied("x", hold_back=2).augmentation == replace(systems.CUTTING, hold_back=2)

@@ -18,7 +18,7 @@ from recipes.tiny.pretrain import Encoder, Pretraining, Stage, learning_rate_at
 from recipes.tiny.speech import Rendition, frame_labels, make_rendition, phoneme_inventory, phoneme_name
 from recipes.tiny.voices import UNSEEN_VOICES, training_voice
 from simulsa.audio import SAMPLE_RATE
-from simulsa.corpora.synthesis import Mark, Speech, synthesizer
+from simulsa.corpora.synthesis import Mark, SyntheticSpeech, synthesizer
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import Direction
 from tests.conftest import CAPTIONS
@@ -56,7 +56,7 @@ def test_recording_conditions_keep_speech_recognisable() -> None:
 
 
 def test_speech_of_an_unmarked_synthesiser_has_no_labels() -> None:
-    assert set(frame_labels(Speech(np.zeros(16_000, np.float32), (), ()), 0, 50, {"_": 0})) == {IGNORED}
+    assert set(frame_labels(SyntheticSpeech(np.zeros(16_000, np.float32), (), ()), 0, 50, {"_": 0})) == {IGNORED}
 
 
 def test_dropout_is_for_training_only() -> None:
@@ -81,7 +81,7 @@ def test_phoneme_names_have_no_stress(mnemonic: str, name: str) -> None:
 def test_frame_labels_follow_the_phonemes() -> None:
     second = SAMPLE_RATE
     marks = (Mark("a", 0, second // 2), Mark("'b", second // 2, second))
-    speech = Speech(np.zeros(second, np.float32), (), marks)
+    speech = SyntheticSpeech(np.zeros(second, np.float32), (), marks)
     labels = frame_labels(speech, before=second // 2, frames=100, names={"_": 0, "a": 1, "b": 2})
     assert labels.tolist() == [0] * 12 + [1] * 13 + [2] * 12 + [0] * 13  # 40 ms each: silence, a, b, silence
 

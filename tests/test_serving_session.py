@@ -18,7 +18,7 @@ from simulsa.serving.clock import PACE, SpeechClock
 from simulsa.serving.config import ServeConfig
 from simulsa.serving.pcm import PcmReader
 from simulsa.serving.session import Session
-from simulsa.serving.speech import Talk, Turn, Utterance, take_turns
+from simulsa.serving.speech import LongformSpeech, ShortformSpeech, Turn, take_turns
 from simulsa.streaming.state import StreamConfig, StreamState, Update
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
@@ -108,7 +108,7 @@ def test_several_chunks_at_once_end_as_one_after_the_other() -> None:
 
 
 def turn_of(audio: np.ndarray, closing: bool = False, chunks: int = 1) -> Turn:
-    return Turn(Utterance(STREAM, 5 * 16_000), [audio], closing, chunks)
+    return Turn(ShortformSpeech(STREAM, 5 * 16_000), [audio], closing, chunks)
 
 
 def test_turns_are_taken_together_up_to_the_largest_batch() -> None:
@@ -145,7 +145,7 @@ def test_an_ear_that_fails_takes_no_other_along() -> None:
     lalm = FakeLALM(growing_script(TEXT))
     turns = []
     for vad in (FakeVAD(), Deaf(), FakeVAD()):
-        talk = Talk(lalm, STREAM)
+        talk = LongformSpeech(lalm, STREAM)
         talk.listener(1).vad = vad
         turns.append(Turn(talk, [noise(1.2)], False, 1))
     take_turns(lalm, turns, max_batch=9)
@@ -173,7 +173,7 @@ def test_a_stream_that_was_advanced_before_the_batch_failed_is_not_advanced_twic
 
 def test_a_session_that_is_behind_hears_all_chunks_that_wait() -> None:
     async def run(**limits: bool) -> tuple[list[int], list[int]]:
-        session = Session(lambda config, samples: Utterance(config, 10**6), STREAM, ServeConfig(**limits), lambda: None)  # type: ignore[arg-type]
+        session = Session(lambda config, samples: ShortformSpeech(config, 10**6), STREAM, ServeConfig(**limits), lambda: None)  # type: ignore[arg-type]
         for _ in range(22):
             await session.hear(noise(0.1))
         lalm, soon = FakeLALM(growing_script(TEXT)), session._clock.due(16_000 * 11 // 10)
@@ -195,7 +195,7 @@ def test_the_rest_of_a_chunk_is_late_from_the_end_of_the_speech_on() -> None:
     """A speaker who is silent for long before the end does not make the server look slow."""
 
     async def run() -> None:
-        session = Session(lambda config, samples: Utterance(config, 10**6), STREAM, ServeConfig(), lambda: None)
+        session = Session(lambda config, samples: ShortformSpeech(config, 10**6), STREAM, ServeConfig(), lambda: None)
         await session.hear(noise(0.2))
         await asyncio.sleep(0.3)
         before = time.monotonic()
@@ -214,7 +214,7 @@ def test_the_rest_of_a_chunk_is_late_from_the_end_of_the_speech_on() -> None:
 def test_the_server_does_what_stream_does_chunk_by_chunk() -> None:
     async def run() -> list[str]:
         lalm = FakeLALM(growing_script(TEXT))
-        session = Session(lambda config, samples: Utterance(config, 10**6), STREAM, ServeConfig(), lambda: None, live=False)
+        session = Session(lambda config, samples: ShortformSpeech(config, 10**6), STREAM, ServeConfig(), lambda: None, live=False)
         await session.hear(noise(2.7))
         session.end("closed")
         while session.wants_turn:

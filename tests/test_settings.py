@@ -13,7 +13,7 @@ import pytest
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import Direction
 from simulsa.languages import base_language, bleu_tokenizer, is_spaced, language_name, latency_unit
-from simulsa.settings import SettingsError, from_mapping, read_yaml, read_yaml_mapping, to_mapping
+from simulsa.settings import SettingsError, from_mapping, read_yaml_mapping, to_mapping
 from simulsa.streaming.state import StreamConfig
 
 
@@ -34,10 +34,14 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
+def read(kind: type[Any], path: Path) -> Any:
+    return from_mapping(kind, read_yaml_mapping(path), str(path))
+
+
 def test_yaml_gives_the_same_settings_as_python(tmp_path: Path) -> None:
     path = write(tmp_path, "# German\ntarget-lang: fr\nchunk_ms: .inf\nrollback: 0\n")
-    assert read_yaml(StreamConfig, path) == StreamConfig(target_lang="fr", chunk_ms=math.inf, rollback=0)
-    assert read_yaml(StreamConfig, write(tmp_path, "")) == StreamConfig()
+    assert read(StreamConfig, path) == StreamConfig(target_lang="fr", chunk_ms=math.inf, rollback=0)
+    assert read(StreamConfig, write(tmp_path, "")) == StreamConfig()
 
 
 def test_lists_become_tuples() -> None:
@@ -49,7 +53,7 @@ def test_yaml_values_take_the_type_of_the_setting(tmp_path: Path) -> None:
         tmp_path, "out: runs/a\nsizes: [500, 1e3, inf]\nlearning_rate: 1e-4\nlimit: null\ntau: auto\nmode: fast\nany: true\n"
     )
     expected = Example(Path("runs/a"), (500, 1000.0, math.inf), 1e-4, None, "auto", "fast", any=True)
-    assert read_yaml(Example, path) == expected
+    assert read(Example, path) == expected
     assert from_mapping(Example, {"out": "x", "limit": 3, "tau": "0.5"}, "here") == Example(Path("x"), limit=3, tau=0.5)
     assert from_mapping(Example, to_mapping(expected), "again") == expected
 
@@ -91,7 +95,7 @@ def test_a_value_of_another_type_is_named(values: dict[str, Any], message: str) 
 )
 def test_a_broken_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        read_yaml(StreamConfig, write(tmp_path, text))
+        read(StreamConfig, write(tmp_path, text))
 
 
 def test_a_missing_file_and_a_missing_value(tmp_path: Path) -> None:
@@ -109,7 +113,7 @@ def test_yaml_cannot_run_code(tmp_path: Path) -> None:
 def test_settings_become_plain_values_and_settings_again() -> None:
     settings = StreamConfig(chunk_ms=math.inf, rollback=5)
     values = to_mapping(settings)
-    shown = {"target_lang": "de", "source_lang": "en", "chunk_ms": math.inf, "rollback": 5, "drafts": True, "latency": None}
+    shown = {"target_lang": "de", "source_lang": "en", "chunk_ms": math.inf, "rollback": 5, "drafts": True}
     assert values == {**shown, "policy": ""}
     assert from_mapping(StreamConfig, values, "again") == settings
     assert list(to_mapping(Example(Path("runs/a"))).values()) == ["runs/a", [1.0, 2.0], 1e-4, None, "auto", "exact", None]

@@ -90,17 +90,6 @@ def test_a_rest_that_cannot_be_said_is_refused(
         make_examples([dataclasses.replace(row, rest_tokens=rest or (random_lalm.eos_id,))], random_lalm, "fail")
 
 
-def test_offline_rows_take_turns_with_the_latency_words(make_rows: Rows, random_lalm: Any) -> None:
-    whole = make_rows(30)
-    assert {example.latency for example in examples_of(whole, random_lalm)} == {None}
-    fast = dataclasses.replace(cut(whole[0], [], random_lalm), latency="fast")
-    *offline, simultaneous = examples_of([*whole, fast], random_lalm)
-    assert simultaneous.direction == Direction("en", "de", "fast")
-    assert {example.latency for example in offline} == {None, "fast"}
-    again = examples_of([*reversed(whole), fast], random_lalm)
-    assert {example.row.id: example.latency for example in offline} == {e.row.id: e.latency for e in again[:-1]}
-
-
 def test_a_batch_is_what_inference_hears(make_rows: Rows, random_lalm: Any) -> None:
     rows = make_rows(3)
     batch = collator(random_lalm)(examples_of(rows, random_lalm))

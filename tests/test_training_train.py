@@ -325,6 +325,24 @@ def test_a_finished_training_is_not_done_again(tuned: Any, random_lalm: Any, mon
     assert answers(again, rows) == answers(model, rows)
 
 
+def test_a_training_of_an_earlier_version_is_known_and_what_is_gone_from_its_settings_ignored(
+    tuned: Any, random_lalm: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, rows, config, _ = tuned
+    stop_training_at(monkeypatch, 1)
+    path = config.out / RECORD
+    written = path.read_text()
+    record = json.loads(written)
+    record["settings"]["simultaneous_from"] = 0.5
+    path.write_text(json.dumps(record))
+    try:
+        assert train(random_lalm, rows, config).signature == model.signature
+    finally:
+        path.write_text(written)
+    warnings = [entry.getMessage() for entry in caplog.records if entry.levelname == "WARNING"]
+    assert warnings == [f"{path}: has settings that simulsa no longer has (simultaneous_from); they are ignored"]
+
+
 def test_another_training_in_the_folder_is_refused(tuned: Any, random_lalm: Any) -> None:
     _, rows, config, _ = tuned
     with pytest.raises(TrainError, match=r"holds another training \(seed was 0 and is 1\).*--overwrite"):

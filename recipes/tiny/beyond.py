@@ -14,12 +14,11 @@ from recipes.tiny.experiments.figures import plot_points
 from recipes.tiny.experiments.markdown import main_table
 from recipes.tiny.experiments.records import Record, cell, of_setting, write_records
 from recipes.tiny.experiments.study import StudyConfig, Subject, study
-from recipes.tiny.experiments.systems import BASE, BEST, PAPER_SHARE, SFT, SIMULSA, System, changed
+from recipes.tiny.experiments.systems import BASE, BEST, SFT, SIMULSA, System, changed
 from simulsa.files import atomic_write
 
 TAUS = (0.5, 0.8, 0.9)
-HELD_BACK = (0, 1, 3, 5)
-WORDS = {"fast": 0.2, "balanced": 0.5, "careful": 0.9}  # τ of the rows that teach each latency word
+ROLLBACKS = (0, 1, 3, 5)  # of the base and + SFT
 
 
 def ideas() -> list[System]:
@@ -31,10 +30,7 @@ def ideas() -> list[System]:
         changed(BEST, "… nothing held back", hold_back=0),
         changed(BEST, "… the paper's criterion", criterion="probability", tau="auto"),
         changed(BEST, "… cut rows weigh 1", training={"simultaneous_weight": 1.0}),
-        changed(BEST, "… three cuts of a row", cuts_per_row=3),
-        changed(BEST, "… cuts at pauses", cut_at="pause"),
         replace(BEST, name="… rows by the tuned model", augmented_by=BEST),
-        replace(BEST, name="… half of the rows corrections", corrected_by=BEST),
     ]
 
 
@@ -43,27 +39,18 @@ def strictness() -> list[System]:
     return [changed(BEST, f"τ = {tau:g}", tau=tau) for tau in TAUS]
 
 
-def latency_words() -> System:
-    """One model for three operating points: a third of the rows each, with the τ of its word."""
-    (cutting,) = BEST.augmentations
-    rows = tuple(replace(cutting, tau=tau, latency=word) for word, tau in WORDS.items())  # type: ignore[arg-type]
-    return replace(BEST, name="latency words", share=PAPER_SHARE, augmentations=rows)
-
-
 def run_beyond(config: StudyConfig) -> list[Record]:
     """Make and measure every idea, and write tables and figures."""
     subjects = [
-        Subject(BASE, HELD_BACK),
-        Subject(SFT, HELD_BACK),
+        Subject(BASE, ROLLBACKS),
+        Subject(SFT, ROLLBACKS),
         *(Subject(system) for system in [*ideas(), *strictness()]),
-        Subject(latency_words(), latencies=(None, *WORDS)),  # type: ignore[arg-type]
     ]
     records = study(config, subjects)
     write_records(config.out / "beyond.csv", records)
     for name, systems in {
         "ideas": [SFT.name, *(system.name for system in ideas())],
         "strictness": [SFT.name, *(system.name for system in strictness())],
-        "words": [SFT.name, *(name for name in dict.fromkeys(r.system for r in records) if name.startswith("latency words"))],
     }.items():
         with atomic_write(config.out / f"beyond-{name}.md") as file:
             file.write(main_table([r for r in records if r.system in systems and r.rollback in (0, 3)]))
@@ -72,13 +59,11 @@ def run_beyond(config: StudyConfig) -> list[Record]:
 
 
 def draw(records: Sequence[Record], out: Path) -> None:
-    """At k = 500 ms: what rollback, a stricter τ and a latency word pay in latency for how much quality."""
-    words = [f"latency words: {word}" for word in WORDS]
+    """At k = 500 ms: what rollback and a stricter τ pay in latency for how much quality."""
     curves = {
-        "base, rollback b": [(f"b={b}", *_point(records, BASE.name, b)) for b in HELD_BACK],
-        "+ SFT, rollback b": [(f"b={b}", *_point(records, SFT.name, b)) for b in HELD_BACK],
+        "base, rollback b": [(f"b={b}", *_point(records, BASE.name, b)) for b in ROLLBACKS],
+        "+ SFT, rollback b": [(f"b={b}", *_point(records, SFT.name, b)) for b in ROLLBACKS],
         "best recipe, τ": [(f"{tau:g}", *_point(records, f"τ = {tau:g}", 0)) for tau in TAUS],
-        "one model, latency word": [(name.rpartition(" ")[2], *_point(records, name, 0)) for name in words],
     }
     plot_points(curves, out / "beyond-operating-points.png", "Quality for latency at k = 500 ms")
 

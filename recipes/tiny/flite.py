@@ -11,7 +11,7 @@ from pathlib import Path
 import soundfile
 
 from simulsa.audio import SAMPLE_RATE, resample
-from simulsa.corpora.synthesis import Speech, Voice
+from simulsa.corpora.synthesis import SyntheticSpeech, Voice
 
 PREFIX = "flite:"
 TRAINING_VOICES = ("slt", "rms", "kal16")  # `awb`, a Scottish voice, is never used in training
@@ -24,7 +24,7 @@ def available() -> bool:
     return shutil.which("flite") is not None
 
 
-def speak(text: str, voice: Voice) -> Speech:
+def speak(text: str, voice: Voice) -> SyntheticSpeech:
     """Speak `text` with `flite:<voice>`; no words or phonemes are marked, and the pitch is the voice's own.
 
     Raises `RuntimeError` with flite's message when it fails.
@@ -38,4 +38,4 @@ def speak(text: str, voice: Voice) -> Speech:
         if done.returncode != 0 or not path.exists():
             raise RuntimeError(f"flite could not speak {text!r} with voice {name!r}: {done.stderr.strip()}")
         samples, rate = soundfile.read(path, dtype="float32")
-    return Speech(resample(samples, rate, SAMPLE_RATE), (), ())
+    return SyntheticSpeech(resample(samples, rate, SAMPLE_RATE), (), ())

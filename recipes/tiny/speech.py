@@ -21,7 +21,7 @@ from recipes.tiny.architecture import FFT_SAMPLES, FRAMES_PER_WINDOW, HOP_SAMPLE
 from recipes.tiny.conditions import record
 from recipes.tiny.voices import training_voice
 from simulsa.audio import SAMPLE_RATE
-from simulsa.corpora.synthesis import Speech, Voice, synthesizer
+from simulsa.corpora.synthesis import SyntheticSpeech, Voice, synthesizer
 
 POSITION_SAMPLES = 2 * HOP_SAMPLES  # one encoder position (before pooling) covers 40 ms
 STRESS_MARKS = "',%=|:"  # eSpeak's stress, length and boundary signs around a phoneme's name
@@ -58,7 +58,7 @@ class Rendition:
         return Clip(int(self.indices[i]), mel, phonemes)
 
 
-def speak(text: str, voice: Voice) -> Speech:
+def speak(text: str, voice: Voice) -> SyntheticSpeech:
     """Speak with the synthesiser that the voice's name calls for."""
     return flite.speak(text, voice) if voice.name.startswith(flite.PREFIX) else synthesizer().speak(text, voice)
 
@@ -68,7 +68,7 @@ def phoneme_name(mnemonic: str) -> str:
     return mnemonic.strip(STRESS_MARKS) or SILENCE
 
 
-def frame_labels(speech: Speech, before: int, frames: int, names: dict[str, int]) -> np.ndarray:
+def frame_labels(speech: SyntheticSpeech, before: int, frames: int, names: dict[str, int]) -> np.ndarray:
     """The phoneme spoken in the middle of each 40 ms position, int16 `[ceil(frames / 2)]`; silence outside the
     speech, −100 (no label) everywhere when the synthesiser did not say which phonemes it spoke."""
     if not speech.phonemes:

@@ -92,7 +92,7 @@ def _records(config: TableConfig, lab: Lab) -> Iterator[Record]:
                 _, baseline = lab.measured(SFT, seed, test, config.chunks_ms, config.rollbacks)
                 for score in scores:
                     setting = float(score["chunk_ms"]), int(score["rollback"])
-                    tested = bool(system.augmentations)
+                    tested = system.augmentation is not None
                     p = p_value(instances_of(folder, *setting), instances_of(baseline, *setting)) if tested else None
                     yield record(score, split, system.name, seed, p)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from simulsa._version import __version__
 
 _HOMES = {
     "load": "simulsa.lalm.load",
@@ -21,8 +21,6 @@ _HOMES = {
     "load_audio": "simulsa.audio",
     "augment": "simulsa.augmentation.augment",
     "AugmentConfig": "simulsa.augmentation.augment",
-    "correct": "simulsa.augmentation.correct",
-    "CorrectConfig": "simulsa.augmentation.correct",
     "train": "simulsa.training.train",
     "TrainConfig": "simulsa.training.config",
     "Stream": "simulsa.streaming.stream",
@@ -40,7 +38,6 @@ _HOMES = {
 }
 __all__ = [
     "AugmentConfig",
-    "CorrectConfig",
     "Direction",
     "EvaluateConfig",
     "LALMError",
@@ -56,7 +53,6 @@ __all__ = [
     "Utterance",
     "__version__",
     "augment",
-    "correct",
     "evaluate",
     "load",
     "load_audio",
@@ -71,7 +67,6 @@ __all__ = [
 if TYPE_CHECKING:
     from simulsa.audio import load_audio
     from simulsa.augmentation.augment import AugmentConfig, augment
-    from simulsa.augmentation.correct import CorrectConfig, correct
     from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
     from simulsa.evaluation.score import ScoreConfig, score_log
     from simulsa.lalm.interface import Direction, LALMError

@@ -12,12 +12,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from simulsa import __version__
+from simulsa._version import __version__
 
 VERBS = {  # verb -> (module of the command, what it does)
     "demo": ("demo", "the whole method on the embedded model and speech, in minutes"),
     "augment": ("augment", "make simultaneous training rows from offline ones"),
-    "correct": ("correct", "make rows of the full stops that a tuned model sets too early"),
     "train": ("train", "fine-tune a model on offline and simultaneous rows"),
     "translate": ("translate", "translate audio files while they play"),
     "evaluate": ("evaluate", "measure quality and latency over chunk sizes and policies"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +18,9 @@ from simulsa.audio import AudioError, audio_length, load_audio
 from simulsa.files import atomic_write
 from simulsa.languages import language_name
 
-Latency = Literal["fast", "balanced", "careful"]
-LATENCIES: tuple[Latency, ...] = get_args(Latency)
-WORD_ENDS = "word_ends_s"  # an extra field that some corpora give: where the words end, in seconds from the row's start
+RETIRED = ("latency",)  # fields of earlier versions; a row keeps them as `extra`
+
+logger = logging.getLogger("simulsa")
 
 
 class ManifestError(ValueError):
@@ -33,8 +34,7 @@ class Utterance:
     `audio` is the path of the file; `start_s` and `duration_s` choose a slice of it (default: all). An augmented row has a
     `parent_id`, its cut as `duration_s`, the partial translation as `target_text` (it may be empty) and as the token ids
     `target_tokens` that its model gave it, `rest_tokens`, with which the translation goes on where nothing was heard any more,
-    and `made_by`, which says how it was made. `latency` is a word that the instruction asks for (`fast`, `balanced`,
-    `careful`). `extra` keeps fields that simulsa does not know.
+    and `made_by`, which says how it was made. `extra` keeps fields that simulsa does not know.
     """
 
     id: str
@@ -49,7 +49,6 @@ class Utterance:
     target_tokens: tuple[int, ...] | None = None
     rest_tokens: tuple[int, ...] | None = None
     made_by: Mapping[str, Any] | None = None
-    latency: Latency | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -69,7 +68,7 @@ class Utterance:
 FIELDS = {f.name: f for f in dataclasses.fields(Utterance) if f.name != "extra"}
 _REQUIRED = ("id", "audio", "source_lang", "target_lang", "target_text")
 _KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("id", "audio", "source_lang", "target_lang", "target_text", "source_text", "parent_id", "latency"), (str,)),
+    **dict.fromkeys(("id", "audio", "source_lang", "target_lang", "target_text", "source_text", "parent_id"), (str,)),
     **dict.fromkeys(("start_s", "duration_s"), (int, float)),
     **dict.fromkeys(("target_tokens", "rest_tokens"), (list,)),
     "made_by": (dict,),
@@ -92,6 +91,9 @@ def read_manifest(path: str | Path, *, empty_targets: bool = False) -> list[Utte
         rows.append(row)
     if not rows:
         raise ManifestError(f"{path}: the manifest has no rows; one JSON object a line is needed")
+    for name in RETIRED:
+        if count := sum(name in row.extra for row in rows):
+            logger.warning("%s: %d rows have the field %s, which simulsa no longer uses; it is ignored", path, count, name)
     return rows
 
 
@@ -187,8 +189,6 @@ def _check_row(row: Utterance, where: str, empty_targets: bool) -> None:
         raise ManifestError(f"{where}: target_text is empty; remove the row or translate it")
     if not 0 <= row.start_s < math.inf:  # JSON as Python reads it may hold NaN and Infinity
         raise ManifestError(f"{where}: start_s is {row.start_s}; it must be a number of seconds, 0 or more")
-    if row.latency is not None and row.latency not in LATENCIES:
-        raise ManifestError(f"{where}: latency is {row.latency!r}; it must be one of {', '.join(LATENCIES)}")
     if row.duration_s is not None and not 0 < row.duration_s < math.inf:
         raise ManifestError(f"{where}: duration_s is {row.duration_s}; it must be a number of seconds, more than 0")
     if not all(type(token) is int for token in row.target_tokens or ()):

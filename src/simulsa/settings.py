@@ -24,17 +24,22 @@ def from_mapping(kind: type[Settings], values: Mapping[str, Any], where: str) ->
     Lists become tuples, and text becomes a path or a number where the settings say so (YAML takes `1e-4` for text). Raises
     `SettingsError` for an unknown key, naming the nearest known one, and for a value of another type or that the settings refuse.
     """
-    names = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]  # every settings class is a dataclass
-    normal = {str(key).replace("-", "_"): value for key, value in values.items()}
-    for key in normal:
-        if key not in names:
-            near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
-            raise SettingsError(f"{where}: unknown key {key!r}; did you mean {near!r}? (known: {', '.join(names)})")
+    normal = known_keys(values, [f.name for f in dataclasses.fields(kind)], where)  # type: ignore[arg-type]  # a dataclass
     hints = typing.get_type_hints(kind)
     try:
         return kind(**{key: _fit(key, value, hints[key]) for key, value in normal.items()})
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{where}: {error}") from error
+
+
+def known_keys(values: Mapping[str, Any], names: Sequence[str], where: str) -> dict[str, Any]:
+    """`values` with underscores in its keys. Raises `SettingsError` for one that is not in `names`, naming the nearest."""
+    normal = {str(key).replace("-", "_"): value for key, value in values.items()}
+    for key in normal:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
+            raise SettingsError(f"{where}: unknown key {key!r}; did you mean {near!r}? (known: {', '.join(names)})")
+    return normal
 
 
 def _fit(key: str, value: Any, kind: Any) -> Any:
@@ -81,11 +86,6 @@ def shares(values: Mapping[str, Any], kinds: Sequence[type]) -> list[dict[str, A
 def field_names(*kinds: type) -> set[str]:
     """The names of all fields of settings dataclasses."""
     return {field.name for kind in kinds for field in dataclasses.fields(kind)}
-
-
-def read_yaml(kind: type[Settings], path: str | Path) -> Settings:
-    """Read settings from a YAML file; see `from_mapping`."""
-    return from_mapping(kind, read_yaml_mapping(path), str(path))
 
 
 def read_yaml_mapping(path: str | Path) -> dict[str, Any]:

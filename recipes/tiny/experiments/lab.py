@@ -12,15 +12,13 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from recipes.tiny.experiments.corpus import Corpus
-from recipes.tiny.experiments.systems import CORRECTING, System
+from recipes.tiny.experiments.systems import System
 from simulsa.augmentation.augment import augment
 from simulsa.augmentation.config import AugmentConfig
-from simulsa.augmentation.correct import CorrectConfig, correct
 from simulsa.augmentation.journal import JournalError
 from simulsa.augmentation.output import AugmentError
 from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
@@ -29,7 +27,7 @@ from simulsa.evaluation.scores import Score
 from simulsa.lalm.interface import LALMError
 from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.lalm.signature import text_signature
-from simulsa.manifest import Latency, Utterance
+from simulsa.manifest import Utterance
 from simulsa.settings import to_mapping
 from simulsa.training.config import TrainConfig
 from simulsa.training.record import rows_hash
@@ -54,19 +52,15 @@ class Lab:
     work: Path
 
     def augmented(self, system: System, seed: int) -> list[Utterance]:
-        """The system's simultaneous rows, cut from captions that are new to the base, the corrections first."""
-        if not system.augmentations:
+        """The system's simultaneous rows, cut from captions that are new to the base."""
+        if system.augmentation is None:
             return []
         augmenter = self.tuned(system.augmented_by, seed, self.base) if system.augmented_by else self.base
         number = max(1, round(system.share * len(self.corpus.offline)))
-        rows = self._corrected(system, seed, number // 2)
-        each = max(1, (number - len(rows)) // len(system.augmentations))
-        for config in system.augmentations:
-            config = replace(config, num=each, seed=seed)
-            key = self._key(_choices(config), augmenter.signature.rpartition("@")[2], rows_hash(self.corpus.fresh))
-            out = self.work / "augmented" / f"{key}.jsonl"
-            rows += rebuilding(out, partial(self._augment, augmenter, config, out))
-        return rows
+        config = replace(system.augmentation, num=number, seed=seed)
+        key = self._key(_choices(config), augmenter.signature.rpartition("@")[2], rows_hash(self.corpus.fresh))
+        out = self.work / "augmented" / f"{key}.jsonl"
+        return rebuilding(out, lambda overwrite: augment(self.corpus.fresh, augmenter, replace(config, overwrite=overwrite), out))
 
     def tuned(self, system: System, seed: int, base: HuggingFaceLALM) -> HuggingFaceLALM:
         """The system's model: `base`, with the system's adapter unless it is the base itself."""
@@ -87,37 +81,20 @@ class Lab:
         test: Sequence[Utterance],
         chunks_ms: Sequence[float],
         rollbacks: Sequence[int],
-        latency: Latency | None = None,
     ) -> tuple[list[Score], Path]:
         """The system's scores on `test`, and the folder where they and the instance logs lie."""
         lalm = self.tuned(system, seed, self.measurable)
-        key = self._key(lalm.signature.rpartition("@")[2], str(lalm.dtype), rows_hash(test), latency)
+        key = self._key(lalm.signature.rpartition("@")[2], str(lalm.dtype), rows_hash(test))
         out = self.work / "scores" / key
-        config = EvaluateConfig(
-            tuple(chunks_ms), tuple(rollbacks), out, BATCH_SIZE, on_error="skip", preflight=False, latency=latency
-        )
+        config = EvaluateConfig(tuple(chunks_ms), tuple(rollbacks), out, BATCH_SIZE, on_error="skip", preflight=False)
         result = rebuilding(out, lambda overwrite: evaluate(lalm, test, replace(config, overwrite=overwrite)))
         return result.scores, out
-
-    def _corrected(self, system: System, seed: int, number: int) -> list[Utterance]:
-        """Rows of the mistakes of the system that it is corrected by, judged by the base."""
-        if system.corrected_by is None or not number:
-            return []
-        config = replace(CORRECTING, num=number, seed=seed)
-        learner = self.tuned(system.corrected_by, seed, self.base)
-        key = self._key(_choices(config), learner.signature.rpartition("@")[2], rows_hash(self.corpus.fresh))
-        out = self.work / "corrected" / f"{key}.jsonl"
-        make = partial(correct, self.corpus.fresh, learner, self.base)
-        return rebuilding(out, lambda overwrite: make(replace(config, overwrite=overwrite), out))
-
-    def _augment(self, augmenter: HuggingFaceLALM, config: AugmentConfig, out: Path, overwrite: bool) -> list[Utterance]:
-        return augment(self.corpus.fresh, augmenter, replace(config, overwrite=overwrite), out)
 
     def _key(self, *parts: object) -> str:
         return text_signature(json.dumps(part, default=str, sort_keys=True) for part in parts)
 
 
-def _choices(settings: AugmentConfig | CorrectConfig | TrainConfig) -> dict[str, Any]:
+def _choices(settings: AugmentConfig | TrainConfig) -> dict[str, Any]:
     """The settings that are not the defaults: what was made stays valid when a setting is added to simulsa."""
     defaults = to_mapping(type(settings)())
     return {name: value for name, value in to_mapping(settings).items() if value != defaults[name]}

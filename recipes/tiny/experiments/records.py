@@ -21,7 +21,6 @@ class Record:
     test: str
     system: str
     seed: int
-    latency: str
     chunk_ms: float
     rollback: int
     bleu: float
@@ -40,7 +39,6 @@ def record(score: Score, test: str, system: str, seed: int, p_value: float | Non
         test=test,
         system=system,
         seed=seed,
-        latency=score.get("latency", ""),
         chunk_ms=float(score["chunk_ms"]),
         rollback=score["rollback"],
         bleu=round(score["bleu"], 3),
@@ -102,8 +100,8 @@ def cell(records: Sequence[Record]) -> Cell:
 
 
 def _from_csv(row: dict[str, str]) -> Record:
-    kinds = {"test": str, "system": str, "latency": str, "seed": int, "rollback": int, "utterances": int, "empty": int}
-    values = {name: kinds.get(name, float)(text) if text or name == "latency" else None for name, text in row.items()}
+    kinds = {"test": str, "system": str, "seed": int, "rollback": int, "utterances": int, "empty": int}
+    values = {name: kinds.get(name, float)(text) if text else None for name, text in row.items()}
     return Record(**values)  # type: ignore[arg-type]
 
 

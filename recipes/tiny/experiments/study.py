@@ -11,7 +11,6 @@ from recipes.tiny.experiments.corpus import TEST
 from recipes.tiny.experiments.records import Record, cell, of_setting, record
 from recipes.tiny.experiments.systems import System
 from recipes.tiny.experiments.workers import Job, LabConfig, run_jobs
-from simulsa.manifest import Latency
 
 CHUNKS_MS = (500.0, 1000.0, 2000.0, math.inf)
 NAMES = {500.0: "k = 500", 1000.0: "k = 1000", 2000.0: "k = 2000", math.inf: "offline"}
@@ -36,15 +35,12 @@ class Subject:
     system: System
     rollbacks: tuple[int, ...] = ROLLBACKS
     chunks_ms: tuple[float, ...] = CHUNKS_MS
-    latencies: tuple[Latency | None, ...] = (None,)
 
 
 def study(config: StudyConfig, subjects: Sequence[Subject]) -> list[Record]:
     """Make and measure all subjects."""
     jobs = [
-        Job(subject.system, seed, (TEST,), subject.chunks_ms, subject.rollbacks, subject.latencies)
-        for subject in subjects
-        for seed in config.seeds
+        Job(subject.system, seed, (TEST,), subject.chunks_ms, subject.rollbacks) for subject in subjects for seed in config.seeds
     ]
     run_jobs(config.lab, jobs)
     return list(_records(config, jobs))
@@ -58,7 +54,5 @@ def bleu(records: Sequence[Record], system: System, chunk_ms: float, rollback: i
 def _records(config: StudyConfig, jobs: Sequence[Job]) -> Iterator[Record]:
     lab, test = config.lab.open(), config.lab.test(TEST)
     for job in jobs:
-        for latency in job.latencies:
-            scores, _ = lab.measured(job.system, job.seed, test, job.chunks_ms, job.rollbacks, latency)
-            name = job.system.name if latency is None else f"{job.system.name}: {latency}"
-            yield from (record(score, TEST, name, job.seed) for score in scores)
+        scores, _ = lab.measured(job.system, job.seed, test, job.chunks_ms, job.rollbacks)
+        yield from (record(score, TEST, job.system.name, job.seed) for score in scores)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from simulsa.augmentation.config import AugmentConfig
-from simulsa.augmentation.correct import CorrectConfig
 from simulsa.settings import from_mapping, read_yaml_mapping
 from simulsa.training.config import TrainConfig
 
@@ -34,32 +33,29 @@ CUTTING = AugmentConfig(preflight=False, on_error="skip")
 class System:
     """A model to measure: the base fine-tuned on offline rows and on simultaneous ones.
 
-    `share` says how many simultaneous rows there are for each offline row; they are made in equal parts by the
-    `augmentations` (whose `num` does not count), by the base or by another system; with `corrected_by`, half of the rows are
-    corrections of that system instead. Without `training` it is the base itself.
+    `share` says how many simultaneous rows there are for each offline row; they are made by the `augmentation` (whose `num` does
+    not count), with the base or another system. Without `training` it is the base itself.
     """
 
     name: str
     training: TrainConfig | None = FINE_TUNING
     share: float = PAPER_SHARE
-    augmentations: tuple[AugmentConfig, ...] = ()
+    augmentation: AugmentConfig | None = None
     augmented_by: System | None = None
-    corrected_by: System | None = None
 
 
 BASE = System("Base", training=None)
 SFT = System("+ SFT")
-SIMULSA = System("+ SFT & SimulSA", augmentations=(CUTTING,))
+SIMULSA = System("+ SFT & SimulSA", augmentation=CUTTING)
 
 
 def changed(system: System, name: str, training: dict[str, object] | None = None, **cutting: object) -> System:
-    """`system` under another name, with other settings: of its one augmentation by name, of training in a dictionary."""
-    (augmentation,) = system.augmentations
+    """`system` under another name, with other settings: of its augmentation by name, of training in a dictionary."""
     return replace(
         system,
         name=name,
         training=replace(system.training or FINE_TUNING, **(training or {})),  # type: ignore[arg-type]
-        augmentations=(replace(augmentation, **cutting),),  # type: ignore[arg-type]
+        augmentation=replace(system.augmentation or CUTTING, **cutting),  # type: ignore[arg-type]
     )
 
 
@@ -77,6 +73,5 @@ def _recipe(kind: type[Settings], name: str, **more: object) -> Settings:
 BEST = System(
     "+ SFT & patient SimulSA",
     training=_recipe(TrainConfig, "train.yaml", preflight=False),
-    augmentations=(_recipe(AugmentConfig, "augment.yaml", preflight=False),),
+    augmentation=_recipe(AugmentConfig, "augment.yaml", preflight=False),
 )
-CORRECTING = CorrectConfig(hold_back=BEST.augmentations[0].hold_back, on_error="skip", batch_size=48)

@@ -15,7 +15,7 @@ from recipes.tiny.experiments.corpus import fine_tuning_corpus, unseen_rows
 from recipes.tiny.experiments.lab import Lab
 from recipes.tiny.experiments.systems import System
 from simulsa.lalm.load import Dtype, load
-from simulsa.manifest import Latency, Utterance
+from simulsa.manifest import Utterance
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,13 @@ class LabConfig:
 
 @dataclass(frozen=True)
 class Job:
-    """A system with a seed, to be measured on test sets with chunk sizes, rollbacks and latency words."""
+    """A system with a seed, to be measured on test sets with chunk sizes and rollbacks."""
 
     system: System
     seed: int
     splits: tuple[str, ...]
     chunks_ms: tuple[float, ...]
     rollbacks: tuple[int, ...]
-    latencies: tuple[Latency | None, ...] = (None,)
 
 
 def run_jobs(config: LabConfig, jobs: Sequence[Job]) -> None:
@@ -106,6 +105,5 @@ def _do(job: Job) -> Job:
         raise RuntimeError("no lab was opened; jobs are done by run_jobs")
     config, lab = _opened
     for split in job.splits:
-        for latency in job.latencies:
-            lab.measured(job.system, job.seed, config.test(split), job.chunks_ms, job.rollbacks, latency)
+        lab.measured(job.system, job.seed, config.test(split), job.chunks_ms, job.rollbacks)
     return job

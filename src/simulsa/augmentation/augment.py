@@ -15,8 +15,7 @@ import numpy as np
 from simulsa.audio import AudioError
 from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.journal import Journal
-from simulsa.augmentation.output import AugmentError, described, made_once
-from simulsa.augmentation.placement import place_cut
+from simulsa.augmentation.output import AugmentError, finished_rows
 from simulsa.augmentation.scoring import Cut, Speculation
 from simulsa.augmentation.speculation import resolve_tau
 from simulsa.augmentation.summary import AugmentSummary
@@ -25,7 +24,7 @@ from simulsa.lalm.interface import LALM
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
 from simulsa.lalm.workers import Alone, Workers
-from simulsa.manifest import ManifestError, Utterance, unheard
+from simulsa.manifest import ManifestError, Utterance, unheard, write_manifest
 from simulsa.progress import track
 
 __all__ = ["AugmentConfig", "AugmentError", "augment"]
@@ -55,16 +54,21 @@ def augment(
     config = config or AugmentConfig()
     offline = [row for row in rows if not row.is_augmented]
     run = _Run(lalm, config, _signature(offline, lalm, config), workers or Alone(lalm))
-
-    def make(journal: Journal | None) -> list[Utterance]:
+    if out is None:
+        return run.make(offline, None)
+    out = Path(out)
+    if out.suffix != ".jsonl":
+        raise AugmentError(f"{out}: the output must be a .jsonl file, because what lies beside it takes its name")
+    journal = Journal(out, run.signature)
+    made = None if config.overwrite else finished_rows(out, run.signature)
+    if made is None:
         made = run.make(offline, journal)
-        if out is not None:
-            summary = AugmentSummary.of(made)
-            logger.info("augment: what was kept, by the length of the cut audio\n%s", summary.table())
-            summary.plot(Path(out).with_suffix(".png"))
-        return made
-
-    return made_once(out, run.signature, config.overwrite, make)
+        summary = AugmentSummary.of(made)
+        logger.info("augment: what was kept, by the length of the cut audio\n%s", summary.table())
+        summary.plot(out.with_suffix(".png"))
+        write_manifest(out, made)
+    journal.remove()
+    return made
 
 
 @dataclass
@@ -119,23 +123,13 @@ class _Run:
             if not allowed.can_cut(length):
                 self.short += 1
                 continue
-            yield from self._cuts(row, length)
-
-    def _cuts(self, row: Utterance, length: int) -> Iterator[Cut]:
-        allowed, rng = self.config.cut_range, row_generator(self.config.seed, row.id)
-        for number in range(self.config.cuts_per_row):
-            drawn = draw_cut(self.config.truncation, length, allowed, rng)
-            try:
-                samples = place_cut(self.config.cut_at, row, drawn, allowed.min_samples, length)
-            except AudioError as error:
-                self._give_up(row, error)
-                return
-            yield Cut(row, length, number, samples, self.config.latency)
+            samples = draw_cut(self.config.truncation, length, allowed, row_generator(self.config.seed, row.id))
+            yield Cut(row, length, samples)
 
     def _speculate_all(self, cuts: Sequence[Cut], kept: dict[str, int], journal: Journal | None) -> None:
         """Add to `kept` how many tokens each cut keeps, batch by batch; cuts that are there already are not done again."""
         # rows of a batch are about equally long, so little is padding; the longest come first, so that a batch that does not
-        # fit into memory is the first one; cuts of one row stay together where its whole audio is needed
+        # fit into memory is the first one
         speculation = Speculation(self.config)
         ordered = sorted(cuts, key=lambda cut: (-cut.length if speculation.needs_whole else -cut.samples, cut.row.id))
         size = self.config.batch_size
@@ -158,10 +152,8 @@ class _Run:
             target_text=self.lalm.decode(tokens[:kept]),
             target_tokens=tuple(tokens[:kept]),
             rest_tokens=tuple(tokens[kept:]),
-            latency=cut.latency,
             made_by={
                 "truncation": self.config.truncation,
-                "cut_at": self.config.cut_at,
                 "criterion": self.config.criterion,
                 "tau": self.tau,
                 "whole_words": self.config.whole_words,
@@ -201,7 +193,11 @@ def _signature(offline: Sequence[Utterance], lalm: LALM, config: AugmentConfig) 
     """What decides about the rows, in twelve digits: settings, model, offline rows; not where the files lie."""
     tau = resolve_tau(config.tau, config.criterion, lalm.vocabulary_size)
     settings = [
-        *(config.num, config.cuts_per_row, config.truncation, config.cut_at, config.criterion, tau, config.whole_words),
-        *(config.hold_back, config.latency, *dataclasses.astuple(config.cut_range), config.seed),
+        *(config.num, config.truncation, config.criterion, tau, config.whole_words),
+        *(config.hold_back, *dataclasses.astuple(config.cut_range), config.seed),
     ]
-    return text_signature([json.dumps(settings), lalm.signature, *described(offline)])
+    described = (
+        [row.id, Path(row.audio).name, row.start_s, row.duration_s, row.source_lang, row.target_lang, row.target_text]
+        for row in offline
+    )
+    return text_signature([json.dumps(settings), lalm.signature, *map(json.dumps, described)])

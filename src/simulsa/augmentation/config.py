@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from simulsa.audio import ms_to_samples
-from simulsa.augmentation.placement import PLACES, CutAt
 from simulsa.augmentation.speculation import CRITERIA, Criterion
 from simulsa.augmentation.truncation import TRUNCATIONS, CutRange, Truncation
-from simulsa.manifest import LATENCIES, Latency
 from simulsa.settings import check_whole_numbers
 
 MIN_CUT_MS = 40  # shorter clips crash some feature extractors
@@ -21,12 +19,8 @@ class AugmentConfig:
 
     num: int = 3000
     """M: how many rows to make"""
-    cuts_per_row: int = 1
-    """how many of them to cut from the same offline row (contrast scores its whole audio once for all)"""
     truncation: Truncation = "beta-decay"
     """how cuts are drawn: Beta(1, 3) or uniform over [min-ms, max-ms], over the full duration, or on a grid"""
-    cut_at: CutAt = "anywhere"
-    """move a drawn cut to the nearest `pause`, or to the nearest of the row's `word_ends_s` (`word-end`)"""
     criterion: Criterion = "probability"
     """a token is plausible by its `probability` (at least tau), its `rank` (below tau times the vocabulary), or in `contrast`
     with the whole audio (at least tau times its probability there)"""
@@ -36,8 +30,6 @@ class AugmentConfig:
     """keep no part of a word"""
     hold_back: int = 0
     """of the tokens that are plausible, leave off the last so many: the model learns to wait, as rollback would make it"""
-    latency: Latency | None = None
-    """the word that asks for these rows' way of stopping: `fast`, `balanced` or `careful`; make rows with another tau for each"""
     min_ms: float = 500
     """l: the earliest cut; utterances that are not longer are left out"""
     max_ms: float = 5000
@@ -56,12 +48,9 @@ class AugmentConfig:
     """start again although the output exists or another run's journal lies beside it"""
 
     def __post_init__(self) -> None:
-        check_whole_numbers(self, {"num": 1, "cuts_per_row": 1, "batch_size": 1, "seed": 0, "hold_back": 0})
+        check_whole_numbers(self, {"num": 1, "batch_size": 1, "seed": 0, "hold_back": 0})
         _check_name("truncation", self.truncation, TRUNCATIONS)
-        _check_name("cut_at", self.cut_at, PLACES)
         _check_name("criterion", self.criterion, CRITERIA)
-        if self.latency is not None:
-            _check_name("latency", self.latency, LATENCIES)
         _check_name("on_error", self.on_error, ("fail", "skip"))
         if self.tau != "auto" and (isinstance(self.tau, str) or not 0 < self.tau <= 1):
             raise ValueError(f"tau is {self.tau!r}; it must be above 0 and at most 1, or 'auto' (100 / vocabulary size)")

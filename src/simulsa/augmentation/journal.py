@@ -14,7 +14,7 @@ class JournalError(ValueError):
 
 
 class Journal:
-    """What was found for each finished row, by its id: for `augment`, how many target tokens it keeps.
+    """How many target tokens each finished row keeps, by its id.
 
     Whatever follows from the settings can be made again. The first line names the run, a signature of all that decides about
     the rows.
@@ -25,7 +25,7 @@ class Journal:
         self._run = run
         self._named = False  # whether the file says which run it belongs to
 
-    def start(self, overwrite: bool) -> dict[str, Any]:
+    def start(self, overwrite: bool) -> dict[str, int]:
         """Begin or resume: returns the finished rows. Raises `JournalError` when the journal is another run's.
 
         With `overwrite`, what was there is dropped.
@@ -38,7 +38,7 @@ class Journal:
                 return {}
             if lines[0]["run"] == self._run:
                 self._named = True
-                return {str(line["id"]): line["found"] for line in lines[1:]}
+                return {str(line["id"]): int(line["found"]) for line in lines[1:]}
         except (KeyError, TypeError, ValueError) as error:
             raise JournalError(f"{self.path}: not a journal of this command; move it away or use --overwrite") from error
         raise JournalError(
@@ -46,9 +46,9 @@ class Journal:
             "choose another --out, or start again with --overwrite"
         )
 
-    def append(self, found: Mapping[str, Any]) -> None:
+    def append(self, kept: Mapping[str, int]) -> None:
         """Record finished rows."""
-        entries: list[dict[str, Any]] = [{"id": row_id, "found": value} for row_id, value in found.items()]
+        entries: list[dict[str, Any]] = [{"id": row_id, "found": count} for row_id, count in kept.items()]
         append_jsonl(self.path, entries if self._named else [{"run": self._run}, *entries])
         self._named = True
 

@@ -1,14 +1,11 @@
-"""What making rows starts from and leaves: the rows in words, and a finished output."""
+"""What an augmentation leaves: its errors, and the rows of a finished run."""
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from simulsa.augmentation.journal import Journal
-from simulsa.manifest import ManifestError, Utterance, read_manifest, write_manifest
+from simulsa.manifest import ManifestError, Utterance, read_manifest
 
 logger = logging.getLogger("simulsa")
 
@@ -17,36 +14,11 @@ class AugmentError(ValueError):
     """Rows or an output that augmentation cannot work with; the message gives the values found, the rule and the fix."""
 
 
-def described(rows: Sequence[Utterance]) -> Iterator[str]:
-    """All of each offline row that decides about what is made of it; not where the file lies."""
-    for row in rows:
-        yield json.dumps(
-            [row.id, Path(row.audio).name, row.start_s, row.duration_s, row.source_lang, row.target_lang, row.target_text]
-        )
+def finished_rows(out: Path, run: str) -> list[Utterance] | None:
+    """The rows of `out` if the run with the signature `run` made them, `None` if there is no such file.
 
-
-def made_once(out: Path | None, run: str, overwrite: bool, make: Callable[[Journal | None], list[Utterance]]) -> list[Utterance]:
-    """The rows of the run with the signature `run`: those in `out` if it is finished, else `make`'s, which are written there.
-
-    `make` gets the run's journal, to go on from and to write to; without `out` there is none. Raises `AugmentError` when `out`
-    is no .jsonl file or holds something else.
+    Raises `AugmentError` for anything else.
     """
-    if out is None:
-        return make(None)
-    out = Path(out)
-    if out.suffix != ".jsonl":
-        raise AugmentError(f"{out}: the output must be a .jsonl file, because what lies beside it takes its name")
-    journal = Journal(out, run)
-    rows = None if overwrite else _finished(out, run)
-    if rows is None:
-        rows = make(journal)
-        write_manifest(out, rows)
-    journal.remove()
-    return rows
-
-
-def _finished(out: Path, run: str) -> list[Utterance] | None:
-    """The rows of `out` if an equal run made them, `None` if there is no such file; `AugmentError` for anything else."""
     if not out.exists():
         return None
     try:

@@ -13,28 +13,25 @@ from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.speculation import kept_tokens, resolve_tau
 from simulsa.lalm.interface import LALM, Direction, TokenScores
 from simulsa.lalm.text import whole_characters, whole_words
-from simulsa.manifest import Latency, Utterance, too_long
+from simulsa.manifest import Utterance, too_long
 
 
 @dataclass(frozen=True)
 class Cut:
-    """An offline row and its length in samples, which of its cuts this is (from 0), and how many of its samples stay."""
+    """An offline row, its length in samples, and how many of them stay."""
 
     row: Utterance
     length: int
-    number: int
     samples: int
-    latency: Latency | None
 
     @property
     def id(self) -> str:
         """The id of the row that is made."""
-        name = f"{self.row.id}@{self.samples // SAMPLES_PER_MS}ms"
-        return "-".join([name, *([str(self.number + 1)] if self.number else []), *([self.latency] if self.latency else [])])
+        return f"{self.row.id}@{self.samples // SAMPLES_PER_MS}ms"
 
     @property
     def direction(self) -> Direction:
-        """What the model is asked for: nothing about latency, which it has yet to learn."""
+        """Source and target language."""
         return Direction(self.row.source_lang, self.row.target_lang)
 
     @property
@@ -58,23 +55,22 @@ class Speculation:
         """How many target tokens each cut of a batch keeps, by id, and the rows whose audio cannot be read, with the problem."""
         broken: list[tuple[Utterance, str]] = []
         readable, audios = [], []
-        wholes: dict[str, np.ndarray] = {}
+        load = _load_whole if self.needs_whole else _load
         for cut in cuts:
             try:
-                if self.needs_whole and cut.row.id not in wholes:
-                    wholes[cut.row.id] = _load_whole(cut, lalm.max_samples)
-                audios.append(wholes[cut.row.id][: cut.samples] if self.needs_whole else _load(cut, lalm.max_samples))
+                audios.append(load(cut, lalm.max_samples))
                 readable.append(cut)
             except AudioError as error:
                 broken.append((cut.row, str(error)))
         if not readable:
             return {}, broken
         targets = [lalm.encode(cut.row.target_text) for cut in readable]
-        scores = lalm.score(lalm.hear(audios, [cut.direction for cut in readable]), targets)
-        whole = _whole_scores(lalm, readable, targets, wholes)
+        directions = [cut.direction for cut in readable]
+        scores = lalm.score(lalm.hear([a[: cut.samples] for cut, a in zip(readable, audios, strict=True)], directions), targets)
+        wholes = lalm.score(lalm.hear(audios, directions), targets) if self.needs_whole else [None] * len(readable)
         kept = {
-            cut.id: self._kept(lalm, cut, target, own, whole.get(cut.row.id))
-            for cut, target, own in zip(readable, targets, scores, strict=True)
+            cut.id: self._kept(lalm, cut, target, own, whole)
+            for cut, target, own, whole in zip(readable, targets, scores, wholes, strict=True)
         }
         return kept, broken
 
@@ -85,17 +81,6 @@ class Speculation:
         if self.config.whole_words:
             count = whole_words(lalm, target, count, cut.row.target_lang)
         return whole_characters(lalm, target[:count])
-
-
-def _whole_scores(
-    lalm: LALM, cuts: Sequence[Cut], targets: Sequence[Sequence[int]], wholes: dict[str, np.ndarray]
-) -> dict[str, TokenScores]:
-    """The scores of each row's target given its whole audio, by row id, from one forward pass; nothing without `wholes`."""
-    if not wholes:
-        return {}
-    rows = {cut.row.id: (wholes[cut.row.id], target, cut.direction) for cut, target in zip(cuts, targets, strict=True)}
-    audios, own_targets, directions = zip(*rows.values(), strict=True)
-    return dict(zip(rows, lalm.score(lalm.hear(audios, directions), own_targets), strict=True))
 
 
 def _load(cut: Cut, max_samples: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from simulsa.settings import SettingsError, from_mapping, read_yaml_mapping, to_mapping
+from simulsa.settings import SettingsError, field_names, from_mapping, known_keys, read_yaml_mapping, shares, to_mapping
 
 Command = TypeVar("Command")
 
@@ -67,25 +67,18 @@ def _defaults(kind: type[Command], path: Path | None) -> Any:
     """A `kind` filled from the YAML file; what neither file nor class sets stays missing."""
     if path is None:
         return None
-    values = read_yaml_mapping(path)
+    specs, hints = dataclasses.fields(kind), typing.get_type_hints(kind)  # type: ignore[arg-type]
+    groups = {spec.name: hints[spec.name] for spec in specs if dataclasses.is_dataclass(hints[spec.name])}
+    values = known_keys(read_yaml_mapping(path), sorted(field_names(*groups.values())), str(path))
+    given = dict(zip(groups, shares(values, list(groups.values())), strict=True))
     parts: dict[str, Any] = {}
-    hints = typing.get_type_hints(kind)
-    names: list[str] = []
-    for spec in dataclasses.fields(kind):  # type: ignore[arg-type]
-        part = hints[spec.name]
-        if dataclasses.is_dataclass(part):
-            own = {f.name for f in dataclasses.fields(part)}
-            names += sorted(own)
+    for spec in specs:
+        if spec.name in groups:
             # the command's own default, which may differ from the class's
             default = {} if spec.default_factory is dataclasses.MISSING else to_mapping(spec.default_factory())
-            given = {name: v for k, v in values.items() if (name := k.replace("-", "_")) in own}
-            parts[spec.name] = from_mapping(part, {**default, **given}, str(path))  # type: ignore[arg-type]
+            parts[spec.name] = from_mapping(groups[spec.name], {**default, **given[spec.name]}, str(path))
         elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
             parts[spec.name] = tyro.MISSING
-    unknown = [key for key in values if key.replace("-", "_") not in names]
-    if unknown:
-        known = dataclasses.make_dataclass("Known", [(name, Any, None) for name in dict.fromkeys(names)])
-        from_mapping(known, {unknown[0]: None}, str(path))  # raises and names the nearest key
     return kind(**parts)
 
 

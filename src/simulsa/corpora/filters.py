@@ -145,9 +145,9 @@ def _repeated(row: Utterance, duplicates: Duplicates, seen: dict[Hashable, str])
     if duplicates == "keep":
         return None
     slice_ = (row.audio, row.start_s, row.duration_s)
-    # cut rows of one text differ by their cut, and rows of one cut by the latency that they ask for
+    # cut rows of one text differ by their cut
     what = slice_ if duplicates == "audio" or row.is_augmented else row.source_text or slice_
-    first = seen.setdefault((what, row.target_lang, row.target_text, row.is_augmented, row.latency), row.id)
+    first = seen.setdefault((what, row.target_lang, row.target_text, row.is_augmented), row.id)
     return None if first == row.id else ("duplicate", f"as {first}")
 
 

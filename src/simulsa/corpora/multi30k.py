@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.corpora.synthesis import Speech, Voice, synthesizer
+from simulsa.corpora.synthesis import Voice, synthesizer
 from simulsa.files import atomic_write
-from simulsa.manifest import WORD_ENDS, Utterance, write_manifest
+from simulsa.manifest import Utterance, write_manifest
 from simulsa.progress import track
 
 SPLITS = ("train", "val", "test_2016_flickr", "test_2017_flickr", "test_2017_mscoco")
@@ -84,34 +83,30 @@ def speak_captions(
         # the name carries what was said and how, so a file of other settings is never taken for this one
         tag = zlib.crc32(f"{source}|{voice}".encode())
         path = folder / f"{number:05d}-{tag:08x}.flac"
-        ends_s = _word_ends_s(path)
-        if ends_s is None:
-            _write_flac(path, synthesizer().speak(source, voice))
-            ends_s = _word_ends_s(path)
-        extra = {"voice": voice.name, WORD_ENDS: ends_s}
+        if not _is_audio(path):
+            _write_flac(path, synthesizer().speak(source, voice).samples)
+        extra = {"voice": voice.name}
         rows.append(Utterance(f"{name}-{number:05d}", str(path), "en", target_lang, target, source_text=source, extra=extra))
     return rows
 
 
-def _write_flac(path: Path, speech: Speech) -> None:
-    """Write the samples, and in the file's comment where the words end: the synthesiser would not say it again exactly so."""
+def _write_flac(path: Path, samples: np.ndarray) -> None:
     import soundfile
 
-    peak = float(np.abs(speech.samples).max())
+    peak = float(np.abs(samples).max())
     with (
         atomic_write(path, "wb") as file,
         soundfile.SoundFile(file, "w", SAMPLE_RATE, channels=1, format="FLAC", subtype="PCM_16") as sound,
     ):
-        sound.comment = json.dumps([round(word.end_samples / SAMPLE_RATE, 4) for word in speech.words])
-        sound.write(speech.samples / max(1.0, peak))
+        sound.write(samples / max(1.0, peak))
 
 
-def _word_ends_s(path: Path) -> list[float] | None:
-    """Where the words of a spoken file end, or `None` when it is not there or broken and has to be spoken again."""
+def _is_audio(path: Path) -> bool:
+    """Whether the file exists and can be opened; otherwise its caption has to be spoken again."""
     import soundfile
 
     try:
-        with soundfile.SoundFile(path) as sound:
-            return [float(end) for end in json.loads(sound.comment)]
-    except (soundfile.LibsndfileError, ValueError):
-        return None
+        soundfile.info(path)
+    except soundfile.LibsndfileError:
+        return False
+    return True

@@ -43,7 +43,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Speech:
+class SyntheticSpeech:
     """Synthesised speech: `samples` float32 mono in [-1, 1] at `SAMPLE_RATE`, with its words and phonemes."""
 
     samples: np.ndarray
@@ -117,7 +117,7 @@ class Synthesizer:
         self._library.espeak_SetParameter(_PITCH, voice.pitch, 0)
         self._voice = voice
 
-    def speak(self, text: str, voice: Voice | None = None) -> Speech:
+    def speak(self, text: str, voice: Voice | None = None) -> SyntheticSpeech:
         """Speak `text`; raises `ValueError` when there is nothing to say and `RuntimeError` for an unknown voice."""
         if not text.strip():
             raise ValueError("cannot speak an empty text")
@@ -129,7 +129,7 @@ class Synthesizer:
             raise RuntimeError(f"eSpeak NG could not speak {text!r} (status {status}, {len(self._pieces)} pieces)")
         native = np.concatenate(self._pieces).astype(np.float32) / 32768.0
         samples = resample(native, self._native_rate, SAMPLE_RATE)
-        return Speech(samples, self._words(text, len(samples)), self._phonemes(len(samples)))
+        return SyntheticSpeech(samples, self._words(text, len(samples)), self._phonemes(len(samples)))
 
     def _to_samples(self, native_sample: int) -> int:
         return native_sample * SAMPLE_RATE // int(self._native_rate)

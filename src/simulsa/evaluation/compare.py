@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from simulsa.evaluation.folder import read_scores
-from simulsa.evaluation.front import Setting, pareto_front, setting_of
+from simulsa.evaluation.front import OperatingPoint, pareto_front, setting_of
 from simulsa.evaluation.instances import EvaluationError, log_name, read_instances
 from simulsa.evaluation.report import Evaluations, comparison_table, front_list, plot_quality_latency
 from simulsa.evaluation.scores import Score
@@ -57,7 +57,7 @@ def _chosen(baseline: Path, folders: Sequence[Path], names: Sequence[str]) -> st
     raise EvaluationError(f"baseline is {str(baseline)!r}; it must be one of the folders: {', '.join(map(str, folders))}")
 
 
-def _arrows(evaluations: Evaluations, folders: Mapping[str, Path], baseline: str) -> dict[Setting, str]:
+def _arrows(evaluations: Evaluations, folders: Mapping[str, Path], baseline: str) -> dict[OperatingPoint, str]:
     """How every setting differs from the same one of the baseline, where that can be told and it does."""
     arrows, missing = {}, 0
     others = {setting_of("", score)[1:]: score for score in evaluations[baseline]}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-import simulsa
+from simulsa._version import __version__
 from simulsa.evaluation.folder import clear, finished_scores, write_report, write_scores
 from simulsa.evaluation.instances import EvaluationError, chunk_name, log_name, write_instances
 from simulsa.evaluation.scores import Score, policy_of_score, policy_values, quality_metrics, score_instances
@@ -20,9 +20,9 @@ from simulsa.lalm.interface import LALM, Direction
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
 from simulsa.lalm.workers import Alone, Workers
-from simulsa.manifest import Latency, Utterance
+from simulsa.manifest import Utterance
 from simulsa.streaming.policies import Policy, Rollback, check_rollback, policy_of, policy_order
-from simulsa.streaming.state import check_chunk_ms, check_latency
+from simulsa.streaming.state import check_chunk_ms
 
 logger = logging.getLogger("simulsa")
 
@@ -46,8 +46,6 @@ class EvaluateConfig:
     """verify the last hypothesis in one forward pass instead of decoding it again (never changes the output)"""
     encoder_cache_mib: float = 1024
     """size of the encoder cache: audio that was heard with one setting is not encoded again; never changes the output"""
-    latency: Latency | None = None
-    """ask a model that was trained on latency words to be `fast`, `balanced` or `careful`"""
     overwrite: bool = False
     """start again although the folder holds another evaluation"""
     on_error: OnError = "fail"
@@ -75,7 +73,6 @@ class EvaluateConfig:
             policy_of(policy)
         if not 0 <= self.encoder_cache_mib < math.inf:
             raise ValueError(f"encoder_cache_mib is {self.encoder_cache_mib!r}; it must be a number of MiB, 0 or more")
-        check_latency(self.latency)
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; it must be 1 or more")
         if self.on_error not in ("fail", "skip"):
@@ -152,8 +149,7 @@ class _Job:
             "model": self.lalm.signature,
             "test": self.test_set,
             "timing": timing,
-            **({"latency": self.config.latency} if self.config.latency else {}),
-            "simulsa": simulsa.__version__,
+            "simulsa": __version__,
             "sacrebleu": sacrebleu.__version__,
             "omnisteval": omnisteval.__version__,
             "k": chunk_name(chunk_ms),
@@ -194,13 +190,12 @@ def _measure(job: _Job, chunk_ms: float, policy: Policy) -> Score:
     started = time.monotonic()
     values = policy_values(policy)
     timed = config.batch_size == 1
-    work = Lockstep(chunk_ms, values["rollback"] or 0, config.drafts, config.latency, timed, str(policy))
+    work = Lockstep(chunk_ms, values["rollback"] or 0, config.drafts, timed, str(policy))
     instances = simulate(job.workers, job.clips, work, config.batch_size, config.on_error)
     seconds = time.monotonic() - started
     score: Score = {
         "chunk_ms": _json_number(chunk_ms),
         **values,
-        **({"latency": config.latency} if config.latency else {}),
         **score_instances(instances, job.target_lang),
         "skipped": job.rows - len(instances),
         "model": job.lalm.name,

@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from simulsa.evaluation.scores import Score, policy_of_score
 from simulsa.streaming.policies import Policy
 
-Setting = tuple[str, Policy, float]
+OperatingPoint = tuple[str, Policy, float]
 """A setting among several evaluations: the evaluation's name, the policy, the chunk size in ms."""
 
 
-def setting_of(name: str, score: Score) -> Setting:
+def setting_of(name: str, score: Score) -> OperatingPoint:
     """The setting of a score of the evaluation `name`."""
     return name, policy_of_score(score), float(score["chunk_ms"])
 
 
-def pareto_front(evaluations: Mapping[str, Sequence[Score]], latency: str = "laal_ms") -> dict[Setting, Score]:
+def pareto_front(evaluations: Mapping[str, Sequence[Score]], latency: str = "laal_ms") -> dict[OperatingPoint, Score]:
     """The settings that no other beats, from the fastest to the slowest.
 
     Another beats a setting when it has at least the BLEU at no more `latency`, and is better in one of the two. Offline

@@ -7,7 +7,7 @@ from typing import Any
 
 from simulsa.evaluation.instances import EvaluationError
 from simulsa.evaluation.recording import Log, Recording, units
-from simulsa.evaluation.references import Segment, by_recording
+from simulsa.evaluation.references import ReferenceSegment, by_recording
 from simulsa.evaluation.scores import Score, latency
 from simulsa.languages import base_language, is_spaced, latency_unit
 
@@ -20,7 +20,7 @@ NAMES = {  # what the scores of segments are called
 }
 
 
-def resegmented(log: Log, segments: Sequence[Segment], lang: str, partial: bool = False) -> list[Any]:
+def resegmented(log: Log, segments: Sequence[ReferenceSegment], lang: str, partial: bool = False) -> list[Any]:
     """OmniSTEval's long-form instances, one for each segment, with times since the segment's beginning.
 
     SoftSegmenter (Polák et al., arXiv 2509.17349) aligns the words of a recording with all its references at once. Raises
@@ -76,11 +76,11 @@ def _words(recording: Recording, unit: str) -> list[Any]:
     ]
 
 
-def _reference(segment: Segment, unit: str) -> str:
+def _reference(segment: ReferenceSegment, unit: str) -> str:
     return segment.reference.replace(" ", "") if unit == "char" else segment.reference
 
 
-def _parts(segment: Segment, unit: str) -> list[str]:
+def _parts(segment: ReferenceSegment, unit: str) -> list[str]:
     parts = units(_reference(segment, unit).lower(), unit)
     if not parts:
         raise EvaluationError(f"the reference of the segment of {segment.name!r} at {segment.offset_ms / 1000:g} s is empty")

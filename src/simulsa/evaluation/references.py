@@ -18,7 +18,7 @@ _ROUNDED_MS = 1000  # segments are cut by hand or by other decoders
 
 
 @dataclass(frozen=True)
-class Segment:
+class ReferenceSegment:
     """A stretch of a recording with its reference; times in ms since the recording's beginning."""
 
     name: str
@@ -121,7 +121,7 @@ def _checked(log: Log, path: Path, texts: dict[int, str]) -> list[Recording]:
     return [dataclasses.replace(log.recordings[place], reference=text) for place, text in sorted(texts.items())]
 
 
-def read_segments(path: Path, references: Path) -> list[Segment]:
+def read_segments(path: Path, references: Path) -> list[ReferenceSegment]:
     """A list of `wav`, `offset` and `duration` (in s), in YAML or JSON as MuST-C and IWSLT have it, with a reference a line.
 
     Raises `EvaluationError` for what is not such a list, or has another number of references.
@@ -138,7 +138,7 @@ def read_segments(path: Path, references: Path) -> list[Segment]:
         if other != wav:
             raise EvaluationError(f"{path}: {other!r} and {wav!r} have one name; rename one of them")
     return [
-        Segment(stem(wav), 1000 * offset_s, 1000 * duration_s, sentence)
+        ReferenceSegment(stem(wav), 1000 * offset_s, 1000 * duration_s, sentence)
         for (wav, offset_s, duration_s), sentence in zip(entries, sentences, strict=True)
     ]
 
@@ -171,7 +171,7 @@ def _entries(path: Path) -> list[tuple[str, float, float]]:
     return entries
 
 
-def by_recording(segments: Sequence[Segment], log: Log, partial: bool = False) -> dict[str, tuple[Recording, list[int]]]:
+def by_recording(segments: Sequence[ReferenceSegment], log: Log, partial: bool = False) -> dict[str, tuple[Recording, list[int]]]:
     """Each recording and the places of its segments.
 
     Raises `EvaluationError` where one has no other, and, unless `partial`, where segments lie behind the audio that was heard.

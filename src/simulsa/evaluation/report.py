@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from simulsa.evaluation.front import Setting, pareto_front, setting_of
+from simulsa.evaluation.front import OperatingPoint, pareto_front, setting_of
 from simulsa.evaluation.instances import chunk_name
 from simulsa.evaluation.scores import Score, policy_of_score
 from simulsa.files import atomic_write
@@ -45,7 +44,9 @@ def markdown_table(scores: Sequence[Score]) -> str:
     return comparison_table({"": scores})
 
 
-def comparison_table(evaluations: Evaluations, bold: Container[Setting] = (), arrows: Mapping[Setting, str] | None = None) -> str:
+def comparison_table(
+    evaluations: Evaluations, bold: Container[OperatingPoint] = (), arrows: Mapping[OperatingPoint, str] | None = None
+) -> str:
     """BLEU @ LAAL for each policy and evaluation (rows) and chunk size (columns), some `bold`, some with arrows behind them."""
 
     def cell(name: str, score: Score) -> str:
@@ -66,7 +67,7 @@ def comparison_table(evaluations: Evaluations, bold: Container[Setting] = (), ar
     return markdown(lines) + "\nBLEU @ LAAL (length-adaptive average lagging, seconds)\n"
 
 
-def front_list(front: Mapping[Setting, Score]) -> str:
+def front_list(front: Mapping[OperatingPoint, Score]) -> str:
     """The settings of a Pareto front as a list, with their latency and BLEU."""
     lines = [
         f"- {_detail(score, 'laal_ms')} s: BLEU {score['bleu']:.1f}, YAAL {_detail(score, 'yaal_ms')} s, "
@@ -107,14 +108,6 @@ def plot_quality_latency(
     with atomic_write(path, "wb") as file:
         figure = _figure(evaluations, latencies, front)
         figure.savefig(file, format=Path(path).suffix.removeprefix(".") or "png", dpi=150)
-
-
-def quality_latency_svg(evaluations: Evaluations) -> str:
-    """The plot of `plot_quality_latency` as an `<svg>` element, to stand in a page."""
-    buffer = io.StringIO()
-    _figure(evaluations, ("laal_ms",), front=False).savefig(buffer, format="svg")
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
 
 
 class _Style(NamedTuple):

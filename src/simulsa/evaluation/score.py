@@ -13,7 +13,7 @@ from simulsa.evaluation.instances import EvaluationError, Instance
 from simulsa.evaluation.logs import read_log
 from simulsa.evaluation.longform import longform_latency, resegmented
 from simulsa.evaluation.recording import Elapsed, Log, Recording
-from simulsa.evaluation.references import Segment, read_segments, read_sentences, referenced, sources
+from simulsa.evaluation.references import ReferenceSegment, read_segments, read_sentences, referenced, sources
 from simulsa.evaluation.scores import Score, counted, quality, quality_metrics, score_instances
 from simulsa.evaluation.simulstream_log import Tokens
 from simulsa.languages import language_name, latency_unit
@@ -98,7 +98,7 @@ def _shortform(log: Log, config: ScoreConfig, comet: Any) -> Score:
     }
 
 
-def _longform(log: Log, config: ScoreConfig, segments: Sequence[Segment], comet: Any, timed: bool) -> Score:
+def _longform(log: Log, config: ScoreConfig, segments: Sequence[ReferenceSegment], comet: Any, timed: bool) -> Score:
     spoken = None if config.sources is None else _one_each(read_sentences(config.sources), len(segments), config.sources)
     if config.partial:
         begun = {recording.name for recording in log.recordings}

@@ -13,7 +13,7 @@ from simulsa.evaluation.instances import EvaluationError, Instance, single_space
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.workers import Workers
 from simulsa.languages import latency_unit, unit_ends
-from simulsa.manifest import Latency, Utterance, too_long
+from simulsa.manifest import Utterance, too_long
 from simulsa.progress import track
 from simulsa.streaming.state import StreamConfig, StreamState, Update
 from simulsa.streaming.step import step
@@ -61,7 +61,6 @@ class Lockstep:
     chunk_ms: float
     rollback: int
     drafts: bool = True
-    latency: Latency | None = None
     timed: bool = False
     policy: str = ""
 
@@ -87,7 +86,7 @@ class Lockstep:
 
     def config(self, target_lang: str = "de", source_lang: str = "en") -> StreamConfig:
         """The settings of a stream."""
-        return StreamConfig(target_lang, source_lang, self.chunk_ms, self.rollback, self.drafts, self.latency, self.policy)
+        return StreamConfig(target_lang, source_lang, self.chunk_ms, self.rollback, self.drafts, self.policy)
 
     def _start(self, row: Utterance, max_samples: int) -> StreamState:
         """A stream that has received all of a row's audio."""

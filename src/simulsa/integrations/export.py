@@ -99,7 +99,7 @@ def _audio_file(row: Utterance, folder: Path) -> Path:
 
 
 def _asked(row: Utterance) -> str:
-    return instruction(Direction(row.source_lang, row.target_lang, row.latency))
+    return instruction(Direction(row.source_lang, row.target_lang))
 
 
 def _messages(given: Sequence[tuple[Utterance, Path]], path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from simulsa.evaluation.instances import single_spaced
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import ModelConfig
-from simulsa.settings import SettingsError, field_names, from_mapping, shares
+from simulsa.settings import SettingsError, field_names, from_mapping, known_keys, shares
 from simulsa.streaming.longform import LongStream
 from simulsa.streaming.segmentation import LongformConfig
 from simulsa.streaming.state import StreamConfig, Update
@@ -36,9 +36,7 @@ class Setup:
         """
         kinds = (ModelConfig, StreamConfig, LongformConfig)
         every = sorted({_LONGFORM} | field_names(*kinds) - {"chunk_ms"})
-        # an unknown key is told the nearest of any
-        from_mapping(dataclasses.make_dataclass("Settings", [(name, Any, None) for name in every]), values, where)
-        given = {key.replace("-", "_"): value for key, value in values.items()}
+        given = known_keys(values, every, where)
         longform = given.get(_LONGFORM, False)
         if not isinstance(longform, bool):
             raise SettingsError(f"{where}: longform is {longform!r}; it must be true or false")

@@ -9,7 +9,6 @@ from simulsa.languages import language_name
 
 TRANSLATE = "Translate the {source} speech into {target}."
 TRANSCRIBE = "Transcribe the {source} speech."
-LATENCY = " Latency: {latency}."
 # by the family's name: what its checkpoints were trained on, where that is published and is something else
 TRANSLATE_IN = {
     "Phi-4-multimodal": "Translate the audio to {target}.",
@@ -22,7 +21,7 @@ TRANSCRIBE_IN = {
 
 
 def instruction(direction: Direction, family: str = "", template: str = "") -> str:
-    """What the model is asked to do: to translate, or to transcribe where both languages are the same, and how soon.
+    """What the model is asked to do: to translate, or to transcribe where both languages are the same.
 
     `template` is the user's own sentence for a translation, with `{source}` and `{target}` where the languages go.
     """
@@ -31,9 +30,7 @@ def instruction(direction: Direction, family: str = "", template: str = "") -> s
     text = own.get(family, default)
     if template and source != target:
         text = template
-    if direction.latency is not None:
-        text += LATENCY
-    return text.format(source=source, target=target, latency=direction.latency)
+    return text.format(source=source, target=target)
 
 
 def check_template(template: str) -> None:

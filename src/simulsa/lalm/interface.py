@@ -8,19 +8,16 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from simulsa.manifest import Latency
-
 
 class LALMError(RuntimeError):
     """A model that cannot be loaded or used; the message says what was found and what to do."""
 
 
 class Direction(NamedTuple):
-    """Which language is spoken and which is written, and with which `Latency` word, if any."""
+    """Which language is spoken and which is written."""
 
     source_lang: str
     target_lang: str
-    latency: Latency | None = None
 
 
 @dataclass(frozen=True)

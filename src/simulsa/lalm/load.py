@@ -8,10 +8,10 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import simulsa
 from simulsa.lalm.families import EXTRA, UNKNOWN, Family, extractor_of, family_of, hears
 from simulsa.lalm.instructions import check_template
 from simulsa.lalm.interface import LALMError
@@ -22,7 +22,7 @@ from simulsa.lalm.signature import folder_signature, text_signature
 if TYPE_CHECKING:  # torch is slow to import, and every command's flags need `ModelConfig`
     from simulsa.lalm.model import HuggingFaceLALM
 
-EMBEDDED_MODELS = Path(simulsa.__file__).parent / "models"
+EMBEDDED_MODELS = Path(str(files("simulsa"))) / "models"
 NAME_RULE = "give a Hugging Face id, a model folder, an adapter folder, 'tiny-en-de' or 'tiny-en-de-simul'"
 RECORD = "simulsa.json"  # in an adapter folder: which base it was trained on, on what, and how
 
@@ -180,14 +180,6 @@ def _load_adapter(name: str, folder: Path, device: str, dtype: Any, instruction:
     if instruction and instruction != trained_with:
         signature = text_signature([signature, instruction])
     return base.carrying(model, name, f"{name}@{signature}", instruction)
-
-
-def base_of(model: str) -> str:
-    """The base model of an adapter folder. Raises `LALMError` for anything else."""
-    folder = local_folder(model)
-    if folder is None or not _is_adapter(folder):
-        raise LALMError(f"{model!r} is no adapter folder, so it has no base model; give a folder made by simulsa train")
-    return _base_name(folder, read_record(folder))
 
 
 def _base_name(folder: Path, record: dict[str, Any] | None) -> str:

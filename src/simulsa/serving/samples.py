@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import io
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import simulsa
 from simulsa.audio import SAMPLE_RATE
 from simulsa.manifest import Utterance, read_manifest
 
-MANIFEST = Path(simulsa.__file__).parent / "demo" / "data" / "test.jsonl"
+MANIFEST = Path(str(files("simulsa"))) / "demo" / "data" / "test.jsonl"
 
 
 @functools.cache

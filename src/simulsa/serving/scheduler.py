@@ -15,7 +15,7 @@ from simulsa.audio import SAMPLE_RATE, AudioError
 from simulsa.lalm.interface import LALM
 from simulsa.serving.metrics import Metrics
 from simulsa.serving.session import Result, Session
-from simulsa.serving.speech import Turn, Utterance, take_turns
+from simulsa.serving.speech import ShortformSpeech, Turn, take_turns
 from simulsa.streaming.state import StreamConfig
 
 MEMORY_S = 10.0  # how long a lag counts for the decision whether the model keeps up
@@ -45,7 +45,7 @@ class Scheduler:
 
     def warm_up(self) -> None:
         """Let the model translate a second of silence, so that it does not start with the first client; raises what it raises."""
-        speech = Utterance(StreamConfig(), self._lalm.max_samples)
+        speech = ShortformSpeech(StreamConfig(), self._lalm.max_samples)
         silence = Turn(speech, [np.zeros(SAMPLE_RATE, dtype=np.float32)], closing=True, chunks=1)
         self._thread.submit(take_turns, self._lalm, [silence], 1).result()
         if silence.error is not None:

@@ -15,7 +15,7 @@ from simulsa.serving.gate import Gate
 from simulsa.serving.metrics import Metrics
 from simulsa.serving.scheduler import Scheduler
 from simulsa.serving.session import Session
-from simulsa.serving.speech import Speech, Talk, Utterance
+from simulsa.serving.speech import LongformSpeech, ShortformSpeech, Speech
 from simulsa.settings import from_mapping, to_mapping
 from simulsa.streaming.state import StreamConfig
 
@@ -102,8 +102,8 @@ class Service:
 
     def _open_speech(self, config: StreamConfig, samples: int | None) -> Speech:
         if not self.config.longform or (samples is not None and samples <= self.lalm.max_samples):
-            return Utterance(config, self.lalm.max_samples)
-        return Talk(self.lalm, config)
+            return ShortformSpeech(config, self.lalm.max_samples)
+        return LongformSpeech(self.lalm, config)
 
     def _unheard_s(self) -> float:
         return sum(session.unheard_s for session in self.scheduler.sessions)

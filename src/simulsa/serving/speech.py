@@ -47,7 +47,7 @@ class Speech(Protocol):
         ...
 
 
-class Utterance:
+class ShortformSpeech:
     """A speech that is one stream, as long as the model's window; its last step is its end."""
 
     def __init__(self, config: StreamConfig, max_samples: int) -> None:
@@ -71,7 +71,7 @@ class Utterance:
         """There is always a last step."""
 
 
-class Talk:
+class LongformSpeech:
     """A speech without end: a segment from pause to pause, each of them a stream."""
 
     def __init__(self, lalm: LALM, config: StreamConfig) -> None:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulsa.audio import SAMPLE_RATE, AudioError, StreamResampler, check_samples, samples_to_ms, samples_to_s
+from simulsa.audio import SAMPLE_RATE, AudioError, StreamResampler, check_samples
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.text import ends_sentence
 from simulsa.languages import is_spaced
-from simulsa.streaming.history import carrier
+from simulsa.streaming.history import SegmentHistory
 from simulsa.streaming.segmentation import LongformConfig, Segmenter
 from simulsa.streaming.state import StreamConfig, StreamState, Update
 from simulsa.streaming.step import step
@@ -65,15 +65,15 @@ class LongState:
         self.closed = False
         self.finished = False
         self.chunks_at_once = 1
-        """how many of the chunks that wait the next step hears, as in `StreamState`; a sliding window takes one at a time"""
+        """how many of the chunks that wait the next step hears, as in `StreamState`"""
         if self.longform.history != "none" and self.config.chosen_policy.counts_words:
             raise ValueError(
                 f"policy is {self.config.policy!r}, which counts words from where the model begins to hear, and history is "
                 f"{self.longform.history!r}, which carries words over: choose another policy, or history 'none'"
             )
         self._max_samples = lalm.max_samples
-        self._carrier = carrier(lalm, self.longform)
-        self._segmenter = Segmenter(self.longform, self._longest(lalm.max_samples))
+        self._history = SegmentHistory(lalm, self.longform)
+        self._segmenter = Segmenter(self.longform, self.longform.longest_segment(lalm.max_samples))
         self.vad = vad or SileroVAD()
         self.vad.reset()
         self._rate = 0  # of the audio pushed, 0 before there was any
@@ -82,18 +82,7 @@ class LongState:
         self._first = 0  # position of its first sample
         self._state: StreamState | None = None  # of the open segment
         self._segment = Segment(-1, 0, 0, "", True)
-        self._heard = self._shown = 0  # samples and characters of the state before its step
-
-    def _longest(self, max_samples: int) -> int | None:
-        longest = self.longform.longest_segment(max_samples)
-        if self.longform.history != "window":
-            return longest
-        if not self.config.chunk_ms <= samples_to_ms(longest) / 2:
-            raise ValueError(
-                f"chunk_ms is {self.config.chunk_ms:g}; a sliding window of {samples_to_s(longest):g} s takes chunks of at most "
-                "half its length: choose smaller chunks or another history"
-            )
-        return None
+        self._shown = 0  # characters of the state before its step
 
     def receive(self, samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:
         """Add float32 mono audio, any length; audio at another rate than `SAMPLE_RATE` is resampled on its way.
@@ -130,7 +119,7 @@ class LongState:
         state = self._state
         if state is None or state.next_samples() is None:
             return None
-        self._heard, self._shown = state.heard_samples, len(state.shown)
+        self._shown = len(state.shown)
         return state
 
     def apply(self, update: Update) -> LongUpdate:
@@ -148,9 +137,8 @@ class LongState:
             state.finished,
         )
         tentative = self._separated(update.tentative)
-        self._carrier.advance(state, self._heard)
         if state.finished:
-            self._carrier.end(state)
+            self._history.end(state)
             self._segmenter.restart()
             self._state = None
         return self._update(tentative, update.compute_s, new, segment)
@@ -216,12 +204,12 @@ class LongState:
         if segmenter.start is None:
             return False
         state = self._state or self._open(segmenter.start)
-        chunks = state.chunks_at_once = 1 if self.longform.history == "window" else self.chunks_at_once
+        chunks = state.chunks_at_once = self.chunks_at_once
         waiting, samples = len(state.audio) - state.heard_samples, segmenter.released - self._first
         if chunk is not None:
             samples = max(0, min(samples, chunks * chunk - waiting))
         if not state.closed and (segmenter.end is not None or (chunk is not None and waiting + samples >= chunk)):
-            self._carrier.make_room(state, samples)
+            self._history.make_room(state, samples)
             state.receive(self._audio[:samples])
             self._drop(samples)
             waiting += samples
@@ -233,7 +221,7 @@ class LongState:
         self._drop(start - self._first)
         self._segment = Segment(self._segment.index + 1, start, start, "", False)
         self._state = StreamState(self.config, self._max_samples)
-        self._carrier.start(self._state)
+        self._history.start(self._state)
         return self._state
 
 

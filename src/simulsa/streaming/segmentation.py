@@ -8,10 +8,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from simulsa.audio import SAMPLE_RATE, ms_to_samples, s_to_samples, samples_to_ms
-from simulsa.settings import check_whole_numbers
 from simulsa.streaming.vad import WINDOW_SAMPLES
 
-History = Literal["none", "sentence", "segments", "window"]
+History = Literal["none", "sentence"]
 
 MIN_SEGMENT_S = 2.0
 _MARGIN_SAMPLES = SAMPLE_RATE // 2  # of the model's window, never used
@@ -36,11 +35,8 @@ class LongformConfig:
     speech_threshold: float = 0.5
     """the probability of speech, by Silero VAD, from which on a window of 32 ms counts as speech"""
     history: History = "none"
-    """what of earlier speech the model hears and reads: `none`; `sentence`: the segments since the last finished sentence, as
-    many as fit its window besides the new one, at most max_segment_s of them; `segments`: the last segments, likewise;
-    `window`: a window of max_segment_s slides over running speech and none of it is cut; audio and text are trimmed together"""
-    history_words: int = 20
-    """with `window`: how many words of the translation (characters, in languages without spaces) are carried over"""
+    """what of earlier speech the model hears and reads: `none`, or with `sentence` the segments since the last finished sentence,
+    as many as fit its window besides the new one, at most max_segment_s of them"""
 
     def __post_init__(self) -> None:
         if not samples_to_ms(WINDOW_SAMPLES) <= self.min_silence_ms < float("inf"):
@@ -58,7 +54,6 @@ class LongformConfig:
             raise ValueError(f"speech_threshold is {self.speech_threshold}; it must be between 0 and 1")
         if self.history not in get_args(History):
             raise ValueError(f"history is {self.history!r}; it must be one of {', '.join(get_args(History))}")
-        check_whole_numbers(self, {"history_words": 1})
 
     def longest_segment(self, max_samples: int) -> int:
         """The longest segment, in samples, for a model that hears at most `max_samples`.
@@ -79,11 +74,11 @@ class Segmenter:
 
     A segment is open while `start` is a position. Its audio up to `released` is certain to belong to it; a pause is held back
     until speech goes on. When `end` becomes a position, the segment is complete, and `restart` must come before the next window.
-    `longest` is the longest segment in samples, `None` for no limit: near it, audio is held back until the quietest point is
+    `longest` is the longest segment in samples: near it, audio is held back until the quietest point is
     known, so that nothing behind the cut was heard before it.
     """
 
-    def __init__(self, config: LongformConfig, longest: int | None) -> None:
+    def __init__(self, config: LongformConfig, longest: int) -> None:
         self._config = config
         self._longest = longest
         self._padding = ms_to_samples(config.padding_ms)
@@ -145,7 +140,7 @@ class Segmenter:
         self.released = min(self._speech_end + self._padding, self.position)
         if self.position - self._speech_end >= self._min_silence:
             self.end = self.released
-        elif self._longest is not None and self.position > start + self._longest - _SEARCH_SAMPLES:
+        elif self.position > start + self._longest - _SEARCH_SAMPLES:
             if not self._energies:
                 self._held_from = self.position - samples
             self._energies.append(energy)

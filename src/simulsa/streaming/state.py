@@ -10,7 +10,6 @@ import numpy as np
 from simulsa.audio import SAMPLE_RATE, AudioError, check_samples, ms_to_samples, samples_to_s
 from simulsa.lalm.interface import Direction
 from simulsa.languages import language_name
-from simulsa.manifest import LATENCIES, Latency
 from simulsa.streaming.policies import Policy, Rollback, check_rollback, policy_of
 
 MIN_CHUNK_MS = 40
@@ -30,8 +29,6 @@ class StreamConfig:
     """b: tokens at the end of each hypothesis that are not committed yet"""
     drafts: bool = True
     """verify the last hypothesis in one forward pass instead of decoding it again (never changes the output)"""
-    latency: Latency | None = None
-    """ask a model that was trained on latency words to be `fast`, `balanced` or `careful`"""
     policy: str = ""
     """what to commit, in the place of `rollback`, as `local-agreement:2` or `wait-k:3,1` (docs/policies.md)"""
 
@@ -42,12 +39,11 @@ class StreamConfig:
             policy_of(self.policy)
         for lang in (self.source_lang, self.target_lang):
             language_name(lang)
-        check_latency(self.latency)
 
     @property
     def direction(self) -> Direction:
         """Source and target language."""
-        return Direction(self.source_lang, self.target_lang, self.latency)
+        return Direction(self.source_lang, self.target_lang)
 
     @property
     def chunk_samples(self) -> int | None:
@@ -64,12 +60,6 @@ def check_chunk_ms(chunk_ms: float) -> None:
     """Raise `ValueError` for a chunk size that is not `inf` or at least 40 ms."""
     if not chunk_ms >= MIN_CHUNK_MS:  # also refuses NaN
         raise ValueError(f"chunk_ms is {chunk_ms}; it must be at least {MIN_CHUNK_MS} or inf (offline)")
-
-
-def check_latency(latency: str | None) -> None:
-    """Raise `ValueError` for an unknown latency word."""
-    if latency is not None and latency not in LATENCIES:
-        raise ValueError(f"latency is {latency!r}; it must be one of {', '.join(LATENCIES)}, or not given")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ PAPER_SETTINGS = ("lora_r", "lora_alpha", "learning_rate", "weight_decay", "batc
 # what decides about the weights: a run may be resumed with other values of the rest
 DECISIVE_SETTINGS = (
     *PAPER_SETTINGS,
-    *("lora_dropout", "self_distillation", "simultaneous_from", "simultaneous_weight", "stop_weight", "overrun_weight"),
+    *("lora_dropout", "self_distillation", "simultaneous_weight", "stop_weight", "overrun_weight"),
     *("warmup_share", "lr_scheduler", "max_grad_norm", "length_grouping", "mixed_precision", "seed"),
 )
 
@@ -38,8 +38,6 @@ class TrainConfig:
     """share of a LoRA layer's inputs that is dropped"""
     self_distillation: float = 0.0
     """share of the offline rows' loss that asks for the base's own probabilities instead of the reference; 1 keeps the base"""
-    simultaneous_from: float = 0.0
-    """share of the training before the first simultaneous row; all their passes come in what is left"""
     simultaneous_weight: float = 1.0
     """weight of the loss of simultaneous rows; with w, a row counts as if it were there w times"""
     stop_weight: float = 1.0
@@ -92,7 +90,7 @@ class TrainConfig:
         for name in ("overrun_weight", "weight_decay", "max_grad_norm", "encoder_cache_mib"):
             self._check_number(name, lambda value: value >= 0, "0 or more")
         self._check_number("self_distillation", lambda value: 0 <= value <= 1, "from 0 to 1")
-        for name in ("lora_dropout", "simultaneous_from", "warmup_share"):
+        for name in ("lora_dropout", "warmup_share"):
             self._check_number(name, lambda value: 0 <= value < 1, "0 or more and below 1")
         for name, known in (("lr_scheduler", get_args(Scheduler)), ("on_error", get_args(OnError))):
             if getattr(self, name) not in known:
@@ -109,18 +107,13 @@ class TrainConfig:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or not holds(value):
             raise ValueError(f"{name} is {value!r}; it must be a number {rule}")
 
-    @property
-    def is_planned(self) -> bool:
-        """Whether the rows come in a `planned_order` instead of shuffled."""
-        return self.length_grouping or self.simultaneous_from > 0
-
     def passed_rows(self, rows: int) -> int:
-        """How many rows a planned order of `rows` rows passes in all its epochs."""
+        """How many rows a `grouped_order` of `rows` rows passes in all its epochs."""
         return math.ceil(self.epochs * rows)
 
     def optimiser_steps(self, rows: int) -> int:
         """How many optimiser steps a training on `rows` rows takes; an epoch's last step may have fewer rows."""
-        if self.is_planned:  # one epoch after the other without a break
+        if self.length_grouping:  # one epoch after the other without a break
             return math.ceil(self.passed_rows(rows) / self.batch_size)
         return math.ceil(self.epochs * math.ceil(rows / self.batch_size))
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simulsa.audio import samples_to_s
 from simulsa.lalm.interface import Direction
-from simulsa.manifest import Latency, ManifestError, Utterance, check_audio
+from simulsa.manifest import ManifestError, Utterance, check_audio
 from simulsa.progress import track
 from simulsa.training.config import OnError
 
@@ -28,18 +27,16 @@ class TrainError(ValueError):
 
 @dataclass(frozen=True)
 class Example:
-    """A row, what the model shall say (the target's token ids, without EOS), the latency word that it is asked with, and the
-    tokens that it must not go on with."""
+    """A row, what the model shall say (the target's token ids, without EOS), and the tokens that it must not go on with."""
 
     row: Utterance
     target: tuple[int, ...]
-    latency: Latency | None = None
     rest: tuple[int, ...] = ()
 
     @property
     def direction(self) -> Direction:
-        """Source and target language, and the latency word."""
-        return Direction(self.row.source_lang, self.row.target_lang, self.latency)
+        """Source and target language."""
+        return Direction(self.row.source_lang, self.row.target_lang)
 
     @property
     def length_s(self) -> float:
@@ -99,18 +96,8 @@ def make_examples(rows: Sequence[Utterance], lalm: HuggingFaceLALM, on_error: On
         logger.warning("train: row %r left out: %s", name, problem)
     if len(problems) == len(rows):
         raise TrainError(f"none of the {len(rows)} rows can be heard; see the warnings above")
-    words = sorted({row.latency for row in rows if row.latency is not None})
     usable = [row for row in rows if row.id not in problems]
-    return [Example(row, _target(row, lalm), _latency(row, words), _rest(row, lalm)) for row in usable], list(problems)
-
-
-def _latency(row: Utterance, words: Sequence[Latency]) -> Latency | None:
-    """The word that a row is asked with. Offline rows take turns with the words that the simultaneous rows carry and with
-    none, or a word would come to mean that the audio is cut."""
-    if row.is_augmented or row.latency is not None or not words:
-        return row.latency
-    turn = zlib.crc32(row.id.encode("utf-8")) % (len(words) + 1)
-    return None if turn == len(words) else words[turn]
+    return [Example(row, _target(row, lalm), _rest(row, lalm)) for row in usable], list(problems)
 
 
 def _target(row: Utterance, lalm: HuggingFaceLALM) -> tuple[int, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ from simulsa.training.examples import TrainError
 
 _WEIGHTS, _ADAPTER = "adapter_model.safetensors", "adapter_config.json"
 _STATE = "trainer_state.json"  # what Trainer writes last into a checkpoint
+
+logger = logging.getLogger("simulsa")
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,10 @@ class Folder:
             shutil.rmtree(path)
 
     def _check_same(self, path: Path, record: dict[str, Any]) -> None:
-        before, now = _identity(self._read(path)), _identity(record)
+        found = self._read(path)
+        before, now = _identity(found), _identity(record)
+        if retired := sorted(found["settings"].keys() - {field.name for field in dataclasses.fields(TrainConfig)}):
+            logger.warning("%s: has settings that simulsa no longer has (%s); they are ignored", path, ", ".join(retired))
         different = [f"{name} was {before[name]} and is {now[name]}" for name in now if before[name] != now[name]]
         if different:
             raise TrainError(

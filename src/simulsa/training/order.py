@@ -20,8 +20,8 @@ def passed_examples(examples: Sequence[Example], config: TrainConfig) -> list[Ex
     Plain shuffling is that of transformers' `Trainer` (accelerate's seedable sampler): every epoch ends with a smaller step.
     """
     size = config.batch_size
-    if config.is_planned:
-        epochs = [planned_order(examples, config)]
+    if config.length_grouping:
+        epochs = [grouped_order(examples, config)]
     else:
         epochs = [_shuffled(len(examples), config.seed + epoch) for epoch in range(math.ceil(config.epochs))]
     passed = [examples[index] if index is not None else None for order in epochs for index in _filled(order, size)]
@@ -38,12 +38,12 @@ def _filled(order: list[int], size: int) -> list[int | None]:
     return [*order, *[None] * (-len(order) % size)]
 
 
-def planned_order(examples: Sequence[Example], config: TrainConfig) -> list[int]:
+def grouped_order(examples: Sequence[Example], config: TrainConfig) -> list[int]:
     """Indices of `examples` for all steps and epochs, `config.batch_size` to a step.
 
-    Simultaneous rows have random places behind `config.simultaneous_from` of the training. With `config.length_grouping`, the
-    offline rows of a step are about equally long, in a random order of the steps; simultaneous rows keep their places, or they,
-    the shortest, would fill whole steps. Depends on the rows' number, kinds and lengths and on the settings alone.
+    The offline rows of a step are about equally long, and the steps come in random order. Simultaneous rows have random places:
+    they are the shortest, and would otherwise fill whole steps. Depends on the rows' number, kinds and lengths and on the
+    settings alone.
     """
     rng = np.random.default_rng(config.seed)
     augmented = np.array([example.row.is_augmented for example in examples])
@@ -52,13 +52,12 @@ def planned_order(examples: Sequence[Example], config: TrainConfig) -> list[int]
     offline, simultaneous = (_passes(np.flatnonzero(kind), config.epochs, rng) for kind in (~augmented, augmented))
     offline = offline[: total - round(config.epochs * augmented.sum())]  # of a broken epoch a part of each kind
     simultaneous = simultaneous[: total - len(offline)]
-    first = min(round(config.simultaneous_from * total), len(offline))
     taken = np.zeros(total, dtype=bool)
-    taken[first + rng.permutation(total - first)[: len(simultaneous)]] = True
+    taken[rng.permutation(total)[: len(simultaneous)]] = True
     order = np.empty(total, dtype=int)
     order[taken] = simultaneous
     free = np.flatnonzero(~taken)
-    order[free] = _grouped(offline, free // config.batch_size, lengths, rng) if config.length_grouping else offline
+    order[free] = _grouped(offline, free // config.batch_size, lengths, rng)
     return [int(index) for index in order]
 
 

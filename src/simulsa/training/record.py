@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import simulsa
+from simulsa._version import __version__
 from simulsa.lalm.load import EMBEDDED_MODELS, local_folder
 from simulsa.lalm.signature import text_signature
 from simulsa.manifest import Utterance
@@ -34,7 +34,7 @@ def make_record(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainC
             "left_out": [],
         },
         "settings": to_mapping(config),
-        "versions": {"simulsa": simulsa.__version__, **{name: version(name) for name in ("transformers", "peft", "torch")}},
+        "versions": {"simulsa": __version__, **{name: version(name) for name in ("transformers", "peft", "torch")}},
         "final_loss": None,
     }
 
@@ -51,7 +51,8 @@ def rows_hash(rows: Sequence[Utterance]) -> str:
         json.dumps(
             [
                 *(row.id, row.parent_id, Path(row.audio).name, row.start_s, row.duration_s),
-                *(row.source_lang, row.target_lang, row.target_text, row.target_tokens, row.latency),
+                *(row.source_lang, row.target_lang, row.target_text, row.target_tokens),
+                None,  # where earlier versions had a latency word: their trainings are still recognised
                 *([row.rest_tokens] if row.rest_tokens else []),
             ]
         )
