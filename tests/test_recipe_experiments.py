@@ -11,7 +11,7 @@ import pytest
 
 from recipes.tiny import ablations, beyond
 from recipes.tiny.errors import ErrorsConfig, analyse, frozen, invented, premature_stop, repeated
-from recipes.tiny.experiments import systems, workers
+from recipes.tiny.experiments import systems
 from recipes.tiny.experiments.corpus import TEST
 from recipes.tiny.experiments.lab import rebuilding
 from recipes.tiny.experiments.records import read_records
