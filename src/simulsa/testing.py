@@ -31,6 +31,8 @@ class FakeLALM:
     eos_id: int = 256
     exact: bool = True
     frame_samples: int = SAMPLE_RATE // 25
+    max_target_tokens: int = 100_000
+    directions: Sequence[Direction] = ()
     calls: list[tuple[str, int]] = field(default_factory=list)
 
     def encode(self, text: str) -> list[int]:
@@ -40,6 +42,10 @@ class FakeLALM:
     def decode(self, tokens: Sequence[int]) -> str:
         """Bytes to text; an incomplete character becomes U+FFFD."""
         return bytes(token for token in tokens if token < 256).decode("utf-8", errors="replace")
+
+    def token_limit(self, samples: int) -> int:
+        """`max_target_tokens`, however long the clip."""
+        return self.max_target_tokens
 
     def score(
         self, audios: Sequence[np.ndarray], targets: Sequence[Sequence[int]], directions: Sequence[Direction]
@@ -82,7 +88,8 @@ class FakeLALM:
         """The script's tokens behind each prefix's length; drafts are ignored, as they must never matter."""
         self.calls.append(("continue_", len(audios)))
         return [
-            self.encode(self.script(audio))[len(prefix) :] for audio, prefix, _ in zip(audios, prefixes, directions, strict=True)
+            self.encode(self.script(audio))[len(prefix) : self.max_target_tokens]
+            for audio, prefix, _ in zip(audios, prefixes, directions, strict=True)
         ]
 
 

@@ -185,7 +185,11 @@ def _check_same(out: Path, found: str, wanted: str) -> None:
     pairs = [(old, new) for old, new in zip_longest(found.split("|"), wanted.split("|"), fillvalue="nothing") if old != new]
     if pairs:
         differences = ", ".join(f"{old} where this one has {new}" for old, new in pairs)
-        raise EvaluationError(f"{out}: holds another evaluation ({differences}); choose another --out, or --overwrite it")
+        # scores from before the number format was part of a model's signature do not say which one they were made in
+        old = (
+            "" if "+" in found.partition("|")[0] or "+" not in wanted.partition("|")[0] else ", or written by an earlier version"
+        )
+        raise EvaluationError(f"{out}: holds another evaluation{old} ({differences}); choose another --out, or --overwrite it")
 
 
 def _measure(job: _Job, chunk_ms: float, policy: Policy) -> Score:

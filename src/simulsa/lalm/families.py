@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -104,8 +105,22 @@ def longest_clip(family: Family, config: Any, processor: Any) -> int:
         return int(processor.max_audio_len // extractor.chunk_length) * int(extractor.n_samples)
     if family.limit == "window" and hasattr(extractor, "n_samples"):
         return int(extractor.n_samples)
-    positions = config.get_text_config().max_position_embeddings
+    positions = context_tokens(config) or _TEXT_TOKENS
     return max(int((positions - _TEXT_TOKENS) / family.tokens_per_s * SAMPLE_RATE), SAMPLE_RATE)
+
+
+def context_tokens(config: Any) -> int | None:
+    """How many tokens a model's context holds: prompt, audio and translation together; `None` where its configuration is silent."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return None if positions is None else int(positions)
+
+
+def audio_tokens(family: Family, processor: Any, samples: int) -> int:
+    """About how many tokens a clip of `samples` takes in the prompt."""
+    if family.fills_window:
+        window = int(getattr(extractor_of(processor), "n_samples", 30 * SAMPLE_RATE))
+        samples = -(-samples // window) * window
+    return math.ceil(samples / SAMPLE_RATE * family.tokens_per_s)
 
 
 def _wav(audio: np.ndarray) -> dict[str, Any]:

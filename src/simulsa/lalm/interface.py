@@ -57,10 +57,20 @@ class LALM(Protocol):
     """The longest clip that the model hears whole."""
     vocabulary_size: int
     eos_id: int
+    directions: Sequence[Direction]
+    """What it was trained to translate, the most frequent first; empty where that is not known."""
 
     @property
     def exact(self) -> bool:
         """Whether equal inputs give equal tokens whatever the batch (float32 does, half precision may not)."""
+        ...
+
+    def token_limit(self, samples: int) -> int:
+        """The most tokens that a translation of a clip of `samples` can have, its prefix included; `continue_` stops there.
+
+        What the model's context has room for besides the clip, and no more than speech of that length can take in any language, so
+        that a model caught in a loop ends.
+        """
         ...
 
     def score(
@@ -77,6 +87,8 @@ class LALM(Protocol):
         drafts: Sequence[Sequence[int]] | None = None,
     ) -> list[list[int]]:
         """Continue each prefix greedily to the end of the translation; returns the new tokens, without EOS.
+
+        A translation that has as many tokens as `token_limit` allows was cut off there.
 
         `drafts` are guesses of the continuation: the part that greedy decoding would produce as well is verified in one
         forward pass instead of being decoded token by token. They change the speed, never the tokens.

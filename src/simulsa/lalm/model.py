@@ -19,17 +19,21 @@ import torch
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.apart import equal_lengths, run_apart, stacked
 from simulsa.lalm.attention import watching
-from simulsa.lalm.families import audio_token_id, extractor_of, family_of, longest_clip
+from simulsa.lalm.families import audio_token_id, audio_tokens, context_tokens, extractor_of, family_of, longest_clip
 from simulsa.lalm.grouping import grouped, joined_caches, joined_masks
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import ALL_HEADS, Direction, Heads, LALMError, TokenScores
 from simulsa.lalm.memory import recalling
+from simulsa.lalm.signature import marks
 from simulsa.lalm.window import narrowed, padded_samples
 from simulsa.languages import base_language, language_name
 from simulsa.manifest import too_long
 
 MIN_SAMPLES = SAMPLE_RATE // 25  # 40 ms: shorter clips crash some feature extractors, so they are padded with silence
-MAX_TARGET_TOKENS = 256  # a translation, prefix included, is cut off here
+# no speech has more tokens in its translation than these, even in scripts that take a token a byte: a model that says more is caught
+# in a loop, and would go on to the end of its context
+LEAST_TOKENS, TOKENS_PER_S = 256, 32
+_PROMPT_TOKENS = 128  # of the context: the instruction and what the chat template puts around it
 PASS_SAMPLES = 8 * SAMPLE_RATE  # one more pass over the audio costs a CPU as much as so much padding does (measured)
 _OF_PICTURES = "token_type_ids"  # how the names of masks end that mark the tokens of pictures; there are none
 
@@ -49,7 +53,10 @@ class HuggingFaceLALM:
     """An audio-language model of transformers with its processor; implements `LALM`.
 
     `model` may carry LoRA adapters (a `PeftModel`): they are inserted in place, so nothing here needs to know. `instruction` is
-    the user's own template (see `instructions`). Raises `LALMError` for a model whose parts are not where they should be.
+    the user's own template (see `instructions`), `directions` are those that the model was trained on, where that is known, the
+    most frequent first. The signature is `content`, which is `name@digits`, with the `marks` of how the weights were loaded.
+    `max_target_tokens` bounds translations further than `token_limit` does of itself. Raises `LALMError` for a model whose parts
+    are not where they should be.
     """
 
     def __init__(
@@ -57,17 +64,19 @@ class HuggingFaceLALM:
         model: Any,
         processor: Any,
         name: str,
-        signature: str,
-        max_target_tokens: int = MAX_TARGET_TOKENS,
+        content: str,
+        max_target_tokens: int | None = None,
         instruction: str = "",
+        directions: Sequence[Direction] = (),
     ) -> None:
         self.model = model.eval()
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.name = name
-        self.signature = signature
+        self.content = content
         self.max_target_tokens = max_target_tokens
         self.instruction = instruction
+        self.directions = tuple(directions)
         whole = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.family = family_of(whole.config)
         self._backbone: Any = getattr(whole, "model", None)  # everything below the language-model head
@@ -87,12 +96,14 @@ class HuggingFaceLALM:
         self._pad_id = self.eos_id if pad is None else int(pad)
         self.vocabulary_size = int(self._head.weight.shape[0])
         self.max_samples = longest_clip(self.family, whole.config, processor)
+        self._context = context_tokens(whole.config)
         self._rounded = bool(getattr(whole, "is_loaded_in_4bit", False))
-        self._strange: set[str] = set()  # languages that were warned of
+        self.signature = content + marks(str(self.dtype).removeprefix("torch."), self._rounded)
+        self._strange: set[str | Direction] = set()  # languages and directions that were warned of
 
-    def carrying(self, model: Any, name: str, signature: str) -> HuggingFaceLALM:
-        """The same with an adapter: `model` in place of this one's."""
-        return HuggingFaceLALM(model, self.processor, name, signature, self.max_target_tokens, self.instruction)
+    def carrying(self, model: Any, name: str, content: str, directions: Sequence[Direction] = ()) -> HuggingFaceLALM:
+        """The same with an adapter: `model` in place of this one's, trained on `directions`."""
+        return HuggingFaceLALM(model, self.processor, name, content, self.max_target_tokens, self.instruction, directions)
 
     @property
     def exact(self) -> bool:
@@ -108,6 +119,14 @@ class HuggingFaceLALM:
     def dtype(self) -> torch.dtype:
         """The model's number format."""
         return self._head.weight.dtype  # type: ignore[no-any-return]
+
+    def token_limit(self, samples: int) -> int:
+        """The most tokens that a translation of `samples` of audio can have, its prefix included (see `LALM.token_limit`)."""
+        limit = LEAST_TOKENS + math.ceil(TOKENS_PER_S * samples / SAMPLE_RATE)
+        if self._context is not None:
+            heard = audio_tokens(self.family, self.processor, max(samples, MIN_SAMPLES))
+            limit = min(limit, self._context - heard - _PROMPT_TOKENS)
+        return max(1, limit if self.max_target_tokens is None else min(limit, self.max_target_tokens))
 
     def encode(self, text: str) -> list[int]:
         """Text to target token ids, without special tokens."""
@@ -127,6 +146,7 @@ class HuggingFaceLALM:
         """
         self._check(audios)
         self._warn_of_languages(directions)
+        self._warn_of_directions(directions)
         conversations = [
             [{"role": "user", "content": [
                 self.family.audio_content(_at_least(audio, MIN_SAMPLES)),
@@ -174,6 +194,17 @@ class HuggingFaceLALM:
             known = ", ".join(sorted(map(language_name, self.family.languages)))
             logger.warning("%s: %s does not list %s speech (%s)", self.name, self.family.name, language_name(code), known)
             self._strange.add(code)
+
+    def _warn_of_directions(self, directions: Sequence[Direction]) -> None:
+        """Say once of each direction that the model was trained on others."""
+        if not self.directions:
+            return
+        trained = {_languages(direction) for direction in self.directions}
+        for source, target in sorted({_languages(direction) for direction in directions} - trained):
+            if (direction := Direction(source, target)) not in self._strange:
+                known = ", ".join(map(_in_words, dict.fromkeys(self.directions)))
+                logger.warning("%s was not trained on %s, but on %s", self.name, _in_words(direction), known)
+                self._strange.add(direction)
 
     @torch.inference_mode()
     def score(
@@ -240,7 +271,7 @@ class HuggingFaceLALM:
         groups = self._groups(audios)
         parts = [self._verify(*zip(*[requests[row] for row in rows], strict=True)) for rows in groups]
         order = [row for rows in groups for row in rows]
-        limits = [self.max_target_tokens - len(prefixes[row]) for row in order]
+        limits = [self.token_limit(len(audios[row])) - len(prefixes[row]) for row in order]
         outputs = [output for part, _, _ in parts for output in part]
         self._decode(outputs, limits, joined_masks([mask for _, mask, _ in parts]), joined_caches([cache for *_, cache in parts]))
         finished = {row: self._finish(output, limit) for row, output, limit in zip(order, outputs, limits, strict=True)}
@@ -365,6 +396,14 @@ def _agreeing(draft: Sequence[int], choices: Sequence[int]) -> int:
         if guess != choice:
             return i
     return len(draft)
+
+
+def _languages(direction: Direction) -> tuple[str, str]:
+    return base_language(direction.source_lang), base_language(direction.target_lang)
+
+
+def _in_words(direction: Direction) -> str:
+    return f"{language_name(direction.source_lang)} to {language_name(direction.target_lang)}"
 
 
 def _at_least(audio: np.ndarray, length: int) -> np.ndarray:

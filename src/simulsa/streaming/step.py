@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from simulsa.audio import samples_to_s
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.text import stable_text, word_ends
 from simulsa.streaming.policies import Hypothesis, Need
 from simulsa.streaming.state import StreamState, Update
+
+logger = logging.getLogger("simulsa")
 
 AUDIO_MEMORY_MIB = 256  # for as long as a step takes
 
@@ -131,4 +135,12 @@ def _advance(lalm: LALM, state: StreamState, hypothesis: Hypothesis, kept: int, 
     text = stable_text(lalm, state.committed, tokens, state.config.target_lang, final)
     state.shown = max(state.shown, text, key=len)
     tentative = lalm.decode(tokens)[len(state.shown) :].rstrip("\ufffd")
-    return Update(state.shown, tentative, state.heard_samples, compute_s, final)
+    limit = lalm.token_limit(state.heard_samples)
+    truncated = len(tokens) >= limit
+    if truncated and final:
+        logger.warning(
+            "a translation reached the model's limit of %d tokens for %.1f s of speech and may lack its end; follow longer speech in "
+            "segments (long form, max_segment_s)",
+            limit, samples_to_s(state.heard_samples),
+        )  # fmt: skip
+    return Update(state.shown, tentative, state.heard_samples, compute_s, final, truncated)
