@@ -32,7 +32,7 @@ class FakeLALM:
     exact: bool = True
     frame_samples: int = SAMPLE_RATE // 25
     max_target_tokens: int = 100_000
-    directions: Sequence[Direction] = ()
+    directions: tuple[Direction, ...] = ()
     calls: list[tuple[str, int]] = field(default_factory=list)
 
     def encode(self, text: str) -> list[int]:

@@ -110,7 +110,7 @@ def longest_clip(family: Family, config: Any, processor: Any) -> int:
 
 
 def context_tokens(config: Any) -> int | None:
-    """How many tokens a model's context holds: prompt, audio and translation together; `None` where its configuration is silent."""
+    """How many tokens a model's context holds: audio, text and translation together; `None` where that is not configured."""
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     return None if positions is None else int(positions)
 

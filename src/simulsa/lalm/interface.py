@@ -57,7 +57,7 @@ class LALM(Protocol):
     """The longest clip that the model hears whole."""
     vocabulary_size: int
     eos_id: int
-    directions: Sequence[Direction]
+    directions: tuple[Direction, ...]
     """What it was trained to translate, the most frequent first; empty where that is not known."""
 
     @property
@@ -68,8 +68,8 @@ class LALM(Protocol):
     def token_limit(self, samples: int) -> int:
         """The most tokens that a translation of a clip of `samples` can have, its prefix included; `continue_` stops there.
 
-        What the model's context has room for besides the clip, and no more than speech of that length can take in any language, so
-        that a model caught in a loop ends.
+        It is what the model's context has room for beside the clip, and no more than speech of that length takes in any language,
+        so that a model that repeats itself without end is stopped.
         """
         ...
 

@@ -75,7 +75,7 @@ def load(
 
 
 def family_of_model(model: str) -> Family:
-    """The family of a model that need not be loaded: by the table's examples, or by its configuration, which may come from the hub.
+    """The family of a model that is not loaded: by the table's examples, or by its configuration, from its folder or the hub.
 
     Where no configuration can be read, it is `UNKNOWN`, with a warning.
     """
@@ -245,8 +245,8 @@ def _base_name(folder: Path, record: dict[str, Any] | None) -> str:
     base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not base:
         raise LALMError(
-            f"{folder}: its adapter_config.json names no base model (base_model_name_or_path is {json.dumps(base)}); write the id or "
-            "the folder of the model that it was trained on there"
+            f"{folder}: its adapter_config.json names no base model (base_model_name_or_path is {json.dumps(base)}); write there "
+            "the id or the folder of the model that it was trained on"
         )
     return str(base)
 

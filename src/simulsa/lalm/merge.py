@@ -14,8 +14,8 @@ from simulsa.lalm.interface import LALMError
 def with_adapter(model: Any, folder: Path) -> Any:
     """A `PeftModel` of `model`, which is changed, with the adapter in `folder`.
 
-    Raises `LALMError` unless every weight of the adapter finds its place and every place its weight: PEFT leaves the others out, and
-    the base would answer under the adapter's name.
+    Raises `LALMError` unless every weight of the adapter finds its place and every place its weight: PEFT leaves the others out,
+    and the base would answer under the adapter's name.
     """
     from peft import PeftConfig, PeftModel
 
@@ -39,8 +39,8 @@ def with_adapter(model: Any, folder: Path) -> Any:
 def _misfit(folder: Path, problem: str, weights: Sequence[str]) -> LALMError:
     named = ", ".join(weights[:3]) + (", …" if len(weights) > 3 else "")
     return LALMError(
-        f"{folder}: {len(weights)} of the adapter's weights {problem} ({named}); it belongs to another base, or its file was changed: "
-        "restore it, or train it again"
+        f"{folder}: {len(weights)} of the adapter's weights {problem} ({named}); it belongs to another base, or its file "
+        "was changed: restore it, or train it again"
     )
 
 

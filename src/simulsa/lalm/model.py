@@ -30,10 +30,10 @@ from simulsa.languages import base_language, language_name
 from simulsa.manifest import too_long
 
 MIN_SAMPLES = SAMPLE_RATE // 25  # 40 ms: shorter clips crash some feature extractors, so they are padded with silence
-# no speech has more tokens in its translation than these, even in scripts that take a token a byte: a model that says more is caught
-# in a loop, and would go on to the end of its context
+# more than any speech takes, even where a letter is several tokens: a model that says more repeats itself, and would go on to the
+# end of its context
 LEAST_TOKENS, TOKENS_PER_S = 256, 32
-_PROMPT_TOKENS = 128  # of the context: the instruction and what the chat template puts around it
+_PROMPT_TOKENS = 64  # of the context: the instruction and what the chat template puts around it
 PASS_SAMPLES = 8 * SAMPLE_RATE  # one more pass over the audio costs a CPU as much as so much padding does (measured)
 _OF_PICTURES = "token_type_ids"  # how the names of masks end that mark the tokens of pictures; there are none
 

@@ -15,8 +15,10 @@ _WIDTH, _ROWS, _ROUNDS = 512, 64, 3  # of the matrix product that is timed: a la
 
 @functools.cache
 def has_bfloat16(device: str = "auto") -> bool:
-    """Whether `device` multiplies matrices in bfloat16 by instructions of its own: most GPUs do, and CPUs with AVX512-BF16, AMX or
-    Arm's BF16. Others compute the same many times slower than in float32. `auto` is what `load` takes."""
+    """Whether `device` has instructions for products in bfloat16, as most GPUs do and CPUs with AVX512-BF16, AMX or Arm's BF16.
+
+    Others take many times as long as in float32. `auto` is the device that `load` takes.
+    """
     import torch
 
     if device == "auto":
@@ -51,10 +53,7 @@ def slowdown(device: str = "cpu") -> float:
     import torch
 
     def seconds(dtype: torch.dtype) -> float:
-        left, right = (
-            torch.ones(_ROWS, _WIDTH, dtype=dtype, device=device),
-            torch.ones(_WIDTH, _WIDTH, dtype=dtype, device=device),
-        )
+        left, right = (torch.ones(rows, _WIDTH, dtype=dtype, device=device) for rows in (_ROWS, _WIDTH))
         times = []
         for _ in range(_ROUNDS + 1):  # the first one sets things up
             started = time.perf_counter()

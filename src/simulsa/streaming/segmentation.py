@@ -29,8 +29,8 @@ class LongformConfig:
     min_silence_ms: float = 500
     """a pause of this length ends a segment"""
     max_segment_s: float = 20
-    """running speech is cut after this long at the latest, where it is quietest; less where the model's window asks for it. Longer
-    recordings are followed in segments"""
+    """running speech is cut after this long at the latest, where it is quietest; less where the model's window asks for it;
+    recordings up to this length are not cut at all"""
     padding_ms: float = 100
     """audio kept on both sides of a segment's speech"""
     min_speech_ms: float = 100
@@ -165,7 +165,7 @@ class Segmenter:
 
 
 def quietest(energies: Sequence[float]) -> int:
-    """The middle of the quietest of some windows, at least three, by their energies: the last of equals, in samples since the first."""
+    """The middle of the quietest of at least three windows, by their energies, the last of equals; in samples since the first."""
     sums = np.convolve(energies, np.ones(_QUIET_WINDOWS), "valid")
     best = len(sums) - 1 - int(np.argmin(sums[::-1]))
     return best * WINDOW_SAMPLES + _QUIET_WINDOWS * WINDOW_SAMPLES // 2

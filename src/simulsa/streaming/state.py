@@ -51,8 +51,8 @@ class StreamConfig:
         return Direction(self.source_lang or ENGLISH, self.target_lang or GERMAN, self.latency)
 
     def for_model(self, lalm: LALM) -> StreamConfig:
-        """The same with both languages: those not given are of the first direction that the model was trained on and that goes with
-        the one given, if any, or else English and German."""
+        """The same with both languages: what is not given follows the first direction that the model was trained on and that has
+        the language given, if there is one, and is English or German otherwise."""
         known = [*lalm.directions, Direction(ENGLISH, GERMAN)]
         chosen = next((direction for direction in known if self._goes_with(direction)), known[0])
         return replace(

@@ -139,8 +139,8 @@ def _advance(lalm: LALM, state: StreamState, hypothesis: Hypothesis, kept: int, 
     truncated = len(tokens) >= limit
     if truncated and final:
         logger.warning(
-            "a translation reached the model's limit of %d tokens for %.1f s of speech and may lack its end; follow longer speech in "
-            "segments (long form, max_segment_s)",
+            "a translation reached the model's limit of %d tokens for %.1f s of speech and may lack its end; shorter segments "
+            "(max_segment_s) may help",
             limit, samples_to_s(state.heard_samples),
         )  # fmt: skip
     return Update(state.shown, tentative, state.heard_samples, compute_s, final, truncated)

@@ -66,7 +66,7 @@ def add_lora(model: nn.Module, config: TrainConfig) -> Any:
     experts = target_parameters(model)
     if experts and config.lora_dropout:
         raise LALMError(
-            f"lora_dropout is {config.lora_dropout:g} and a {type(model).__name__} has experts, where LoRA cannot drop inputs: set it to 0"
+            f"lora_dropout is {config.lora_dropout:g}, and LoRA in the experts of a {type(model).__name__} has none: set it to 0"
         )
     lora = LoraConfig(
         r=config.lora_r,
