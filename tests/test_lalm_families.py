@@ -276,7 +276,7 @@ class TestCheckpointsAsTheyArePublished:
         model = get_peft_model(copy.deepcopy(bare.model), LoraConfig(r=2, target_modules=names, init_lora_weights=False))
         model.save_pretrained(folder / place)
         audio, target = noise(1.0), bare.encode("Ja")
-        expected = bare.carrying(model, "", "").score([audio], [target], [EN_DE])[0].log_probs
+        expected = score(bare.carrying(model, "", ""), [audio], [target], [EN_DE])[0].log_probs
         assert np.abs(score(bare, [audio], [target], [EN_DE])[0].log_probs - expected).max() > 1e-3
 
         lalm = load(str(folder), device="cpu")

@@ -28,6 +28,7 @@ from transformers import Qwen2AudioForConditionalGeneration
 from recipes.tiny.architecture import TRANSCRIBE, TRANSLATE
 from recipes.tiny.batches import IGNORED, Prompts, SpeechBatch, audio_tokens, epochs, mask_spectrogram, speech_batch
 from recipes.tiny.speech import Rendition
+from simulsa.lalm.precision import has_bfloat16
 
 CHECKPOINT_EVERY_S = 120
 LOG_EVERY_STEPS = 50
@@ -261,7 +262,7 @@ def loss_function(training: Pretraining, stage: Stage) -> Callable[[SpeechBatch,
         generator = torch.Generator().manual_seed(stage.seed * 1_000_003 + step)
         masked = SpeechBatch(mask_spectrogram(batch.mel, generator), batch.frames, batch.phonemes, batch.captions)
         batch = training.to_device(masked)
-        with torch.autocast(training.device.type, dtype=torch.bfloat16):
+        with torch.autocast(training.device.type, dtype=torch.bfloat16, enabled=has_bfloat16(training.device.type)):
             return training.loss(batch, stage, np.random.default_rng([stage.seed, step]))
 
     return loss

@@ -70,7 +70,7 @@ def show_final(updates: Iterable[Update], console: Console, timestamps: bool = F
 
 
 def show_json(updates: Iterable[Update], console: Console) -> Totals:
-    """Print one JSON object per update: `audio_s`, `committed`, `tentative`, `compute_s`, `final`.
+    """Print one JSON object per update: `audio_s`, `committed`, `tentative`, `compute_s`, `final`, and `truncated` where it is.
 
     For a long stream `new`, the text that was added, stands in the place of `committed`, and `segment` tells of its segment.
     """
@@ -141,6 +141,7 @@ def _json(update: Update) -> str:
         "tentative": update.tentative,
         "compute_s": round(update.compute_s, 4),
         "final": update.final,
+        **({"truncated": True} if update.truncated else {}),
     }
     return json.dumps(values, ensure_ascii=False)
 

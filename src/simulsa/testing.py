@@ -32,6 +32,8 @@ class FakeLALM:
     eos_id: int = 256
     exact: bool = True
     frame_samples: int = SAMPLE_RATE // 25
+    max_target_tokens: int = 100_000
+    directions: tuple[Direction, ...] = ()
     calls: list[tuple[str, int]] = field(default_factory=list)
 
     def encode(self, text: str) -> list[int]:
@@ -68,10 +70,10 @@ class FakeLALM:
         said = []
         for clip, prefix in zip(heard, prefixes, strict=True):
             answer = self.encode(self.script(clip.audio))
-            tokens = answer[len(prefix) :]
+            tokens = answer[len(prefix) : self.max_target_tokens]
             log_probs = np.zeros(len(tokens), dtype=np.float32) if want.log_probs else None
-            attention = None if want.heads is None else self._attention(clip.audio, len(answer), len(prefix))
-            said.append(Continuation(tokens, log_probs, attention))
+            attention = None if want.heads is None else self._attention(clip.audio, len(answer), len(prefix))[: len(tokens)]
+            said.append(Continuation(tokens, len(answer) > self.max_target_tokens, log_probs, attention))
         return said
 
     def _attention(self, audio: np.ndarray, answer: int, prefix: int) -> np.ndarray:

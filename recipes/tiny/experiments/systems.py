@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from simulsa.augmentation.config import AugmentConfig
+from simulsa.lalm.precision import has_bfloat16
 from simulsa.settings import from_mapping, read_yaml_mapping
 from simulsa.training.config import TrainConfig
 
@@ -22,7 +23,7 @@ FINE_TUNING = TrainConfig(
     micro_batch_size=32,
     epochs=2,
     length_grouping=True,
-    mixed_precision=True,
+    mixed_precision=has_bfloat16(),
     on_error="skip",
     preflight=False,
 )
@@ -72,6 +73,6 @@ def _recipe(kind: type[Settings], name: str, **more: object) -> Settings:
 # the best recipe
 BEST = System(
     "+ SFT & patient SimulSA",
-    training=_recipe(TrainConfig, "train.yaml", preflight=False),
+    training=_recipe(TrainConfig, "train.yaml", preflight=False, mixed_precision=has_bfloat16()),
     augmentation=_recipe(AugmentConfig, "augment.yaml", preflight=False),
 )

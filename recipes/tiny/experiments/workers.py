@@ -8,13 +8,14 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from recipes.tiny.experiments.corpus import fine_tuning_corpus, unseen_rows
 from recipes.tiny.experiments.lab import Lab
 from recipes.tiny.experiments.systems import System
 from simulsa.lalm.load import Dtype, load
+from simulsa.lalm.precision import quick_format
 from simulsa.manifest import Utterance
 
 
@@ -28,8 +29,8 @@ class LabConfig:
     """folder of speech, adapters and scores; an interrupted run goes on there"""
     model: str = "tiny-en-de"
     """the base"""
-    dtype: Dtype = "bfloat16"
-    """number format of the measurements; rows are cut in float32, and training mixes both"""
+    dtype: Dtype = field(default_factory=quick_format)
+    """number format of the measurements, by default bfloat16 where the processor has it; rows are cut in float32"""
     train_captions: int = 6_500
     """captions of train that fine-tuning hears, beside all 1,014 of val"""
     test_limit: int | None = None

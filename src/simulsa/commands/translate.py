@@ -44,8 +44,8 @@ class Translate:
     json: bool = False
     """print one JSON object per update instead"""
     longform: bool = False
-    """follow the speech in segments, cut at pauses, whatever its length; a microphone and longer files than the model's window
-    always are"""
+    """follow the speech in segments, cut at pauses, whatever its length; a microphone and files longer than max-segment-s (or the
+    model's window, if that is shorter) always are"""
     timestamps: bool = False
     """print each segment with the times of its beginning and end (includes --longform)"""
     segments: LongformConfig = field(default_factory=LongformConfig)
@@ -89,9 +89,10 @@ def _translate_files(command: Translate) -> None:
     for path, audio in zip(command.files, audios, strict=True):
         if sys.stdout.isatty() and len(audios) > 1:
             Console().rule(str(path), align="left")
-        longer = window is not None and len(audio) > window
+        longer = window is not None and command.segments.is_long(len(audio), window)
         if window is not None and longer:
-            lengths = f"{samples_to_s(len(audio)):.1f} s, the model hears {samples_to_s(window):.1f} s at a time"
+            at_a_time = min(samples_to_s(window), command.segments.max_segment_s)
+            lengths = f"{samples_to_s(len(audio)):.1f} s, the model hears {at_a_time:.1f} s at a time"
             _note(f"{path}: {lengths}: the speech is followed in segments, cut at pauses")
         _show(command, str(path), translate(packets(audio, command.realtime), longer))
 

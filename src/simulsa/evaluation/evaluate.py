@@ -181,6 +181,12 @@ def _known(job: _Job) -> dict[Setting, Score]:
 def _check_same(out: Path, found: str, wanted: str) -> None:
     pairs = [(old, new) for old, new in zip_longest(found.split("|"), wanted.split("|"), fillvalue="nothing") if old != new]
     if pairs:
+        old_model, new_model = pairs[0]
+        if new_model.startswith(f"{old_model}+"):
+            raise EvaluationError(
+                f"{out}: its scores are from before a model's number format was recorded, so they may not be of {new_model}: "
+                "choose another --out, or --overwrite them"
+            )
         differences = ", ".join(f"{old} where this one has {new}" for old, new in pairs)
         raise EvaluationError(f"{out}: holds another evaluation ({differences}); choose another --out, or --overwrite it")
 

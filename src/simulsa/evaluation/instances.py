@@ -27,7 +27,8 @@ class Instance:
     unit, `delays_ms` has how much audio the model had heard when the whole unit was final, and `elapsed_ms` the moment at
     which that was, in ms since the speech began, for a model that gets each chunk when it is spoken and starts on it as soon
     as it is done with the one before: `max(chunk spoken, chunk before done) + compute`. `None` where the utterance was not
-    translated alone, because then its computing time is not known. `steps` counts the model's passes.
+    translated alone, because then its computing time is not known. `steps` counts the model's passes; `truncated` says that the
+    translation reached the model's limit of tokens, and may lack its end.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Instance:
     delays_ms: tuple[float, ...]
     elapsed_ms: tuple[float, ...] | None
     steps: int
+    truncated: bool = False
 
 
 def single_spaced(text: str) -> str:
@@ -99,6 +101,7 @@ def _to_json(instance: Instance) -> dict[str, Any]:
         "source": [instance.source],
         "source_length": instance.source_length_ms,
         "steps": instance.steps,
+        **({"truncated": True} if instance.truncated else {}),
     }
     return values if instance.elapsed_ms is None else {**values, "elapsed": list(instance.elapsed_ms)}
 
@@ -114,6 +117,7 @@ def _from_json(values: dict[str, Any]) -> Instance:
         delays_ms=tuple(values["delays"]),
         elapsed_ms=tuple(values["elapsed"]) if "elapsed" in values else None,
         steps=values["steps"],
+        truncated=values.get("truncated", False),
     )
 
 

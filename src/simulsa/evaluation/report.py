@@ -36,6 +36,7 @@ _DETAILS = {  # key -> heading, factor, format
     "ca_yaal_ms": ("YAAL-CA s", 1e-3, ".2f"),
     "simultaneous_share": ("before the end %", 100.0, ".0f"),
     "empty": ("empty", 1.0, ".0f"),
+    "truncated": ("truncated", 1.0, ".0f"),
 }
 
 

@@ -19,7 +19,8 @@ def score_instances(instances: Sequence[Instance], target_lang: str) -> Score:
 
     `al_ms`, `laal_ms`, `dal_ms` and `yaal_ms` in milliseconds, `ap` as a ratio, the same with `ca_` before their name where
     every instance has its computing time, and `simultaneous_share`, the share of words (characters in languages without
-    spaces) that were final before the speech ended. Empty translations count for quality; latency has nothing to count in them.
+    spaces) that were final before the speech ended; `truncated` counts the translations that reached the model's limit of tokens.
+    Empty translations count for quality; latency has nothing to count in them.
     Raises `EvaluationError` without instances, or where a tokenizer is not installed.
     """
     if not instances:
@@ -39,6 +40,7 @@ def score_instances(instances: Sequence[Instance], target_lang: str) -> Score:
         "simultaneous_share": _simultaneous_share(instances),
         "utterances": len(instances),
         "empty": sum(not instance.prediction for instance in instances),
+        "truncated": sum(instance.truncated for instance in instances),
     }
 
 

@@ -136,6 +136,7 @@ class _Run:
             delays_ms=emissions(self.updates, [samples_to_ms(update.audio_samples) for update in self.updates], unit),
             elapsed_ms=emissions(self.updates, done_ms(self.updates), unit) if timed else None,
             steps=len(self.updates),
+            truncated=self.updates[-1].truncated,
         )
 
 

@@ -21,6 +21,7 @@ from simulsa.extras import optional
 from simulsa.files import atomic_write, write_json
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import Direction
+from simulsa.lalm.load import family_of_model
 from simulsa.manifest import Utterance, unheard
 from simulsa.progress import track
 from simulsa.settings import check_whole_numbers
@@ -44,7 +45,7 @@ class ExportConfig:
     format: Format = "ms-swift"
     """`ms-swift`, `llamafactory`, or a Hugging Face dataset folder (`hf-dataset`)"""
     base_model: str = "Qwen/Qwen2-Audio-7B-Instruct"
-    """the model that the trainer shall fine-tune"""
+    """the model that the trainer shall fine-tune; its family decides about the words of the instruction"""
     template: str = "qwen2_audio"
     """LLaMA-Factory's name for the model's chat template"""
     simultaneous_copies: int = 1
@@ -77,12 +78,13 @@ def export(rows: Sequence[Utterance], out: Path, config: ExportConfig | None = N
             logger.warning("export: row %r left out: %s", row.id, error)
     if not given:
         raise ExportError(f"none of the {len(rows)} rows can be written; see the warnings above, or give rows")
+    family = family_of_model(config.base_model).name
     if config.format == "ms-swift":
-        _ms_swift(given, out, config)
+        _ms_swift(given, out, config, family)
     elif config.format == "llamafactory":
-        _llamafactory(given, out, config)
+        _llamafactory(given, out, config, family)
     else:
-        _hf_dataset(given, out / "dataset")
+        _hf_dataset(given, out / "dataset", family)
     logger.info("export: %d rows for %s are in %s", len(given), config.format, out)
     return len(given)
 
@@ -98,23 +100,23 @@ def _audio_file(row: Utterance, folder: Path) -> Path:
     return path.resolve()
 
 
-def _asked(row: Utterance) -> str:
-    return instruction(Direction(row.source_lang, row.target_lang))
+def _asked(row: Utterance, family: str) -> str:
+    return instruction(Direction(row.source_lang, row.target_lang), family)
 
 
-def _messages(given: Sequence[tuple[Utterance, Path]], path: Path) -> None:
+def _messages(given: Sequence[tuple[Utterance, Path]], path: Path, family: str) -> None:
     """One conversation a line: the audio and the instruction, then the translation."""
     with atomic_write(path) as file:
         for row, audio in given:
             messages = [
-                {"role": "user", "content": f"<audio>{_asked(row)}"},
+                {"role": "user", "content": f"<audio>{_asked(row, family)}"},
                 {"role": "assistant", "content": row.target_text},
             ]
             file.write(json.dumps({"messages": messages, "audios": [str(audio)]}, ensure_ascii=False) + "\n")
 
 
-def _ms_swift(given: Sequence[tuple[Utterance, Path]], out: Path, config: ExportConfig) -> None:
-    _messages(given, out / ROWS)
+def _ms_swift(given: Sequence[tuple[Utterance, Path]], out: Path, config: ExportConfig, family: str) -> None:
+    _messages(given, out / ROWS, family)
     options = {
         "model": config.base_model,
         "dataset": ROWS,
@@ -131,10 +133,10 @@ def _ms_swift(given: Sequence[tuple[Utterance, Path]], out: Path, config: Export
         )
 
 
-def _llamafactory(given: Sequence[tuple[Utterance, Path]], out: Path, config: ExportConfig) -> None:
+def _llamafactory(given: Sequence[tuple[Utterance, Path]], out: Path, config: ExportConfig, family: str) -> None:
     import yaml
 
-    _messages(given, out / ROWS)
+    _messages(given, out / ROWS, family)
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
     columns = {"messages": "messages", "audios": "audios"}
     described = {"file_name": ROWS, "formatting": "sharegpt", "columns": columns, "tags": tags}
@@ -158,13 +160,13 @@ def _llamafactory(given: Sequence[tuple[Utterance, Path]], out: Path, config: Ex
         yaml.safe_dump(settings, file, sort_keys=False)
 
 
-def _hf_dataset(given: Sequence[tuple[Utterance, Path]], folder: Path) -> None:
+def _hf_dataset(given: Sequence[tuple[Utterance, Path]], folder: Path, family: str) -> None:
     datasets = optional("datasets", "datasets", "a Hugging Face dataset")
     records = [
         {
             "id": row.id,
             "audio": str(audio),
-            "instruction": _asked(row),
+            "instruction": _asked(row, family),
             "target_text": row.target_text,
             "source_lang": row.source_lang,
             "target_lang": row.target_lang,

@@ -19,11 +19,9 @@ from simuleval.data.segments import TextSegment
 from simuleval.evaluator.instance import INSTANCE_TYPE_DICT, SpeechToTextInstance
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.integrations.tools import Growth, Setup
+from simulsa.integrations.tools import Growth, Setup, Speech
 from simulsa.settings import SettingsError, read_yaml_mapping
-from simulsa.streaming.longform import LongStream
 from simulsa.streaming.state import MIN_CHUNK_MS
-from simulsa.streaming.stream import Stream
 
 
 class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no types
@@ -49,14 +47,14 @@ class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no
     def reset(self) -> None:
         """Get ready for the next source."""
         super().reset()
-        self._stream: Stream | LongStream | None = None
+        self._stream: Speech | None = None
         self._heard = 0  # samples
         self._growth = Growth()
 
     def policy(self) -> Action:
         """Hear what came since the last call, and write what that made final."""
         stream = self._stream = self._stream or self._start()
-        updates = stream.push(np.asarray(self.states.source[self._heard :], dtype=np.float32))
+        updates = [*stream.push(np.asarray(self.states.source[self._heard :], dtype=np.float32))]
         self._heard = len(self.states.source)
         finished = self.states.source_finished
         if finished:
@@ -64,7 +62,7 @@ class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no
         text = self._growth.of(updates)
         return WriteAction(text, finished) if text or finished else ReadAction()
 
-    def _start(self) -> Stream | LongStream:
+    def _start(self) -> Speech:
         rate, lang = self.states.source_sample_rate, self.states.tgt_lang
         if rate != SAMPLE_RATE:
             raise ValueError(f"SimulEval sends audio at {rate} Hz; {SAMPLE_RATE} is needed: resample the files first")

@@ -7,25 +7,31 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from simulsa.evaluation.instances import single_spaced
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import ModelConfig
+from simulsa.languages import is_spaced
 from simulsa.settings import SettingsError, field_names, from_mapping, known_keys, shares
 from simulsa.streaming.longform import LongStream
-from simulsa.streaming.segmentation import LongformConfig
+from simulsa.streaming.segmentation import SEARCH_SAMPLES, LongformConfig, quietest
 from simulsa.streaming.state import StreamConfig, Update
 from simulsa.streaming.stream import Stream
+from simulsa.streaming.vad import WINDOW_SAMPLES
 
 _LONGFORM = "longform"
 
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What one flat mapping describes: the model, the stream, and how speech of any length is cut, if it is to be."""
+    """What one flat mapping describes: the model, the stream, how long speech is cut into segments, and whether all speech is
+    (`longform`), none, or (`None`) what is longer than one segment."""
 
     model: ModelConfig
     stream: StreamConfig
-    segments: LongformConfig | None
+    segments: LongformConfig
+    longform: bool | None
 
     @classmethod
     def of(cls, values: Mapping[str, Any], chunk_ms: float, where: str) -> Setup:
@@ -37,8 +43,8 @@ class Setup:
         kinds = (ModelConfig, StreamConfig, LongformConfig)
         every = sorted({_LONGFORM} | field_names(*kinds) - {"chunk_ms"})
         given = known_keys(values, every, where)
-        longform = given.get(_LONGFORM, False)
-        if not isinstance(longform, bool):
+        longform = given.get(_LONGFORM)
+        if not isinstance(longform, bool | None):
             raise SettingsError(f"{where}: longform is {longform!r}; it must be true or false")
         model, stream, segments = shares(given, kinds)
         if segments and not longform:
@@ -46,12 +52,68 @@ class Setup:
         return cls(
             from_mapping(ModelConfig, model, where),
             from_mapping(StreamConfig, {"chunk_ms": chunk_ms, **stream}, where),
-            from_mapping(LongformConfig, segments, where) if longform else None,
+            from_mapping(LongformConfig, segments, where),
+            longform,
         )
 
-    def start(self, lalm: LALM, stream: StreamConfig) -> Stream | LongStream:
+    def start(self, lalm: LALM, stream: StreamConfig) -> Speech:
         """New speech, with settings of the stream that a client may have changed."""
-        return Stream(lalm, stream) if self.segments is None else LongStream(lalm, stream, self.segments)
+        if self.longform is None:
+            return AnyLength(lalm, stream, self.segments)
+        return LongStream(lalm, stream, self.segments) if self.longform else Stream(lalm, stream)
+
+
+class AnyLength:
+    """A `Stream` of speech whose length is not known, and a `LongStream` from where it is longer than one segment may be.
+
+    The cut is where the last second before that is quietest, so what comes in then waits until the speech has ended or gone on.
+    """
+
+    def __init__(self, lalm: LALM, config: StreamConfig, segments: LongformConfig) -> None:
+        self._lalm = lalm
+        self._segments = segments
+        self._short = Stream(lalm, config)
+        self._long: LongStream | None = None
+        self._longest = segments.longest_recording(lalm.max_samples)
+        self._waiting = np.zeros(0, dtype=np.float32)
+        self._said = ""  # by the short stream
+
+    def push(self, samples: np.ndarray) -> list[Update]:
+        """Add float32 mono audio at 16 kHz, any length; returns an update for each chunk that became full."""
+        if self._long is not None:
+            return [self._continued(update) for update in self._long.push(samples)]
+        self._waiting = np.concatenate([self._waiting, samples])
+        room = self._longest - len(self._short.state.audio)
+        if len(self._waiting) <= room:
+            return list(self._short.push(self._taken(max(0, room - SEARCH_SAMPLES))))
+        self._long = LongStream(self._lalm, self._short.config, self._segments)
+        updates = self._short.push(self._taken(max(0, room - SEARCH_SAMPLES)))
+        searched = self._waiting[: self._longest - len(self._short.state.audio)]
+        whole = searched[: len(searched) // WINDOW_SAMPLES * WINDOW_SAMPLES].reshape(-1, WINDOW_SAMPLES)
+        updates += self._short.push(self._taken(quietest((whole**2).sum(axis=1).tolist())))
+        updates += self._short.finish()
+        self._said = updates[-1].committed
+        return [*(dataclasses.replace(update, final=False) for update in updates), *self.push(self._taken(len(self._waiting)))]
+
+    def finish(self) -> list[Update]:
+        """End the speech; the last update is final."""
+        if self._long is not None:
+            return [self._continued(update) for update in self._long.finish()]
+        return [*self._short.push(self._taken(len(self._waiting))), *self._short.finish()]
+
+    def _taken(self, samples: int) -> np.ndarray:
+        taken, self._waiting = self._waiting[:samples], self._waiting[samples:]
+        return taken
+
+    def _continued(self, update: Update) -> Update:
+        """An update of the long stream as it follows what the short one said."""
+        spaced = self._said and is_spaced(self._short.config.target_lang) and update.committed
+        committed = f"{self._said} {update.committed}" if spaced else self._said + update.committed
+        heard = len(self._short.state.audio) + update.audio_samples
+        return Update(committed, update.tentative, heard, update.compute_s, update.final, update.truncated)
+
+
+Speech = Stream | LongStream | AnyLength
 
 
 @dataclasses.dataclass

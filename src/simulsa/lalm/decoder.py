@@ -22,11 +22,13 @@ _EMBEDDINGS = ("inputs_embeds", "per_layer_inputs")
 class HeardClip:
     """A prompt with the audio in it, as the language model takes it: embeddings `[tokens, ...]` of one row.
 
-    `frames` are the places of the audio's tokens in the prompt, without those that only stand for silence behind the clip.
+    `frames` are the places of the audio's tokens in the prompt, without those that only stand for silence behind the clip, which
+    has `samples` at `SAMPLE_RATE`.
     """
 
     embeddings: Embeddings
     frames: torch.Tensor
+    samples: int
 
     def __len__(self) -> int:
         return len(self.embeddings["inputs_embeds"])
@@ -38,7 +40,7 @@ class HeardClip:
 
     def detached(self) -> HeardClip:
         """The same in memory of its own: a row of a batch holds the whole batch."""
-        return HeardClip({name: tensor.clone() for name, tensor in self.embeddings.items()}, self.frames)
+        return HeardClip({name: tensor.clone() for name, tensor in self.embeddings.items()}, self.frames, self.samples)
 
 
 class Decoder:

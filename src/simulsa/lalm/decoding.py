@@ -45,7 +45,7 @@ class Row:
         if want.heads is not None:
             weights = self.attention[:count]
             attention = (torch.stack(weights) if weights else torch.zeros(0, len(self.heard.frames))).float().cpu().numpy()
-        return Continuation(self.tokens[:count], log_probs, attention)
+        return Continuation(self.tokens[:count], count == max(self.limit, 0), log_probs, attention)
 
 
 def decode(

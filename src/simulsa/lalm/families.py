@@ -104,8 +104,14 @@ def longest_clip(family: Family, config: Any, processor: Any) -> int:
         return int(processor.max_audio_len // extractor.chunk_length) * int(extractor.n_samples)
     if family.limit == "window" and hasattr(extractor, "n_samples"):
         return int(extractor.n_samples)
-    positions = config.get_text_config().max_position_embeddings
+    positions = context_tokens(config) or _TEXT_TOKENS
     return max(int((positions - _TEXT_TOKENS) / family.tokens_per_s * SAMPLE_RATE), SAMPLE_RATE)
+
+
+def context_tokens(config: Any) -> int | None:
+    """How many tokens a model's context holds: audio, text and translation together; `None` where that is not configured."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return None if positions is None else int(positions)
 
 
 def _wav(audio: np.ndarray) -> dict[str, Any]:

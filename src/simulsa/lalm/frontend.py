@@ -48,13 +48,16 @@ class Frontend:
     family: Family
     name: str
     instruction: str = ""
+    directions: tuple[Direction, ...] = ()
+    """what the model was trained to translate, where that is known"""
 
     def __post_init__(self) -> None:
-        self._warned: set[str] = set()
+        self._warned: set[str | Direction] = set()
 
     def prepare(self, audio: np.ndarray, direction: Direction) -> PreparedClip:
         """Features and prompt of one clip, float32 mono `[samples]` at `SAMPLE_RATE`."""
         self._check_language(direction)
+        self._check_direction(direction)
         longer = audio if len(audio) >= MIN_SAMPLES else np.pad(audio, (0, MIN_SAMPLES - len(audio)))
         text = instruction(direction, self.family.name, self.instruction)
         conversation = [{"role": "user", "content": [self.family.audio_content(longer), {"type": "text", "text": text}]}]
@@ -83,3 +86,21 @@ class Frontend:
         self._warned.add(code)
         known = ", ".join(sorted(map(language_name, self.family.languages)))
         logger.warning("%s: %s does not list %s speech (%s)", self.name, self.family.name, language_name(code), known)
+
+    def _check_direction(self, direction: Direction) -> None:
+        """Say once of each direction that the model was trained on others."""
+        asked = _base(direction)
+        if not self.directions or asked in self._warned or asked in map(_base, self.directions):
+            return
+        self._warned.add(asked)
+        known = ", ".join(map(_in_words, dict.fromkeys(self.directions)))
+        logger.warning("%s was not trained on %s, but on %s", self.name, _in_words(asked), known)
+
+
+def _base(direction: Direction) -> Direction:
+    """Without regions: American English is English."""
+    return Direction(base_language(direction.source_lang), base_language(direction.target_lang))
+
+
+def _in_words(direction: Direction) -> str:
+    return f"{language_name(direction.source_lang)} to {language_name(direction.target_lang)}"

@@ -63,10 +63,13 @@ class Continuation:
 
     `tokens` are the new ids, without EOS. What was not wanted is `None`: `log_probs` float32 `[tokens]`, natural logarithm;
     `attention` float32 `[tokens, frames]`, the attention weights on the audio at the position that predicts each token. Frames
-    divide the clip evenly; a row sums to 1 at most, because the model attends to text as well.
+    divide the clip evenly; a row sums to 1 at most, because the model attends to text as well. `truncated` says that the
+    translation, its prefix included, reached the limit of tokens before EOS. The limit is what the model's context has room for
+    beside the clip, and no more than speech of that length takes in any language: a model that repeats itself is stopped.
     """
 
     tokens: list[int]
+    truncated: bool = False
     log_probs: np.ndarray | None = None
     attention: np.ndarray | None = None
 
@@ -101,6 +104,8 @@ class LALM(Protocol):
     """The longest clip that the model hears whole."""
     vocabulary_size: int
     eos_id: int
+    directions: tuple[Direction, ...]
+    """What it was trained to translate, the most frequent first; empty where that is not known."""
 
     @property
     def exact(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -12,12 +13,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from simulsa.lalm.families import EXTRA, UNKNOWN, Family, extractor_of, family_of, hears
+from simulsa.lalm.families import EXTRA, FAMILIES, UNKNOWN, Family, extractor_of, family_of, hears
 from simulsa.lalm.instructions import check_template
-from simulsa.lalm.interface import LALMError
-from simulsa.lalm.merge import with_adapters_merged, without_adapters
-from simulsa.lalm.quantized import MARK, loading_options
-from simulsa.lalm.signature import folder_signature, text_signature
+from simulsa.lalm.interface import Direction, LALMError
+from simulsa.lalm.merge import with_adapter, with_adapters_merged, without_adapters
+from simulsa.lalm.precision import warn_of_slow_bfloat16
+from simulsa.lalm.quantized import loading_options
+from simulsa.lalm.signature import earlier_signature, folder_signature, text_signature, weights_part
 
 if TYPE_CHECKING:  # torch is slow to import, and every command's flags need `ModelConfig`
     from simulsa.lalm.model import HuggingFaceLALM
@@ -25,6 +27,8 @@ if TYPE_CHECKING:  # torch is slow to import, and every command's flags need `Mo
 EMBEDDED_MODELS = Path(str(files("simulsa"))) / "models"
 NAME_RULE = "give a Hugging Face id, a model folder, an adapter folder, 'tiny-en-de' or 'tiny-en-de-simul'"
 RECORD = "simulsa.json"  # in an adapter folder: which base it was trained on, on what, and how
+
+logger = logging.getLogger("simulsa")
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -70,6 +74,27 @@ def load(
     return _load_model(model, folder, place, number_format, instruction, four_bit)
 
 
+def family_of_model(model: str) -> Family:
+    """The family of a model that is not loaded: by the table's examples, or by its configuration, from its folder or the hub.
+
+    Where no configuration can be read, it is `UNKNOWN`, with a warning.
+    """
+    source, _, revision = model.partition("@")
+    known = next((family for family in FAMILIES if family.example.partition("@")[0] == source), None)
+    if known is not None:
+        return known
+    folder = local_folder(model)
+    try:
+        with _errors_about(model):
+            from transformers import AutoConfig
+
+            version = {"revision": revision} if revision and folder is None else {}
+            return family_of(AutoConfig.from_pretrained(str(folder or source), **version))
+    except LALMError as error:
+        logger.warning("%s; the instruction is the one of a family that is not known", error)
+        return UNKNOWN
+
+
 def local_folder(model: str) -> Path | None:
     """The folder a name stands for: an embedded model or a folder of the user's; `None` for a hub id."""
     embedded = EMBEDDED_MODELS / model
@@ -103,6 +128,8 @@ def _load_model(name: str, folder: Path | None, device: str, dtype: Any, instruc
     source, _, revision = (str(folder), "", "") if folder is not None else name.partition("@")
     version = {"revision": revision} if revision else {}
     rounding = loading_options(device, dtype) if four_bit else {}
+    if _name(dtype) == "bfloat16":
+        warn_of_slow_bfloat16(device, "dtype bfloat16")
     with _errors_about(name):
         from transformers import AutoConfig, AutoProcessor
 
@@ -125,17 +152,18 @@ def _load_model(name: str, folder: Path | None, device: str, dtype: Any, instruc
         raise LALMError(f"{name}: its processor has no feature extractor, so audio would be ignored; add preprocessor files")
     if family.chat_template and not processor.chat_template:
         processor.chat_template = family.chat_template
-    signature = folder_signature(folder) if folder is not None else text_signature([name, str(config._commit_hash)])
-    if instruction:
-        signature = text_signature([signature, instruction])
-    if four_bit:
-        signature += MARK
+    digits = folder_signature(folder) if folder is not None else text_signature([name, str(config._commit_hash)])
     with _trial(name, config.model_type) if family is UNKNOWN else contextlib.nullcontext():
-        lalm = HuggingFaceLALM(model, processor, name, f"{name}@{signature}", instruction=instruction)
+        lalm = HuggingFaceLALM(model, processor, name, f"{name}@{_asking(digits, instruction)}", instruction=instruction)
         if family is UNKNOWN:
             check_logits(lalm)
             preflight(lalm)
     return lalm
+
+
+def _asking(digits: str, instruction: str) -> str:
+    """The digits of a model that is asked in words of the user's own."""
+    return text_signature([digits, instruction]) if instruction else digits
 
 
 def _model_class(config: Any, family: Family) -> Any:
@@ -160,32 +188,66 @@ def _trial(name: str, model_type: str) -> Iterator[None]:
 
 
 def _load_adapter(name: str, folder: Path, device: str, dtype: Any, instruction: str, four_bit: bool) -> HuggingFaceLALM:
-    from peft import PeftModel
-
     record = read_record(folder)
     base_name = _base_name(folder, record)
     trained_with = str(record.get("instruction", "")) if record else ""
     base = load(base_name, device, "float32" if str(dtype) == "torch.float32" else _name(dtype), trained_with, four_bit)
-    # an adapter that was trained on the rounded base goes with the base as it is, and the other way round
-    if record and record["base_signature"].removesuffix(MARK) != base.signature.removesuffix(MARK):
-        raise LALMError(
-            f"{name}: the adapter was trained on {record['base_signature']} and {base_name!r} is now {base.signature}; "
-            "restore that base, or train the adapter again"
-        )
+    if record:
+        _check_base(name, record, base_name, base.content, trained_with)
     with _errors_about(name):
-        model = PeftModel.from_pretrained(base.model, str(folder))
+        model = with_adapter(base.model, folder)
         if not four_bit:  # whose weights would have to be rounded again
             model = with_adapters_merged(model.to(device))
-    signature = folder_signature(folder) + (MARK if four_bit else "")
+    digits = folder_signature(folder)
+    if not record:  # which alone says that the base is the one that it was trained on
+        digits = text_signature([digits, weights_part(base.content)])
     if instruction and instruction != trained_with:
-        signature = text_signature([signature, instruction])
-    return base.carrying(model, name, f"{name}@{signature}", instruction)
+        digits = _asking(digits, instruction)
+    return base.carrying(model, name, f"{name}@{digits}", trained_directions(record), instruction)
+
+
+def _check_base(name: str, record: dict[str, Any], base_name: str, base: str, instruction: str) -> None:
+    """Raise `LALMError` unless the adapter was trained on these weights, in whatever number format or rounded to 4 bits."""
+    trained_on = weights_part(record["base_signature"])
+    if trained_on == weights_part(base):
+        return
+    folder = local_folder(base_name)
+    if folder is not None and trained_on == _asking(earlier_signature(folder), instruction):
+        logger.warning(
+            "%s: its record knows its base by the first MiB of each weight file only, which other fine-tunes may share; if %s is "
+            'that base, write "base_signature": "%s" into %s. The next release will not take the record as it is',
+            name, base_name, base, RECORD,
+        )  # fmt: skip
+        return
+    raise LALMError(
+        f"{name}: the adapter was trained on {record['base_signature']} and {base_name!r} is now {base}; "
+        "restore that base, or train the adapter again"
+    )
+
+
+def trained_directions(record: dict[str, Any] | None) -> list[Direction]:
+    """What an adapter was trained to translate, the most frequent first; none where its record is older than that or absent."""
+    return [Direction(source, target) for source, target in (record or {}).get("directions", [])]
+
+
+def base_of(model: str) -> str:
+    """The base model of an adapter folder. Raises `LALMError` for anything else."""
+    folder = local_folder(model)
+    if folder is None or not _is_adapter(folder):
+        raise LALMError(f"{model!r} is no adapter folder, so it has no base model; give a folder made by simulsa train")
+    return _base_name(folder, read_record(folder))
 
 
 def _base_name(folder: Path, record: dict[str, Any] | None) -> str:
     if record:
         return str(record["base_model"])
-    return str(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])
+    base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not base:
+        raise LALMError(
+            f"{folder}: its adapter_config.json names no base model (base_model_name_or_path is {json.dumps(base)}); write there "
+            "the id or the folder of the model that it was trained on"
+        )
+    return str(base)
 
 
 def _name(dtype: Any) -> Dtype:

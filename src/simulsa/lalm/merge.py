@@ -1,9 +1,47 @@
-"""LoRA adapters as part of the weights."""
+"""LoRA adapters: put into a model, and made part of its weights."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
+
+from simulsa.lalm.interface import LALMError
+
+
+def with_adapter(model: Any, folder: Path) -> Any:
+    """A `PeftModel` of `model`, which is changed, with the adapter in `folder`.
+
+    Raises `LALMError` unless every weight of the adapter finds its place and every place its weight: PEFT leaves the others out,
+    and the base would answer under the adapter's name.
+    """
+    from peft import PeftConfig, PeftModel
+
+    config = PeftConfig.from_pretrained(str(folder))
+    config.inference_mode = True
+    adapted = PeftModel(model, config)
+    try:
+        found = adapted.load_adapter(str(folder), "default")
+    except RuntimeError as error:
+        misfits = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
+        if not misfits:
+            raise
+        raise _misfit(folder, "have another size than the base model's layers", misfits) from error
+    if found.unexpected_keys:
+        raise _misfit(folder, "have no place in the base model", found.unexpected_keys)
+    if found.missing_keys:
+        raise _misfit(folder, "are missing from its file", found.missing_keys)
+    return adapted
+
+
+def _misfit(folder: Path, problem: str, weights: Sequence[str]) -> LALMError:
+    named = ", ".join(weights[:3]) + (", …" if len(weights) > 3 else "")
+    return LALMError(
+        f"{folder}: {len(weights)} of the adapter's weights {problem} ({named}); it belongs to another base, or its file "
+        "was changed: restore it, or train it again"
+    )
 
 
 def without_adapters(model: Any) -> Any:
@@ -27,6 +65,8 @@ def without_adapters(model: Any) -> Any:
 
 def with_adapters_merged(model: Any) -> Any:
     """A `PeftModel`, changed in place: its adapters are added to the weights, so that using them costs nothing."""
+    # PEFT puts the layers of experts into each other, and says of the inner one that it is merged already
+    warnings.filterwarnings("ignore", "All adapters are already merged", UserWarning)
     # in a thread of its own that ends: where two threads of a process have computed, OpenMP lets the helpers of both sleep
     # between two operations, and a server's thread is slower by a third
     with ThreadPoolExecutor(1) as thread:

@@ -18,14 +18,17 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.batching import equally_shaped, padded
 from simulsa.lalm.decoder import Decoder, HeardClip
 from simulsa.lalm.decoding import HEAD_POSITIONS, Row, decode
-from simulsa.lalm.families import audio_token_id, family_of, longest_clip
+from simulsa.lalm.families import audio_token_id, context_tokens, family_of, longest_clip
 from simulsa.lalm.frontend import MIN_SAMPLES, Frontend, PreparedClip
 from simulsa.lalm.grouping import grouped
 from simulsa.lalm.interface import TOKENS_ONLY, Continuation, Direction, LALMError, TokenScores, Want
+from simulsa.lalm.signature import marks
 from simulsa.lalm.window import narrowed
 from simulsa.manifest import too_long
 
-MAX_TARGET_TOKENS = 256  # a translation, prefix included, is cut off here
+# more than any speech takes, even where a letter is several tokens: a model that says more repeats itself, and would go on to the
+# end of its context
+LEAST_TOKENS, TOKENS_PER_S = 256, 32
 # one more pass costs a CPU as much as so much padding does (measured)
 ENCODER_PASS_SAMPLES = 8 * SAMPLE_RATE
 DECODER_PASS_TOKENS = 200
@@ -35,7 +38,10 @@ class HuggingFaceLALM:
     """An audio-language model of transformers with its processor; implements `LALM`.
 
     `model` may carry LoRA adapters (a `PeftModel`): they are inserted in place, so nothing here needs to know. `instruction` is
-    the user's own template (see `instructions`). Raises `LALMError` for a model whose parts are not where they should be.
+    the user's own template (see `instructions`), `directions` are those that the model was trained on, where that is known, the
+    most frequent first. The signature is `content`, which is `name@digits`, with the `marks` of how the weights were loaded.
+    `max_target_tokens` bounds translations further than `token_limit` does of itself. Raises `LALMError` for a model whose parts
+    are not where they should be.
     """
 
     def __init__(
@@ -43,19 +49,21 @@ class HuggingFaceLALM:
         model: Any,
         processor: Any,
         name: str,
-        signature: str,
-        max_target_tokens: int = MAX_TARGET_TOKENS,
+        content: str,
+        max_target_tokens: int | None = None,
         instruction: str = "",
+        directions: Sequence[Direction] = (),
     ) -> None:
         self.model = model.eval()
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.name = name
-        self.signature = signature
+        self.content = content
         self.max_target_tokens = max_target_tokens
+        self.directions = tuple(directions)
         whole = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.family = family_of(whole.config)
-        self.frontend = Frontend(processor, self.family, name, instruction)
+        self.frontend = Frontend(processor, self.family, name, instruction, self.directions)
         self.decoder = Decoder(whole, name, audio_token_id(whole.config))
         self.audio_token_id = self.decoder.audio_token_id
         self.vocabulary_size = self.decoder.vocabulary_size
@@ -63,11 +71,17 @@ class HuggingFaceLALM:
         self.eos_ids = _eos_ids(whole.generation_config, self.tokenizer, self.family.turn_end)
         self.eos_id = self.eos_ids[0]
         self.max_samples = longest_clip(self.family, whole.config, processor)
+        self._context = context_tokens(whole.config)
         self._rounded = bool(getattr(whole, "is_loaded_in_4bit", False))
+        self.signature = content + marks(str(self.dtype).removeprefix("torch."), self._rounded)
 
-    def carrying(self, model: Any, name: str, signature: str, instruction: str = "") -> HuggingFaceLALM:
-        """The same with an adapter: `model` in place of this one's, and another `instruction` if one is given."""
-        return HuggingFaceLALM(model, self.processor, name, signature, self.max_target_tokens, instruction or self.instruction)
+    def carrying(
+        self, model: Any, name: str, content: str, directions: Sequence[Direction] = (), instruction: str = ""
+    ) -> HuggingFaceLALM:
+        """The same with an adapter: `model` in place of this one's, trained on `directions`, perhaps with another `instruction`."""
+        return HuggingFaceLALM(
+            model, self.processor, name, content, self.max_target_tokens, instruction or self.instruction, directions
+        )
 
     @property
     def instruction(self) -> str:
@@ -88,6 +102,13 @@ class HuggingFaceLALM:
     def dtype(self) -> torch.dtype:
         """The model's number format."""
         return self.decoder.dtype
+
+    def token_limit(self, clip: HeardClip) -> int:
+        """The most tokens that a translation of the clip can have, its prefix included (see `Continuation`)."""
+        limit = LEAST_TOKENS + math.ceil(TOKENS_PER_S * clip.samples / SAMPLE_RATE)
+        if self._context is not None:
+            limit = min(limit, self._context - len(clip))
+        return max(1, limit if self.max_target_tokens is None else min(limit, self.max_target_tokens))
 
     def encode(self, text: str) -> list[int]:
         """Text to target token ids, without special tokens."""
@@ -125,7 +146,7 @@ class HuggingFaceLALM:
         audio = {name: self._move(tensor) for name, tensor in padded([clip.features for clip in clips]).items()}
         with self._trimmed(audio):
             embeddings = self.decoder.embed([clip.prompt for clip in clips], audio)
-        return [HeardClip(own, self._frames(clip)) for own, clip in zip(embeddings, clips, strict=True)]
+        return [HeardClip(own, self._frames(clip), clip.samples) for own, clip in zip(embeddings, clips, strict=True)]
 
     @contextlib.contextmanager
     def _trimmed(self, audio: dict[str, torch.Tensor]) -> Iterator[None]:
@@ -180,7 +201,7 @@ class HuggingFaceLALM:
         """Continue each prefix greedily to EOS; a draft is verified in one forward pass (see `LALM.continue_`)."""
         guesses = [[] for _ in heard] if drafts is None else drafts
         rows = [
-            Row(clip, prefix, draft, self.max_target_tokens - len(prefix))
+            Row(clip, prefix, draft, self.token_limit(clip) - len(prefix))
             for clip, prefix, draft in zip(heard, prefixes, guesses, strict=True)
         ]
         return decode(self.decoder, rows, self._decoder_passes(rows), self.eos_ids, want, self.name)

@@ -7,7 +7,6 @@ from typing import Any
 
 from simulsa.lalm.interface import LALMError
 
-MARK = "+4bit"  # behind the signature of a quantised base: the same weights, rounded
 EXTRA = "simulsa[quantization]"
 # the names of all modules but the decoder layers': audio tower, projector and head stay as they are
 _ELSEWHERE = r"(?!model\.language_model\.layers\.|model\.layers\.).+"

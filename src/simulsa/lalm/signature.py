@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 _WEIGHTS = (".safetensors", ".bin")
-_WHOLE_BELOW_BYTES = 64 * 1024 * 1024  # larger weight files are told apart by name, size and their first megabyte
+_WHOLE_BELOW_BYTES = 64 * 1024 * 1024  # of larger weight files, every tensor is sampled
+# rounded to bfloat16, a fine-tune leaves many of a tensor's numbers as they were: a few bytes would not tell
+_PLACES, _PLACE_BYTES = 3, 4096
 _DESCRIBING = ("config.json", "adapter_config.json", "tokenizer.json", "generation_config.json", "chat_template.jinja")
 
 
 def folder_signature(folder: Path) -> str:
-    """The signature of a model or adapter folder: its configuration, tokenizer and weights."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.name in _DESCRIBING:
-            digest.update(path.name.encode() + path.read_bytes())
-        elif path.suffix in _WEIGHTS:
-            size = path.stat().st_size
-            with open(path, "rb") as file:
-                digest.update(f"{path.name}:{size}:".encode() + file.read(-1 if size < _WHOLE_BELOW_BYTES else 2**20))
-    return digest.hexdigest()[:12]
+    """The signature of a model or adapter folder: its configuration, its tokenizer and every tensor of its weights.
+
+    Weight files below 64 MiB count whole. Of a larger one in the safetensors format, the header counts (names, formats and
+    shapes) and 4 KiB each from the beginning, middle and end of every tensor; of one in PyTorch's format, the checksums that it
+    has of its tensors. How the weights are loaded is not part of it: see `marks`.
+    """
+    return _folder_signature(folder, _of_every_tensor)
+
+
+def earlier_signature(folder: Path) -> str:
+    """The signature that a folder had before every tensor counted: of a large weight file, its size and its first MiB.
+
+    It still recognises adapters that were trained under it, and goes with the next release.
+    """
+    return _folder_signature(folder, lambda file: iter([file.read(2**20)]))
+
+
+def marks(number_format: str, four_bit: bool) -> str:
+    """What stands behind the signature of a loaded model: its number format, and whether its layers were rounded to 4 bits."""
+    return f"+{number_format}{'+4bit' if four_bit else ''}"
+
+
+def weights_part(signature: str) -> str:
+    """The digits in `name@digits+marks`: the weights, however they were loaded."""
+    return signature.rpartition("@")[2].partition("+")[0]
 
 
 def text_signature(parts: Iterable[str]) -> str:
@@ -30,3 +50,35 @@ def text_signature(parts: Iterable[str]) -> str:
     for part in parts:
         digest.update(part.encode("utf-8") + b"\0")
     return digest.hexdigest()[:12]
+
+
+def _folder_signature(folder: Path, sampled: Callable[[BinaryIO], Iterator[bytes]]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.name in _DESCRIBING:
+            digest.update(path.name.encode() + path.read_bytes())
+        elif path.suffix in _WEIGHTS:
+            size = path.stat().st_size
+            digest.update(f"{path.name}:{size}:".encode())
+            with open(path, "rb") as file:
+                for part in sampled(file) if size >= _WHOLE_BELOW_BYTES else [file.read()]:
+                    digest.update(part)
+    return digest.hexdigest()[:12]
+
+
+def _of_every_tensor(file: BinaryIO) -> Iterator[bytes]:
+    """Something of every tensor in a weight file, in the file's order."""
+    if zipfile.is_zipfile(file):  # PyTorch's format: an entry for each tensor
+        with zipfile.ZipFile(file) as archive:
+            yield repr([(entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist()]).encode()
+        return
+    file.seek(0)
+    header = file.read(int.from_bytes(file.read(8), "little"))  # safetensors: the header's length, the header, the tensors
+    yield header
+    first = file.tell()
+    spans = (tensor["data_offsets"] for name, tensor in json.loads(header).items() if name != "__metadata__")
+    for start, end in sorted(spans):
+        last = max(start, end - _PLACE_BYTES)  # where the last place begins
+        for place in range(_PLACES):
+            file.seek(first + start + (last - start) * place // (_PLACES - 1))
+            yield file.read(min(_PLACE_BYTES, end - start))

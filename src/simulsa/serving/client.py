@@ -193,7 +193,7 @@ def _updates(events: Iterable[dict[str, Any]]) -> Iterator[Update]:
             committed += event["delta"]
         elif event["type"] == "simulsa.tentative":
             heard, compute_s = ms_to_samples(event["audio_ms"]), event["compute_ms"] / 1000
-            yield Update(committed, event["text"], heard, compute_s, event["final"])
+            yield Update(committed, event["text"], heard, compute_s, event["final"], event.get("truncated", False))
 
 
 def _send(socket: Any, kind: str, **fields: Any) -> None:

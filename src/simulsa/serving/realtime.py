@@ -94,6 +94,7 @@ class Realtime(Conversation):
                     compute_ms=round(update.compute_s * 1000, 1),
                     chunks=result.chunks,
                     final=update.final,
+                    **({"truncated": True} if update.truncated else {}),
                 )
             )
         if update.final:

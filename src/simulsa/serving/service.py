@@ -17,6 +17,7 @@ from simulsa.serving.scheduler import Scheduler
 from simulsa.serving.session import Session
 from simulsa.serving.speech import LongformSpeech, ShortformSpeech, Speech
 from simulsa.settings import from_mapping, to_mapping
+from simulsa.streaming.segmentation import LongformConfig
 from simulsa.streaming.state import StreamConfig
 
 _ALIASES = {"source_language": "source_lang", "target_language": "target_lang"}
@@ -43,7 +44,7 @@ class Service:
     def __init__(self, lalm: LALM, config: ServeConfig, stream: StreamConfig) -> None:
         self.lalm = lalm
         self.config = config
-        self.stream = stream
+        self.stream = stream.for_model(lalm)
         self.gate = Gate(config, config.keys())
         self.metrics = Metrics()
         self.scheduler = Scheduler(lalm, config.max_batch, self.metrics)
@@ -56,7 +57,7 @@ class Service:
         """`base` with what a client wishes: fields of `StreamConfig`, and `source_language` and `target_language` for its
         languages. Raises `ValueError` for what does not exist or may not be had; `where` begins the message."""
         named = {_ALIASES.get(name, name): value for name, value in wishes.items()}
-        stream = from_mapping(StreamConfig, {**to_mapping(base), **named}, where)
+        stream = from_mapping(StreamConfig, {**to_mapping(base), **named}, where).for_model(self.lalm)
         if stream.chunk_ms < self.config.min_chunk_ms:
             raise ValueError(f"{where}: chunk_ms is {stream.chunk_ms:g}; this server takes {self.config.min_chunk_ms:g} or more")
         return stream
@@ -101,7 +102,8 @@ class Service:
             logger.warning("%d sessions did not end within %g s", len(self.scheduler.sessions), self.config.drain_s)
 
     def _open_speech(self, config: StreamConfig, samples: int | None) -> Speech:
-        if not self.config.longform or (samples is not None and samples <= self.lalm.max_samples):
+        long = samples is None or LongformConfig().is_long(samples, self.lalm.max_samples)
+        if not (self.config.longform and long):
             return ShortformSpeech(config, self.lalm.max_samples)
         return LongformSpeech(self.lalm, config)
 

@@ -141,12 +141,12 @@ async def _whole(receive: Receive, session: Session, config: StreamConfig, audio
     text = results[-1].update.committed if results else ""
     cues = _cues(results)
     if answer == "json":
-        return JSONResponse({"text": text})
+        return JSONResponse({"text": text, **_truncated(results[-1:])})
     if answer == "verbose_json":
         duration_s = round(samples_to_s(len(audio)), 3)
         segments = [{"id": i, "start": cue.start_s, "end": cue.end_s, "text": cue.text} for i, cue in enumerate(cues)]
         facts = {"task": "translate", "language": config.target_lang, "duration": duration_s}
-        return JSONResponse({**facts, "text": text, "segments": segments})
+        return JSONResponse({**facts, "text": text, "segments": segments, **_truncated(results[-1:])})
     return PlainTextResponse(srt(cues) if answer == "srt" else vtt(cues) if answer == "vtt" else text + "\n")
 
 
@@ -168,6 +168,11 @@ def _cues(results: list[Result]) -> list[Cue]:
     return cues
 
 
+def _truncated(last: list[Result]) -> dict[str, bool]:
+    """A field for a translation that the model's limit of tokens cut off."""
+    return {"truncated": True} if any(result.update.truncated for result in last) else {}
+
+
 async def _results(session: Session, config: StreamConfig, audio: np.ndarray) -> AsyncIterator[Result]:
     session.begin(config, len(audio))
     await session.hear(audio)
@@ -178,14 +183,14 @@ async def _results(session: Session, config: StreamConfig, audio: np.ndarray) ->
 
 async def _events(session: Session, config: StreamConfig, audio: np.ndarray) -> AsyncIterator[str]:
     """Server-sent events named as those of OpenAI's transcriptions."""
-    text = ""
+    text, last = "", list[Result]()
     try:
         async for result in _results(session, config, audio):
-            text = result.update.committed
+            text, last = result.update.committed, [result]
             if result.delta:
                 elapsed_ms = round(samples_to_ms(result.update.audio_samples))
                 yield _event("transcript.text.delta", delta=result.delta, elapsed_ms=elapsed_ms)
-        yield _event("transcript.text.done", text=text)
+        yield _event("transcript.text.done", text=text, **_truncated(last))
         yield "data: [DONE]\n\n"
     except Exception as error:
         message, code, _ = _failure(error, session)

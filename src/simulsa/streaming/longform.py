@@ -42,7 +42,7 @@ class LongUpdate(Update):
 
     `committed` is the final text of all segments, `new` the end of it that this update added. `audio_samples` counts from the
     beginning of the session up to the audio that had to arrive for this update. `segment` is the one that was advanced, `None` in
-    the last update (`final`), which closes the session and calls no model.
+    the last update (`final`), which closes the session and calls no model; it is `truncated` if any segment was.
     """
 
     new: str
@@ -59,7 +59,7 @@ class LongState:
     def __init__(
         self, lalm: LALM, config: StreamConfig | None = None, longform: LongformConfig | None = None, vad: VAD | None = None
     ) -> None:
-        self.config = config or StreamConfig()
+        self.config = (config or StreamConfig()).for_model(lalm)
         self.longform = longform or LongformConfig()
         self.committed = ""
         self.closed = False
@@ -83,6 +83,7 @@ class LongState:
         self._state: StreamState | None = None  # of the open segment
         self._segment = Segment(-1, 0, 0, "", True)
         self._shown = 0  # characters of the state before its step
+        self._truncated = False  # whether the translation of a complete segment was
 
     def receive(self, samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:
         """Add float32 mono audio, any length; audio at another rate than `SAMPLE_RATE` is resampled on its way.
@@ -141,18 +142,19 @@ class LongState:
             self._history.end(state)
             self._segmenter.restart()
             self._state = None
-        return self._update(tentative, update.compute_s, new, segment)
+            self._truncated = self._truncated or update.truncated
+        return self._update(tentative, update.compute_s, new, segment, update.truncated)
 
     def conclude(self) -> LongUpdate:
         """The last update of a closed session, when `next_state` has nothing left."""
         if not self.closed or self.next_state() is not None:
             raise ValueError("the session goes on; close it and step until next_state is None")
         self.finished = True
-        return self._update("", 0.0, "", None)
+        return self._update("", 0.0, "", None, self._truncated)
 
-    def _update(self, tentative: str, compute_s: float, new: str, segment: Segment | None) -> LongUpdate:
+    def _update(self, tentative: str, compute_s: float, new: str, segment: Segment | None, truncated: bool) -> LongUpdate:
         position = self._segmenter.position
-        return LongUpdate(self.committed, tentative, position, compute_s, segment is None, new=new, segment=segment)
+        return LongUpdate(self.committed, tentative, position, compute_s, segment is None, truncated, new=new, segment=segment)
 
     def _separated(self, text: str) -> str:
         """`text` as it follows all that is committed: with a space where a segment begins, if its language has spaces.
@@ -251,7 +253,7 @@ class LongStream:
         self, lalm: LALM, config: StreamConfig | None = None, longform: LongformConfig | None = None, vad: VAD | None = None
     ) -> None:
         self.lalm = lalm
-        self.config = config or StreamConfig()
+        self.config = (config or StreamConfig()).for_model(lalm)
         self.longform = longform or LongformConfig()
         self._vad = vad or SileroVAD()
         self.reset()

@@ -25,7 +25,7 @@ class Hypothesis:
 
     The tokens `committed` and their `continuation`; `previous` has the whole hypotheses before this one, the last one last, as
     many as the policy `remembers`; `chunk` counts the stream's hypotheses from 1; `heard_samples` is the audio heard, at
-    `SAMPLE_RATE`. Of the rest only what the policy asks for is there:
+    `SAMPLE_RATE`; `truncated`: the model reached its limit of tokens. Of the rest only what the policy asks for is there:
 
     - `word_ends`: for each word (character in languages without spaces), by which token it is complete, committed ones counted
     - `log_probs` float32 `[continuation]`, natural logarithm
@@ -37,6 +37,7 @@ class Hypothesis:
     previous: Sequence[Sequence[int]] = ()
     chunk: int = 1
     heard_samples: int = 0
+    truncated: bool = False
     word_ends: Sequence[int] | None = None
     log_probs: np.ndarray | None = None
     attention: np.ndarray | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -14,7 +15,7 @@ History = Literal["none", "sentence"]
 
 MIN_SEGMENT_S = 2.0
 _MARGIN_SAMPLES = SAMPLE_RATE // 2  # of the model's window, never used
-_SEARCH_SAMPLES = SAMPLE_RATE  # a quiet point is looked for in the last second before the longest segment
+SEARCH_SAMPLES = SAMPLE_RATE  # a quiet point is looked for in the last second before the longest segment
 _HYSTERESIS = 0.15  # speech goes on down to this much below the threshold, as in Silero's own iterator,
 _LEAST_PROBABILITY = 0.01  # and ends below this in any case
 _QUIET_WINDOWS = 3  # 96 ms: quiet places shorter than this are consonants
@@ -27,7 +28,8 @@ class LongformConfig:
     min_silence_ms: float = 500
     """a pause of this length ends a segment"""
     max_segment_s: float = 20
-    """running speech is cut after this long at the latest, where it is quietest; less where the model's window asks for it"""
+    """running speech is cut after this long at the latest, where it is quietest; less where the model's window asks for it;
+    recordings up to this length are not cut at all"""
     padding_ms: float = 100
     """audio kept on both sides of a segment's speech"""
     min_speech_ms: float = 100
@@ -54,6 +56,14 @@ class LongformConfig:
             raise ValueError(f"speech_threshold is {self.speech_threshold}; it must be between 0 and 1")
         if self.history not in get_args(History):
             raise ValueError(f"history is {self.history!r}; it must be one of {', '.join(get_args(History))}")
+
+    def is_long(self, samples: int, max_samples: int) -> bool:
+        """Whether speech of `samples` is followed in segments by a model that hears at most `max_samples`."""
+        return samples > self.longest_recording(max_samples)
+
+    def longest_recording(self, max_samples: int) -> int:
+        """The longest speech, in samples, that is not followed in segments (see `is_long`)."""
+        return int(min(self.max_segment_s * SAMPLE_RATE, max_samples))
 
     def longest_segment(self, max_samples: int) -> int:
         """The longest segment, in samples, for a model that hears at most `max_samples`.
@@ -140,16 +150,17 @@ class Segmenter:
         self.released = min(self._speech_end + self._padding, self.position)
         if self.position - self._speech_end >= self._min_silence:
             self.end = self.released
-        elif self.position > start + self._longest - _SEARCH_SAMPLES:
+        elif self.position > start + self._longest - SEARCH_SAMPLES:
             if not self._energies:
                 self._held_from = self.position - samples
             self._energies.append(energy)
             if self.position + WINDOW_SAMPLES > start + self._longest:
-                self.end = min(self._held_from + self._quietest(), self.released)
+                self.end = min(self._held_from + quietest(self._energies), self.released)
             self.released = self.end or min(self._held_from, self.released)
 
-    def _quietest(self) -> int:
-        """The middle of the quietest windows held back, the last of equals, in samples since the first of them."""
-        sums = np.convolve(self._energies, np.ones(_QUIET_WINDOWS), "valid")
-        best = len(sums) - 1 - int(np.argmin(sums[::-1]))
-        return best * WINDOW_SAMPLES + _QUIET_WINDOWS * WINDOW_SAMPLES // 2
+
+def quietest(energies: Sequence[float]) -> int:
+    """The middle of the quietest of at least three windows, by their energies, the last of equals; in samples since the first."""
+    sums = np.convolve(energies, np.ones(_QUIET_WINDOWS), "valid")
+    best = len(sums) - 1 - int(np.argmin(sums[::-1]))
+    return best * WINDOW_SAMPLES + _QUIET_WINDOWS * WINDOW_SAMPLES // 2

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from simulsa.audio import SAMPLE_RATE, AudioError, check_samples, ms_to_samples, samples_to_s
-from simulsa.lalm.interface import Direction
-from simulsa.languages import language_name
+from simulsa.lalm.interface import LALM, Direction
+from simulsa.languages import base_language, language_name
 from simulsa.streaming.policies import Policy, Rollback, check_rollback, policy_of
 
 MIN_CHUNK_MS = 40
+ENGLISH, GERMAN = "en", "de"  # what models that do not say otherwise are asked for
 
 
 @dataclass(frozen=True)
 class StreamConfig:
     """How speech is translated while it runs."""
 
-    target_lang: str = "de"
-    """language of the translation"""
-    source_lang: str = "en"
-    """language of the speech"""
+    target_lang: str = ""
+    """language of the translation; by default what the model was trained on, or else German"""
+    source_lang: str = ""
+    """language of the speech; by default what the model was trained on, or else English"""
     chunk_ms: float = 500
     """k: milliseconds of new audio between two hypotheses; `inf` waits for the end of the speech"""
     rollback: int = 3
@@ -37,13 +38,26 @@ class StreamConfig:
         check_rollback(self.rollback)
         if self.policy:
             policy_of(self.policy)
-        for lang in (self.source_lang, self.target_lang):
+        for lang in filter(None, (self.source_lang, self.target_lang)):
             language_name(lang)
 
     @property
     def direction(self) -> Direction:
-        """Source and target language."""
-        return Direction(self.source_lang, self.target_lang)
+        """Source and target language; where they are not given, English and German."""
+        return Direction(self.source_lang or ENGLISH, self.target_lang or GERMAN)
+
+    def for_model(self, lalm: LALM) -> StreamConfig:
+        """The same with both languages: what is not given follows the first direction that the model was trained on and that has
+        the language given, if there is one, and is English or German otherwise."""
+        known = [*lalm.directions, Direction(ENGLISH, GERMAN)]
+        chosen = next((direction for direction in known if self._goes_with(direction)), known[0])
+        return replace(
+            self, source_lang=self.source_lang or chosen.source_lang, target_lang=self.target_lang or chosen.target_lang
+        )
+
+    def _goes_with(self, direction: Direction) -> bool:
+        pairs = ((self.source_lang, direction.source_lang), (self.target_lang, direction.target_lang))
+        return all(base_language(own) == base_language(trained) for own, trained in pairs if own)
 
     @property
     def chunk_samples(self) -> int | None:
@@ -68,7 +82,8 @@ class Update:
 
     `committed` is the whole text that is final, `tentative` what would follow but may still change. `audio_samples` is the
     audio that the model had heard, at `SAMPLE_RATE`; `compute_s` the wall time of the step, which is shared by all streams
-    of a batch.
+    of a batch. `truncated` says that the translation reached the model's limit (see `Continuation`) and may lack its end: so far,
+    or for good where the update is `final`.
     """
 
     committed: str
@@ -76,6 +91,7 @@ class Update:
     audio_samples: int
     compute_s: float
     final: bool
+    truncated: bool = False
 
     @property
     def audio_s(self) -> float:
@@ -99,6 +115,8 @@ class StreamState:
     """the rest of the last hypothesis"""
     previous: list[list[int]] = field(default_factory=list)
     """the last hypotheses, as many as the policy remembers"""
+    truncated: bool = False
+    """whether that reached the model's limit of tokens"""
     chunks: int = 0
     """how many hypotheses there were"""
     shown: str = ""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from simulsa.audio import samples_to_s
 from simulsa.lalm.interface import LALM, TOKENS_ONLY, Continuation
 from simulsa.lalm.text import stable_text, word_ends
 from simulsa.streaming.policies import Hypothesis
 from simulsa.streaming.state import StreamState, Update
+
+logger = logging.getLogger("simulsa")
 
 
 def step(lalm: LALM, streams: Sequence[StreamState]) -> list[Update]:
@@ -38,7 +42,7 @@ def step(lalm: LALM, streams: Sequence[StreamState]) -> list[Update]:
 def _hypotheses(lalm: LALM, streams: Sequence[StreamState], ends: Sequence[int]) -> list[Hypothesis]:
     """What the model says to each stream's audio; where none is new, at the end of whole chunks, what it said last."""
     asked = [row for row, (state, end) in enumerate(zip(streams, ends, strict=True)) if end > state.heard_samples]
-    said = {row: Continuation(state.draft) for row, state in enumerate(streams)}
+    said = {row: Continuation(state.draft, state.truncated) for row, state in enumerate(streams)}
     if asked:
         said |= zip(asked, _said(lalm, [streams[row] for row in asked], [ends[row] for row in asked]), strict=True)
     return [
@@ -48,6 +52,7 @@ def _hypotheses(lalm: LALM, streams: Sequence[StreamState], ends: Sequence[int])
             state.previous,
             state.chunks + 1,
             end,
+            said[row].truncated,
             log_probs=said[row].log_probs,
             attention=said[row].attention,
         )
@@ -108,4 +113,11 @@ def _advance(lalm: LALM, state: StreamState, hypothesis: Hypothesis, kept: int, 
     text = stable_text(lalm, state.committed, tokens, state.config.target_lang, final)
     state.shown = max(state.shown, text, key=len)
     tentative = lalm.decode(tokens)[len(state.shown) :].rstrip("\ufffd")
-    return Update(state.shown, tentative, state.heard_samples, compute_s, final)
+    state.truncated = hypothesis.truncated
+    if hypothesis.truncated and final:
+        logger.warning(
+            "a translation reached the model's limit of %d tokens for %.1f s of speech and may lack its end; shorter segments "
+            "(max_segment_s) may help",
+            len(tokens), samples_to_s(state.heard_samples),
+        )  # fmt: skip
+    return Update(state.shown, tentative, state.heard_samples, compute_s, final, hypothesis.truncated)

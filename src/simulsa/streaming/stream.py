@@ -23,7 +23,7 @@ class Stream:
 
     def __init__(self, lalm: LALM, config: StreamConfig | None = None) -> None:
         self.lalm = lalm
-        self.config = config or StreamConfig()
+        self.config = (config or StreamConfig()).for_model(lalm)
         self.reset()
 
     def reset(self) -> None:

@@ -71,7 +71,8 @@ class TrainConfig:
     encoder_cache_mib: float = 1024
     """size of the encoder cache: rows that were heard in one epoch are not encoded again in the next; never changes the result"""
     mixed_precision: bool = False
-    """compute a float32 model's matrix products in bfloat16 (PyTorch's autocast): faster where the processor knows that format"""
+    """compute a float32 model's matrix products in bfloat16 (PyTorch's autocast): faster on a processor that has the format, many
+    times slower on one that has not (then there is a warning)"""
     gradient_checkpointing: bool = False
     """compute activations again instead of keeping them: less memory, about a third more time"""
     on_error: OnError = "fail"

@@ -87,9 +87,9 @@ class Folder:
             shutil.copyfileobj(source, target)
         write_json(self.out / RECORD, record)
         adapter = json.loads((checkpoint / _ADAPTER).read_text(encoding="utf-8"))
-        # PEFT lists the modules in no fixed order, and the adapter's signature covers this file
-        modules = sorted(adapter["target_modules"])
-        write_json(self.out / _ADAPTER, {**adapter, "base_model_name_or_path": record["base_model"], "target_modules": modules})
+        # PEFT lists what it reached in no fixed order, and the adapter's signature covers this file
+        reached = {name: sorted(adapter[name]) for name in ("target_modules", "target_parameters") if adapter.get(name)}
+        write_json(self.out / _ADAPTER, {**adapter, "base_model_name_or_path": record["base_model"], **reached})
 
     def clear(self) -> None:
         """Remove what a training wrote, and nothing else."""
@@ -102,6 +102,8 @@ class Folder:
     def _check_same(self, path: Path, record: dict[str, Any]) -> None:
         found = self._read(path)
         before, now = _identity(found), _identity(record)
+        if "+" not in before["the base model"]:  # from before the number format was part of the signature
+            now["the base model"] = now["the base model"].partition("+")[0]
         if retired := sorted(found["settings"].keys() - {field.name for field in dataclasses.fields(TrainConfig)}):
             logger.warning("%s: has settings that simulsa no longer has (%s); they are ignored", path, ", ".join(retired))
         different = [f"{name} was {before[name]} and is {now[name]}" for name in now if before[name] != now[name]]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simulsa.lalm import merge
 from simulsa.lalm.interface import LALMError
 from simulsa.training.config import TrainConfig
 
@@ -37,6 +38,12 @@ def target_modules(model: nn.Module) -> list[str]:
     )
 
 
+def target_parameters(model: nn.Module) -> list[str]:
+    """The full name of every matrix of experts in the language model's layers: a parameter `[experts, width, width]` for all of a
+    layer's, which are no `nn.Linear`. None where a model has no experts."""
+    return [name for name, weight in model.named_parameters() if weight.dim() == 3 and name.startswith(LAYERS)]
+
+
 def shared_copy(model: nn.Module) -> Any:
     """The same weights in other modules: LoRA put into the copy is not in `model`, and no memory is used twice."""
     from torch import nn
@@ -56,11 +63,17 @@ def add_lora(model: nn.Module, config: TrainConfig) -> Any:
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(config.seed)
+    experts = target_parameters(model)
+    if experts and config.lora_dropout:
+        raise LALMError(
+            f"lora_dropout is {config.lora_dropout:g}, and LoRA in the experts of a {type(model).__name__} has none: set it to 0"
+        )
     lora = LoraConfig(
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules=target_modules(model),
+        target_parameters=experts or None,
         bias="none",
     )
     copied = shared_copy(model)
@@ -75,10 +88,8 @@ def add_lora(model: nn.Module, config: TrainConfig) -> Any:
 
 def with_adapter(model: nn.Module, folder: Path) -> Any:
     """A `PeftModel` on a copy of `model` that shares its weights, with the adapter that lies in `folder`."""
-    from peft import PeftModel
-
     with _without_advice():
-        return PeftModel.from_pretrained(shared_copy(model), str(folder))
+        return merge.with_adapter(shared_copy(model), folder)
 
 
 def train_mode(model: nn.Module) -> None:

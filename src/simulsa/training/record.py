@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +28,7 @@ def make_record(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainC
         "base_model": base,
         "base_signature": f"{base}@{lalm.signature.rpartition('@')[2]}",
         **({"instruction": lalm.instruction} if lalm.instruction else {}),
+        "directions": [list(direction) for direction in trained_directions(rows)],
         "data": {
             "offline_rows": len(rows) - augmented,
             "augmented_rows": augmented,
@@ -37,6 +39,12 @@ def make_record(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainC
         "versions": {"simulsa": __version__, **{name: version(name) for name in ("transformers", "peft", "torch")}},
         "final_loss": None,
     }
+
+
+def trained_directions(rows: Sequence[Utterance]) -> list[tuple[str, str]]:
+    """The source and target languages of the rows, the most frequent first."""
+    counted = Counter((row.source_lang, row.target_lang) for row in rows)
+    return sorted(counted, key=lambda languages: (-counted[languages], languages))
 
 
 def base_name(lalm: HuggingFaceLALM) -> str:

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 from simulsa.lalm.interface import LALMError
+from simulsa.lalm.load import read_record, trained_directions
 from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.lalm.precision import warn_of_slow_bfloat16
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import folder_signature
 from simulsa.manifest import Utterance
@@ -39,7 +41,7 @@ def train(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainConfig 
 def adapted(lalm: HuggingFaceLALM, folder: Path) -> HuggingFaceLALM:
     """`lalm` with the adapter that `train_adapter` left in `folder`; it shares the weights of `lalm`, which does not change."""
     model = with_adapter(lalm.model, folder)
-    return lalm.carrying(model, str(folder), f"{folder}@{folder_signature(folder)}")
+    return lalm.carrying(model, str(folder), f"{folder}@{folder_signature(folder)}", trained_directions(read_record(folder)))
 
 
 def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainConfig) -> Path:
@@ -68,6 +70,8 @@ def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: Trai
     if processes.is_main():
         folder.begin(record, config.overwrite)
     processes.wait()
+    if config.mixed_precision:
+        warn_of_slow_bfloat16(lalm.device.type, "mixed_precision")
     if config.preflight:
         preflight(lalm, examples[0].direction)
     if processes.is_main():
@@ -94,7 +98,7 @@ def _fit_to_the_end(
         model = add_lora(lalm.model, config)
         trainable, total = model.get_nb_trainable_parameters()
         logger.info("train: %d of %d parameters are trained (%.2f %%)", trainable, total, 100 * trainable / total)
-        student = lalm.carrying(model, lalm.name, lalm.signature)
+        student = lalm.carrying(model, lalm.name, lalm.content)
         fit(student, examples, config, folder, last[0] if last is not None else None)
         processes.wait()  # the main process writes the last checkpoint
         last = folder.last_checkpoint()

@@ -1,0 +1,64 @@
+"""Whether a processor computes in bfloat16 itself, and how slow it is where it does not."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import platform
+import time
+from typing import Literal
+
+logger = logging.getLogger("simulsa")
+
+_WIDTH, _ROWS, _ROUNDS = 512, 64, 3  # of the matrix product that is timed: a layer of a small model
+
+
+@functools.cache
+def has_bfloat16(device: str = "auto") -> bool:
+    """Whether `device` has instructions for products in bfloat16, as most GPUs do and CPUs with AVX512-BF16, AMX or Arm's BF16.
+
+    Others take many times as long as in float32. `auto` is the device that `load` takes.
+    """
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device != "cpu":
+        return True  # nothing is known against it
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        # oneDNN's own answer counts AVX512 without BF16 as well, which computes in float32 and rounds
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def quick_format(device: str = "auto") -> Literal["bfloat16", "float32"]:
+    """The number format that `device` is fastest in: bfloat16 where it has that."""
+    return "bfloat16" if has_bfloat16(device) else "float32"
+
+
+def warn_of_slow_bfloat16(device: str, asked: str) -> None:
+    """Say, where bfloat16 was asked for (by the setting `asked`) on a device that does not have it, how slow that is."""
+    if not has_bfloat16(device):
+        logger.warning(
+            "%s: this processor has no bfloat16 of its own; a matrix product takes %.1f times as long as in float32",
+            asked, slowdown(device),
+        )  # fmt: skip
+
+
+@functools.cache
+def slowdown(device: str = "cpu") -> float:
+    """How many times as long a matrix product takes in bfloat16 as in float32, measured now (milliseconds)."""
+    import torch
+
+    def seconds(dtype: torch.dtype) -> float:
+        left, right = (torch.ones(rows, _WIDTH, dtype=dtype, device=device) for rows in (_ROWS, _WIDTH))
+        times = []
+        for _ in range(_ROUNDS + 1):  # the first one sets things up
+            started = time.perf_counter()
+            (left @ right).sum().item()
+            times.append(time.perf_counter() - started)
+        return min(times[1:])
+
+    return seconds(torch.bfloat16) / seconds(torch.float32)
