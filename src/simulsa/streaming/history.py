@@ -9,36 +9,43 @@ import numpy as np
 
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.text import ends_sentence
-from simulsa.streaming.segmentation import LongformConfig
-from simulsa.streaming.state import StreamState
+from simulsa.streaming.policies import Policy
+from simulsa.streaming.segment import SegmentState
+from simulsa.streaming.segmentation import SegmentationConfig
 
 
 class SegmentHistory:
-    """Carries the segments of an unfinished sentence into the next one, with `history sentence`; with `none`, nothing.
+    """Carries the segments of an unfinished sentence into the next one, with `history sentence`; otherwise nothing.
 
     They are whole segments that have a translation, as many as fit beside the new one; as it grows, the oldest leave.
-    Raises `ValueError` if the model's window is too short for any segment.
+    Raises `ValueError` if the model's window is too short for any segment, and for a policy that cannot do with carried words.
     """
 
-    def __init__(self, lalm: LALM, config: LongformConfig) -> None:
+    def __init__(self, lalm: LALM, config: SegmentationConfig | None, policy: Policy) -> None:
         self._lalm = lalm
-        self._carries = config.history == "sentence"
-        self._room = min(2 * config.longest_segment(lalm.max_samples), lalm.max_samples)  # samples, the new segment's included
+        self._carries = config is not None and config.history == "sentence"
+        if self._carries and policy.counts_words:
+            raise ValueError(
+                f"policy is {policy}, which counts words from where the model begins to hear, and history is 'sentence', which "
+                "carries words over: choose another policy, or history 'none'"
+            )
+        # samples, the new segment's included
+        self._room = min(2 * config.longest_segment(lalm.max_samples), lalm.max_samples) if config else lalm.max_samples
         self._audio = np.zeros(0, dtype=np.float32)
         self._tokens: list[int] = []
         self._lengths: list[tuple[int, int]] = []  # tokens and samples of each segment carried
 
-    def start(self, state: StreamState) -> None:
+    def start(self, state: SegmentState) -> None:
         """Let a new state begin behind the segments carried."""
         state.audio, state.heard_samples = self._audio, len(self._audio)
         state.committed, state.shown = list(self._tokens), self._lalm.decode(self._tokens)
 
-    def make_room(self, state: StreamState, samples: int) -> None:
+    def make_room(self, state: SegmentState, samples: int) -> None:
         """Before the state receives `samples` more: forget the oldest segments that would not fit any more."""
         while self._lengths and len(state.audio) + samples > self._room:
             forget(self._lalm, state, *self._lengths.pop(0))
 
-    def end(self, state: StreamState) -> None:
+    def end(self, state: SegmentState) -> None:
         """After the last step of a segment: keep it if it has a translation; a finished sentence ends the history."""
         if not self._carries:
             return
@@ -53,7 +60,7 @@ class SegmentHistory:
             self._audio, self._tokens, self._lengths = self._audio[:0], [], []
 
 
-def forget(lalm: LALM, state: StreamState, tokens: int, samples: int) -> None:
+def forget(lalm: LALM, state: SegmentState, tokens: int, samples: int) -> None:
     """Drop the first `tokens` and the first `samples` of a state, which it must have heard."""
     unshown = len(lalm.decode(state.committed)) - len(state.shown)
     state.committed = state.committed[tokens:]

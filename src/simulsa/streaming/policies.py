@@ -25,7 +25,7 @@ class Hypothesis:
 
     The tokens `committed` and their `continuation`; `previous` has the whole hypotheses before this one, the last one last, as
     many as the policy `remembers`; `chunk` counts the stream's hypotheses from 1; `heard_samples` is the audio heard, at
-    `SAMPLE_RATE`; `truncated`: the model reached its limit of tokens. Of the rest only what the policy asks for is there:
+    `SAMPLE_RATE`. Of the rest only what the policy asks for is there:
 
     - `word_ends`: for each word (character in languages without spaces), by which token it is complete, committed ones counted
     - `log_probs` float32 `[continuation]`, natural logarithm
@@ -37,7 +37,6 @@ class Hypothesis:
     previous: Sequence[Sequence[int]] = ()
     chunk: int = 1
     heard_samples: int = 0
-    truncated: bool = False
     word_ends: Sequence[int] | None = None
     log_probs: np.ndarray | None = None
     attention: np.ndarray | None = None
@@ -54,6 +53,11 @@ class Policy:
 
     name: ClassVar[str]
     """how flags, files and results call it"""
+
+    @staticmethod
+    def parse(text: str) -> Policy:
+        """See `parse_policy`; settings read a policy's text by it."""
+        return parse_policy(text)
 
     @property
     def wants(self) -> Want:
@@ -254,7 +258,7 @@ POLICIES: dict[str, type[Policy]] = {
 }
 
 
-def policy_of(text: str) -> Policy:
+def parse_policy(text: str) -> Policy:
     """The policy that `text` names: its name, and behind a colon its arguments, as in `wait-k:3,2`.
 
     Raises `ValueError` for an unknown name, naming the nearest, and for arguments that the policy does not take.
@@ -280,7 +284,7 @@ def policy_order(policy: Policy) -> tuple[bool, str, tuple[float, ...]]:
 
 def check_rollback(rollback: int) -> None:
     """Raise `ValueError` for a rollback that is no whole number from 0 to 1000."""
-    if not isinstance(rollback, int) or not 0 <= rollback <= MAX_ROLLBACK:
+    if not isinstance(rollback, int) or isinstance(rollback, bool) or not 0 <= rollback <= MAX_ROLLBACK:
         raise ValueError(f"rollback is {rollback}; it must be a number of tokens from 0 to {MAX_ROLLBACK}")
 
 

@@ -1,4 +1,4 @@
-"""Where the segments of speech without end begin and end."""
+"""Where the segments of long-form speech begin and end."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _QUIET_WINDOWS = 3  # 96 ms: quiet places shorter than this are consonants
 
 
 @dataclass(frozen=True)
-class LongformConfig:
-    """How speech without end is cut into segments, and what the model is shown of earlier ones."""
+class SegmentationConfig:
+    """How long-form speech is cut into segments, and what the model is shown of earlier ones."""
 
     min_silence_ms: float = 500
     """a pause of this length ends a segment"""
@@ -79,6 +79,36 @@ class LongformConfig:
         return int(min(self.max_segment_s * SAMPLE_RATE, room))
 
 
+class WholeAudio:
+    """No segmentation: one segment from the first sample to the last. The counterpart of `Segmenter` for speech that fits."""
+
+    def __init__(self) -> None:
+        self.start: int | None = 0
+        self.released = self.position = 0
+        self.end: int | None = None
+
+    @property
+    def oldest(self) -> int:
+        """The first sample that may still be needed."""
+        return self.start or 0
+
+    def arrived(self, samples: int) -> None:
+        """So much more audio belongs to the segment."""
+        self.released = self.position = self.released + samples
+
+    def hear(self, probability: float, energy: float, samples: int = WINDOW_SAMPLES) -> None:
+        """Nothing depends on voice activity."""
+
+    def finish(self) -> bool:
+        """Say that no more audio will come; returns whether that completes the segment."""
+        self.end = self.start if self.start is None else self.released
+        return self.end is not None
+
+    def restart(self) -> None:
+        """There is no other segment."""
+        self.start = self.end = None
+
+
 class Segmenter:
     """Finds segments in the probabilities of speech, window by window. Positions are samples since the session began.
 
@@ -88,7 +118,7 @@ class Segmenter:
     known, so that nothing behind the cut was heard before it.
     """
 
-    def __init__(self, config: LongformConfig, longest: int) -> None:
+    def __init__(self, config: SegmentationConfig, longest: int) -> None:
         self._config = config
         self._longest = longest
         self._padding = ms_to_samples(config.padding_ms)
@@ -128,6 +158,9 @@ class Segmenter:
             self.start = max(self._speech_start - self._padding, self._last_end)
         if self.start is not None:
             self._follow(self.start, energy, samples)
+
+    def arrived(self, samples: int) -> None:
+        """Audio has come in; it counts once it is heard."""
 
     def finish(self) -> bool:
         """Say that no more audio will come; returns whether that completes a segment."""

@@ -1,89 +1,47 @@
-"""The settings and the state of one stream of speech, and the update that a step returns."""
+"""A stream of speech between two steps, and the update that a step returns."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from simulsa.audio import SAMPLE_RATE, AudioError, check_samples, ms_to_samples, samples_to_s
-from simulsa.lalm.interface import LALM, Direction
-from simulsa.languages import base_language, language_name
-from simulsa.streaming.policies import Policy, Rollback, check_rollback, policy_of
-
-MIN_CHUNK_MS = 40
-ENGLISH, GERMAN = "en", "de"  # what models that do not say otherwise are asked for
+from simulsa.audio import SAMPLE_RATE, AudioError, StreamResampler, check_samples, samples_to_s
+from simulsa.lalm.interface import LALM
+from simulsa.lalm.text import ends_sentence
+from simulsa.languages import is_spaced
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.history import SegmentHistory
+from simulsa.streaming.segment import SegmentState
+from simulsa.streaming.segmentation import SegmentationConfig, Segmenter, WholeAudio
+from simulsa.streaming.vad import VAD, WINDOW_SAMPLES, SileroVAD, speech_probabilities
 
 
 @dataclass(frozen=True)
-class StreamConfig:
-    """How speech is translated while it runs."""
+class Segment:
+    """A stretch of speech: where it lies in the stream, in samples at `SAMPLE_RATE`, and its final text so far.
 
-    target_lang: str = ""
-    """language of the translation; by default what the model was trained on, or else German"""
-    source_lang: str = ""
-    """language of the speech; by default what the model was trained on, or else English"""
-    chunk_ms: float = 500
-    """k: milliseconds of new audio between two hypotheses; `inf` waits for the end of the speech"""
-    rollback: int = 3
-    """b: tokens at the end of each hypothesis that are not committed yet"""
-    drafts: bool = True
-    """verify the last hypothesis in one forward pass instead of decoding it again (never changes the output)"""
-    policy: str = ""
-    """what to commit, in the place of `rollback`, as `local-agreement:2` or `wait-k:3,1` (docs/policies.md)"""
+    `end_samples` is how far the model has heard it; where it ends once `complete`.
+    """
 
-    def __post_init__(self) -> None:
-        check_chunk_ms(self.chunk_ms)
-        check_rollback(self.rollback)
-        if self.policy:
-            policy_of(self.policy)
-        for lang in filter(None, (self.source_lang, self.target_lang)):
-            language_name(lang)
-
-    @property
-    def direction(self) -> Direction:
-        """Source and target language; where they are not given, English and German."""
-        return Direction(self.source_lang or ENGLISH, self.target_lang or GERMAN)
-
-    def for_model(self, lalm: LALM) -> StreamConfig:
-        """The same with both languages: what is not given follows the first direction that the model was trained on and that has
-        the language given, if there is one, and is English or German otherwise."""
-        known = [*lalm.directions, Direction(ENGLISH, GERMAN)]
-        chosen = next((direction for direction in known if self._goes_with(direction)), known[0])
-        return replace(
-            self, source_lang=self.source_lang or chosen.source_lang, target_lang=self.target_lang or chosen.target_lang
-        )
-
-    def _goes_with(self, direction: Direction) -> bool:
-        pairs = ((self.source_lang, direction.source_lang), (self.target_lang, direction.target_lang))
-        return all(base_language(own) == base_language(trained) for own, trained in pairs if own)
-
-    @property
-    def chunk_samples(self) -> int | None:
-        """k in samples, `None` for offline translation."""
-        return None if math.isinf(self.chunk_ms) else ms_to_samples(self.chunk_ms)
-
-    @property
-    def chosen_policy(self) -> Policy:
-        """The policy that these settings name."""
-        return policy_of(self.policy) if self.policy else Rollback(self.rollback)
-
-
-def check_chunk_ms(chunk_ms: float) -> None:
-    """Raise `ValueError` for a chunk size that is not `inf` or at least 40 ms."""
-    if not chunk_ms >= MIN_CHUNK_MS:  # also refuses NaN
-        raise ValueError(f"chunk_ms is {chunk_ms}; it must be at least {MIN_CHUNK_MS} or inf (offline)")
+    index: int
+    start_samples: int
+    end_samples: int
+    text: str
+    complete: bool
 
 
 @dataclass(frozen=True)
 class Update:
     """What one step did to one stream.
 
-    `committed` is the whole text that is final, `tentative` what would follow but may still change. `audio_samples` is the
-    audio that the model had heard, at `SAMPLE_RATE`; `compute_s` the wall time of the step, which is shared by all streams
-    of a batch. `truncated` says that the translation reached the model's limit (see `Continuation`) and may lack its end: so far,
-    or for good where the update is `final`.
+    `committed` is the whole text that is final, `new` the end of it that this update added, `tentative` what would follow but may
+    still change. `audio_samples` counts from the beginning of the stream, at `SAMPLE_RATE`, up to the audio that had to arrive for
+    this update. `compute_s` is the wall time of the step, which is shared by all streams of a batch. `segment` is the one that was
+    advanced: all of the speech, where it is not segmented. The last update of a stream is `final`; that of segmented speech calls
+    no model and has no segment. `truncated` says that the translation reached the model's limit (see `Continuation`) and may lack
+    its end: so far, or for good where the segment is complete; in the last update, that of any segment.
     """
 
     committed: str
@@ -91,67 +49,226 @@ class Update:
     audio_samples: int
     compute_s: float
     final: bool
+    new: str = ""
+    segment: Segment | None = None
     truncated: bool = False
 
     @property
     def audio_s(self) -> float:
-        """Seconds of audio heard."""
+        """Seconds of audio up to here."""
         return samples_to_s(self.audio_samples)
 
 
-@dataclass
+@dataclass(frozen=True)
+class Advance:
+    """What a step has decided for a stream: the `tokens` of its hypothesis, how many of them are `committed`, the text that is
+    `shown` of these for good and the `tentative` rest, and how far the open segment was heard."""
+
+    tokens: list[int]
+    committed: int
+    shown: str
+    tentative: str
+    truncated: bool
+    heard_samples: int
+    final: bool
+
+
 class StreamState:
-    """Everything that is known of a stream between two steps; `step` reads and advances it."""
+    """Everything that is known of a stream between two steps: what was received, which segment is open, what is committed.
 
-    config: StreamConfig
-    max_samples: int
-    audio: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
-    """all audio received, float32 mono `[samples]`"""
-    heard_samples: int = 0
-    """how much of it the model has heard"""
-    committed: list[int] = field(default_factory=list)
-    """final tokens"""
-    draft: list[int] = field(default_factory=list)
-    """the rest of the last hypothesis"""
-    previous: list[list[int]] = field(default_factory=list)
-    """the last hypotheses, as many as the policy remembers"""
-    truncated: bool = False
-    """whether that reached the model's limit of tokens"""
-    chunks: int = 0
-    """how many hypotheses there were"""
-    shown: str = ""
-    """final text"""
-    closed: bool = False
-    """no more audio will come"""
-    finished: bool = False
-    """the final step was done"""
-    chunks_at_once: int = 1
-    """how many of the chunks that wait the next step hears; more than one makes up for time lost"""
+    Without `segmentation` all of the speech is one segment, and must fit the model's window. With it, memory and the cost of a
+    chunk do not depend on the length of the speech. `vad` must be no other stream's; by default it is Silero's. Raises
+    `ValueError` for settings that the model's window cannot hold, and `RuntimeError` when the package `silero-vad` is missing.
+    """
 
-    def receive(self, samples: np.ndarray) -> None:
-        """Add audio. Raises `AudioError` after `close`, for broken samples, or past the model's window."""
+    def __init__(
+        self,
+        lalm: LALM,
+        config: StreamConfig | None = None,
+        segmentation: SegmentationConfig | None = None,
+        vad: VAD | None = None,
+    ) -> None:
+        self.config = (config or StreamConfig()).for_model(lalm)
+        self.policy = self.config.commit_policy
+        self.segmented = segmentation is not None
+        self.committed = ""
+        self.closed = False
+        """no more audio will come"""
+        self.finished = False
+        """the last update was given"""
+        self.chunks_at_once = 1
+        """how many of the chunks that wait the next step hears; more than one makes up for time lost"""
+        self._max_samples = lalm.max_samples
+        self._history = SegmentHistory(lalm, segmentation, self.policy)
+        self._segmenter: Segmenter | WholeAudio = WholeAudio()
+        if segmentation is not None:
+            self._segmenter = Segmenter(segmentation, segmentation.longest_segment(lalm.max_samples))
+            self.vad = vad or SileroVAD()
+            self.vad.reset()
+        self._rate = 0  # of the audio pushed, 0 before there was any
+        self._resampler = StreamResampler(SAMPLE_RATE)
+        self._audio = np.zeros(0, dtype=np.float32)  # what was not handed to a segment yet
+        self._first = 0  # position of its first sample
+        self._open: SegmentState | None = None
+        self._segment = Segment(-1, 0, 0, "", True)
+        self._truncated = False  # whether the translation of a complete segment was
+
+    def receive(self, samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:
+        """Add float32 mono audio, any length; audio at another rate than `SAMPLE_RATE` is resampled on its way.
+
+        Raises `AudioError` for broken samples, after `close`, when the rate changes, and past the model's window where the speech
+        is not segmented.
+        """
         if self.closed:
-            raise AudioError("audio after the end: the stream was closed; start a new Stream")
+            raise AudioError("audio after the end: the stream was closed; start a new one")
         if len(samples) == 0:
             return
         samples = check_samples(samples, "pushed audio")
-        total = len(self.audio) + len(samples)
-        if total > self.max_samples:
+        if not self._rate:
+            if sample_rate < 1:
+                raise AudioError(f"sample_rate is {sample_rate}; it must be a number of samples per second, such as 16000")
+            self._rate, self._resampler = sample_rate, StreamResampler(sample_rate)
+        if sample_rate != self._rate:
             raise AudioError(
-                f"the stream has {total / SAMPLE_RATE:.2f} s of audio and the model hears at most "
-                f"{self.max_samples / SAMPLE_RATE:.2f} s; end the stream at a pause and start a new one"
+                f"the audio has {sample_rate} Hz and began with {self._rate} Hz; a stream has one rate: "
+                "start a new one, or resample before pushing"
             )
-        self.audio = np.concatenate([self.audio, samples])
+        self._append(self._resampler(samples))
 
     def close(self) -> None:
         """Say that no more audio will come. Raises `AudioError` if none came at all."""
-        if len(self.audio) == 0:
+        if not self._rate:
             raise AudioError("the stream ended with no audio (0 samples); push some before finishing")
+        if not self.closed:
+            self._append(self._resampler(np.zeros(0, dtype=np.float32), last=True))
         self.closed = True
 
-    def next_samples(self) -> int | None:
-        """How much audio the next step will have heard, or `None` if it has to wait for more."""
-        chunk = self.config.chunk_samples
-        if chunk is not None and (waiting := (len(self.audio) - self.heard_samples) // chunk):
-            return self.heard_samples + min(waiting, self.chunks_at_once) * chunk
-        return len(self.audio) if self.closed and not self.finished else None
+    def _append(self, samples: np.ndarray) -> None:
+        total = self._first + len(self._audio) + len(samples)
+        if not self.segmented and total > self._max_samples:
+            raise AudioError(
+                f"the stream has {samples_to_s(total):.2f} s of audio and the model hears at most "
+                f"{samples_to_s(self._max_samples):.2f} s; end the stream at a pause and start a new one, or segment it"
+            )
+        self._audio = np.concatenate([self._audio, samples])
+        self._segmenter.arrived(len(samples))
+
+    def ready(self) -> SegmentState | None:
+        """The open segment if it has a chunk waiting, which `step` will hear; `None` if more audio must come first."""
+        listen([self])
+        return self._open if self._open is not None and self._open.next_samples() is not None else None
+
+    def apply(self, advance: Advance, compute_s: float) -> Update:
+        """Take note of what a step of `compute_s` decided for the open segment."""
+        state = self._open
+        if state is None:
+            raise ValueError("no segment is open; apply takes what a step decided for the segment of ready()")
+        new = self._separated(advance.shown[len(state.shown) :])
+        tentative = advance.tentative
+        state.advance(advance.tokens, advance.committed, advance.shown, advance.heard_samples, self.policy.remembers)
+        state.truncated, state.finished = advance.truncated, advance.final
+        self.committed += new
+        segment = self._segment = Segment(
+            self._segment.index,
+            self._segment.start_samples,
+            self._first - (len(state.audio) - state.heard_samples),
+            (self._segment.text + new).lstrip(),
+            state.finished,
+        )
+        tentative = self._separated(tentative)
+        if state.finished:
+            self._history.end(state)
+            self._segmenter.restart()
+            self._open = None
+            self._truncated = self._truncated or state.truncated
+            self.finished = not self.segmented
+        position = self._segmenter.position if self.segmented else segment.end_samples
+        return Update(
+            self.committed, tentative, position, compute_s, self.finished, new, segment, truncated=advance.truncated
+        )
+
+    def conclude(self) -> Update:
+        """The last update of closed, segmented speech, when `ready` has nothing left."""
+        if not self.closed or self.ready() is not None:
+            raise ValueError("the stream goes on; close it and step until ready() is None")
+        self.finished = True
+        return Update(self.committed, "", self._segmenter.position, 0.0, final=True, truncated=self._truncated)
+
+    def _separated(self, text: str) -> str:
+        """`text` as it follows all that is committed: with a space where a segment begins, if its language has spaces.
+
+        A model that reads on from carried text puts its own, but for one that was taught single sentences.
+        """
+        if not self.segmented or self._segment.text or self._goes_on():
+            return text
+        text = text.lstrip()
+        spaced = is_spaced(self.config.target_lang) and self.committed and not self.committed[-1].isspace()
+        return f" {text}" if text and spaced else text
+
+    def _goes_on(self) -> bool:
+        """Whether the open segment began behind carried text that is no whole sentence."""
+        return bool(self._open and self._open.shown) and not ends_sentence(self.committed)
+
+    def _drop(self, samples: int) -> None:
+        self._audio = self._audio[samples:]
+        self._first += samples
+
+    def next_window(self) -> np.ndarray | None:
+        """The audio that `vad` must judge before it is known what is ready, float32 `[WINDOW_SAMPLES]`; `None` if there is none.
+
+        The last of a stream is filled up with zeros.
+        """
+        while not self._hand_over():
+            window = self._unjudged()
+            if len(window) < WINDOW_SAMPLES and not self.closed:
+                return None
+            if len(window):
+                return window if len(window) == WINDOW_SAMPLES else np.pad(window, (0, WINDOW_SAMPLES - len(window)))
+            if not self._segmenter.finish():
+                return None
+        return None
+
+    def judge(self, probability: float) -> None:
+        """Take note of the probability that what `next_window` returned is speech."""
+        window = self._unjudged()
+        self._segmenter.hear(probability, float(window @ window), len(window))
+        if self._segmenter.start is None:
+            self._drop(self._segmenter.oldest - self._first)
+
+    def _unjudged(self) -> np.ndarray:
+        start = self._segmenter.position - self._first
+        return self._audio[start : start + WINDOW_SAMPLES]
+
+    def _hand_over(self) -> bool:
+        """Give the open segment its next chunks, or what is left of it at its end; returns whether it has as many as it may."""
+        segmenter, chunk = self._segmenter, self.config.chunk_samples
+        if segmenter.start is None:
+            return False
+        state = self._open or self._begin(segmenter.start)
+        chunks = state.chunks_at_once = self.chunks_at_once
+        waiting, samples = len(state.audio) - state.heard_samples, segmenter.released - self._first
+        if chunk is not None:
+            samples = max(0, min(samples, chunks * chunk - waiting))
+        if not state.closed and (segmenter.end is not None or (chunk is not None and waiting + samples >= chunk)):
+            self._history.make_room(state, samples)
+            state.audio = np.concatenate([state.audio, self._audio[:samples]])
+            self._drop(samples)
+            waiting += samples
+            state.closed = self._first == segmenter.end
+        return state.closed or (chunk is not None and waiting >= chunks * chunk)
+
+    def _begin(self, start: int) -> SegmentState:
+        self._drop(start - self._first)
+        self._segment = Segment(self._segment.index + 1, start, start, "", False)
+        self._open = SegmentState(self.config.chunk_samples)
+        self._history.start(self._open)
+        return self._open
+
+
+def listen(streams: Sequence[StreamState]) -> None:
+    """Judge what `ready` of each stream would have to judge, a window of all of them at a time: cheaper than one by one."""
+    while asked := [(stream, window) for stream in streams if (window := stream.next_window()) is not None]:
+        probabilities = speech_probabilities([stream.vad for stream, _ in asked], [window for _, window in asked])
+        for (stream, _), probability in zip(asked, probabilities, strict=True):
+            stream.judge(probability)
+        streams = [stream for stream, _ in asked]

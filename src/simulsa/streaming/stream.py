@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.interface import LALM
-from simulsa.streaming.state import StreamConfig, StreamState, Update
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.segmentation import SegmentationConfig
+from simulsa.streaming.state import StreamState, Update
 from simulsa.streaming.step import step
+from simulsa.streaming.vad import VAD, SileroVAD
 
 
 class Stream:
@@ -18,21 +22,30 @@ class Stream:
     ...         print(update.committed, update.tentative)
     >>> stream.finish()[-1].committed
 
-    Any split of the same audio into pushes gives the same updates. A failed step leaves the state as it was.
+    With `segmentation=SegmentationConfig()` the speech may be of any length (long-form). Any split of the same audio into pushes
+    gives the same updates. A failed step leaves the state as it was. The arguments are those of `StreamState`.
     """
 
-    def __init__(self, lalm: LALM, config: StreamConfig | None = None) -> None:
+    def __init__(
+        self,
+        lalm: LALM,
+        config: StreamConfig | None = None,
+        segmentation: SegmentationConfig | None = None,
+        vad: VAD | None = None,
+    ) -> None:
         self.lalm = lalm
-        self.config = (config or StreamConfig()).for_model(lalm)
+        self.config = config or StreamConfig()
+        self.segmentation = segmentation
+        self._vad = SileroVAD() if segmentation is not None and vad is None else vad
         self.reset()
 
     def reset(self) -> None:
         """Forget everything, ready for new speech."""
-        self.state = StreamState(self.config, self.lalm.max_samples)
+        self.state = StreamState(self.lalm, self.config, self.segmentation, self._vad)
 
-    def push(self, samples: np.ndarray) -> list[Update]:
-        """Add float32 mono audio at 16 kHz, any length; returns an update for each chunk that became full."""
-        self.state.receive(samples)
+    def push(self, samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> list[Update]:
+        """Add float32 mono audio, any length; returns an update for each chunk that became full and each segment that ended."""
+        self.state.receive(samples, sample_rate)
         return self._advance()
 
     def finish(self) -> list[Update]:
@@ -40,10 +53,11 @@ class Stream:
         if self.state.finished:
             return []
         self.state.close()
-        return self._advance()
+        updates = self._advance()
+        return updates if self.state.finished else [*updates, self.state.conclude()]
 
     def _advance(self) -> list[Update]:
         updates: list[Update] = []
-        while self.state.next_samples() is not None:
+        while self.state.ready() is not None:
             updates += step(self.lalm, [self.state])
         return updates
