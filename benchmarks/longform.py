@@ -18,8 +18,8 @@ from benchmarks.soak import translations
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.load import load
 from simulsa.streaming.longform import LongStream, Segment
-from simulsa.streaming.segmentation import LongformConfig
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.segmentation import SegmentationConfig
+from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.vad import WINDOW_SAMPLES, SileroVAD
 
 EARS = 32  # that listen together, for what that costs
@@ -68,8 +68,8 @@ def main(options: Options) -> None:
     alone = translations(lalm, [recording.audio(s.start_samples, s.end_samples) for s in sentences], config)
     print(f"{len(recording.samples) / SAMPLE_RATE / 60:.1f} min, {len(sentences)} sentences, pauses of 0.1 to 2 s")
     print(f"sentence by sentence: BLEU {bleu([(text, s.row.target_text) for text, s in zip(alone, sentences, strict=True)]):.1f}")
-    settings = [*(LongformConfig(min_silence_ms=ms) for ms in (150, 300, 500)), LongformConfig(history="sentence")]
-    settings += [LongformConfig(max_segment_s=2.5, history=history) for history in ("none", "sentence")]
+    settings = [*(SegmentationConfig(min_silence_ms=ms) for ms in (150, 300, 500)), SegmentationConfig(history="sentence")]
+    settings += [SegmentationConfig(max_segment_s=2.5, history=history) for history in ("none", "sentence")]
     for longform in settings:
         stream = LongStream(lalm, config, longform)
         updates = [*stream.push(recording.audio(0, len(recording.samples))), *stream.finish()]

@@ -20,8 +20,9 @@ import tyro
 from benchmarks.setup import machine, rows_of
 from simulsa.lalm.interface import LALM, Want
 from simulsa.lalm.load import load
-from simulsa.streaming.policies import Hypothesis, Policy, Rollback, policy_of
-from simulsa.streaming.state import StreamConfig, StreamState
+from simulsa.streaming.policies import Hypothesis, Policy, Rollback, parse_policy
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.state import StreamState
 from simulsa.streaming.step import step
 
 
@@ -75,7 +76,7 @@ class AskedConfig(StreamConfig):
     asked: Asked = field(default_factory=Asked)
 
     @property
-    def chosen_policy(self) -> Policy:
+    def commit_policy(self) -> Policy:
         return self.asked
 
 
@@ -101,7 +102,7 @@ def main(options: Options) -> None:
     print(machine())
     lalm = load(options.model, options.device)
     audios = [row.load() for row in rows_of(options.manifest, options.utterances)]
-    policies: list[Policy] = [Rollback(options.rollback), *map(policy_of, options.policies)]
+    policies: list[Policy] = [Rollback(options.rollback), *map(parse_policy, options.policies)]
     seconds(lalm, audios[:2], options, policies[-1])  # warm-up
     rounds = [[seconds(lalm, audios, options, policy) for policy in policies] for _ in range(options.repeats)]
     times = [min(round_[place] for round_ in rounds) for place in range(len(policies))]

@@ -29,7 +29,7 @@ from simulsa.lalm.load import Dtype, load
 from simulsa.serving.config import ServeConfig
 from simulsa.serving.server import listen, make_server
 from simulsa.serving.service import Service
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.stream import Stream
 
 

@@ -25,7 +25,8 @@ from simulsa.files import atomic_write
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import load
 from simulsa.streaming.longform import LongStream, LongUpdate, Segment
-from simulsa.streaming.state import StreamConfig, StreamState
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.state import StreamState
 from simulsa.streaming.step import step
 
 MAX_DIFFERENCE = 0.10  # in compute per chunk

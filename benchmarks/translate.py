@@ -16,7 +16,7 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.load import load
 from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.sources import packets
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.stream import Stream
 from simulsa.terminal import updates_of
 

@@ -18,7 +18,7 @@ from simulsa.serving import samples
 from simulsa.serving.config import ServeConfig
 from simulsa.serving.server import listen, make_server
 from simulsa.serving.service import Service
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 
 WIDTH, HEIGHT = 1160, 860
 

@@ -30,7 +30,7 @@ from simulsa.serving.pcm import PcmReader
 from simulsa.serving.realtime import Realtime as Realtime
 from simulsa.serving.server import listen, make_server
 from simulsa.serving.service import Service as Service
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.stream import Stream
 
 TEXT = "Ein Mann in einem roten Hemd fährt auf einem alten Fahrrad durch die Straßen der Stadt"

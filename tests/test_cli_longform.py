@@ -82,7 +82,7 @@ def test_timestamps(fake: FakeLALM, recording: Path, capsys: pytest.CaptureFixtu
 def test_json_lines_have_what_is_new(fake: FakeLALM, talk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("translate", talk, "--json", "--history", "none", "--min-silence-ms", "300") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    stream = LongStream(fake, longform=simulsa.LongformConfig(min_silence_ms=300), vad=FakeVAD())
+    stream = LongStream(fake, longform=simulsa.SegmentationConfig(min_silence_ms=300), vad=FakeVAD())
     updates = stream.push(load_audio(talk)) + stream.finish()
     assert "".join(line["new"] for line in lines) == updates[-1].committed != ""
     assert [line["audio_s"] for line in lines] == [round(update.audio_s, 3) for update in updates]

@@ -22,7 +22,7 @@ from simulsa.audio import SAMPLE_RATE, load_audio
 from simulsa.cli import VERBS, main
 from simulsa.lalm.interface import Direction
 from simulsa.manifest import Utterance
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.stream import Stream
 from tests.conftest import noise
 from tests.lalms import continue_

@@ -76,7 +76,7 @@ def test_the_health_check_asks_for_a_path_that_exists() -> None:
     pytest.importorskip("starlette", reason="needs simulsa[serve]")
     from simulsa.serving.app import create_app
     from simulsa.serving.service import Service
-    from simulsa.streaming.state import StreamConfig
+    from simulsa.streaming.config import StreamConfig
     from simulsa.testing import FakeLALM
 
     routes = create_app(Service(FakeLALM(str), ServeConfig(), StreamConfig())).routes

@@ -11,7 +11,7 @@ from simulsa.demo.report import html_table, table_rows, write_report
 from simulsa.demo.run import DATA
 from simulsa.demo.timeline import Lane, TimedWord, committed_lane, plot_timeline, spoken_lane
 from simulsa.manifest import Utterance, check_audio, read_manifest
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 from simulsa.testing import FakeLALM, growing_script
 
 SCORES = [

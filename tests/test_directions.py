@@ -16,7 +16,7 @@ from simulsa.lalm.interface import Direction
 from simulsa.lalm.load import RECORD, ModelConfig, load
 from simulsa.manifest import Utterance
 from simulsa.streaming.longform import LongStream
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, FakeVAD, growing_script
 from simulsa.training.train import TrainConfig, adapted, train_adapter

@@ -19,7 +19,8 @@ from simulsa.lalm.interface import LALM
 from simulsa.lalm.workers import Alone
 from simulsa.languages import unit_ends
 from simulsa.manifest import Utterance
-from simulsa.streaming.state import StreamConfig, Update
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.state import Update
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, growing_script
 from tests.lalms import continue_

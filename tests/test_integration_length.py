@@ -14,13 +14,14 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.integrations.tools import AnyLength, Setup
 from simulsa.settings import SettingsError
 from simulsa.streaming.longform import LongStream
-from simulsa.streaming.segmentation import LongformConfig
-from simulsa.streaming.state import StreamConfig, Update
+from simulsa.streaming.segmentation import SegmentationConfig
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.state import Update
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, FakeVAD, growing_script
 
 CONFIG = StreamConfig("de", "en", 500, 0)
-SEGMENTS = LongformConfig(max_segment_s=3)
+SEGMENTS = SegmentationConfig(max_segment_s=3)
 WORDS = " ".join(f"w{i}" for i in range(100))
 
 

@@ -31,7 +31,8 @@ from simulsa.integrations.tools import Growth, from_pieces, pieces
 from simulsa.manifest import Utterance, read_manifest, write_manifest
 from simulsa.settings import SettingsError
 from simulsa.streaming.longform import LongStream
-from simulsa.streaming.state import StreamConfig, Update
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.state import Update
 from simulsa.testing import FakeLALM, growing_script
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from simulsa.audio import SAMPLE_RATE, AudioError, resample
 from simulsa.lalm.interface import Continuation
 from simulsa.streaming.longform import LongState, LongStream, LongUpdate, Segment, listen
-from simulsa.streaming.segmentation import LongformConfig
-from simulsa.streaming.state import StreamConfig, StreamState
+from simulsa.streaming.segmentation import SegmentationConfig
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.state import StreamState
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
 from simulsa.streaming.vad import WINDOW_SAMPLES
@@ -59,7 +60,7 @@ def session(lengths: Sequence[tuple[int, int]]) -> np.ndarray:
 
 
 def long_stream(lalm: FakeLALM, config: StreamConfig | None = None, **longform: Any) -> LongStream:
-    return LongStream(lalm, config, LongformConfig(**longform), FakeVAD())
+    return LongStream(lalm, config, SegmentationConfig(**longform), FakeVAD())
 
 
 def run(stream: LongStream, audio: np.ndarray, cuts: Sequence[int] = ()) -> list[LongUpdate]:
@@ -376,7 +377,7 @@ def test_the_halves_of_a_session_out_of_turn() -> None:
 )
 def test_settings_out_of_range(settings_: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LongformConfig(**settings_)
+        SegmentationConfig(**settings_)
 
 
 def test_settings_that_the_window_cannot_hold() -> None:
@@ -402,7 +403,7 @@ class Probabilities:
 )
 def test_speech_goes_on_a_little_below_its_threshold(threshold: float, dip: float, segments: int) -> None:
     ear = Probabilities([0.9] * 20 + [dip] * 20 + [0.9] * 20)
-    stream = LongStream(exact_ear(), longform=LongformConfig(speech_threshold=threshold), vad=ear)
+    stream = LongStream(exact_ear(), longform=SegmentationConfig(speech_threshold=threshold), vad=ear)
     assert len(segments_of(run(stream, np.zeros(60 * WINDOW_SAMPLES, dtype=np.float32)))) == segments
 
 

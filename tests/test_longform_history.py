@@ -15,8 +15,9 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.interface import Continuation
 from simulsa.streaming.history import forget
 from simulsa.streaming.longform import LongStream
-from simulsa.streaming.segmentation import LongformConfig
-from simulsa.streaming.state import StreamConfig, StreamState
+from simulsa.streaming.segmentation import SegmentationConfig
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.state import StreamState
 from simulsa.testing import FakeLALM, FakeVAD
 from tests.test_longform import check_session, run, segments_of
 
@@ -75,7 +76,7 @@ def translation(count: int) -> str:
 
 
 def stream_of(lalm: FakeLALM, config: StreamConfig | None = None, **longform: Any) -> LongStream:
-    return LongStream(lalm, config, LongformConfig(**longform), FakeVAD())
+    return LongStream(lalm, config, SegmentationConfig(**longform), FakeVAD())
 
 
 @given(

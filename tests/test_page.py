@@ -30,7 +30,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 import simulsa
 from simulsa.audio import SAMPLE_RATE, load_audio
 from simulsa.serving import samples
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 from simulsa.testing import FakeHeard, FakeLALM, growing_script
 from tests.conftest import noise
 from tests.servers import TEXT, Running, running, until

@@ -23,9 +23,10 @@ from simulsa.streaming.policies import (
     Policy,
     Rollback,
     WaitK,
-    policy_of,
+    parse_policy,
 )
-from simulsa.streaming.state import StreamConfig, StreamState, Update
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.state import StreamState, Update
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, growing_script
@@ -176,7 +177,7 @@ class TestStreams:
                 return -5 if hypothesis.chunk == 1 else 99 if hypothesis.chunk == 4 else 1
 
         class Config(StreamConfig):
-            chosen_policy = Curious(3)
+            commit_policy = Curious(3)
 
         lalm = FakeLALM(lambda audio: "abcdefgh"[: 2 * (len(audio) // CHUNK)])
         updates = run(Stream(lalm, Config("ja")), np.zeros(4 * CHUNK))
@@ -262,9 +263,9 @@ class TestText:
         ],
     )
     def test_policies_are_read_and_written(self, text: str, policy: Policy) -> None:
-        assert policy_of(text) == policy
-        assert policy_of(str(policy)) == policy
-        assert StreamConfig(policy=text).chosen_policy == policy
+        assert parse_policy(text) == policy
+        assert parse_policy(str(policy)) == policy
+        assert StreamConfig(policy=text).commit_policy == policy
 
     def test_they_are_written_in_one_way(self) -> None:
         shown = ["rollback:3", "eos", "local-agreement:2", "wait-k:3,1", "alignatt:8", "confidence:0.5"]
@@ -293,7 +294,7 @@ class TestText:
     )
     def test_what_is_no_policy(self, text: str, message: str) -> None:
         with pytest.raises(ValueError, match="policy is .*" + message):
-            policy_of(text)
+            parse_policy(text)
 
     def test_a_head_needs_a_layer(self) -> None:
         with pytest.raises(ValueError, match="head is 1 and there is no layer"):

@@ -24,7 +24,7 @@ from simulsa.lalm.interface import LALM
 from simulsa.serving.client import RemoteError, translate_remote
 from simulsa.serving.config import ServeConfig
 from simulsa.settings import SettingsError
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 from simulsa.testing import FakeLALM
 from tests.conftest import noise
 from tests.servers import InvalidStatus, connect, until

@@ -15,7 +15,7 @@ from recipes.policies.run import MODELS, POLICIES, budget_table, write_results
 from recipes.tiny.document import filled
 from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
 from simulsa.manifest import Utterance
-from simulsa.streaming.policies import policy_of
+from simulsa.streaming.policies import parse_policy
 from simulsa.testing import FakeLALM, growing_script
 
 TEXT = "Ein Mann in einem roten Hemd fährt Fahrrad und noch viel mehr"
@@ -59,7 +59,7 @@ def test_the_best_of_each_model_by_latency(folders: list[Path]) -> None:
 
 
 def test_every_policy_of_the_recipe_exists() -> None:
-    assert len({policy_of(text) for text in POLICIES}) == len(POLICIES)
+    assert len({parse_policy(text) for text in POLICIES}) == len(POLICIES)
 
 
 def test_monotonicity() -> None:

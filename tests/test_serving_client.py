@@ -23,7 +23,7 @@ from simulsa.cli import main
 from simulsa.serving.client import RemoteError, endpoint, translate_remote
 from simulsa.serving.pcm import PcmReader, write_pcm
 from simulsa.sources import packets
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 from simulsa.testing import FakeLALM, growing_script
 from tests.conftest import noise
 from tests.servers import TEXT, ConnectionClosed, Running, expected, running

@@ -25,7 +25,7 @@ import pytest
 import soundfile
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 from simulsa.testing import FakeLALM, growing_script
 from tests.conftest import noise
 from tests.servers import (

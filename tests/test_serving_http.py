@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from simulsa.serving.subtitles import Cue, vtt
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, growing_script
 from tests.conftest import noise

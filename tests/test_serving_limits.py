@@ -18,7 +18,7 @@ from simulsa.cli import main
 from simulsa.commands.parsing import parse
 from simulsa.commands.serve import Serve
 from simulsa.lalm.interface import Continuation
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 from simulsa.testing import FakeLALM, growing_script
 from tests.conftest import noise
 from tests.servers import (

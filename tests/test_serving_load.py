@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import simulsa
 from simulsa.audio import SAMPLE_RATE
 from simulsa.serving import samples
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 from tests.servers import Running, append, events_until, expected, hear, pcm, running, say, talking, transcript, until
 
 SPEAKERS = 24

@@ -16,7 +16,7 @@ from simulsa.demo.run import DATA
 from simulsa.lalm.load import load
 from simulsa.manifest import read_manifest
 from simulsa.streaming.longform import LongStream
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.stream import Stream
 from tests.servers import Running, append, events_until, pcm, running, say, talking, transcript
 

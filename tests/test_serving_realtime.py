@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 from simulsa.testing import FakeLALM, growing_script
 from tests.conftest import noise
 from tests.servers import (

@@ -19,7 +19,8 @@ from simulsa.serving.config import ServeConfig
 from simulsa.serving.pcm import PcmReader
 from simulsa.serving.session import Session
 from simulsa.serving.speech import LongformSpeech, ShortformSpeech, Turn, take_turns
-from simulsa.streaming.state import StreamConfig, StreamState, Update
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.state import StreamState, Update
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, FakeVAD, growing_script

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 from simulsa.testing import FakeLALM, growing_script
 from tests.conftest import noise
 from tests.servers import TEXT, ClientConnection, ConnectionClosed, Running, expected, pcm, running

@@ -14,7 +14,7 @@ from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import Direction
 from simulsa.languages import base_language, bleu_tokenizer, is_spaced, language_name, latency_unit
 from simulsa.settings import SettingsError, from_mapping, read_yaml_mapping, to_mapping
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from simulsa.cli import main
 from simulsa.lalm.load import load
 from simulsa.serving.samples import clips
 from simulsa.sources import PACKET_SAMPLES, Microphone, at_interrupt, packets
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.stream import Stream
 from simulsa.terminal import updates_of
 from simulsa.testing import FakeLALM, growing_script

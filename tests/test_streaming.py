@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from simulsa.audio import SAMPLE_RATE, AudioError
 from simulsa.lalm.interface import Continuation, Direction
 from simulsa.streaming.policies import Hypothesis, Rollback
-from simulsa.streaming.state import StreamConfig, StreamState, Update
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.state import StreamState, Update
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, growing_script
@@ -277,7 +278,7 @@ def test_audio_past_the_window_is_refused() -> None:
 def test_the_policy_keeps_back_its_last_tokens() -> None:
     assert [Rollback(3).commit(Hypothesis([1, 2], list(range(n)))) for n in (0, 2, 3, 5)] == [0, 0, 0, 2]
     assert Rollback(0).commit(Hypothesis([], [1, 2])) == 2
-    assert StreamConfig(rollback=5).chosen_policy == Rollback(5)
+    assert StreamConfig(rollback=5).commit_policy == Rollback(5)
 
 
 def test_the_last_hypothesis_is_the_next_draft() -> None:

@@ -18,7 +18,8 @@ from simulsa.evaluation.instances import read_instances
 from simulsa.lalm.interface import Direction
 from simulsa.manifest import Utterance
 from simulsa.streaming.longform import LongStream
-from simulsa.streaming.state import StreamConfig, Update
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.state import Update
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, FakeVAD, growing_script
 from tests.conftest import noise

@@ -29,7 +29,7 @@ _HOMES = {
     "LongStream": "simulsa.streaming.longform",
     "LongState": "simulsa.streaming.longform",
     "LongUpdate": "simulsa.streaming.longform",
-    "LongformConfig": "simulsa.streaming.segmentation",
+    "SegmentationConfig": "simulsa.streaming.segmentation",
     "step": "simulsa.streaming.step",
     "evaluate": "simulsa.evaluation.evaluate",
     "EvaluateConfig": "simulsa.evaluation.evaluate",
@@ -44,7 +44,7 @@ __all__ = [
     "LongState",
     "LongStream",
     "LongUpdate",
-    "LongformConfig",
+    "SegmentationConfig",
     "ScoreConfig",
     "Stream",
     "StreamConfig",
@@ -74,8 +74,9 @@ if TYPE_CHECKING:
     from simulsa.lalm.preflight import preflight
     from simulsa.manifest import Utterance, read_manifest, write_manifest
     from simulsa.streaming.longform import LongState, LongStream, LongUpdate
-    from simulsa.streaming.segmentation import LongformConfig
-    from simulsa.streaming.state import StreamConfig, Update
+    from simulsa.streaming.segmentation import SegmentationConfig
+    from simulsa.streaming.config import StreamConfig
+    from simulsa.streaming.state import Update
     from simulsa.streaming.step import step
     from simulsa.streaming.stream import Stream
     from simulsa.training.config import TrainConfig

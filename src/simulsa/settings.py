@@ -45,6 +45,9 @@ def known_keys(values: Mapping[str, Any], names: Sequence[str], where: str) -> d
 def _fit(key: str, value: Any, kind: Any) -> Any:
     """`value` as the type that a setting is annotated with; raises `ValueError` if it is of another."""
     origin, options = typing.get_origin(kind), typing.get_args(kind)
+    named = next((option for option in (kind, *options) if hasattr(option, "parse")), None)  # objects written as text: policies
+    if named is not None and isinstance(value, str) and origin is not tuple:
+        return named.parse(value)
     if origin in (Union, types.UnionType):
         for option in options:
             with contextlib.suppress(ValueError):
@@ -115,11 +118,11 @@ def check_whole_numbers(settings: Any, lowest: Mapping[str, int]) -> None:
 
 def to_mapping(settings: Any) -> dict[str, Any]:
     """Plain values of a settings dataclass, ready for JSON or YAML; paths become strings, infinity stays a float."""
-    return {key: _plain(value) for key, value in dataclasses.asdict(settings).items()}
+    return {field.name: _plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
+    if isinstance(value, Path) or hasattr(value, "parse"):
         return str(value)
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]

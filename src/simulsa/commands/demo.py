@@ -49,7 +49,7 @@ def _translate_live(result: DemoResult) -> None:
     from rich.console import Console
 
     from simulsa.sources import packets
-    from simulsa.streaming.state import StreamConfig
+    from simulsa.streaming.config import StreamConfig
     from simulsa.streaming.stream import Stream
     from simulsa.terminal import show_final, show_live, updates_of
 

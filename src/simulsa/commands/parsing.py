@@ -12,9 +12,27 @@ from typing import Any, TypeVar
 
 import tyro
 
+from simulsa.streaming.policies import Policy
 from simulsa.settings import SettingsError, field_names, from_mapping, known_keys, read_yaml_mapping, shares, to_mapping
 
 Command = TypeVar("Command")
+
+
+_REGISTRY = tyro.constructors.ConstructorRegistry()
+
+
+@_REGISTRY.primitive_rule
+def _policies(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Policy] | None:
+    """A policy is one word on the command line."""
+    if info.type is not Policy:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="POLICY",
+        instance_from_str=lambda words: Policy.parse(words[0]),
+        is_instance=lambda value: isinstance(value, Policy),
+        str_from_instance=lambda policy: [str(policy)],
+    )
 
 
 class UsageError(ValueError):
@@ -35,6 +53,7 @@ def parse(kind: type[Command], arguments: Sequence[str], verb: str) -> Command:
             args=arguments,
             default=default,
             prog=f"simulsa {verb}",
+            registry=_REGISTRY,
             description=f"{(kind.__doc__ or '').strip()}\n\nEvery command also takes --config FILE.yaml (flags win over it).",
         )
         return command

@@ -11,7 +11,7 @@ from simulsa.integrations.ray import HERE
 from simulsa.integrations.ray_serve import ReplicasConfig, serve_replicas
 from simulsa.lalm.load import ModelConfig
 from simulsa.serving.config import ServeConfig
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 
 PACKAGES = ("starlette", "uvicorn", "websockets", "python_multipart", "prometheus_client")
 

@@ -13,8 +13,8 @@ import tyro
 from simulsa.commands.parsing import parse
 from simulsa.lalm.load import ModelConfig
 from simulsa.serving.client import RemoteConfig
-from simulsa.streaming.segmentation import LongformConfig
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.segmentation import SegmentationConfig
+from simulsa.streaming.config import StreamConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +48,7 @@ class Translate:
     model's window, if that is shorter) always are"""
     timestamps: bool = False
     """print each segment with the times of its beginning and end (includes --longform)"""
-    segments: LongformConfig = field(default_factory=LongformConfig)
+    segments: SegmentationConfig = field(default_factory=SegmentationConfig)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -72,7 +72,7 @@ def _check(command: Translate) -> None:
         raise UsageError("translate needs at least one audio file, or --mic")
     if command.remote.url and command.model != DEFAULT:
         raise UsageError("with --url the server's model translates; leave out --model and what belongs to it")
-    if command.remote.url and (command.longform or command.timestamps or command.segments != LongformConfig()):
+    if command.remote.url and (command.longform or command.timestamps or command.segments != SegmentationConfig()):
         raise UsageError("with --url the server decides about segments; leave out --longform, --timestamps and their options")
     if command.json and command.timestamps:
         raise UsageError("choose --json or --timestamps; the JSON of --longform has the times of its segments")

@@ -20,7 +20,7 @@ from simulsa.evaluation.instances import log_name, read_instances
 from simulsa.lalm.load import load
 from simulsa.lalm.preflight import preflight
 from simulsa.manifest import Utterance, read_manifest
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 from simulsa.training.config import TrainConfig
 from simulsa.training.train import train
 
@@ -135,7 +135,7 @@ def _example(test: Sequence[Utterance], before: Path) -> Utterance:
 
     chrf = CHRF()
     longer = {row.id: row for row in sorted(test, key=lambda row: row.duration_s or 0.0)[len(test) // 2 :]}
-    offline = [item for item in read_instances(before / log_name(math.inf, 0)) if item.id in longer]
+    offline = [item for item in read_instances(before / log_name(math.inf, Rollback(0))) if item.id in longer]
     best = max(offline, key=lambda item: chrf.sentence_score(item.prediction, [item.reference]).score)
     return longer[best.id]
 
@@ -160,7 +160,7 @@ def _report(
         "base model": base.signature,
         "tuned model": tuned.signature,
         **({} if config.bundled else _training_facts(config, base)),
-        "timeline": f"k = {TIMELINE.chunk_ms:g} ms, b = {TIMELINE.rollback}",
+        "timeline": f"k = {TIMELINE.chunk_ms:g} ms, {TIMELINE.commit_policy.label}",
         "time": f"{seconds / 60:.1f} minutes",
     }
     pictures = {"quality_latency": config.out / "comparison" / "quality-latency.png", "timeline": timeline}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from simulsa.lalm.interface import LALM
 from simulsa.manifest import Utterance
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.stream import Stream
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from simulsa._version import __version__
 from simulsa.evaluation.folder import clear, finished_scores, write_report, write_scores
 from simulsa.evaluation.instances import EvaluationError, chunk_name, log_name, write_instances
-from simulsa.evaluation.scores import Score, policy_of_score, policy_values, quality_metrics, score_instances
+from simulsa.evaluation.scores import Score, policy_of_score, quality_metrics, score_instances
 from simulsa.evaluation.simulate import Clip, Lockstep, OnError, admit, simulate
 from simulsa.lalm.cache import CachedLALM
 from simulsa.lalm.interface import LALM, Direction
@@ -21,10 +21,12 @@ from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
 from simulsa.lalm.workers import Alone, Workers
 from simulsa.manifest import Utterance
-from simulsa.streaming.policies import Policy, Rollback, check_rollback, policy_of, policy_order
-from simulsa.streaming.state import check_chunk_ms
+from simulsa.streaming.policies import Policy, Rollback
+from simulsa.streaming.config import StreamConfig, check_chunk_ms
 
 logger = logging.getLogger("simulsa")
+
+ROLLBACKS = (0, 3, 5)  # the paper's
 
 Setting = tuple[float, Policy]
 """A chunk size in ms and a policy."""
@@ -36,8 +38,8 @@ class EvaluateConfig:
 
     chunk_ms: tuple[float, ...] = (500, 1000, 1500, 2000, math.inf)
     """k: milliseconds of new audio between two hypotheses; `inf` is offline translation"""
-    rollback: tuple[int, ...] = (0, 3, 5)
-    """b: tokens at the end of each hypothesis that are not committed yet"""
+    rollback: tuple[int, ...] = ()
+    """b: tokens at the end of each hypothesis that are not committed yet; the same as policies `rollback:b`, by default 0 3 5"""
     out: Path | None = None
     """folder for scores, instance logs, table and plot; an evaluation that was interrupted goes on there"""
     batch_size: int = 16
@@ -52,11 +54,11 @@ class EvaluateConfig:
     """what to do with a row whose audio is broken or too long: `fail`, or `skip` it with a warning"""
     preflight: bool = True
     """check the model first: does it hear, and is its decoding exact?"""
-    policy: tuple[str, ...] = ()
+    policy: tuple[Policy, ...] = ()
     """policies in the place of `rollback`, as `local-agreement:2` or `wait-k:3,1` (docs/policies.md)"""
 
     def __post_init__(self) -> None:
-        for name, least in (("chunk_ms", 1), ("rollback", 1), ("policy", 0)):
+        for name, least in (("chunk_ms", 1), ("rollback", 0), ("policy", 0)):
             values = getattr(self, name)
             if not isinstance(values, (tuple, list)) or len(values) < least:
                 raise ValueError(f"{name} is {values!r}; it must be a list" + " of at least one value" * least)
@@ -66,11 +68,12 @@ class EvaluateConfig:
         for chunk_ms in self.chunk_ms:
             check_chunk_ms(chunk_ms)
         for rollback in self.rollback:
-            if not isinstance(rollback, int):
-                raise ValueError(f"rollback is {rollback!r}; it must be a whole number of tokens")
-            check_rollback(rollback)
-        for policy in self.policy:
-            policy_of(policy)
+            Rollback(rollback)
+        if self.rollback and self.policy:
+            raise ValueError(
+                f"rollback is {' '.join(map(str, self.rollback))} and policy is {' '.join(map(str, self.policy))}; give one of "
+                f"them: a rollback is the policy rollback:{self.rollback[0]}"
+            )
         if not 0 <= self.encoder_cache_mib < math.inf:
             raise ValueError(f"encoder_cache_mib is {self.encoder_cache_mib!r}; it must be a number of MiB, 0 or more")
         if self.batch_size < 1:
@@ -80,8 +83,8 @@ class EvaluateConfig:
 
     @property
     def grid(self) -> list[Setting]:
-        """Every chunk size with every policy, each once; without policies with every rollback."""
-        policies = [policy_of(text) for text in self.policy] or [Rollback(tokens) for tokens in self.rollback]
+        """Every chunk size with every policy, each once."""
+        policies = self.policy or [Rollback(tokens) for tokens in self.rollback or ROLLBACKS]
         return list(dict.fromkeys((chunk_ms, policy) for policy in policies for chunk_ms in self.chunk_ms))
 
 
@@ -119,7 +122,7 @@ def evaluate(
     for chunk_ms, policy in todo:
         offline = next((score for (k, _), score in scores.items() if k == chunk_ms and math.isinf(k)), None)
         # offline, the policy makes no difference
-        scores[chunk_ms, policy] = {**offline, **policy_values(policy)} if offline else _measure(job, chunk_ms, policy)
+        scores[chunk_ms, policy] = {**offline, **_named(policy)} if offline else _measure(job, chunk_ms, policy)
         if config.out is not None:
             write_scores(config.out, _in_order(scores))
     if config.out is not None:
@@ -153,16 +156,14 @@ class _Job:
             "sacrebleu": sacrebleu.__version__,
             "omnisteval": omnisteval.__version__,
             "k": chunk_name(chunk_ms),
-            **_policy_part(chunk_ms, policy),
+            "policy": "any" if math.isinf(chunk_ms) else str(policy),
         }
         return "|".join(f"{name}:{value}" for name, value in parts.items())
 
 
-def _policy_part(chunk_ms: float, policy: Policy) -> dict[str, object]:
-    """The policy's part of a signature."""
-    if math.isinf(chunk_ms):
-        return {"b": "any"}
-    return {"b": policy.tokens} if isinstance(policy, Rollback) else {"policy": policy}
+def _named(policy: Policy) -> Score:
+    """A setting's policy in `scores.json`."""
+    return {"rollback": policy.rollback, "policy": str(policy)}
 
 
 def _known(job: _Job) -> dict[Setting, Score]:
@@ -194,14 +195,12 @@ def _check_same(out: Path, found: str, wanted: str) -> None:
 def _measure(job: _Job, chunk_ms: float, policy: Policy) -> Score:
     config = job.config
     started = time.monotonic()
-    values = policy_values(policy)
-    timed = config.batch_size == 1
-    work = Lockstep(chunk_ms, values["rollback"] or 0, config.drafts, timed, str(policy))
+    work = Lockstep(StreamConfig(chunk_ms=chunk_ms, policy=policy, drafts=config.drafts), timed=config.batch_size == 1)
     instances = simulate(job.workers, job.clips, work, config.batch_size, config.on_error)
     seconds = time.monotonic() - started
     score: Score = {
         "chunk_ms": _json_number(chunk_ms),
-        **values,
+        **_named(policy),
         **score_instances(instances, job.target_lang),
         "skipped": job.rows - len(instances),
         "model": job.lalm.name,
@@ -217,7 +216,7 @@ def _measure(job: _Job, chunk_ms: float, policy: Policy) -> Score:
 
 
 def _in_order(scores: dict[Setting, Score]) -> list[Score]:
-    return [scores[setting] for setting in sorted(scores, key=lambda setting: (policy_order(setting[1]), setting[0]))]
+    return [scores[setting] for setting in sorted(scores, key=lambda setting: (setting[1].order, setting[0]))]
 
 
 def _json_number(chunk_ms: float) -> float | int | str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from simulsa.files import atomic_write
 from simulsa.languages import unit_ends
-from simulsa.streaming.policies import Policy, Rollback
+from simulsa.streaming.policies import Policy
 
 
 class EvaluationError(ValueError):
@@ -53,17 +53,9 @@ def chunk_name(chunk_ms: float) -> str:
     return f"{chunk_ms:.10g}"
 
 
-def log_name(chunk_ms: float, policy: Policy | int) -> str:
-    """The file of a setting: `instances-k500-b3.log`, `instances-k500-wait-k-3-1.log`; offline only `instances-inf-b0.log`.
-
-    A whole number stands for `Rollback`.
-    """
-    if math.isinf(chunk_ms):
-        return "instances-inf-b0.log"
-    if isinstance(policy, Rollback):
-        policy = policy.tokens
-    name = f"b{policy}" if isinstance(policy, int) else re.sub("[:,]", "-", str(policy))
-    return f"instances-k{chunk_name(chunk_ms)}-{name}.log"
+def log_name(chunk_ms: float, policy: Policy) -> str:
+    """The file of a setting: `instances-k500-b3.log`, `instances-k500-wait-k-3-1.log`; offline only `instances-inf-b0.log`."""
+    return "instances-inf-b0.log" if math.isinf(chunk_ms) else f"instances-k{chunk_name(chunk_ms)}-{policy.slug}.log"
 
 
 def write_instances(path: str | Path, instances: Iterable[Instance]) -> None:

@@ -11,7 +11,7 @@ from simulsa.evaluation.front import OperatingPoint, pareto_front, setting_of
 from simulsa.evaluation.instances import chunk_name
 from simulsa.evaluation.scores import Score, policy_of_score
 from simulsa.files import atomic_write
-from simulsa.streaming.policies import Policy, Rollback, policy_order
+from simulsa.streaming.policies import Policy
 
 Evaluations = Mapping[str, Sequence[Score]]
 """Scores by the name that tables and plots give them, usually a model's."""
@@ -207,14 +207,14 @@ def _draw_offline(axes: Any, scores: Iterable[Score], color: str, dashes: str, p
 
 def policies_of(scores: Iterable[Score]) -> list[Policy]:
     """The policies of some scores, each once: rollbacks first, then the others by name, each by its arguments."""
-    return sorted({policy_of_score(score) for score in scores}, key=policy_order)
+    return sorted({policy_of_score(score) for score in scores}, key=lambda policy: policy.order)
 
 
 def _policy_column(scores: Iterable[Score]) -> tuple[str, dict[Policy, str]]:
     """Heading and cells of a table's first column: the b of rollbacks, and where there are other policies the names of all."""
     policies = policies_of(scores)
-    if all(isinstance(policy, Rollback) for policy in policies):
-        return "b", {policy: f"{policy.arguments[0]}" for policy in policies}
+    if all(policy.rollback is not None for policy in policies):
+        return "b", {policy: f"{policy.rollback}" for policy in policies}
     return "policy", {policy: str(policy) for policy in policies}
 
 

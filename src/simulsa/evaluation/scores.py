@@ -8,7 +8,7 @@ from typing import Any
 
 from simulsa.evaluation.instances import EvaluationError, Instance, missing_delays
 from simulsa.languages import base_language, bleu_tokenizer, latency_unit
-from simulsa.streaming.policies import Policy, Rollback, policy_of
+from simulsa.streaming.policies import Policy, Rollback, parse_policy
 
 Score = dict[str, Any]
 """The values of one setting as they stand in `scores.json`; what cannot be computed is `None`."""
@@ -46,14 +46,7 @@ def score_instances(instances: Sequence[Instance], target_lang: str) -> Score:
 
 def policy_of_score(score: Score) -> Policy:
     """The policy of a setting. Raises `ValueError` for one that is not known here."""
-    return Rollback(score["rollback"]) if score["rollback"] is not None else policy_of(score["policy"])
-
-
-def policy_values(policy: Policy) -> Score:
-    """How a setting's policy stands in `scores.json`."""
-    if isinstance(policy, Rollback):
-        return {"rollback": policy.tokens, "policy": policy.name}
-    return {"rollback": None, "policy": str(policy)}
+    return Rollback(score["rollback"]) if score["rollback"] is not None else parse_policy(score["policy"])
 
 
 def quality_metrics(target_lang: str) -> tuple[Any, Any]:

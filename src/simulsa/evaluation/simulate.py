@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from simulsa.audio import AudioError, samples_to_ms
@@ -15,7 +15,8 @@ from simulsa.lalm.workers import Workers
 from simulsa.languages import latency_unit, unit_ends
 from simulsa.manifest import Utterance, too_long
 from simulsa.progress import track
-from simulsa.streaming.state import StreamConfig, StreamState, Update
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.state import StreamState, Update
 from simulsa.streaming.step import step
 
 OnError = Literal["fail", "skip"]
@@ -58,18 +59,16 @@ class Lockstep:
     up, and would be padded to the others meanwhile: that took 1.1 to 1.7 times as long.
     """
 
-    chunk_ms: float
-    rollback: int
-    drafts: bool = True
+    config: StreamConfig
+    """the setting; languages are the rows'"""
     timed: bool = False
-    policy: str = ""
 
     def __call__(self, lalm: LALM, clips: Sequence[Clip]) -> tuple[list[Instance], list[tuple[Utterance, str]]]:
         """The instances of `clips`, and the rows whose audio turned out to be broken, with the problem."""
         runs, broken = [], []
         for clip in clips:
             try:
-                runs.append(_Run(clip, self._start(clip.row, lalm.max_samples)))
+                runs.append(_Run(clip, self._start(clip.row, lalm)))
             except AudioError as error:
                 broken.append((clip.row, str(error)))
         active = runs
@@ -82,15 +81,11 @@ class Lockstep:
     @property
     def label(self) -> str:
         """The setting in a few words."""
-        return f"k = {self.chunk_ms:g}, {self.config().chosen_policy.label}"
+        return f"k = {self.config.chunk_ms:g}, {self.config.commit_policy.label}"
 
-    def config(self, target_lang: str = "de", source_lang: str = "en") -> StreamConfig:
-        """The settings of a stream."""
-        return StreamConfig(target_lang, source_lang, self.chunk_ms, self.rollback, self.drafts, self.policy)
-
-    def _start(self, row: Utterance, max_samples: int) -> StreamState:
+    def _start(self, row: Utterance, lalm: LALM) -> StreamState:
         """A stream that has received all of a row's audio."""
-        state = StreamState(self.config(row.target_lang, row.source_lang), max_samples)
+        state = StreamState(lalm, replace(self.config, target_lang=row.target_lang, source_lang=row.source_lang))
         state.receive(row.load())
         state.close()
         return state
@@ -132,7 +127,7 @@ class _Run:
             prediction=single_spaced(self.updates[-1].committed),
             reference=single_spaced(row.target_text),
             source=row.audio,
-            source_length_ms=samples_to_ms(len(self.state.audio)),
+            source_length_ms=samples_to_ms(self.clip.samples),
             delays_ms=emissions(self.updates, [samples_to_ms(update.audio_samples) for update in self.updates], unit),
             elapsed_ms=emissions(self.updates, done_ms(self.updates), unit) if timed else None,
             steps=len(self.updates),

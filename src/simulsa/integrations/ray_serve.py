@@ -23,7 +23,7 @@ from simulsa.lalm.load import ModelConfig
 from simulsa.serving.config import ServeConfig
 from simulsa.serving.values import from_text
 from simulsa.settings import SettingsError, check_whole_numbers, field_names, from_mapping, shares
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 
 logger = logging.getLogger("simulsa")
 

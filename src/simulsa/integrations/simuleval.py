@@ -21,7 +21,7 @@ from simuleval.evaluator.instance import INSTANCE_TYPE_DICT, SpeechToTextInstanc
 from simulsa.audio import SAMPLE_RATE
 from simulsa.integrations.tools import Growth, Setup, Speech
 from simulsa.settings import SettingsError, read_yaml_mapping
-from simulsa.streaming.state import MIN_CHUNK_MS
+from simulsa.streaming.config import MIN_CHUNK_MS
 
 
 class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no types

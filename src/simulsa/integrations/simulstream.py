@@ -20,7 +20,8 @@ from simulsa.integrations.tools import Growth, Setup, from_pieces, pieces
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import ModelConfig
 from simulsa.languages import is_spaced
-from simulsa.streaming.state import StreamConfig, Update
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.state import Update
 
 _OWN_KEYS = {"type", "speech_chunk_size", "detokenizer_type", "latency_unit", "base_speech_processor_class", "min_speech_size"}
 """what simulstream itself and its wrapper for voice activity read from the same file; the wrapper's others begin with `vad_`"""

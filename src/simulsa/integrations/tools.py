@@ -15,8 +15,9 @@ from simulsa.lalm.load import ModelConfig
 from simulsa.languages import is_spaced
 from simulsa.settings import SettingsError, field_names, from_mapping, known_keys, shares
 from simulsa.streaming.longform import LongStream
-from simulsa.streaming.segmentation import SEARCH_SAMPLES, LongformConfig, quietest
-from simulsa.streaming.state import StreamConfig, Update
+from simulsa.streaming.segmentation import SEARCH_SAMPLES, SegmentationConfig, quietest
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.state import Update
 from simulsa.streaming.stream import Stream
 from simulsa.streaming.vad import WINDOW_SAMPLES
 
@@ -30,17 +31,17 @@ class Setup:
 
     model: ModelConfig
     stream: StreamConfig
-    segments: LongformConfig
+    segments: SegmentationConfig
     longform: bool | None
 
     @classmethod
     def of(cls, values: Mapping[str, Any], chunk_ms: float, where: str) -> Setup:
-        """From the keys of `ModelConfig`, `StreamConfig` and, with `longform: true`, `LongformConfig`.
+        """From the keys of `ModelConfig`, `StreamConfig` and, with `longform: true`, `SegmentationConfig`.
 
         `chunk_ms` is not among them: the tool itself says how much audio it hands over at a time. Raises `SettingsError`, which
         begins with `where`, for an unknown key and for a value that the settings refuse.
         """
-        kinds = (ModelConfig, StreamConfig, LongformConfig)
+        kinds = (ModelConfig, StreamConfig, SegmentationConfig)
         every = sorted({_LONGFORM} | field_names(*kinds) - {"chunk_ms"})
         given = known_keys(values, every, where)
         longform = given.get(_LONGFORM)
@@ -52,7 +53,7 @@ class Setup:
         return cls(
             from_mapping(ModelConfig, model, where),
             from_mapping(StreamConfig, {"chunk_ms": chunk_ms, **stream}, where),
-            from_mapping(LongformConfig, segments, where),
+            from_mapping(SegmentationConfig, segments, where),
             longform,
         )
 
@@ -69,7 +70,7 @@ class AnyLength:
     The cut is where the last second before that is quietest, so what comes in then waits until the speech has ended or gone on.
     """
 
-    def __init__(self, lalm: LALM, config: StreamConfig, segments: LongformConfig) -> None:
+    def __init__(self, lalm: LALM, config: StreamConfig, segments: SegmentationConfig) -> None:
         self._lalm = lalm
         self._segments = segments
         self._short = Stream(lalm, config)

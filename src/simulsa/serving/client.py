@@ -20,7 +20,8 @@ from simulsa.extras import optional
 from simulsa.serving.config import read_keys
 from simulsa.serving.pcm import write_pcm
 from simulsa.serving.values import plain
-from simulsa.streaming.state import StreamConfig, Update
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.state import Update
 
 ENDPOINT = "/v1/realtime/translations"
 FRAME_SAMPLES = SAMPLE_RATE // 5  # 200 ms, as the protocol advises

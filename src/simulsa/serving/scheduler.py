@@ -16,7 +16,7 @@ from simulsa.lalm.interface import LALM
 from simulsa.serving.metrics import Metrics
 from simulsa.serving.session import Result, Session
 from simulsa.serving.speech import ShortformSpeech, Turn, take_turns
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 
 MEMORY_S = 10.0  # how long a lag counts for the decision whether the model keeps up
 

@@ -17,8 +17,8 @@ from simulsa.serving.scheduler import Scheduler
 from simulsa.serving.session import Session
 from simulsa.serving.speech import LongformSpeech, ShortformSpeech, Speech
 from simulsa.settings import from_mapping, to_mapping
-from simulsa.streaming.segmentation import LongformConfig
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.segmentation import SegmentationConfig
+from simulsa.streaming.config import StreamConfig
 
 _ALIASES = {"source_language": "source_lang", "target_language": "target_lang"}
 
@@ -102,7 +102,7 @@ class Service:
             logger.warning("%d sessions did not end within %g s", len(self.scheduler.sessions), self.config.drain_s)
 
     def _open_speech(self, config: StreamConfig, samples: int | None) -> Speech:
-        long = samples is None or LongformConfig().is_long(samples, self.lalm.max_samples)
+        long = samples is None or SegmentationConfig().is_long(samples, self.lalm.max_samples)
         if not (self.config.longform and long):
             return ShortformSpeech(config, self.lalm.max_samples)
         return LongformSpeech(self.lalm, config)

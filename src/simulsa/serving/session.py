@@ -17,7 +17,8 @@ from simulsa.audio import samples_to_s
 from simulsa.serving.clock import SpeechClock
 from simulsa.serving.config import ServeConfig
 from simulsa.serving.speech import Speech, Turn
-from simulsa.streaming.state import StreamConfig, Update
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.state import Update
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from simulsa.serving.conversation import GOING_AWAY, NORMAL, POLICY, Conversatio
 from simulsa.serving.pcm import PcmReader
 from simulsa.serving.service import Service
 from simulsa.serving.session import Result, Session
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 
 _IGNORED = {"metrics_metadata"}  # for simulstream's own log
 

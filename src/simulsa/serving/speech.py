@@ -11,7 +11,8 @@ import numpy as np
 
 from simulsa.lalm.interface import LALM
 from simulsa.streaming.longform import LongState, listen
-from simulsa.streaming.state import StreamConfig, StreamState, Update
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.state import StreamState, Update
 from simulsa.streaming.step import step
 
 T = TypeVar("T")

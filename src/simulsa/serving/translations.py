@@ -26,7 +26,7 @@ from simulsa.serving.service import RefusedError, Service, shutting_down
 from simulsa.serving.session import Result, Session
 from simulsa.serving.subtitles import Cue, srt, vtt
 from simulsa.serving.values import from_text
-from simulsa.streaming.state import StreamConfig
+from simulsa.streaming.config import StreamConfig
 
 FORMATS = ("json", "text", "verbose_json", "srt", "vtt")
 _IGNORED = {"model", "prompt", "temperature"}  # of OpenAI's fields; there is one model, and it is greedy

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -95,8 +96,23 @@ class Policy:
         """How plots and the log call it."""
         return str(self)
 
+    @property
+    def slug(self) -> str:
+        """How file names call it."""
+        return re.sub("[:,]", "-", str(self))
+
+    @property
+    def rollback(self) -> int | None:
+        """SimulSA's b, if it is the policy of the paper."""
+        return None
+
+    @property
+    def order(self) -> tuple[bool, str, tuple[float, ...]]:
+        """How to sort policies: rollbacks first, then the others by name; each by its arguments."""
+        return self.rollback is None, self.name, self.arguments
+
     def __str__(self) -> str:
-        """As `policy_of` reads it: `local-agreement:2`."""
+        """As `parse_policy` reads it: `local-agreement:2`."""
         arguments = ",".join(f"{value:.10g}" for value in self.arguments)
         return f"{self.name}:{arguments}" if arguments else self.name
 
@@ -118,6 +134,16 @@ class Rollback(Policy):
     def label(self) -> str:
         """SimulSA's b."""
         return f"b = {self.tokens}"
+
+    @property
+    def slug(self) -> str:
+        """SimulSA's b."""
+        return f"b{self.tokens}"
+
+    @property
+    def rollback(self) -> int | None:
+        """SimulSA's b."""
+        return self.tokens
 
     def commit(self, hypothesis: Hypothesis) -> int:
         """All but the last `tokens` tokens."""
@@ -275,11 +301,6 @@ def parse_policy(text: str) -> Policy:
         raise ValueError(f"policy is {text!r}, with too many arguments; it must be {_usage(kind)}") from error
     except ValueError as error:
         raise ValueError(f"policy is {text!r}; it must be {_usage(kind)}: {error}") from error
-
-
-def policy_order(policy: Policy) -> tuple[bool, str, tuple[float, ...]]:
-    """How to sort policies: rollbacks first, then the others by name; each by its arguments."""
-    return not isinstance(policy, Rollback), policy.name, policy.arguments
 
 
 def check_rollback(rollback: int) -> None:
