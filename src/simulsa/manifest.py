@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from simulsa import strict_json
 from simulsa.audio import AudioError, audio_length, load_audio
 from simulsa.files import atomic_write
 from simulsa.languages import language_name
@@ -99,7 +99,7 @@ def write_manifest(path: str | Path, rows: Iterable[Utterance]) -> None:
     """Write rows, whole or not at all; audio inside the manifest's folder gets a relative path."""
     with atomic_write(path) as file:
         for row in rows:
-            file.write(json.dumps(to_json(row, Path(path).parent), ensure_ascii=False) + "\n")
+            file.write(strict_json.dumps(to_json(row, Path(path).parent)) + "\n")
 
 
 def to_json(row: Utterance, folder: Path) -> dict[str, Any]:
@@ -155,8 +155,8 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
+            values = strict_json.loads(line)
+        except strict_json.JSONError as error:
             raise ManifestError(f"{path}:{number}: not JSON ({error}); each line must be one whole object") from error
         if not isinstance(values, dict):
             raise ManifestError(f"{path}:{number}: a {type(values).__name__} where an object is needed")
@@ -185,7 +185,7 @@ def _check_row(row: Utterance, where: str, empty_targets: bool) -> None:
         raise ManifestError(f"{where}: the id is empty; give every row its own id")
     if not (row.target_text.strip() or row.is_augmented or empty_targets):
         raise ManifestError(f"{where}: target_text is empty; remove the row or translate it")
-    if not 0 <= row.start_s < math.inf:  # JSON as Python reads it may hold NaN and Infinity
+    if not 0 <= row.start_s < math.inf:
         raise ManifestError(f"{where}: start_s is {row.start_s}; it must be a number of seconds, 0 or more")
     if row.latency is not None and row.latency not in LATENCIES:
         raise ManifestError(f"{where}: latency is {row.latency!r}; it must be one of {', '.join(LATENCIES)}")

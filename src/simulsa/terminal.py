@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from simulsa import strict_json
 from simulsa.audio import samples_to_ms, samples_to_s
 from simulsa.streaming.longform import LongStream, LongUpdate, Segment
 from simulsa.streaming.state import Update
@@ -142,7 +142,7 @@ def _json(update: Update) -> str:
         "compute_s": round(update.compute_s, 4),
         "final": update.final,
     }
-    return json.dumps(values, ensure_ascii=False)
+    return strict_json.dumps(values)
 
 
 def _segment_values(segment: Segment) -> dict[str, Any]:

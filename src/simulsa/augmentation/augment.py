@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from simulsa import strict_json
 from simulsa.audio import AudioError
 from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.journal import Journal
@@ -204,4 +204,4 @@ def _signature(offline: Sequence[Utterance], lalm: LALM, config: AugmentConfig) 
         *(config.num, config.cuts_per_row, config.truncation, config.cut_at, config.criterion, tau, config.whole_words),
         *(config.hold_back, config.latency, *dataclasses.astuple(config.cut_range), config.seed),
     ]
-    return text_signature([json.dumps(settings), lalm.signature, *described(offline)])
+    return text_signature([strict_json.dumps(settings, escape=True), lalm.signature, *described(offline)])

@@ -10,7 +10,6 @@ says: stop here, without the full stop. This is one step of imitation learning o
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 
+from simulsa import strict_json
 from simulsa.audio import AudioError, samples_to_ms, samples_to_s
 from simulsa.augmentation.config import MIN_CUT_MS
 from simulsa.augmentation.journal import Journal
@@ -91,7 +91,8 @@ def correct(
         raise AugmentError(f"{judge.name} has other tokens than {lalm.name}; take the base of {lalm.name} as the judge")
     offline = [row for row in rows if not row.is_augmented]
     settings = [config.num, config.tau, config.min_chunk_ms, config.max_chunk_ms, config.seed, config.hold_back]
-    signature = text_signature(["correct", json.dumps(settings), lalm.signature, judge.signature, *described(offline)])
+    described_settings = strict_json.dumps(settings, escape=True)
+    signature = text_signature(["correct", described_settings, lalm.signature, judge.signature, *described(offline)])
     run = _Run(lalm, judge, config, signature)
     return made_once(out, signature, config.overwrite, lambda journal: run.make(offline, journal))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from simulsa import strict_json
 from simulsa.augmentation.journal import Journal
 from simulsa.manifest import ManifestError, Utterance, read_manifest, write_manifest
 
@@ -20,8 +20,9 @@ class AugmentError(ValueError):
 def described(rows: Sequence[Utterance]) -> Iterator[str]:
     """All of each offline row that decides about what is made of it; not where the file lies."""
     for row in rows:
-        yield json.dumps(
-            [row.id, Path(row.audio).name, row.start_s, row.duration_s, row.source_lang, row.target_lang, row.target_text]
+        yield strict_json.dumps(
+            [row.id, Path(row.audio).name, row.start_s, row.duration_s, row.source_lang, row.target_lang, row.target_text],
+            escape=True,
         )
 
 

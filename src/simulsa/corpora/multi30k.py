@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from simulsa import strict_json
 from simulsa.audio import SAMPLE_RATE
 from simulsa.corpora.synthesis import Speech, Voice, synthesizer
 from simulsa.files import atomic_write
@@ -102,7 +102,7 @@ def _write_flac(path: Path, speech: Speech) -> None:
         atomic_write(path, "wb") as file,
         soundfile.SoundFile(file, "w", SAMPLE_RATE, channels=1, format="FLAC", subtype="PCM_16") as sound,
     ):
-        sound.comment = json.dumps([round(word.end_samples / SAMPLE_RATE, 4) for word in speech.words])
+        sound.comment = strict_json.dumps([round(word.end_samples / SAMPLE_RATE, 4) for word in speech.words])
         sound.write(speech.samples / max(1.0, peak))
 
 
@@ -112,6 +112,6 @@ def _word_ends_s(path: Path) -> list[float] | None:
 
     try:
         with soundfile.SoundFile(path) as sound:
-            return [float(end) for end in json.loads(sound.comment)]
+            return [float(end) for end in strict_json.loads(sound.comment)]
     except (soundfile.LibsndfileError, ValueError):
         return None

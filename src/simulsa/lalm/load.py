@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import warnings
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import simulsa
+from simulsa import strict_json
 from simulsa.lalm.families import EXTRA, UNKNOWN, Family, extractor_of, family_of, hears
 from simulsa.lalm.instructions import check_template
 from simulsa.lalm.interface import LALMError
@@ -194,7 +194,7 @@ def base_of(model: str) -> str:
 def _base_name(folder: Path, record: dict[str, Any] | None) -> str:
     if record:
         return str(record["base_model"])
-    return str(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])
+    return str(strict_json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])
 
 
 def _name(dtype: Any) -> Dtype:
@@ -205,7 +205,7 @@ def _name(dtype: Any) -> Dtype:
 def read_record(folder: Path) -> dict[str, Any] | None:
     """What `simulsa train` wrote about an adapter, or `None` for one from another trainer."""
     path = folder / RECORD
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    return dict(strict_json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ events while the file is translated.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from simulsa import strict_json
 from simulsa.audio import AudioError, load_audio, samples_to_ms, samples_to_s
 from simulsa.serving.conversation import MODEL_FAILED
 from simulsa.serving.service import RefusedError, Service, shutting_down
@@ -193,4 +193,4 @@ async def _events(session: Session, config: StreamConfig, audio: np.ndarray) -> 
 
 
 def _event(kind: str, **fields: Any) -> str:
-    return f"data: {json.dumps({'type': kind, **fields}, ensure_ascii=False)}\n\n"
+    return f"data: {strict_json.dumps({'type': kind, **fields})}\n\n"

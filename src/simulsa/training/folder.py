@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simulsa import strict_json
 from simulsa.files import atomic_write, write_json
 from simulsa.lalm.load import RECORD
 from simulsa.training.config import DECISIVE_SETTINGS, TrainConfig
@@ -72,6 +73,7 @@ class Folder:
         numbered = [(int(path.parent.name.rpartition("-")[2]), path) for path in self.checkpoints.glob(f"checkpoint-*/{_STATE}")]
         for _, path in sorted(numbered, reverse=True):
             try:
+                # transformers' own file: it may hold a gradient norm of NaN, which is no reason to pass the checkpoint over
                 return path.parent, json.loads(path.read_text(encoding="utf-8"))
             except ValueError:
                 continue
@@ -82,7 +84,7 @@ class Folder:
         with atomic_write(self.out / _WEIGHTS, "wb") as target, open(checkpoint / _WEIGHTS, "rb") as source:
             shutil.copyfileobj(source, target)
         write_json(self.out / RECORD, record)
-        adapter = json.loads((checkpoint / _ADAPTER).read_text(encoding="utf-8"))
+        adapter = strict_json.loads((checkpoint / _ADAPTER).read_text(encoding="utf-8"))
         # PEFT lists the modules in no fixed order, and the adapter's signature covers this file
         modules = sorted(adapter["target_modules"])
         write_json(self.out / _ADAPTER, {**adapter, "base_model_name_or_path": record["base_model"], "target_modules": modules})
@@ -106,7 +108,7 @@ class Folder:
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = strict_json.loads(path.read_text(encoding="utf-8"))
             _identity(record)
         except (ValueError, TypeError, KeyError) as error:
             raise TrainError(f"{path}: not the record of a training; choose another --out, or use --overwrite") from error
