@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.manifest import ManifestError, Utterance, check_audio, read_manifest, write_manifest
+from tests.conftest import examples
 
 ROW = {"id": "a", "audio": "a.wav", "source_lang": "en", "target_lang": "de", "target_text": "Hallo"}
 
@@ -56,7 +57,7 @@ def write_text(folder: Path, *rows: dict[str, Any] | str, encoding: str = "utf-8
 
 
 @given(rows_of_a_manifest, st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_what_is_written_is_read_again(rows: list[Utterance], outside: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
         home = Path(name).resolve()
