@@ -84,8 +84,7 @@ class Scheduler:
     def lag_chunks(self) -> float:
         """How long chunks of live sessions have lately waited, on average, in multiples of what a chunk lasts."""
         now = time.monotonic()
-        while self._lags and self._lags[0][0] < now - MEMORY_S:
-            self._lags.popleft()
+        self._forget_lags(now)
         lags = [lag for _, lag in self._lags]
         lags += [session.in_chunks(now - session.waits_since()) for session in self.sessions if session.waits_since() < now]
         return sum(lags) / len(lags) if lags else 0.0
@@ -107,7 +106,12 @@ class Scheduler:
             if session.live:
                 self._lags.append((now, session.in_chunks(result.lag_s)))
                 self._metrics.lag.observe(result.lag_s)
+        self._forget_lags(now)
         self._metrics.stepped(results)
+
+    def _forget_lags(self, now: float) -> None:
+        while self._lags and self._lags[0][0] < now - MEMORY_S:
+            self._lags.popleft()
 
     def _note(self, error: Exception) -> None:
         whose = "audio" if isinstance(error, AudioError) else "model"
