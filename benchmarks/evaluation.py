@@ -17,6 +17,7 @@ from simulsa.evaluation.simulate import Clip, Lockstep, admit, simulate
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import load
 from simulsa.lalm.workers import Alone
+from simulsa.streaming.config import StreamConfig
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,12 @@ class Options:
 def seconds(lalm: LALM, clips: list[Clip], options: Options, batch_size: int, drafts: bool) -> float:
     """Wall time of one pass over the clips."""
     started = time.perf_counter()
-    simulate(Alone(lalm), clips, Lockstep(options.chunk_ms, options.rollback, drafts), batch_size)
+    simulate(
+        Alone(lalm),
+        clips,
+        Lockstep(StreamConfig(chunk_ms=options.chunk_ms, rollback=options.rollback, drafts=drafts)),
+        batch_size,
+    )
     return time.perf_counter() - started
 
 

@@ -17,9 +17,10 @@ from benchmarks.setup import machine, rows_of
 from benchmarks.soak import translations
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.load import load
-from simulsa.streaming.longform import LongStream, Segment
-from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.segmentation import SegmentationConfig
+from simulsa.streaming.state import Segment
+from simulsa.streaming.stream import Stream
 from simulsa.streaming.vad import WINDOW_SAMPLES, SileroVAD
 
 EARS = 32  # that listen together, for what that costs
@@ -71,7 +72,7 @@ def main(options: Options) -> None:
     settings = [*(SegmentationConfig(min_silence_ms=ms) for ms in (150, 300, 500)), SegmentationConfig(history="sentence")]
     settings += [SegmentationConfig(max_segment_s=2.5, history=history) for history in ("none", "sentence")]
     for longform in settings:
-        stream = LongStream(lalm, config, longform)
+        stream = Stream(lalm, config, longform)
         updates = [*stream.push(recording.audio(0, len(recording.samples))), *stream.finish()]
         segments = [u.segment for u in updates if u.segment is not None and u.segment.complete]
         print(

@@ -20,8 +20,8 @@ import tyro
 from benchmarks.setup import machine, rows_of
 from simulsa.lalm.interface import LALM, Want
 from simulsa.lalm.load import load
-from simulsa.streaming.policies import Hypothesis, Policy, Rollback, parse_policy
 from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.policies import Hypothesis, Policy, Rollback, parse_policy
 from simulsa.streaming.state import StreamState
 from simulsa.streaming.step import step
 
@@ -86,12 +86,12 @@ def seconds(lalm: LALM, audios: list[np.ndarray], options: Options, policy: Poli
     config = AskedConfig(chunk_ms=options.chunk_ms, asked=Asked(policy, Rollback(options.rollback)))
     total = 0.0
     for start in range(0, len(audios), options.batch_size):
-        states = [StreamState(config, lalm.max_samples) for _ in audios[start : start + options.batch_size]]
+        states = [StreamState(lalm, config) for _ in audios[start : start + options.batch_size]]
         for state, audio in zip(states, audios[start:], strict=False):
             state.receive(audio)
             state.close()
         started = clock()
-        while waiting := [state for state in states if state.next_samples() is not None]:
+        while waiting := [state for state in states if state.ready() is not None]:
             step(lalm, waiting)
         total += clock() - started
     return total

@@ -24,10 +24,11 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.files import atomic_write
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import load
-from simulsa.streaming.longform import LongStream, LongUpdate, Segment
 from simulsa.streaming.config import StreamConfig
-from simulsa.streaming.state import StreamState
+from simulsa.streaming.segmentation import SegmentationConfig
+from simulsa.streaming.state import Segment, StreamState, Update
 from simulsa.streaming.step import step
+from simulsa.streaming.stream import Stream
 
 MAX_DIFFERENCE = 0.10  # in compute per chunk
 MAX_GROWTH_MIB = 50
@@ -60,11 +61,11 @@ class Options:
 class Session:
     """A stream and what it took."""
 
-    stream: LongStream
+    stream: Stream
     segments: list[Segment] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
     """processor time of each push"""
-    last: LongUpdate | None = None
+    last: Update | None = None
 
     def push(self, samples: np.ndarray) -> None:
         """Push and measure."""
@@ -77,7 +78,7 @@ class Session:
         """End the session."""
         self._note(self.stream.finish())
 
-    def _note(self, updates: Sequence[LongUpdate]) -> None:
+    def _note(self, updates: Sequence[Update]) -> None:
         self.segments += [update.segment for update in updates if update.segment is not None and update.segment.complete]
         self.last = updates[-1] if updates else self.last
 
@@ -143,7 +144,7 @@ def soak(lalm: LALM, options: Options) -> Soak:
     recording = joined([edge, record(whole - 2 * sixth, options.seed + 1), edge])
     pushes = range(0, len(recording.samples), PUSH_SAMPLES)
     last_part = len(recording.samples) - len(edge.samples)
-    long, fresh = (Session(LongStream(lalm, options.stream)) for _ in range(2))
+    long, fresh = (Session(Stream(lalm, options.stream, SegmentationConfig())) for _ in range(2))
     memory_mib = []
     for start in pushes:
         samples = recording.audio(start, start + PUSH_SAMPLES)
@@ -162,13 +163,13 @@ def translations(lalm: LALM, audios: Sequence[np.ndarray], config: StreamConfig,
     texts: dict[int, str] = {}
     queue = sorted(range(len(audios)), key=lambda i: len(audios[i]))
     for first in range(0, len(queue), batch_size):
-        states = {i: StreamState(config, lalm.max_samples) for i in queue[first : first + batch_size]}
+        states = {i: StreamState(lalm, config) for i in queue[first : first + batch_size]}
         for i, state in states.items():
             state.receive(audios[i])
             state.close()
         while active := [state for state in states.values() if not state.finished]:
             step(lalm, active)
-        texts |= {i: state.shown for i, state in states.items()}
+        texts |= {i: state.committed for i, state in states.items()}
     return [texts[i] for i in range(len(audios))]
 
 

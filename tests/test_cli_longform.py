@@ -20,7 +20,8 @@ from simulsa.demo.run import DATA
 from simulsa.lalm.load import ModelConfig
 from simulsa.manifest import read_manifest
 from simulsa.streaming import vad
-from simulsa.streaming.longform import LongStream, LongUpdate, Segment
+from simulsa.streaming.state import Segment, Update
+from simulsa.streaming.stream import Stream
 from simulsa.terminal import show_final, show_live
 from simulsa.testing import FakeLALM, FakeVAD
 
@@ -65,7 +66,7 @@ def test_a_file_longer_than_the_window_just_works(
     assert run("translate", talk, "--chunk-ms", "1000") == 0
     out, err = capsys.readouterr()
     lalm = simulsa.load("tiny-en-de-simul", device="cpu")
-    stream = LongStream(lalm, simulsa.StreamConfig(chunk_ms=1000))
+    stream = Stream(lalm, simulsa.StreamConfig(chunk_ms=1000))
     updates = stream.push(load_audio(talk)) + stream.finish()
     assert out.splitlines() == [u.segment.text for u in updates if u.segment is not None and u.segment.complete]
     assert len(out.splitlines()) == 3
@@ -82,7 +83,7 @@ def test_timestamps(fake: FakeLALM, recording: Path, capsys: pytest.CaptureFixtu
 def test_json_lines_have_what_is_new(fake: FakeLALM, talk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("translate", talk, "--json", "--history", "none", "--min-silence-ms", "300") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    stream = LongStream(fake, longform=simulsa.SegmentationConfig(min_silence_ms=300), vad=FakeVAD())
+    stream = Stream(fake, longform=simulsa.SegmentationConfig(min_silence_ms=300), vad=FakeVAD())
     updates = stream.push(load_audio(talk)) + stream.finish()
     assert "".join(line["new"] for line in lines) == updates[-1].committed != ""
     assert [line["audio_s"] for line in lines] == [round(update.audio_s, 3) for update in updates]
@@ -140,13 +141,13 @@ def test_wrong_flags(flags: list[str], message: str, capsys: pytest.CaptureFixtu
 HOUR = 3600 * SAMPLE_RATE
 
 
-def updates_of_two_segments() -> list[LongUpdate]:
+def updates_of_two_segments() -> list[Update]:
     first, second = Segment(0, 0, 16_000, "Eins.", True), Segment(1, HOUR + 32_008, HOUR + 48_000, "Zwei", True)
     return [
-        LongUpdate("Eins.", "", 16_000, 0.1, False, new="Eins.", segment=first),
-        LongUpdate("Eins.", " Zwei und", HOUR + 40_000, 0.1, False, new="", segment=Segment(1, HOUR, HOUR + 4_000, "", False)),
-        LongUpdate("Eins. Zwei", "", HOUR + 48_000, 0.1, False, new=" Zwei", segment=second),
-        LongUpdate("Eins. Zwei", "", HOUR + 64_000, 0.0, True, new="", segment=None),
+        Update("Eins.", "", 16_000, 0.1, False, new="Eins.", segment=first),
+        Update("Eins.", " Zwei und", HOUR + 40_000, 0.1, False, new="", segment=Segment(1, HOUR, HOUR + 4_000, "", False)),
+        Update("Eins. Zwei", "", HOUR + 48_000, 0.1, False, new=" Zwei", segment=second),
+        Update("Eins. Zwei", "", HOUR + 64_000, 0.0, True, new="", segment=None),
     ]
 
 

@@ -15,7 +15,6 @@ from simulsa.cli import main
 from simulsa.lalm.interface import Direction
 from simulsa.lalm.load import RECORD, ModelConfig, load
 from simulsa.manifest import Utterance
-from simulsa.streaming.longform import LongStream
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, FakeVAD, growing_script
@@ -48,7 +47,7 @@ def test_what_is_not_given_is_what_was_trained(
 ) -> None:
     config = StreamConfig(**given)
     lalm = trained(*known)
-    streams = (Stream(lalm, config), LongStream(lalm, config, vad=FakeVAD()))
+    streams = (Stream(lalm, config), Stream(lalm, config, vad=FakeVAD()))
     assert [(stream.config.source_lang, stream.config.target_lang) for stream in streams] == [expected] * 2
 
 

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from simulsa.audio import SAMPLE_RATE
 from simulsa.integrations.tools import AnyLength, Setup
 from simulsa.settings import SettingsError
-from simulsa.streaming.longform import LongStream
-from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.state import Update
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, FakeVAD, growing_script
@@ -37,7 +36,7 @@ def speech(seconds: float) -> np.ndarray:
     return samples
 
 
-def updates_of(stream: Stream | LongStream | AnyLength, samples: np.ndarray, sizes: list[int]) -> list[Update]:
+def updates_of(stream: Stream | Stream | AnyLength, samples: np.ndarray, sizes: list[int]) -> list[Update]:
     updates: list[Update] = []
     start = 0
     for size in [*sizes, len(samples)]:
@@ -84,7 +83,7 @@ def test_any_chunking_gives_the_same_text(sizes: list[int]) -> None:
 
 def test_what_the_settings_say() -> None:
     lalm = FakeLALM(growing_script(WORDS))
-    kinds: dict[bool | None, Callable[..., object]] = {None: AnyLength, False: Stream, True: LongStream}
+    kinds: dict[bool | None, Callable[..., object]] = {None: AnyLength, False: Stream, True: Stream}
     for longform, kind in kinds.items():
         values = {} if longform is None else {"longform": longform}
         setup = Setup.of(values, 500, "here")

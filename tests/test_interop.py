@@ -30,10 +30,11 @@ from simulsa.evaluation.score import ScoreConfig, score_log
 from simulsa.integrations.tools import Growth, from_pieces, pieces
 from simulsa.manifest import Utterance, read_manifest, write_manifest
 from simulsa.settings import SettingsError
-from simulsa.streaming.longform import LongStream
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.state import Update
+from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, growing_script
+from tests.conftest import examples
 
 DOCS = Path(__file__).parents[1] / "docs"
 CHUNK_MS, ROLLBACK = 500, 3
@@ -235,7 +236,7 @@ def test_simulstream_serves_it(folder: Path, ours: list[Instance]) -> None:
 
 
 @given(data=st.data(), unit=st.sampled_from(["word", "char"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_simulstreams_reader_and_ours_agree_on_any_log(data: st.DataObject, unit: str, tmp_path_factory: Any) -> None:
     pytest.importorskip("simulstream", reason="needs simulsa[simulstream]")
     from simulstream.metrics.readers import LogReader
@@ -321,8 +322,8 @@ def talk() -> np.ndarray:
 
 
 def followed(samples: np.ndarray) -> str:
-    """What `LongStream` says to it."""
-    stream = LongStream(FakeLALM(growing_script("Ein Mann fährt Rad")), StreamConfig(rollback=0))
+    """What `Stream` says to it."""
+    stream = Stream(FakeLALM(growing_script("Ein Mann fährt Rad")), StreamConfig(rollback=0))
     stream.push(samples)
     return stream.finish()[-1].committed
 

@@ -17,15 +17,14 @@ from hypothesis import strategies as st
 
 from simulsa.audio import SAMPLE_RATE, AudioError, resample
 from simulsa.lalm.interface import Continuation
-from simulsa.streaming.longform import LongState, LongStream, LongUpdate, Segment, listen
-from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.config import StreamConfig
-from simulsa.streaming.state import StreamState
+from simulsa.streaming.segmentation import SegmentationConfig
+from simulsa.streaming.state import Segment, StreamState, Update, listen
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
 from simulsa.streaming.vad import WINDOW_SAMPLES
 from simulsa.testing import FakeHeard, FakeLALM, FakeVAD
-from tests.conftest import noise
+from tests.conftest import examples, noise
 
 WORDS = ["Tür", "über", "den", "Hügel,", "漢字", "🎉", "Hemd-", "größer.", "'s"]
 WINDOW_S = 4  # of the scripted models
@@ -59,11 +58,11 @@ def session(lengths: Sequence[tuple[int, int]]) -> np.ndarray:
     return np.concatenate(pieces)
 
 
-def long_stream(lalm: FakeLALM, config: StreamConfig | None = None, **longform: Any) -> LongStream:
-    return LongStream(lalm, config, SegmentationConfig(**longform), FakeVAD())
+def long_stream(lalm: FakeLALM, config: StreamConfig | None = None, **longform: Any) -> Stream:
+    return Stream(lalm, config, SegmentationConfig(**longform), FakeVAD())
 
 
-def run(stream: LongStream, audio: np.ndarray, cuts: Sequence[int] = ()) -> list[LongUpdate]:
+def run(stream: Stream, audio: np.ndarray, cuts: Sequence[int] = ()) -> list[Update]:
     """Push `audio` in pieces cut at `cuts`; the updates without their compute time."""
     updates = []
     for first, last in itertools.pairwise([0, *sorted(cuts), len(audio)]):
@@ -71,7 +70,7 @@ def run(stream: LongStream, audio: np.ndarray, cuts: Sequence[int] = ()) -> list
     return timeless(updates + stream.finish())
 
 
-def timeless(updates: Sequence[LongUpdate]) -> list[LongUpdate]:
+def timeless(updates: Sequence[Update]) -> list[Update]:
     return [dataclasses.replace(update, compute_s=0.0) for update in updates]
 
 
@@ -83,12 +82,12 @@ def joined(texts: Sequence[str], lang: str) -> str:
     return whole
 
 
-def segments_of(updates: Sequence[LongUpdate]) -> list[Segment]:
+def segments_of(updates: Sequence[Update]) -> list[Segment]:
     """The complete ones."""
     return [update.segment for update in updates if update.segment is not None and update.segment.complete]
 
 
-def check_session(updates: Sequence[LongUpdate], audio: np.ndarray) -> None:
+def check_session(updates: Sequence[Update], audio: np.ndarray) -> None:
     """What must hold for any session."""
     for before, after in itertools.pairwise(updates):
         assert after.committed == before.committed + after.new
@@ -106,7 +105,7 @@ def check_session(updates: Sequence[LongUpdate], audio: np.ndarray) -> None:
 
 
 @given(st.integers(0, 10**6), configs, stretches, st.lists(st.integers(0, 300_000), max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_any_split_gives_the_same_updates(
     seed: int, config: StreamConfig, lengths: list[tuple[int, int]], cuts: list[int]
 ) -> None:
@@ -117,12 +116,12 @@ def test_any_split_gives_the_same_updates(
 
 
 @given(st.integers(0, 10**6), configs, stretches, st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_chunks_heard_at_once_are_fewer_steps_of_the_same_segments(
     seed: int, config: StreamConfig, lengths: list[tuple[int, int]], chunks: int
 ) -> None:
     lalm, audio = exact_ear(seed), session(lengths)
-    state = LongState(lalm, config, vad=FakeVAD())
+    state = StreamState(lalm, config, vad=FakeVAD())
     state.receive(audio)
     state.close()
     state.chunks_at_once = chunks
@@ -143,7 +142,7 @@ def test_chunks_heard_at_once_are_fewer_steps_of_the_same_segments(
 
 
 @given(st.integers(0, 10**6), configs, stretches)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_the_text_is_that_of_its_segments(seed: int, config: StreamConfig, lengths: list[tuple[int, int]]) -> None:
     audio = session(lengths)
     lalm = exact_ear(seed)
@@ -158,7 +157,7 @@ def test_the_text_is_that_of_its_segments(seed: int, config: StreamConfig, lengt
 
 
 @given(stretches)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_all_speech_is_in_segments_that_fit(lengths: list[tuple[int, int]]) -> None:
     audio = session(lengths)
     updates = run(long_stream(exact_ear(), min_speech_ms=0), audio)
@@ -297,7 +296,7 @@ def test_a_failing_model_leaves_the_session_able_to_go_on(at: int) -> None:
     expected = run(long_stream(exact_ear()), audio)
     stream = long_stream(Failing(exact_ear().script, max_samples=exact_ear().max_samples))
     acts = [lambda first=first: stream.push(audio[first : first + 500]) for first in range(0, len(audio), 500)]
-    updates: list[LongUpdate] = []
+    updates: list[Update] = []
     failures = 0
     for act in [*acts, stream.finish]:
         try:
@@ -314,7 +313,7 @@ def test_another_rate_is_resampled_on_its_way(rate: int) -> None:
     audio = np.concatenate([np.zeros(rate), 0.1 * np.sin(np.arange(3 * rate)), np.zeros(rate)]).astype(np.float32)
     expected = run(long_stream(exact_ear()), resample(audio, rate))
     stream = long_stream(exact_ear())
-    updates: list[LongUpdate] = []
+    updates: list[Update] = []
     for first in range(0, len(audio), 1_234):
         updates += stream.push(audio[first : first + 1_234], rate)
     assert timeless(updates + stream.finish()) == expected
@@ -341,8 +340,8 @@ def test_many_sessions_share_a_step(together: bool) -> None:
     lalm = exact_ear()
     audios = [session([(30_000, 12_000), (9_000, 5_000)]), session([(50_000, 9_000)]), np.zeros(9_000)]
     configs = [StreamConfig(), StreamConfig(chunk_ms=300, rollback=0), StreamConfig()]
-    sessions = [LongState(lalm, config, vad=FakeVAD()) for config in configs]
-    updates: list[list[LongUpdate]] = [[] for _ in sessions]
+    sessions = [StreamState(lalm, config, vad=FakeVAD()) for config in configs]
+    updates: list[list[Update]] = [[] for _ in sessions]
     for state, audio in zip(sessions, audios, strict=True):
         state.receive(audio)
         state.close()
@@ -355,12 +354,12 @@ def test_many_sessions_share_a_step(together: bool) -> None:
 
 
 def test_the_halves_of_a_session_out_of_turn() -> None:
-    state = LongState(exact_ear(), vad=FakeVAD())
+    state = StreamState(exact_ear(), vad=FakeVAD())
     state.receive(np.zeros(100))
     with pytest.raises(ValueError, match="the session goes on"):
         state.conclude()
     with pytest.raises(ValueError, match="no segment is open"):
-        state.apply(LongUpdate("", "", 0, 0.0, False, new="", segment=None))
+        state.apply(Update("", "", 0, 0.0, False, new="", segment=None))
 
 
 @pytest.mark.parametrize(
@@ -403,7 +402,7 @@ class Probabilities:
 )
 def test_speech_goes_on_a_little_below_its_threshold(threshold: float, dip: float, segments: int) -> None:
     ear = Probabilities([0.9] * 20 + [dip] * 20 + [0.9] * 20)
-    stream = LongStream(exact_ear(), longform=SegmentationConfig(speech_threshold=threshold), vad=ear)
+    stream = Stream(exact_ear(), longform=SegmentationConfig(speech_threshold=threshold), vad=ear)
     assert len(segments_of(run(stream, np.zeros(60 * WINDOW_SAMPLES, dtype=np.float32)))) == segments
 
 
@@ -423,6 +422,6 @@ def test_speech_behind_a_cut_is_kept_though_a_pause_has_begun() -> None:
     dip, last = 88 * WINDOW_SAMPLES, 100  # in samples, in windows; the longest segment ends after window 109
     audio[dip - 1_000 : dip + 1_000] *= 0.1
     ear = Probabilities([0.9] * last + [0.0] * 88)
-    first, second = segments_of(run(LongStream(exact_ear(), vad=ear), audio))
+    first, second = segments_of(run(Stream(exact_ear(), vad=ear), audio))
     assert abs(first.end_samples - dip) <= WINDOW_SAMPLES
     assert (second.start_samples, second.end_samples) == (first.end_samples, last * WINDOW_SAMPLES + PADDING)

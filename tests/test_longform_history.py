@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.interface import Continuation
-from simulsa.streaming.history import forget
-from simulsa.streaming.longform import LongStream
-from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.history import forget
+from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.state import StreamState
+from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, FakeVAD
+from tests.conftest import examples
 from tests.test_longform import check_session, run, segments_of
 
 WORD_SAMPLES = 4_000  # each word of the scripted speaker is a tone of its own, a quarter of a second long
@@ -75,15 +76,15 @@ def translation(count: int) -> str:
     return " ".join(f"w{number:04}" for number in range(count))
 
 
-def stream_of(lalm: FakeLALM, config: StreamConfig | None = None, **longform: Any) -> LongStream:
-    return LongStream(lalm, config, SegmentationConfig(**longform), FakeVAD())
+def stream_of(lalm: FakeLALM, config: StreamConfig | None = None, **longform: Any) -> Stream:
+    return Stream(lalm, config, SegmentationConfig(**longform), FakeVAD())
 
 
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.integers(8_600, 20_000)), min_size=1, max_size=5),
     st.builds(StreamConfig, chunk_ms=st.sampled_from([250, 500, 900]), rollback=st.sampled_from([0, 3, 7, 12])),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_nothing_is_lost_or_doubled(lengths: list[tuple[int, int]], config: StreamConfig) -> None:
     lalm, audio = Reader(), session(lengths)
     updates = run(stream_of(lalm, config, history="sentence"), audio)

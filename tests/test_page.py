@@ -152,13 +152,13 @@ def downloaded(page: Page, button: str) -> str:
     return Path(download.value.path()).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("kind", [simulsa.Stream, simulsa.LongStream])
+@pytest.mark.parametrize("kind", [None, simulsa.SegmentationConfig()])
 def test_a_sample_gives_the_text_of_stream(page: Page, tmp_path: Path, kind: Any) -> None:
     path = tmp_path / "sample.wav"
     row = samples.clips()["demo-test-001"]
     path.write_bytes(samples.wav(row))
     lalm = simulsa.load("tiny-en-de-simul")
-    with serving(lalm, StreamConfig(), longform=kind is simulsa.LongStream) as server:
+    with serving(lalm, StreamConfig(), longform=kind is simulsa.Stream) as server:
         visit(page, server)
         expect(page.locator("#samples-note")).to_contain_text("knows image captions, spoken by a synthesiser, and nothing else")
         assert page.locator("#source").inner_text() == "English"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from simulsa.lalm.interface import TOKENS_ONLY, Continuation, Heads, Want
 from simulsa.lalm.text import word_ends
+from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.policies import (
     POLICIES,
     AlignAtt,
@@ -25,12 +26,11 @@ from simulsa.streaming.policies import (
     WaitK,
     parse_policy,
 )
-from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.state import StreamState, Update
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, growing_script
-from tests.conftest import noise
+from tests.conftest import examples, noise
 from tests.test_streaming import CHUNK, SENTENCE, WORDS, check_stream, lock_step, run
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def growing() -> FakeLALM:
 
 class TestStreams:
     @given(st.integers(0, 10**6), configs, lengths, st.lists(st.integers(0, 40_000), max_size=5))
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=examples(80), deadline=None)
     def test_text_only_grows_all_is_committed_and_any_split_is_the_same(
         self, seed: int, config: StreamConfig, length: int, cuts: list[int]
     ) -> None:
@@ -101,7 +101,7 @@ class TestStreams:
         assert lalm.calls == [("continue_", 1)], "at the end nobody asks the policy, nor what it needs"
 
     @given(st.lists(st.tuples(configs, lengths), min_size=1, max_size=5), st.integers(0, 10**6))
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=examples(40), deadline=None)
     def test_batched_steps_equal_single_ones(self, streams: list[tuple[StreamConfig, int]], seed: int) -> None:
         lalm = fickle(seed)
         audios = [np.zeros(length, dtype=np.float32) for _, length in streams]
@@ -111,7 +111,7 @@ class TestStreams:
     def test_the_model_is_called_once_for_all_that_want_the_same(self) -> None:
         lalm = growing()
         texts = ("rollback:3", "alignatt:4", "wait-k:1", "confidence:0.5", "alignatt:9", "confidence:0.1", "alignatt:4,1")
-        states = [StreamState(StreamConfig(policy=text), lalm.max_samples) for text in texts]
+        states = [StreamState(lalm, StreamConfig(policy=text)) for text in texts]
         for state in states:
             state.receive(np.zeros(CHUNK))
         step(lalm, states)

@@ -1,4 +1,4 @@
-"""Speech that is longer than the model hears at once, through the server, as `LongStream` translates it."""
+"""Speech that is longer than the model hears at once, through the server, as `Stream` translates it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.demo.run import DATA
 from simulsa.lalm.load import load
 from simulsa.manifest import read_manifest
-from simulsa.streaming.longform import LongStream
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.stream import Stream
 from tests.servers import Running, append, events_until, pcm, running, say, talking, transcript
@@ -49,7 +48,7 @@ def post(server: Running, audio: np.ndarray) -> Any:
 
 
 def followed(server: Running, audio: np.ndarray) -> str:
-    stream = LongStream(server.service.lalm, STREAM)
+    stream = Stream(server.service.lalm, STREAM)
     stream.push(audio)
     return stream.finish()[-1].committed
 

@@ -1,4 +1,4 @@
-"""The soak benchmark on five minutes: all that must hold of an hour but the compute, which no test measures."""
+"""The soak benchmarks on a few minutes: all that must hold of an hour but the compute, which no test measures."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 import simulsa
+from benchmarks.quiet import Options as QuietOptions
+from benchmarks.quiet import Quiet, quiet
 from benchmarks.recording import Recording, Spoken, record
 from benchmarks.soak import Options, Session, Soak, soak, write
 from simulsa.demo.run import DATA
 from simulsa.manifest import read_manifest
-from simulsa.streaming.longform import LongStream, LongUpdate, Segment
+from simulsa.streaming.state import Segment, Update
+from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, FakeVAD
 
 
@@ -42,9 +45,9 @@ def result() -> Soak:
     recording = Recording(np.zeros(96_000, dtype=np.int16), (Spoken(row, 16_000, 32_000),))
 
     def session(start: int) -> Session:
-        done = Session(LongStream(FakeLALM(lambda audio: ""), vad=FakeVAD()), cpu_s=[0.1] * 12)
+        done = Session(Stream(FakeLALM(lambda audio: ""), vad=FakeVAD()), cpu_s=[0.1] * 12)
         done.segments = [Segment(0, start, start + 17_000, "Text.", True)]
-        done.last = LongUpdate("Text.", "", 96_000, 0.0, True, new="", segment=None)
+        done.last = Update("Text.", "", 96_000, 0.0, True, new="", segment=None)
         return done
 
     return Soak(recording, 96_000, session(15_000), session(15_000), [500.0] * 12, ["Text."])
@@ -65,7 +68,20 @@ def test_the_checks_find_what_is_wrong(result: Soak) -> None:
     assert failing() == {"times"}
     result.fresh.segments = result.long.segments = [Segment(0, 50_000, 67_000, "Text.", True)]
     assert failing() == {"silence", "speech"}
-    result.long.last = LongUpdate("Text. Text.", "", 95_999, 0.0, True, new="", segment=None)
+    result.long.last = Update("Text. Text.", "", 95_999, 0.0, True, new="", segment=None)
     assert failing() == {"silence", "speech", "whole", "clock"}
     result.long.cpu_s = [0.12] * 12
     assert round(result.difference, 6) == 0.2
+
+
+def test_two_minutes_of_quiet_beside_a_speaker() -> None:
+    result = quiet(QuietOptions(minutes=2))
+    assert {name: figures for name, (passed, figures) in result.checks().items() if not passed} == {}
+    assert len(result.text) > 500
+
+
+def test_the_checks_find_what_quiet_costs() -> None:
+    result = Quiet(memory_mib=[500.0] * 20, text="Text.", reference="Text.")
+    assert all(passed for passed, _ in result.checks().values())
+    result.not_ready, result.memory_mib[-1], result.text = 1, 505.1, "Text"
+    assert not any(passed for passed, _ in result.checks().values())

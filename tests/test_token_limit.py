@@ -17,7 +17,6 @@ from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
 from simulsa.evaluation.instances import read_instances
 from simulsa.lalm.interface import Direction
 from simulsa.manifest import Utterance
-from simulsa.streaming.longform import LongStream
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.state import Update
 from simulsa.streaming.stream import Stream
@@ -89,7 +88,7 @@ def test_a_session_without_end_remembers_it(caplog: pytest.LogCaptureFixture) ->
     speech = np.concatenate([tone, pause, tone[: SAMPLE_RATE // 2], pause])  # the second segment fits
     for tokens, truncated in ((12, True), (1000, False)):
         caplog.clear()
-        stream = LongStream(bounded(tokens), StreamConfig(rollback=0), vad=FakeVAD())
+        stream = Stream(bounded(tokens), StreamConfig(rollback=0), vad=FakeVAD())
         updates = [*stream.push(speech), *stream.finish()]
         complete = [update.truncated for update in updates if update.segment is not None and update.segment.complete]
         assert complete == [truncated, False]

@@ -65,7 +65,7 @@ def measure(config: PoliciesConfig) -> list[Path]:
         folder = config.work / "scores" / model
         settings = EvaluateConfig(
             chunk_ms=CHUNKS_MS,
-            policy=POLICIES,
+            policy=tuple(map(parse_policy, POLICIES)),
             out=folder,
             batch_size=config.batch_size,
             on_error="skip",

@@ -24,12 +24,11 @@ _HOMES = {
     "train": "simulsa.training.train",
     "TrainConfig": "simulsa.training.config",
     "Stream": "simulsa.streaming.stream",
-    "StreamConfig": "simulsa.streaming.state",
+    "StreamConfig": "simulsa.streaming.config",
     "Update": "simulsa.streaming.state",
-    "LongStream": "simulsa.streaming.longform",
-    "LongState": "simulsa.streaming.longform",
-    "LongUpdate": "simulsa.streaming.longform",
     "SegmentationConfig": "simulsa.streaming.segmentation",
+    "StreamState": "simulsa.streaming.state",
+    "Policy": "simulsa.streaming.policies",
     "step": "simulsa.streaming.step",
     "evaluate": "simulsa.evaluation.evaluate",
     "EvaluateConfig": "simulsa.evaluation.evaluate",
@@ -41,13 +40,12 @@ __all__ = [
     "Direction",
     "EvaluateConfig",
     "LALMError",
-    "LongState",
-    "LongStream",
-    "LongUpdate",
-    "SegmentationConfig",
+    "Policy",
     "ScoreConfig",
+    "SegmentationConfig",
     "Stream",
     "StreamConfig",
+    "StreamState",
     "TrainConfig",
     "Update",
     "Utterance",
@@ -73,10 +71,10 @@ if TYPE_CHECKING:
     from simulsa.lalm.load import load
     from simulsa.lalm.preflight import preflight
     from simulsa.manifest import Utterance, read_manifest, write_manifest
-    from simulsa.streaming.longform import LongState, LongStream, LongUpdate
-    from simulsa.streaming.segmentation import SegmentationConfig
     from simulsa.streaming.config import StreamConfig
-    from simulsa.streaming.state import Update
+    from simulsa.streaming.policies import Policy
+    from simulsa.streaming.segmentation import SegmentationConfig
+    from simulsa.streaming.state import StreamState, Update
     from simulsa.streaming.step import step
     from simulsa.streaming.stream import Stream
     from simulsa.training.config import TrainConfig

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from simulsa import strict_json
 
 
 @contextlib.contextmanager
@@ -28,17 +29,16 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write indented JSON, whole or not at all."""
+    """Write indented JSON, whole or not at all. Raises `JSONError` for NaN and infinity."""
     with atomic_write(path) as file:
-        json.dump(value, file, ensure_ascii=False, indent=2)
-        file.write("\n")
+        file.write(strict_json.dumps(value, indent=2) + "\n")
 
 
 def append_jsonl(path: str | Path, values: Iterable[dict[str, Any]]) -> None:
     """Append objects to a JSON Lines file and make sure that they are on disk before returning."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = memoryview("".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values).encode("utf-8"))
+    lines = memoryview("".join(strict_json.dumps(value) + "\n" for value in values).encode("utf-8"))
     # unbuffered: a buffer would try to write its rest once more on closing, behind the truncation below
     with open(path, "ab", buffering=0) as file:
         end = file.tell()
@@ -62,4 +62,4 @@ def read_jsonl_after_a_kill(path: str | Path) -> list[dict[str, Any]]:
     whole = data.rfind(b"\n") + 1
     if whole < len(data):
         os.truncate(path, whole)
-    return [json.loads(line) for line in data[:whole].decode("utf-8").split("\n") if line.strip()]
+    return [strict_json.loads(line) for line in data[:whole].decode("utf-8").split("\n") if line.strip()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import math
 import os
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from simulsa import strict_json
 from simulsa.audio import AudioError, audio_length, load_audio
 from simulsa.files import atomic_write
 from simulsa.languages import language_name
@@ -101,7 +101,7 @@ def write_manifest(path: str | Path, rows: Iterable[Utterance]) -> None:
     """Write rows, whole or not at all; audio inside the manifest's folder gets a relative path."""
     with atomic_write(path) as file:
         for row in rows:
-            file.write(json.dumps(to_json(row, Path(path).parent), ensure_ascii=False) + "\n")
+            file.write(strict_json.dumps(to_json(row, Path(path).parent)) + "\n")
 
 
 def to_json(row: Utterance, folder: Path) -> dict[str, Any]:
@@ -157,8 +157,8 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
+            values = strict_json.loads(line)
+        except strict_json.JSONError as error:
             raise ManifestError(f"{path}:{number}: not JSON ({error}); each line must be one whole object") from error
         if not isinstance(values, dict):
             raise ManifestError(f"{path}:{number}: a {type(values).__name__} where an object is needed")
@@ -187,7 +187,7 @@ def _check_row(row: Utterance, where: str, empty_targets: bool) -> None:
         raise ManifestError(f"{where}: the id is empty; give every row its own id")
     if not (row.target_text.strip() or row.is_augmented or empty_targets):
         raise ManifestError(f"{where}: target_text is empty; remove the row or translate it")
-    if not 0 <= row.start_s < math.inf:  # JSON as Python reads it may hold NaN and Infinity
+    if not 0 <= row.start_s < math.inf:
         raise ManifestError(f"{where}: start_s is {row.start_s}; it must be a number of seconds, 0 or more")
     if row.duration_s is not None and not 0 < row.duration_s < math.inf:
         raise ManifestError(f"{where}: duration_s is {row.duration_s}; it must be a number of seconds, more than 0")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from simulsa import strict_json
 from simulsa.audio import samples_to_ms, samples_to_s
-from simulsa.streaming.longform import LongStream, LongUpdate, Segment
-from simulsa.streaming.state import Update
+from simulsa.streaming.state import Segment, Update
 from simulsa.streaming.stream import Stream
 
 
@@ -33,7 +32,7 @@ class Totals:
         return self.compute_s / self.audio_s if self.audio_s else 0.0
 
 
-def updates_of(stream: Stream | LongStream, chunks: Iterable[np.ndarray], live: bool = False) -> Iterator[Update]:
+def updates_of(stream: Stream, chunks: Iterable[np.ndarray], live: bool = False) -> Iterator[Update]:
     """Push a source's chunks (float32 mono `[samples]`) through a stream and finish it.
 
     When the model is behind a `live` source, a step hears everything that waits, so that the translation catches up.
@@ -45,24 +44,45 @@ def updates_of(stream: Stream | LongStream, chunks: Iterable[np.ndarray], live: 
     yield from stream.finish()
 
 
+class _Lines:
+    """The final text, a line for each segment; one in all where nothing is known of segments."""
+
+    def __init__(self, timestamps: bool) -> None:
+        self._timestamps = timestamps
+        self._segmented = False
+
+    def completed_by(self, update: Update) -> str | None:
+        """The line that `update` completes, if any."""
+        segment = update.segment
+        if segment is None:
+            return update.committed if update.final and not self._segmented else None
+        self._segmented = True
+        if not segment.complete or not (segment.text or update.final):
+            return None
+        times = f"[{_clock(segment.start_samples)} --> {_clock(segment.end_samples)}] "
+        return times + segment.text if self._timestamps else segment.text
+
+
 def show_live(updates: Iterable[Update], console: Console, timestamps: bool = False) -> Totals:
-    """Show a stream while it runs; the final text stays on the screen, that of a long stream a line for each segment."""
+    """Show a stream while it runs; the final text stays on the screen, a line for each segment."""
+    lines = _Lines(timestamps)
     with Live(Text(), console=console, auto_refresh=False) as live:
 
         def show(update: Update) -> None:
-            line = _final_line(update, timestamps) if isinstance(update, LongUpdate) else None
+            line = lines.completed_by(update)
             if line is not None:
                 live.console.print(Text(line))
-            live.update(_styled(update), refresh=True)
+            live.update(Text() if line is not None or update.final else _styled(update), refresh=True)
 
         return _drain(_to_the_end(updates), show)
 
 
 def show_final(updates: Iterable[Update], console: Console, timestamps: bool = False) -> Totals:
-    """Print only final text, for pipes and files: a line for each segment of a long stream, one in all for another."""
+    """Print only final text, for pipes and files: a line for each segment."""
+    lines = _Lines(timestamps)
 
     def show(update: Update) -> None:
-        line = _final_line(update, timestamps)
+        line = lines.completed_by(update)
         if line is not None:
             _print(line, console)
 
@@ -70,10 +90,8 @@ def show_final(updates: Iterable[Update], console: Console, timestamps: bool = F
 
 
 def show_json(updates: Iterable[Update], console: Console) -> Totals:
-    """Print one JSON object per update: `audio_s`, `committed`, `tentative`, `compute_s`, `final`, and `truncated` where it is.
-
-    For a long stream `new`, the text that was added, stands in the place of `committed`, and `segment` tells of its segment.
-    """
+    """Print one JSON object per update: `audio_s`, `committed` (of the segment, or of all where there is none), `new`, `segment`,
+    `tentative`, `compute_s`, `final`, `truncated`."""
     return _drain(updates, lambda update: _print(_json(update), console))
 
 
@@ -92,11 +110,10 @@ def _to_the_end(updates: Iterable[Update]) -> Iterator[Update]:
 
 def _closed(last: Update) -> Update:
     """The final update in the place of those that did not come."""
-    if isinstance(last, LongUpdate):
-        unfinished = last.segment is not None and not last.segment.complete
-        segment = dataclasses.replace(last.segment, complete=True) if last.segment and unfinished else None
-        last = dataclasses.replace(last, new="", segment=segment)
-    return dataclasses.replace(last, tentative="", compute_s=0.0, final=True)
+    segment = last.segment
+    if segment is not None:
+        segment = None if segment.complete else dataclasses.replace(segment, complete=True)
+    return dataclasses.replace(last, tentative="", compute_s=0.0, final=True, new="", segment=segment)
 
 
 def _drain(updates: Iterable[Update], show: Callable[[Update], None]) -> Totals:
@@ -114,16 +131,6 @@ def _print(line: str, console: Console) -> None:
     console.file.flush()
 
 
-def _final_line(update: Update, timestamps: bool) -> str | None:
-    """The line that `update` completes, if any."""
-    if not isinstance(update, LongUpdate):
-        return update.committed if update.final else None
-    segment = update.segment
-    if segment is None or not (segment.complete and segment.text):
-        return None
-    return f"[{_clock(segment.start_samples)} --> {_clock(segment.end_samples)}] {segment.text}" if timestamps else segment.text
-
-
 def _clock(samples: int) -> str:
     """A position as WebVTT writes it: hours, minutes, seconds, milliseconds."""
     milliseconds = round(samples_to_ms(samples))
@@ -132,18 +139,18 @@ def _clock(samples: int) -> str:
 
 
 def _json(update: Update) -> str:
-    said: dict[str, Any] = {"committed": update.committed}
-    if isinstance(update, LongUpdate):
-        said = {"new": update.new, "segment": update.segment and _segment_values(update.segment)}
+    segment = update.segment
     values = {
         "audio_s": round(update.audio_s, 3),
-        **said,
+        "committed": update.committed if segment is None else segment.text,
+        "new": update.new,
+        "segment": segment and _segment_values(segment),
         "tentative": update.tentative,
         "compute_s": round(update.compute_s, 4),
         "final": update.final,
-        **({"truncated": True} if update.truncated else {}),
+        "truncated": update.truncated,
     }
-    return json.dumps(values, ensure_ascii=False)
+    return strict_json.dumps(values)
 
 
 def _segment_values(segment: Segment) -> dict[str, Any]:
@@ -157,10 +164,6 @@ def _segment_values(segment: Segment) -> dict[str, Any]:
 
 def _styled(update: Update) -> Text:
     clock = Text(f"{update.audio_s:5.1f} s  ", style="cyan")
-    committed, tentative = update.committed, update.tentative
-    if isinstance(update, LongUpdate):
-        if update.segment is None or update.segment.complete:  # it stands above already
-            return Text()
-        committed = update.segment.text
-        tentative = tentative if committed else tentative.lstrip()
+    committed = update.committed if update.segment is None else update.segment.text
+    tentative = update.tentative if committed else update.tentative.lstrip()
     return clock + Text(committed) + Text(tentative, style="dim italic")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.lalm.signature import text_signature
 from simulsa.manifest import Utterance
 from simulsa.settings import to_mapping
+from simulsa.streaming.policies import Rollback
 from simulsa.training.config import TrainConfig
 from simulsa.training.record import rows_hash
 from simulsa.training.train import TrainError, adapted, train_adapter
@@ -120,4 +120,4 @@ def rebuilding(out: Path, make: Callable[[bool], Made]) -> Made:
 
 def instances_of(folder: Path, chunk_ms: float, rollback: int) -> list[Instance]:
     """The translations of one setting."""
-    return read_instances(folder / log_name(chunk_ms, 0 if math.isinf(chunk_ms) else rollback))
+    return read_instances(folder / log_name(chunk_ms, Rollback(rollback)))

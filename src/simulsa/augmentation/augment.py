@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from simulsa import strict_json
 from simulsa.audio import AudioError
 from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.journal import Journal
@@ -200,4 +201,5 @@ def _signature(offline: Sequence[Utterance], lalm: LALM, config: AugmentConfig) 
         [row.id, Path(row.audio).name, row.start_s, row.duration_s, row.source_lang, row.target_lang, row.target_text]
         for row in offline
     )
-    return text_signature([json.dumps(settings), lalm.signature, *map(json.dumps, described)])
+    dumps = partial(strict_json.dumps, escape=True)
+    return text_signature([dumps(settings), lalm.signature, *map(dumps, described)])

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import tyro
 
-from simulsa.streaming.policies import Policy
 from simulsa.settings import SettingsError, field_names, from_mapping, known_keys, read_yaml_mapping, shares, to_mapping
+from simulsa.streaming.policies import Policy
 
 Command = TypeVar("Command")
 

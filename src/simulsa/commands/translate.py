@@ -13,8 +13,8 @@ import tyro
 from simulsa.commands.parsing import parse
 from simulsa.lalm.load import ModelConfig
 from simulsa.serving.client import RemoteConfig
-from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.segmentation import SegmentationConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,16 +114,14 @@ def _translator(command: Translate) -> tuple[Translator, int | None]:
 
         key = command.remote.key()
         return lambda chunks, _: translate_remote(command.remote.url, chunks, command.stream, key), None
-    from simulsa.streaming.longform import LongStream
     from simulsa.streaming.stream import Stream
     from simulsa.terminal import updates_of
 
     lalm = command.model.load()
 
     def translate(chunks: Iterable[np.ndarray], in_segments: bool) -> Iterator[Update]:
-        if in_segments or command.longform or command.timestamps:
-            return updates_of(LongStream(lalm, command.stream, command.segments), chunks, live=command.mic)
-        return updates_of(Stream(lalm, command.stream), chunks, live=command.mic)
+        segmented = in_segments or command.longform or command.timestamps
+        return updates_of(Stream(lalm, command.stream, command.segments if segmented else None), chunks, live=command.mic)
 
     return translate, lalm.max_samples
 

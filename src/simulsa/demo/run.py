@@ -21,6 +21,7 @@ from simulsa.lalm.load import load
 from simulsa.lalm.preflight import preflight
 from simulsa.manifest import Utterance, read_manifest
 from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.policies import Rollback
 from simulsa.training.config import TrainConfig
 from simulsa.training.train import train
 

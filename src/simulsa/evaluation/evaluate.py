@@ -21,8 +21,8 @@ from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
 from simulsa.lalm.workers import Alone, Workers
 from simulsa.manifest import Utterance
-from simulsa.streaming.policies import Policy, Rollback
 from simulsa.streaming.config import StreamConfig, check_chunk_ms
+from simulsa.streaming.policies import Policy, Rollback
 
 logger = logging.getLogger("simulsa")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from simulsa import strict_json
 from simulsa.evaluation.instances import EvaluationError, log_name
 from simulsa.evaluation.report import markdown_report, plot_quality_latency
 from simulsa.evaluation.scores import Score, policy_of_score
@@ -19,7 +19,7 @@ def read_scores(folder: str | Path) -> list[Score]:
     """The scores that an evaluation wrote. Raises `EvaluationError` when the folder has none, or they cannot be read."""
     path = Path(folder) / SCORES
     try:
-        scores = json.loads(path.read_text(encoding="utf-8"))
+        scores = strict_json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise EvaluationError(f"{path}: not found; give a folder that simulsa evaluate has finished a setting in") from None
     except ValueError as error:

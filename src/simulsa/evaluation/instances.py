@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simulsa import strict_json
 from simulsa.files import atomic_write
 from simulsa.languages import unit_ends
 from simulsa.streaming.policies import Policy
@@ -67,7 +66,7 @@ def write_instances(path: str | Path, instances: Iterable[Instance]) -> None:
     """
     with atomic_write(path) as file:
         for instance in instances:
-            file.write(json.dumps(_to_json(instance), ensure_ascii=False) + "\n")
+            file.write(strict_json.dumps(_to_json(instance)) + "\n")
 
 
 def read_instances(path: str | Path) -> list[Instance]:
@@ -76,7 +75,7 @@ def read_instances(path: str | Path) -> list[Instance]:
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n"), start=1):
         if line.strip():
             try:
-                instances.append(_from_json(json.loads(line)))
+                instances.append(_from_json(strict_json.loads(line)))
             except (KeyError, TypeError, ValueError) as error:
                 raise EvaluationError(f"{path}:{number}: not a line of an instance log of simulsa ({error!r})") from error
     return instances

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from simulsa import strict_json
 from simulsa.evaluation.instances import EvaluationError
 from simulsa.evaluation.recording import Elapsed, Log
 from simulsa.evaluation.simuleval_log import read_simuleval
@@ -58,9 +58,9 @@ def _objects(path: Path, partial: bool) -> tuple[list[tuple[str, dict[str, Any]]
     for number, line in numbered:
         where = f"{path}:{number}"
         try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number < numbered[-1][0]:
+            values = strict_json.loads(line)
+        except strict_json.JSONError as error:
+            if number < numbered[-1][0] or isinstance(error, strict_json.NumberError):
                 raise EvaluationError(f"{where}: not JSON ({error}); a log has a JSON object in each line") from error
             if not partial:
                 raise EvaluationError(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from simulsa import strict_json
 from simulsa.evaluation.instances import EvaluationError
 from simulsa.evaluation.recording import Log, Recording, normal, stem
 from simulsa.manifest import read_manifest
@@ -150,7 +150,7 @@ def _entries(path: Path) -> list[tuple[str, float, float]]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # thousands of segments are common
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=loader)
+        values = strict_json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=loader)
     except FileNotFoundError:
         raise EvaluationError(f"{path}: no such file of segments") from None
     except (ValueError, yaml.YAMLError) as error:

@@ -7,7 +7,6 @@ row that ends inside a word may end on other tokens there (`augment --whole-word
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import zlib
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from simulsa import strict_json
 from simulsa.audio import SAMPLE_RATE, AudioError, flac_path, write_flac
 from simulsa.extras import optional
 from simulsa.files import atomic_write, write_json
@@ -112,7 +112,7 @@ def _messages(given: Sequence[tuple[Utterance, Path]], path: Path, family: str) 
                 {"role": "user", "content": f"<audio>{_asked(row, family)}"},
                 {"role": "assistant", "content": row.target_text},
             ]
-            file.write(json.dumps({"messages": messages, "audios": [str(audio)]}, ensure_ascii=False) + "\n")
+            file.write(strict_json.dumps({"messages": messages, "audios": [str(audio)]}) + "\n")
 
 
 def _ms_swift(given: Sequence[tuple[Utterance, Path]], out: Path, config: ExportConfig, family: str) -> None:

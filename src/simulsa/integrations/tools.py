@@ -14,9 +14,8 @@ from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import ModelConfig
 from simulsa.languages import is_spaced
 from simulsa.settings import SettingsError, field_names, from_mapping, known_keys, shares
-from simulsa.streaming.longform import LongStream
-from simulsa.streaming.segmentation import SEARCH_SAMPLES, SegmentationConfig, quietest
 from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.segmentation import SEARCH_SAMPLES, SegmentationConfig, quietest
 from simulsa.streaming.state import Update
 from simulsa.streaming.stream import Stream
 from simulsa.streaming.vad import WINDOW_SAMPLES
@@ -61,11 +60,11 @@ class Setup:
         """New speech, with settings of the stream that a client may have changed."""
         if self.longform is None:
             return AnyLength(lalm, stream, self.segments)
-        return LongStream(lalm, stream, self.segments) if self.longform else Stream(lalm, stream)
+        return Stream(lalm, stream, self.segments if self.longform else None)
 
 
 class AnyLength:
-    """A `Stream` of speech whose length is not known, and a `LongStream` from where it is longer than one segment may be.
+    """A stream of speech whose length is not known: in segments from where it is longer than one segment may be.
 
     The cut is where the last second before that is quietest, so what comes in then waits until the speech has ended or gone on.
     """
@@ -74,7 +73,7 @@ class AnyLength:
         self._lalm = lalm
         self._segments = segments
         self._short = Stream(lalm, config)
-        self._long: LongStream | None = None
+        self._long: Stream | None = None
         self._longest = segments.longest_recording(lalm.max_samples)
         self._waiting = np.zeros(0, dtype=np.float32)
         self._said = ""  # by the short stream
@@ -84,12 +83,12 @@ class AnyLength:
         if self._long is not None:
             return [self._continued(update) for update in self._long.push(samples)]
         self._waiting = np.concatenate([self._waiting, samples])
-        room = self._longest - len(self._short.state.audio)
+        room = self._longest - self._short.state.received_samples
         if len(self._waiting) <= room:
             return list(self._short.push(self._taken(max(0, room - SEARCH_SAMPLES))))
-        self._long = LongStream(self._lalm, self._short.config, self._segments)
+        self._long = Stream(self._lalm, self._short.config, self._segments)
         updates = self._short.push(self._taken(max(0, room - SEARCH_SAMPLES)))
-        searched = self._waiting[: self._longest - len(self._short.state.audio)]
+        searched = self._waiting[: self._longest - self._short.state.received_samples]
         whole = searched[: len(searched) // WINDOW_SAMPLES * WINDOW_SAMPLES].reshape(-1, WINDOW_SAMPLES)
         updates += self._short.push(self._taken(quietest((whole**2).sum(axis=1).tolist())))
         updates += self._short.finish()
@@ -108,13 +107,13 @@ class AnyLength:
 
     def _continued(self, update: Update) -> Update:
         """An update of the long stream as it follows what the short one said."""
-        spaced = self._said and is_spaced(self._short.config.target_lang) and update.committed
+        spaced = self._said and is_spaced(self._short.state.config.target_lang) and update.committed
         committed = f"{self._said} {update.committed}" if spaced else self._said + update.committed
-        heard = len(self._short.state.audio) + update.audio_samples
-        return Update(committed, update.tentative, heard, update.compute_s, update.final, update.truncated)
+        heard = self._short.state.received_samples + update.audio_samples
+        return dataclasses.replace(update, committed=committed, audio_samples=heard)
 
 
-Speech = Stream | LongStream | AnyLength
+Speech = Stream | AnyLength
 
 
 @dataclasses.dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import warnings
@@ -13,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from simulsa import strict_json
 from simulsa.lalm.families import EXTRA, FAMILIES, UNKNOWN, Family, extractor_of, family_of, hears
 from simulsa.lalm.instructions import check_template
 from simulsa.lalm.interface import Direction, LALMError
@@ -241,11 +241,11 @@ def base_of(model: str) -> str:
 def _base_name(folder: Path, record: dict[str, Any] | None) -> str:
     if record:
         return str(record["base_model"])
-    base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    base = strict_json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not base:
         raise LALMError(
-            f"{folder}: its adapter_config.json names no base model (base_model_name_or_path is {json.dumps(base)}); write there "
-            "the id or the folder of the model that it was trained on"
+            f"{folder}: its adapter_config.json names no base model (base_model_name_or_path is {strict_json.dumps(base)}); "
+            "write there the id or the folder of the model that it was trained on"
         )
     return str(base)
 
@@ -258,7 +258,7 @@ def _name(dtype: Any) -> Dtype:
 def read_record(folder: Path) -> dict[str, Any] | None:
     """What `simulsa train` wrote about an adapter, or `None` for one from another trainer."""
     path = folder / RECORD
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    return dict(strict_json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 @contextlib.contextmanager

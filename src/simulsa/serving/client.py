@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 import logging
 import threading
 from collections.abc import Iterable, Iterator
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 
+from simulsa import strict_json
 from simulsa.audio import SAMPLE_RATE, AudioError, check_samples, ms_to_samples
 from simulsa.extras import optional
 from simulsa.serving.config import read_keys
@@ -171,7 +171,9 @@ def _events(socket: Any) -> Iterator[dict[str, Any]]:
 
     while True:
         try:
-            event = json.loads(socket.recv())
+            event = strict_json.loads(socket.recv())
+        except strict_json.JSONError as error:
+            raise RemoteError(f"the server sent a message that is not JSON ({error}); is it another version?") from error
         except ConnectionClosed as error:
             raise RemoteError(f"the connection to the server broke off ({error}); what it had committed is kept") from error
         if event["type"] == "error":
@@ -188,17 +190,19 @@ def _expect(events: Iterator[dict[str, Any]], kind: str) -> None:
 
 
 def _updates(events: Iterable[dict[str, Any]]) -> Iterator[Update]:
-    committed = ""
+    committed = shown = ""
     for event in events:
         if event["type"] == "session.output_transcript.delta":
             committed += event["delta"]
         elif event["type"] == "simulsa.tentative":
             heard, compute_s = ms_to_samples(event["audio_ms"]), event["compute_ms"] / 1000
-            yield Update(committed, event["text"], heard, compute_s, event["final"], event.get("truncated", False))
+            truncated = event.get("truncated", False)
+            new, shown = committed[len(shown) :], committed
+            yield Update(committed, event["text"], heard, compute_s, event["final"], new, truncated=truncated)
 
 
 def _send(socket: Any, kind: str, **fields: Any) -> None:
     from websockets.exceptions import ConnectionClosed
 
     with contextlib.suppress(ConnectionClosed):  # whoever receives is told why
-        socket.send(json.dumps({"type": kind, **fields}))
+        socket.send(strict_json.dumps({"type": kind, **fields}))

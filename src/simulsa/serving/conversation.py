@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping
@@ -13,6 +12,7 @@ import anyio
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from simulsa import strict_json
 from simulsa.audio import AudioError
 from simulsa.serving.config import ServeConfig
 from simulsa.serving.gate import PROTOCOL
@@ -52,7 +52,7 @@ class Socket:
 
     async def send(self, message: Mapping[str, Any]) -> None:
         """Send a JSON object. Raises `GoneError`."""
-        await self._within_time(self._websocket.send_text(json.dumps(message, ensure_ascii=False)))
+        await self._within_time(self._websocket.send_text(strict_json.dumps(message)))
 
     async def close(self, code: int, reason: str = "") -> None:
         """Close with a code and a reason. Raises `GoneError`."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import uuid
 from typing import Any
 
+from simulsa import strict_json
 from simulsa.audio import samples_to_ms
 from simulsa.languages import is_spaced
 from simulsa.serving.conversation import GOING_AWAY, NORMAL, Conversation, Socket
@@ -181,8 +181,8 @@ def _parse(message: str | bytes) -> dict[str, Any]:
     if isinstance(message, bytes):
         raise EventError("a binary message; audio goes as base64 in session.input_audio_buffer.append", "binary_message")
     try:
-        event = json.loads(message)
-    except (ValueError, RecursionError) as error:
+        event = strict_json.loads(message)
+    except strict_json.JSONError as error:
         raise EventError(f"the message is not JSON ({error})", "invalid_json") from error
     if not isinstance(event, dict):
         raise EventError(f"the message is a {type(event).__name__}; a JSON object is needed", "invalid_json")

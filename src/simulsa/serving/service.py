@@ -15,10 +15,10 @@ from simulsa.serving.gate import Gate
 from simulsa.serving.metrics import Metrics
 from simulsa.serving.scheduler import Scheduler
 from simulsa.serving.session import Session
-from simulsa.serving.speech import LongformSpeech, ShortformSpeech, Speech
 from simulsa.settings import from_mapping, to_mapping
-from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.segmentation import SegmentationConfig
+from simulsa.streaming.state import StreamState
 
 _ALIASES = {"source_language": "source_lang", "target_language": "target_lang"}
 
@@ -53,11 +53,18 @@ class Service:
         self.metrics.watch("simulsa_unheard_seconds", "Audio that waits for the model", self._unheard_s)
         self.metrics.watch("simulsa_lag_chunks", "Average lag of the last seconds, in chunks", self.scheduler.lag_chunks)
 
+    def warm_up(self) -> None:
+        """Load and run whatever the first client would otherwise wait for; raises what that raises."""
+        self.scheduler.warm_up(self._open_stream, self.stream)
+
     def settings(self, wishes: Mapping[str, Any], base: StreamConfig, where: str) -> StreamConfig:
         """`base` with what a client wishes: fields of `StreamConfig`, and `source_language` and `target_language` for its
         languages. Raises `ValueError` for what does not exist or may not be had; `where` begins the message."""
         named = {_ALIASES.get(name, name): value for name, value in wishes.items()}
-        stream = from_mapping(StreamConfig, {**to_mapping(base), **named}, where).for_model(self.lalm)
+        defaults = to_mapping(base)
+        if named.keys() & {"policy", "rollback"}:  # two ways to say the same: a wish replaces both
+            defaults |= {"policy": None, "rollback": None}
+        stream = from_mapping(StreamConfig, defaults | named, where).for_model(self.lalm)
         if stream.chunk_ms < self.config.min_chunk_ms:
             raise ValueError(f"{where}: chunk_ms is {stream.chunk_ms:g}; this server takes {self.config.min_chunk_ms:g} or more")
         return stream
@@ -81,7 +88,7 @@ class Service:
         if refusal is not None:
             self.metrics.refused.labels(refusal.code).inc()
             raise refusal
-        session = Session(self._open_speech, self.stream, self.config, self.scheduler.wake, live)
+        session = Session(self._open_stream, self.stream, self.config, self.scheduler.wake, live)
         self.scheduler.sessions.add(session)
         self.metrics.sessions.labels(protocol).inc()
         try:
@@ -101,11 +108,11 @@ class Service:
         if self.scheduler.sessions:
             logger.warning("%d sessions did not end within %g s", len(self.scheduler.sessions), self.config.drain_s)
 
-    def _open_speech(self, config: StreamConfig, samples: int | None) -> Speech:
-        long = samples is None or SegmentationConfig().is_long(samples, self.lalm.max_samples)
-        if not (self.config.longform and long):
-            return ShortformSpeech(config, self.lalm.max_samples)
-        return LongformSpeech(self.lalm, config)
+    def _open_stream(self, config: StreamConfig, samples: int | None) -> StreamState:
+        """The state of new speech, which is segmented where it may outgrow a segment; `samples` long, if that is known."""
+        segmentation = SegmentationConfig()
+        long = samples is None or segmentation.is_long(samples, self.lalm.max_samples)
+        return StreamState(self.lalm, config, segmentation if self.config.longform and long else None)
 
     def _unheard_s(self) -> float:
         return sum(session.unheard_s for session in self.scheduler.sessions)

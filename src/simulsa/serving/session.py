@@ -16,9 +16,9 @@ import numpy as np
 from simulsa.audio import samples_to_s
 from simulsa.serving.clock import SpeechClock
 from simulsa.serving.config import ServeConfig
-from simulsa.serving.speech import Speech, Turn
+from simulsa.serving.turns import Turn
 from simulsa.streaming.config import StreamConfig
-from simulsa.streaming.state import Update
+from simulsa.streaming.state import StreamState, Update
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Session:
 
     def __init__(
         self,
-        open_speech: Callable[[StreamConfig, int | None], Speech],
+        open_stream: Callable[[StreamConfig, int | None], StreamState],
         config: StreamConfig,
         limits: ServeConfig,
         wake: Callable[[], None],
         live: bool = True,
     ) -> None:
-        self._open_speech = open_speech
+        self._open_stream = open_stream
         self._limits = limits
         self._wake = wake
         self.live = live
@@ -62,22 +62,22 @@ class Session:
     def begin(self, config: StreamConfig, samples: int | None = None) -> None:
         """Start a new speech, `samples` long if that is known; the last one must be settled or without any audio."""
         self.config = config
-        self._speech = self._open_speech(config, samples)
+        self._stream = self._open_stream(config, samples)
         self._clock = SpeechClock()
         self._began = time.monotonic()
         self._inbox: list[np.ndarray] = []
         self._shown = ""
         self.finishing = self._closed = False  # closed: the model has been told
-        self._in_turn = self._again = False
+        self._in_turn = self._again = self._left_out = False  # left out: a chunk found no room in the batch
         self._chunks = 1
         self._finished = 0.0  # when the speech was ended; a last piece that is no whole chunk was not due before
-        self.received_samples = self.heard_samples = 0
+        self.received_samples = self.done_samples = self._given_samples = 0
         self._settled.clear()
 
     @property
     def unheard_s(self) -> float:
-        """Seconds of audio that have come in and that the model has not heard."""
-        return samples_to_s(self.received_samples - self.heard_samples)
+        """Seconds of audio that have come in and were neither heard by the model nor found to be no speech."""
+        return samples_to_s(self.received_samples - self.done_samples)
 
     @property
     def untouched(self) -> bool:
@@ -157,10 +157,12 @@ class Session:
     def waits_since(self) -> float:
         """When the audio that waits for the model was due; `inf` if there is no whole chunk of it, or it is a recording."""
         chunk = self.config.chunk_samples
-        waiting = self.received_samples - self.heard_samples
+        waiting = self.received_samples - self.done_samples
+        if self.live and self._left_out:
+            return self._clock.due(min(self._given_samples, self.done_samples + (chunk or waiting)))
         if not self.live or waiting == 0 or (not self.finishing and (chunk is None or waiting < chunk)):
             return float("inf")
-        due = self._clock.due(self.heard_samples + min(waiting, chunk or waiting))
+        due = self._clock.due(self.done_samples + min(waiting, chunk or waiting))
         return max(due, self._finished) if chunk is None or waiting < chunk else due
 
     def in_chunks(self, lag_s: float) -> float:
@@ -171,9 +173,10 @@ class Session:
         """What there is for the model now; its outcome comes back by `deliver`."""
         closing = self.finishing and not self._closed
         self._chunks = self._overdue_chunks(now)
-        turn = Turn(self._speech, self._inbox, closing, self._chunks)
+        turn = Turn(self._stream, self._inbox, closing, self._chunks, self.done_samples)
         self._inbox = []
         self._closed = self.finishing
+        self._given_samples = self.received_samples
         self._in_turn = True
         return turn
 
@@ -181,22 +184,25 @@ class Session:
         """Take the outcome of a turn; returns the result that the client gets, if there is one."""
         self._in_turn = False
         self._again = turn.again
+        self._left_out = turn.again and turn.update is None
         self._room.set()
         if turn.error is not None:
             self.error = turn.error
             self._results.put_nowait(None)
             self._settled.set()
-        if turn.update is None or turn.error is not None:
             return None
+        before, self.done_samples = self.done_samples, turn.done_samples
         update = turn.update
+        if update is None:
+            self._clock.forget(self.done_samples)
+            return None
         due = max(self._clock.due(update.audio_samples), self._finished if update.final else 0.0)
         lag_s = max(0.0, now - due) if self.live else 0.0
         chunk = self.config.chunk_samples
-        heard = 1 if chunk is None else (update.audio_samples - self.heard_samples) // chunk
+        heard = 1 if chunk is None else (update.audio_samples - before) // chunk
         result = Result(update, update.committed[len(self._shown) :], max(1, min(heard, self._chunks)), lag_s)
         self._shown = update.committed
-        self.heard_samples = update.audio_samples
-        self._clock.forget(self.heard_samples)
+        self._clock.forget(self.done_samples)
         self._put(result)
         return result
 
@@ -214,10 +220,8 @@ class Session:
                 self._results.put_nowait(None)
 
     def _overdue_chunks(self, now: float) -> int:
-        """How many chunks the speaker has finished that the model has not heard, at least one."""
+        """How many chunks the speaker has finished that are not done with, at least one."""
         chunk = self.config.chunk_samples
-        count = 1
-        if self.live and self._limits.merge_chunks and chunk is not None:
-            while self._clock.due(self.heard_samples + (count + 1) * chunk) <= now:
-                count += 1
-        return count
+        if not self.live or not self._limits.merge_chunks or chunk is None:
+            return 1
+        return max(1, (self._clock.due_by(now) - self.done_samples) // chunk)

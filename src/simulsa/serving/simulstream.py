@@ -6,10 +6,10 @@ as 16 kHz, and what is no JSON does not end the stream; unlike it, the client is
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
+from simulsa import strict_json
 from simulsa.audio import SAMPLE_RATE
 from simulsa.serving.conversation import GOING_AWAY, NORMAL, POLICY, Conversation, Socket
 from simulsa.serving.pcm import PcmReader
@@ -35,13 +35,15 @@ class Simulstream(Conversation):
             if isinstance(message, bytes):
                 await self.session.hear(self.pcm.read(message))
                 return
-            data = json.loads(message)
+            data = strict_json.loads(message)
             if not isinstance(data, dict):
                 raise ValueError(f"the message is a {type(data).__name__}; a JSON object is needed")
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             await self.socket.send(self.error(f"not understood and ignored: {error}", "invalid_message"))
             return
         if "end_of_stream" in data:
+            if self.pcm.held_back:
+                await self.socket.send(self.error("the stream ended inside a sample; its last byte was left out", "odd_bytes"))
             self.session.finish()
             self.pcm = PcmReader(SAMPLE_RATE)
         else:

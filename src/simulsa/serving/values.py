@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
+from simulsa import strict_json
 from simulsa.settings import to_mapping
 
 
@@ -19,7 +19,7 @@ def plain(settings: Any) -> dict[str, Any]:
 def from_text(text: str) -> Any:
     """The number, truth value or text that a form field holds: `3`, `true`, `de`."""
     try:
-        value = json.loads(text)
+        value = strict_json.loads(text)
     except ValueError:
         return text
     return value if isinstance(value, (int, float, bool)) else text

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass
 class SegmentState:
-    """Everything that is known of an open segment between two steps; with it may stand earlier segments (see `SegmentHistory`)."""
+    """Everything that is known of an open segment between two steps, and of those carried into it (see `SegmentHistory`)."""
 
     chunk_samples: int | None
     """k, or `None` for offline translation"""

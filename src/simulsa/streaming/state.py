@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -37,11 +37,11 @@ class Update:
     """What one step did to one stream.
 
     `committed` is the whole text that is final, `new` the end of it that this update added, `tentative` what would follow but may
-    still change. `audio_samples` counts from the beginning of the stream, at `SAMPLE_RATE`, up to the audio that had to arrive for
-    this update. `compute_s` is the wall time of the step, which is shared by all streams of a batch. `segment` is the one that was
-    advanced: all of the speech, where it is not segmented. The last update of a stream is `final`; that of segmented speech calls
-    no model and has no segment. `truncated` says that the translation reached the model's limit (see `Continuation`) and may lack
-    its end: so far, or for good where the segment is complete; in the last update, that of any segment.
+    still change. `audio_samples` counts from the beginning of the stream, at `SAMPLE_RATE`, up to the audio that had to arrive
+    for this update. `compute_s` is the wall time of the step, which is shared by all streams of a batch. `segment` is the one that
+    was advanced: all of the speech, where it is not segmented. The last update of a stream is `final`; that of segmented speech
+    calls no model and has no segment. `truncated` says that the translation reached the model's limit (see `Continuation`) and may
+    lack its end: so far, or for good where the segment is complete; in the last update, that of any segment.
     """
 
     committed: str
@@ -144,7 +144,7 @@ class StreamState:
         self.closed = True
 
     def _append(self, samples: np.ndarray) -> None:
-        total = self._first + len(self._audio) + len(samples)
+        total = self.received_samples + len(samples)
         if not self.segmented and total > self._max_samples:
             raise AudioError(
                 f"the stream has {samples_to_s(total):.2f} s of audio and the model hears at most "
@@ -152,6 +152,16 @@ class StreamState:
             )
         self._audio = np.concatenate([self._audio, samples])
         self._segmenter.arrived(len(samples))
+
+    @property
+    def received_samples(self) -> int:
+        """How much audio has come in."""
+        return self._first + len(self._audio)
+
+    @property
+    def done_samples(self) -> int:
+        """How much audio needs no more work: the model has heard it, or it was found to be no speech."""
+        return self._segmenter.position if self.segmented else self._segment.end_samples
 
     def ready(self) -> SegmentState | None:
         """The open segment if it has a chunk waiting, which `step` will hear; `None` if more audio must come first."""
@@ -182,9 +192,8 @@ class StreamState:
             self._open = None
             self._truncated = self._truncated or state.truncated
             self.finished = not self.segmented
-        position = self._segmenter.position if self.segmented else segment.end_samples
         return Update(
-            self.committed, tentative, position, compute_s, self.finished, new, segment, truncated=advance.truncated
+            self.committed, tentative, self.done_samples, compute_s, self.finished, new, segment, truncated=advance.truncated
         )
 
     def conclude(self) -> Update:
@@ -192,7 +201,7 @@ class StreamState:
         if not self.closed or self.ready() is not None:
             raise ValueError("the stream goes on; close it and step until ready() is None")
         self.finished = True
-        return Update(self.committed, "", self._segmenter.position, 0.0, final=True, truncated=self._truncated)
+        return Update(self.committed, "", self.done_samples, 0.0, final=True, truncated=self._truncated)
 
     def _separated(self, text: str) -> str:
         """`text` as it follows all that is committed: with a space where a segment begins, if its language has spaces.

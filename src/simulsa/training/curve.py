@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from simulsa import strict_json
 from simulsa.files import atomic_write
 
 
@@ -13,7 +13,7 @@ def plot_log(log: Path, picture: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    entries = [strict_json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     steps = [entry["step"] for entry in entries]
     figure = Figure(figsize=(7, 4), layout="constrained")
     FigureCanvasAgg(figure)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simulsa import strict_json
 from simulsa.files import atomic_write, write_json
 from simulsa.lalm.load import RECORD
 from simulsa.training.config import DECISIVE_SETTINGS, TrainConfig
@@ -76,6 +77,7 @@ class Folder:
         numbered = [(int(path.parent.name.rpartition("-")[2]), path) for path in self.checkpoints.glob(f"checkpoint-*/{_STATE}")]
         for _, path in sorted(numbered, reverse=True):
             try:
+                # transformers' own file: it may hold a gradient norm of NaN, which is no reason to pass the checkpoint over
                 return path.parent, json.loads(path.read_text(encoding="utf-8"))
             except ValueError:
                 continue
@@ -86,7 +88,7 @@ class Folder:
         with atomic_write(self.out / _WEIGHTS, "wb") as target, open(checkpoint / _WEIGHTS, "rb") as source:
             shutil.copyfileobj(source, target)
         write_json(self.out / RECORD, record)
-        adapter = json.loads((checkpoint / _ADAPTER).read_text(encoding="utf-8"))
+        adapter = strict_json.loads((checkpoint / _ADAPTER).read_text(encoding="utf-8"))
         # PEFT lists what it reached in no fixed order, and the adapter's signature covers this file
         reached = {name: sorted(adapter[name]) for name in ("target_modules", "target_parameters") if adapter.get(name)}
         write_json(self.out / _ADAPTER, {**adapter, "base_model_name_or_path": record["base_model"], **reached})
@@ -115,7 +117,7 @@ class Folder:
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = strict_json.loads(path.read_text(encoding="utf-8"))
             _identity(record)
         except (ValueError, TypeError, KeyError) as error:
             raise TrainError(f"{path}: not the record of a training; choose another --out, or use --overwrite") from error

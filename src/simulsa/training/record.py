@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simulsa import strict_json
 from simulsa._version import __version__
 from simulsa.lalm.load import EMBEDDED_MODELS, local_folder
 from simulsa.lalm.signature import text_signature
@@ -56,13 +56,14 @@ def base_name(lalm: HuggingFaceLALM) -> str:
 def rows_hash(rows: Sequence[Utterance]) -> str:
     """The signature of all that training reads of the rows, their order included; not where the audio files lie."""
     return text_signature(
-        json.dumps(
+        strict_json.dumps(
             [
                 *(row.id, row.parent_id, Path(row.audio).name, row.start_s, row.duration_s),
                 *(row.source_lang, row.target_lang, row.target_text, row.target_tokens),
                 None,  # where earlier versions had a latency word: their trainings are still recognised
                 *([row.rest_tokens] if row.rest_tokens else []),
-            ]
+            ],
+            escape=True,
         )
         for row in rows
     )

@@ -141,7 +141,7 @@ class _Log(TrainerCallback):  # type: ignore[misc]
         if processes.is_main():
             with atomic_write(self._path):
                 pass
-            append_jsonl(self._path, [entry for entry in state.log_history if "loss" in entry])
+            append_jsonl(self._path, [_finite(entry) for entry in state.log_history if "loss" in entry])
         self._task = self._progress.add_task("training", total=state.max_steps, completed=state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -159,11 +159,16 @@ class _Log(TrainerCallback):  # type: ignore[misc]
             )
         if not processes.is_main():
             return
-        append_jsonl(self._path, [state.log_history[-1]])
+        append_jsonl(self._path, [_finite(state.log_history[-1])])
         logger.info(
             "train: step %d of %d, loss %.4f, learning rate %.3g",
             state.global_step, state.max_steps, logs["loss"], logs["learning_rate"],
         )  # fmt: skip
+
+
+def _finite(entry: dict[str, float]) -> dict[str, float | None]:
+    """A log entry for JSON, which has no NaN or infinity: the norm of a gradient that overflowed is `None`."""
+    return {name: value if math.isfinite(value) else None for name, value in entry.items()}
 
 
 def _arguments(lalm: HuggingFaceLALM, config: TrainConfig, steps: int, folder: Folder) -> TrainingArguments:
