@@ -66,7 +66,7 @@ def test_a_file_longer_than_the_window_just_works(
     assert run("translate", talk, "--chunk-ms", "1000") == 0
     out, err = capsys.readouterr()
     lalm = simulsa.load("tiny-en-de-simul", device="cpu")
-    stream = Stream(lalm, simulsa.StreamConfig(chunk_ms=1000))
+    stream = Stream(lalm, simulsa.StreamConfig(chunk_ms=1000), simulsa.SegmentationConfig())
     updates = stream.push(load_audio(talk)) + stream.finish()
     assert out.splitlines() == [u.segment.text for u in updates if u.segment is not None and u.segment.complete]
     assert len(out.splitlines()) == 3
@@ -83,7 +83,7 @@ def test_timestamps(fake: FakeLALM, recording: Path, capsys: pytest.CaptureFixtu
 def test_json_lines_have_what_is_new(fake: FakeLALM, talk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("translate", talk, "--json", "--history", "none", "--min-silence-ms", "300") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    stream = Stream(fake, longform=simulsa.SegmentationConfig(min_silence_ms=300), vad=FakeVAD())
+    stream = Stream(fake, segmentation=simulsa.SegmentationConfig(min_silence_ms=300), vad=FakeVAD())
     updates = stream.push(load_audio(talk)) + stream.finish()
     assert "".join(line["new"] for line in lines) == updates[-1].committed != ""
     assert [line["audio_s"] for line in lines] == [round(update.audio_s, 3) for update in updates]

@@ -19,7 +19,7 @@ from simulsa.audio import SAMPLE_RATE, AudioError, resample
 from simulsa.lalm.interface import Continuation
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.segmentation import SegmentationConfig
-from simulsa.streaming.state import Segment, StreamState, Update, listen
+from simulsa.streaming.state import Advance, Segment, StreamState, Update, listen
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
 from simulsa.streaming.vad import WINDOW_SAMPLES
@@ -121,13 +121,13 @@ def test_chunks_heard_at_once_are_fewer_steps_of_the_same_segments(
     seed: int, config: StreamConfig, lengths: list[tuple[int, int]], chunks: int
 ) -> None:
     lalm, audio = exact_ear(seed), session(lengths)
-    state = StreamState(lalm, config, vad=FakeVAD())
+    state = StreamState(lalm, config, SegmentationConfig(), FakeVAD())
     state.receive(audio)
     state.close()
     state.chunks_at_once = chunks
     updates = []
-    while (waiting := state.next_state()) is not None:
-        updates.append(state.apply(step(lalm, [waiting])[0]))
+    while state.ready() is not None:
+        updates += step(lalm, [state])
     updates = timeless([*updates, state.conclude()])
     check_session(updates, audio)
     segments = segments_of(updates)
@@ -335,31 +335,31 @@ def test_many_sessions_share_a_step(together: bool) -> None:
         if together:
             listen(sessions)
             assert all(session.next_window() is None for session in sessions)
-        return [(i, state) for i, session in enumerate(sessions) if (state := session.next_state()) is not None]
+        return [(i, session) for i, session in enumerate(sessions) if session.ready() is not None]
 
     lalm = exact_ear()
     audios = [session([(30_000, 12_000), (9_000, 5_000)]), session([(50_000, 9_000)]), np.zeros(9_000)]
     configs = [StreamConfig(), StreamConfig(chunk_ms=300, rollback=0), StreamConfig()]
-    sessions = [StreamState(lalm, config, vad=FakeVAD()) for config in configs]
+    sessions = [StreamState(lalm, config, SegmentationConfig(), FakeVAD()) for config in configs]
     updates: list[list[Update]] = [[] for _ in sessions]
     for state, audio in zip(sessions, audios, strict=True):
         state.receive(audio)
         state.close()
     while ready := waiting():
         for (i, _), update in zip(ready, step(lalm, [state for _, state in ready]), strict=True):
-            updates[i].append(sessions[i].apply(update))
+            updates[i].append(update)
     assert ("continue_", 2) in lalm.calls
     for state, done, config, audio in zip(sessions, updates, configs, audios, strict=True):
         assert timeless([*done, state.conclude()]) == run(long_stream(exact_ear(), config), audio)
 
 
 def test_the_halves_of_a_session_out_of_turn() -> None:
-    state = StreamState(exact_ear(), vad=FakeVAD())
+    state = StreamState(exact_ear(), None, SegmentationConfig(), FakeVAD())
     state.receive(np.zeros(100))
-    with pytest.raises(ValueError, match="the session goes on"):
+    with pytest.raises(ValueError, match="the stream goes on"):
         state.conclude()
     with pytest.raises(ValueError, match="no segment is open"):
-        state.apply(Update("", "", 0, 0.0, False, new="", segment=None))
+        state.apply(Advance([], 0, "", "", False, 0, False), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -402,7 +402,7 @@ class Probabilities:
 )
 def test_speech_goes_on_a_little_below_its_threshold(threshold: float, dip: float, segments: int) -> None:
     ear = Probabilities([0.9] * 20 + [dip] * 20 + [0.9] * 20)
-    stream = Stream(exact_ear(), longform=SegmentationConfig(speech_threshold=threshold), vad=ear)
+    stream = Stream(exact_ear(), segmentation=SegmentationConfig(speech_threshold=threshold), vad=ear)
     assert len(segments_of(run(stream, np.zeros(60 * WINDOW_SAMPLES, dtype=np.float32)))) == segments
 
 
@@ -422,6 +422,6 @@ def test_speech_behind_a_cut_is_kept_though_a_pause_has_begun() -> None:
     dip, last = 88 * WINDOW_SAMPLES, 100  # in samples, in windows; the longest segment ends after window 109
     audio[dip - 1_000 : dip + 1_000] *= 0.1
     ear = Probabilities([0.9] * last + [0.0] * 88)
-    first, second = segments_of(run(Stream(exact_ear(), vad=ear), audio))
+    first, second = segments_of(run(Stream(exact_ear(), None, SegmentationConfig(), ear), audio))
     assert abs(first.end_samples - dip) <= WINDOW_SAMPLES
     assert (second.start_samples, second.end_samples) == (first.end_samples, last * WINDOW_SAMPLES + PADDING)

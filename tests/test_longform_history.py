@@ -15,8 +15,9 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.interface import Continuation
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.history import forget
+from simulsa.streaming.policies import parse_policy
+from simulsa.streaming.segment import SegmentState
 from simulsa.streaming.segmentation import SegmentationConfig
-from simulsa.streaming.state import StreamState
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, FakeVAD
 from tests.conftest import examples
@@ -126,9 +127,9 @@ def test_a_sentence_is_carried_over_until_it_is_finished() -> None:
     texts = {2: "Es war einmal", 5: "Es war einmal ein Esel.", 7: "Der konnte", 8: "Ende"}
 
     class Telling(FakeLALM):
-        def continue_(self, audios: Any, prefixes: Any, *rest: Any) -> list[list[int]]:
-            heard.append(words_in(audios[0]))
-            return [self.encode(texts[heard[-1][-1]].removeprefix(self.decode(prefixes[0])))]
+        def continue_(self, clips: Any, prefixes: Any, *rest: Any) -> list[Continuation]:
+            heard.append(words_in(clips[0].audio))
+            return [Continuation(self.encode(texts[heard[-1][-1]].removeprefix(self.decode(prefixes[0]))))]
 
     lalm = Telling(lambda audio: "", max_samples=WINDOW_S * SAMPLE_RATE)
     audio = session([(3, 9_000), (3, 9_000), (2, 9_000), (1, 9_000)])
@@ -152,7 +153,7 @@ def test_a_segment_without_text_is_not_carried_over() -> None:
 @given(st.text(st.sampled_from("a é漢🎉"), max_size=12), st.integers(0, 12), st.integers(0, 5))
 def test_forgetting_keeps_what_is_not_shown_yet(text: str, hidden: int, tokens: int) -> None:
     lalm = FakeLALM(lambda audio: "")
-    state = StreamState(StreamConfig(), 10**6)
+    state = SegmentState(None)
     state.audio, state.heard_samples = np.arange(100, dtype=np.float32), 60
     state.committed = lalm.encode(text)
     state.shown = text[: len(text) - min(hidden, len(text))]
@@ -165,5 +166,5 @@ def test_forgetting_keeps_what_is_not_shown_yet(text: str, hidden: int, tokens: 
 
 
 def test_a_policy_that_counts_words_does_not_go_with_words_carried_over() -> None:
-    with pytest.raises(ValueError, match=r"policy is 'wait-k:3', which counts words .* history is 'sentence'"):
-        stream_of(Reader(), StreamConfig(chunk_ms=500, policy="wait-k:3"), history="sentence")
+    with pytest.raises(ValueError, match=r"policy is wait-k:3,1, which counts words .* history is 'sentence'"):
+        stream_of(Reader(), StreamConfig(chunk_ms=500, policy=parse_policy("wait-k:3")), history="sentence")

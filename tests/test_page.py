@@ -140,8 +140,8 @@ def finished(page: Page) -> str:
     return str(page.evaluate("committed()"))
 
 
-def by_stream(lalm: Any, path: Path, config: StreamConfig, kind: Any = simulsa.Stream) -> str:
-    stream = kind(lalm, config)
+def by_stream(lalm: Any, path: Path, config: StreamConfig, segmentation: Any = None) -> str:
+    stream = simulsa.Stream(lalm, config, segmentation)
     stream.push(load_audio(path))
     return stream.finish()[-1].committed
 
@@ -152,13 +152,13 @@ def downloaded(page: Page, button: str) -> str:
     return Path(download.value.path()).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("kind", [None, simulsa.SegmentationConfig()])
-def test_a_sample_gives_the_text_of_stream(page: Page, tmp_path: Path, kind: Any) -> None:
+@pytest.mark.parametrize("segmentation", [None, simulsa.SegmentationConfig()])
+def test_a_sample_gives_the_text_of_stream(page: Page, tmp_path: Path, segmentation: Any) -> None:
     path = tmp_path / "sample.wav"
     row = samples.clips()["demo-test-001"]
     path.write_bytes(samples.wav(row))
     lalm = simulsa.load("tiny-en-de-simul")
-    with serving(lalm, StreamConfig(), longform=kind is simulsa.Stream) as server:
+    with serving(lalm, StreamConfig(), longform=segmentation is not None) as server:
         visit(page, server)
         expect(page.locator("#samples-note")).to_contain_text("knows image captions, spoken by a synthesiser, and nothing else")
         assert page.locator("#source").inner_text() == "English"
@@ -167,7 +167,7 @@ def test_a_sample_gives_the_text_of_stream(page: Page, tmp_path: Path, kind: Any
         expect(page.locator("#spoken")).to_have_text(str(row.source_text))
         expect(page.locator("#lag")).to_contain_text(" s")
         text = finished(page)
-    assert text == by_stream(lalm, path, StreamConfig(), kind)
+    assert text == by_stream(lalm, path, StreamConfig(), segmentation)
     assert any(page.evaluate("seen.tentative"))
     assert page.locator(".tentative").get_attribute("aria-hidden") == "true"
     assert page.evaluate("document.querySelector('#text p').lang") == "de"

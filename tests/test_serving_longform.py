@@ -16,6 +16,7 @@ from simulsa.demo.run import DATA
 from simulsa.lalm.load import load
 from simulsa.manifest import read_manifest
 from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.stream import Stream
 from tests.servers import Running, append, events_until, pcm, running, say, talking, transcript
 
@@ -48,7 +49,7 @@ def post(server: Running, audio: np.ndarray) -> Any:
 
 
 def followed(server: Running, audio: np.ndarray) -> str:
-    stream = Stream(server.service.lalm, STREAM)
+    stream = Stream(server.service.lalm, STREAM, SegmentationConfig())
     stream.push(audio)
     return stream.finish()[-1].committed
 
@@ -62,7 +63,7 @@ def test_a_long_file(server: Running, talk: np.ndarray) -> None:
 
 def test_a_file_that_the_model_hears_at_once_is_one_utterance(server: Running, clips: list[np.ndarray]) -> None:
     answer, heard = post(server, clips[0])
-    stream = Stream(server.service.lalm, STREAM)
+    stream = Stream(server.service.lalm, STREAM, SegmentationConfig())
     stream.push(heard)
     assert answer == {"text": stream.finish()[-1].committed}
 

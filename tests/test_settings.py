@@ -15,6 +15,7 @@ from simulsa.lalm.interface import Direction
 from simulsa.languages import base_language, bleu_tokenizer, is_spaced, language_name, latency_unit
 from simulsa.settings import SettingsError, from_mapping, read_yaml_mapping, to_mapping
 from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.policies import Policy
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,14 @@ def test_yaml_cannot_run_code(tmp_path: Path) -> None:
 def test_settings_become_plain_values_and_settings_again() -> None:
     settings = StreamConfig(chunk_ms=math.inf, rollback=5)
     values = to_mapping(settings)
-    shown = {"target_lang": "de", "source_lang": "en", "chunk_ms": math.inf, "rollback": 5, "drafts": True}
-    assert values == {**shown, "policy": ""}
+    shown = {"target_lang": "", "source_lang": "", "chunk_ms": math.inf, "rollback": 5, "drafts": True}
+    assert values == {**shown, "policy": None}
     assert from_mapping(StreamConfig, values, "again") == settings
+    chosen = StreamConfig(policy=Policy.parse("wait-k:3,2"))
+    assert to_mapping(chosen)["policy"] == "wait-k:3,2"
+    assert from_mapping(StreamConfig, to_mapping(chosen), "again") == chosen
+    with pytest.raises(SettingsError, match=r"^here: policy is 'wait:3'; there is no 'wait', did you mean 'wait-k'"):
+        from_mapping(StreamConfig, {"policy": "wait:3"}, "here")
     assert list(to_mapping(Example(Path("runs/a"))).values()) == ["runs/a", [1.0, 2.0], 1e-4, None, "auto", "exact", None]
 
 

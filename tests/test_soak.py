@@ -14,6 +14,7 @@ from benchmarks.recording import Recording, Spoken, record
 from benchmarks.soak import Options, Session, Soak, soak, write
 from simulsa.demo.run import DATA
 from simulsa.manifest import read_manifest
+from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.state import Segment, Update
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, FakeVAD
@@ -45,7 +46,7 @@ def result() -> Soak:
     recording = Recording(np.zeros(96_000, dtype=np.int16), (Spoken(row, 16_000, 32_000),))
 
     def session(start: int) -> Session:
-        done = Session(Stream(FakeLALM(lambda audio: ""), vad=FakeVAD()), cpu_s=[0.1] * 12)
+        done = Session(Stream(FakeLALM(lambda audio: ""), None, SegmentationConfig(), FakeVAD()), cpu_s=[0.1] * 12)
         done.segments = [Segment(0, start, start + 17_000, "Text.", True)]
         done.last = Update("Text.", "", 96_000, 0.0, True, new="", segment=None)
         return done

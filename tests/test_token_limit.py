@@ -18,6 +18,7 @@ from simulsa.evaluation.instances import read_instances
 from simulsa.lalm.interface import Direction
 from simulsa.manifest import Utterance
 from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.state import Update
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, FakeVAD, growing_script
@@ -88,7 +89,7 @@ def test_a_session_without_end_remembers_it(caplog: pytest.LogCaptureFixture) ->
     speech = np.concatenate([tone, pause, tone[: SAMPLE_RATE // 2], pause])  # the second segment fits
     for tokens, truncated in ((12, True), (1000, False)):
         caplog.clear()
-        stream = Stream(bounded(tokens), StreamConfig(rollback=0), vad=FakeVAD())
+        stream = Stream(bounded(tokens), StreamConfig(rollback=0), SegmentationConfig(), FakeVAD())
         updates = [*stream.push(speech), *stream.finish()]
         complete = [update.truncated for update in updates if update.segment is not None and update.segment.complete]
         assert complete == [truncated, False]

@@ -14,6 +14,7 @@ from benchmarks.recording import noise as loud_noise
 from simulsa.demo.run import DATA
 from simulsa.manifest import read_manifest
 from simulsa.streaming import vad
+from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.stream import Stream
 from simulsa.streaming.vad import WINDOW_SAMPLES, SileroVAD, speech_probabilities
 from simulsa.testing import FakeLALM, FakeVAD
@@ -91,7 +92,7 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "silero_vad", None)
     vad._network.cache_clear()
     with pytest.raises(RuntimeError, match=r"needs the package silero_vad: pip install 'simulsa\[longform\]'"):
-        Stream(FakeLALM(lambda audio: ""))
+        Stream(FakeLALM(lambda audio: ""), None, SegmentationConfig())
 
 
 @pytest.mark.parametrize("kind", [np.zeros, silence, loud_noise, music])
@@ -99,7 +100,7 @@ def test_what_is_no_speech_has_no_text_and_costs_no_pass(kind) -> None:  # type:
     seconds = 10
     audio = np.zeros(seconds * 16_000) if kind is np.zeros else kind(seconds, np.random.default_rng(0))
     lalm = FakeLALM(lambda audio: "Es ist etwas zu hören.")
-    stream = Stream(lalm)
+    stream = Stream(lalm, None, SegmentationConfig())
     assert stream.push(audio) == []
     assert [update.committed for update in stream.finish()] == [""]
     assert lalm.calls == []
@@ -111,7 +112,7 @@ def test_speech_in_noise_is_one_segment(speech: np.ndarray) -> None:
         np.concatenate([silence(1, rng), speech, silence(1, rng)])
         + 0.1 * loud_noise(2 + len(speech) / 16_000, rng)[: len(speech) + 32_000]
     )
-    stream = Stream(FakeLALM(lambda audio: "Sprache."))
+    stream = Stream(FakeLALM(lambda audio: "Sprache."), None, SegmentationConfig())
     (segment,) = [u.segment for u in stream.push(audio) + stream.finish() if u.segment is not None and u.segment.complete]
     assert abs(segment.start_samples - 16_000) < 4_000
     assert abs(segment.end_samples - 16_000 - len(speech)) < 4_000

@@ -26,7 +26,7 @@ from simulsa.evaluation.scores import Score, policy_of_score
 from simulsa.evaluation.significance import p_value
 from simulsa.files import atomic_write
 from simulsa.lalm.load import load
-from simulsa.streaming.policies import EosOnly, Policy
+from simulsa.streaming.policies import EosOnly, Policy, parse_policy
 
 MODELS = ("tiny-en-de", "tiny-en-de-simul")
 POLICIES = (

@@ -69,6 +69,8 @@ class EvaluateConfig:
             check_chunk_ms(chunk_ms)
         for rollback in self.rollback:
             Rollback(rollback)
+        for policy in self.policy:
+            StreamConfig(policy=policy)
         if self.rollback and self.policy:
             raise ValueError(
                 f"rollback is {' '.join(map(str, self.rollback))} and policy is {' '.join(map(str, self.policy))}; give one of "

@@ -78,7 +78,7 @@ class HuggingFaceLALM:
     def carrying(
         self, model: Any, name: str, content: str, directions: Sequence[Direction] = (), instruction: str = ""
     ) -> HuggingFaceLALM:
-        """The same with an adapter: `model` in place of this one's, trained on `directions`; `instruction` is another template."""
+        """The same with an adapter, `model` in place of this one's: trained on `directions`, asked by `instruction` if given."""
         return HuggingFaceLALM(
             model, self.processor, name, content, self.max_target_tokens, instruction or self.instruction, directions
         )

@@ -33,6 +33,8 @@ class StreamConfig:
 
     def __post_init__(self) -> None:
         check_chunk_ms(self.chunk_ms)
+        if self.policy is not None and not isinstance(self.policy, Policy):
+            raise ValueError(f"policy is {self.policy!r}; it must be a policy, such as simulsa.Policy.parse('alignatt:8')")
         if self.policy is not None and self.rollback is not None:
             raise ValueError(f"policy is {self.policy} and rollback is {self.rollback}; give one of them: rollback is a policy")
         if self.rollback is not None:

@@ -38,10 +38,12 @@ class Update:
 
     `committed` is the whole text that is final, `new` the end of it that this update added, `tentative` what would follow but may
     still change. `audio_samples` counts from the beginning of the stream, at `SAMPLE_RATE`, up to the audio that had to arrive
-    for this update. `compute_s` is the wall time of the step, which is shared by all streams of a batch. `segment` is the one that
-    was advanced: all of the speech, where it is not segmented. The last update of a stream is `final`; that of segmented speech
-    calls no model and has no segment. `truncated` says that the translation reached the model's limit (see `Continuation`) and may
-    lack its end: so far, or for good where the segment is complete; in the last update, that of any segment.
+    for this update. `compute_s` is the wall time of the step, which all streams of a batch share.
+
+    `segment` is the one that was advanced: all of the speech, where it is not segmented. The last update of a stream is `final`;
+    that of segmented speech calls no model and has no segment. `truncated` says that the translation reached the model's limit
+    (see `Continuation`) and may lack its end: so far, or for good where the segment is complete; in the last update, that of any
+    segment.
     """
 
     committed: str
