@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv extras interop demo test soak lint format
+.PHONY: venv extras interop demo test fuzz soak lint format
 
 # the environment: .venv with simulsa, its synthesiser and its test tools
 venv: .venv/.installed
@@ -39,9 +39,15 @@ demo: venv
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
-# an hour of audio through one stream: flat cost, exact times, no text lost; seven minutes of one core's time
-soak: venv
+# the property tests with ten times as many examples, new ones in every run; what is found becomes an @example of its test
+fuzz: extras
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m hypothesis --hypothesis-profile fuzz
+
+# an hour of audio through one stream: flat cost, exact times, no text lost; seven minutes of one core's time.
+# Then an hour of quiet in one session of the server beside one that speaks
+soak: extras
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak --minutes 60
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quiet --minutes 60
 
 lint: extras
 	$(BIN)/ruff check .

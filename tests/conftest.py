@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -25,6 +26,17 @@ CAPTIONS = [
     ("A woman sells fruit at a market.", "Eine Frau verkauft Obst auf einem Markt."),
     ("Children climb over a wooden fence.", "Kinder klettern über einen Holzzaun."),
 ]
+
+
+# Every run draws the same examples (`make test`, CI), unless it looks for new ones (`make fuzz`); no test is about time.
+settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fuzz", settings.get_profile("fixed"), derandomize=False, max_examples=1000)
+settings.load_profile("fixed")
+
+
+def examples(count: int) -> int:
+    """How many examples a test draws that can afford `count` in every run."""
+    return count * settings().max_examples // settings.get_profile("fixed").max_examples
 
 
 def noise(seconds: float, seed: int = 0) -> np.ndarray:

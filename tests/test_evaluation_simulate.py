@@ -22,6 +22,7 @@ from simulsa.manifest import Utterance
 from simulsa.streaming.state import StreamConfig, Update
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, growing_script
+from tests.conftest import examples
 
 Rows = Callable[..., list[Utterance]]
 TEXT = "eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf"
@@ -105,7 +106,7 @@ def test_infinite_chunks_equal_offline_translation(random_lalm, make_rows: Rows)
         assert instance.steps == 1
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 @given(chunk_ms=st.sampled_from([40, 130, 250, 500, 1999]), rollback=st.integers(0, 9))
 def test_delays_grow_and_end_with_the_speech(tmp_path_factory, chunk_ms: float, rollback: int) -> None:
     path = tmp_path_factory.getbasetemp() / "delays.wav"

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from simulsa import files
 from simulsa.files import append_jsonl, atomic_write, read_jsonl_after_a_kill, write_json
+from tests.conftest import examples
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -78,7 +79,7 @@ def test_a_journal_grows(tmp_path: Path) -> None:
 
 
 @given(texts=st.lists(ANY_TEXT, max_size=5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_any_text_survives_a_journal(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     path = tmp_path_factory.mktemp("journal") / "a.jsonl"
     values = [{"text": text} for text in [*texts, "line\u2028separator\x85next\x1c"]]

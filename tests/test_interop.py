@@ -33,6 +33,7 @@ from simulsa.settings import SettingsError
 from simulsa.streaming.longform import LongStream
 from simulsa.streaming.state import StreamConfig, Update
 from simulsa.testing import FakeLALM, growing_script
+from tests.conftest import examples
 
 DOCS = Path(__file__).parents[1] / "docs"
 CHUNK_MS, ROLLBACK = 500, 3
@@ -234,7 +235,7 @@ def test_simulstream_serves_it(folder: Path, ours: list[Instance]) -> None:
 
 
 @given(data=st.data(), unit=st.sampled_from(["word", "char"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_simulstreams_reader_and_ours_agree_on_any_log(data: st.DataObject, unit: str, tmp_path_factory: Any) -> None:
     pytest.importorskip("simulstream", reason="needs simulsa[simulstream]")
     from simulstream.metrics.readers import LogReader

@@ -23,6 +23,7 @@ from simulsa.lalm.load import RECORD, load, local_folder
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import folder_signature, text_signature
 from simulsa.testing import FakeLALM
+from tests.conftest import examples
 
 if TYPE_CHECKING:
     from simulsa.lalm.model import HuggingFaceLALM
@@ -225,7 +226,7 @@ class TestContinue:
         assert stopping.continue_(sounds(), [[]] * 4, [EN_DE] * 4, drafts) == expected
 
     @given(data=st.data())
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_drafts_never_change_tokens(self, lively: HuggingFaceLALM, data: st.DataObject) -> None:
         audios = sounds()[:2]
         outputs = _memo(lively, audios)

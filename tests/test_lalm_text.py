@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from simulsa.lalm.text import stable_text, whole_characters
 from simulsa.testing import FakeLALM
+from tests.conftest import examples
 
 if TYPE_CHECKING:
     from simulsa.lalm.model import HuggingFaceLALM
@@ -29,7 +30,7 @@ def is_word_part(character: str) -> bool:
 
 class TestText:
     @given(TEXTS, TEXTS)
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=examples(80), deadline=None)
     def test_never_half_a_character_or_half_a_word(self, committed: str, following: str) -> None:
         text = committed + following
         tokens = BYTES.encode(text)

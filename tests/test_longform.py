@@ -23,7 +23,7 @@ from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
 from simulsa.streaming.vad import WINDOW_SAMPLES
 from simulsa.testing import FakeLALM, FakeVAD
-from tests.conftest import noise
+from tests.conftest import examples, noise
 
 WORDS = ["Tür", "über", "den", "Hügel,", "漢字", "🎉", "Hemd-", "größer.", "'s"]
 WINDOW_S = 4  # of the scripted models
@@ -104,7 +104,7 @@ def check_session(updates: Sequence[LongUpdate], audio: np.ndarray) -> None:
 
 
 @given(st.integers(0, 10**6), configs, stretches, st.lists(st.integers(0, 300_000), max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_any_split_gives_the_same_updates(
     seed: int, config: StreamConfig, lengths: list[tuple[int, int]], cuts: list[int]
 ) -> None:
@@ -115,7 +115,7 @@ def test_any_split_gives_the_same_updates(
 
 
 @given(st.integers(0, 10**6), configs, stretches, st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_chunks_heard_at_once_are_fewer_steps_of_the_same_segments(
     seed: int, config: StreamConfig, lengths: list[tuple[int, int]], chunks: int
 ) -> None:
@@ -141,7 +141,7 @@ def test_chunks_heard_at_once_are_fewer_steps_of_the_same_segments(
 
 
 @given(st.integers(0, 10**6), configs, stretches)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_the_text_is_that_of_its_segments(seed: int, config: StreamConfig, lengths: list[tuple[int, int]]) -> None:
     audio = session(lengths)
     lalm = exact_ear(seed)
@@ -156,7 +156,7 @@ def test_the_text_is_that_of_its_segments(seed: int, config: StreamConfig, lengt
 
 
 @given(stretches)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_all_speech_is_in_segments_that_fit(lengths: list[tuple[int, int]]) -> None:
     audio = session(lengths)
     updates = run(long_stream(exact_ear(), min_speech_ms=0), audio)

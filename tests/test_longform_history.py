@@ -18,6 +18,7 @@ from simulsa.streaming.longform import LongStream
 from simulsa.streaming.segmentation import LongformConfig
 from simulsa.streaming.state import StreamConfig, StreamState
 from simulsa.testing import FakeLALM, FakeVAD
+from tests.conftest import examples
 from tests.test_longform import check_session, run, segments_of
 
 WORD_SAMPLES = 4_000  # each word of the scripted speaker is a tone of its own, a quarter of a second long
@@ -83,7 +84,7 @@ def stream_of(lalm: FakeLALM, config: StreamConfig | None = None, **longform: An
     st.builds(StreamConfig, chunk_ms=st.sampled_from([250, 500, 900]), rollback=st.sampled_from([0, 3, 7, 12])),
     st.sampled_from([2, 3, 20]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_nothing_is_lost_or_doubled(lengths: list[tuple[int, int]], history: str, config: StreamConfig, words: int) -> None:
     lalm, audio = Reader(), session(lengths)
     updates = run(stream_of(lalm, config, history=history, history_words=words), audio)

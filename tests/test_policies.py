@@ -30,7 +30,7 @@ from simulsa.streaming.state import StreamConfig, StreamState, Update
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, growing_script
-from tests.conftest import noise
+from tests.conftest import examples, noise
 from tests.test_streaming import CHUNK, SENTENCE, WORDS, check_stream, lock_step, run
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def growing() -> FakeLALM:
 
 class TestStreams:
     @given(st.integers(0, 10**6), configs, lengths, st.lists(st.integers(0, 40_000), max_size=5))
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=examples(80), deadline=None)
     def test_text_only_grows_all_is_committed_and_any_split_is_the_same(
         self, seed: int, config: StreamConfig, length: int, cuts: list[int]
     ) -> None:
@@ -98,7 +98,7 @@ class TestStreams:
         assert lalm.calls == [("continue_", 1)], "at the end nobody asks the policy, nor what it needs"
 
     @given(st.lists(st.tuples(configs, lengths), min_size=1, max_size=5), st.integers(0, 10**6))
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=examples(40), deadline=None)
     def test_batched_steps_equal_single_ones(self, streams: list[tuple[StreamConfig, int]], seed: int) -> None:
         lalm = fickle(seed)
         audios = [np.zeros(length, dtype=np.float32) for _, length in streams]

@@ -20,7 +20,7 @@ from simulsa.streaming.state import StreamConfig, StreamState, Update
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, growing_script
-from tests.conftest import noise
+from tests.conftest import examples, noise
 
 if TYPE_CHECKING:
     from simulsa.lalm.model import HuggingFaceLALM
@@ -76,7 +76,7 @@ def check_stream(updates: Sequence[Update], audio: np.ndarray) -> None:
 
 
 @given(st.integers(0, 10**6), configs, lengths, st.lists(st.integers(0, 40_000), max_size=6))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_any_split_gives_the_same_updates(seed: int, config: StreamConfig, length: int, cuts: list[int]) -> None:
     audio = np.zeros(length, dtype=np.float32)
     for lalm in (fickle(seed), growing()):
@@ -85,7 +85,7 @@ def test_any_split_gives_the_same_updates(seed: int, config: StreamConfig, lengt
 
 
 @given(st.integers(0, 10**6), configs, lengths)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_committed_text_only_grows_and_all_is_committed_at_the_end(seed: int, config: StreamConfig, length: int) -> None:
     audio = np.zeros(length, dtype=np.float32)
     for lalm in (fickle(seed), growing()):
@@ -147,7 +147,7 @@ def test_the_final_step_happens_once_even_where_a_chunk_just_ended() -> None:
 
 
 @given(st.lists(st.tuples(configs, lengths), min_size=1, max_size=5), st.integers(0, 10**6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_batched_steps_equal_single_ones(streams: list[tuple[StreamConfig, int]], seed: int) -> None:
     lalm = fickle(seed)
     audios = [np.zeros(length, dtype=np.float32) for _, length in streams]
@@ -318,7 +318,7 @@ def test_a_batch_in_which_one_has_heard_all() -> None:
 
 
 @given(cuts=st.lists(st.integers(0, 27_000), max_size=4), rollback=st.sampled_from([0, 3, 20]), drafts=st.booleans())
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(4), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_real_model_any_split_and_drafts_on_or_off(
     random_lalm: HuggingFaceLALM, cuts: list[int], rollback: int, drafts: bool
 ) -> None:
