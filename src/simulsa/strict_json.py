@@ -14,11 +14,15 @@ class JSONError(ValueError):
     """Text that is not JSON, or a value that JSON cannot express; the message says what was found."""
 
 
+class NumberError(JSONError):
+    """A number that JSON does not have, such as NaN, or that is beyond a double's range."""
+
+
 def loads(text: str | bytes) -> Any:
     """Parse JSON text.
 
-    Raises `JSONError` for anything else, and for what JSON's grammar allows and a reader cannot represent: numbers beyond a
-    double's range, and nesting deeper than the interpreter's stack.
+    Raises `JSONError` for anything else; `NumberError` if that is NaN, Infinity, or a number beyond a double's range, which the
+    grammar allows and no reader can represent.
     """
     try:
         return json.loads(text, parse_constant=_no_constant, parse_float=_float, parse_int=_int)
@@ -33,7 +37,7 @@ def loads(text: str | bytes) -> Any:
 def dumps(value: Any, *, indent: int | None = None, escape: bool = False) -> str:
     """Format a value as JSON text that can be encoded as UTF-8; with `escape`, as pure ASCII.
 
-    Raises `JSONError`, which names the place, for NaN and infinity, and `TypeError` for objects that are no JSON.
+    Raises `NumberError`, which names the place, for NaN and infinity, and `TypeError` for objects that are no JSON.
     """
     try:
         text = json.dumps(value, ensure_ascii=escape, indent=indent, allow_nan=False)
@@ -41,7 +45,7 @@ def dumps(value: Any, *, indent: int | None = None, escape: bool = False) -> str
         place, number = next(_not_finite(value, ""), ("", None))
         if number is None:
             raise JSONError(str(error)) from error
-        raise JSONError(f"{place or 'the value'} is {number}; JSON has finite numbers only: write null or text") from error
+        raise NumberError(f"{place or 'the value'} is {number}; JSON has finite numbers only: write null or text") from error
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can express
@@ -50,19 +54,19 @@ def dumps(value: Any, *, indent: int | None = None, escape: bool = False) -> str
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise JSONError(f"{name} is no JSON; numbers must be finite")
+    raise NumberError(f"{name} is no JSON; numbers must be finite")
 
 
 def _float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise JSONError(f"the number {text[:20]} is out of range; it must fit a double")
+        raise NumberError(f"the number {text[:20]} is out of range; it must fit a double")
     return value
 
 
 def _int(text: str) -> int:
     if len(text) > _MAX_DIGITS:
-        raise JSONError(f"the number {text[:20]}... has {len(text)} digits; it must fit a double")
+        raise NumberError(f"the number {text[:20]}... has {len(text)} digits; it must fit a double")
     return int(text)
 
 

@@ -60,7 +60,7 @@ def _objects(path: Path, partial: bool) -> tuple[list[tuple[str, dict[str, Any]]
         try:
             values = strict_json.loads(line)
         except strict_json.JSONError as error:
-            if number < numbered[-1][0]:
+            if number < numbered[-1][0] or isinstance(error, strict_json.NumberError):
                 raise EvaluationError(f"{where}: not JSON ({error}); a log has a JSON object in each line") from error
             if not partial:
                 raise EvaluationError(
