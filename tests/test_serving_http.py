@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+import tracemalloc
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from simulsa.audio import load_audio
 from simulsa.serving.subtitles import Cue, vtt
+from simulsa.serving.upload import decode_upload
 from simulsa.streaming.state import StreamConfig
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, growing_script
@@ -148,6 +151,42 @@ def test_longer_than_the_model_hears(server: Running) -> None:
 def test_uploads_have_a_limit(server: Running) -> None:
     assert post(server, b"x" * 2**21).status_code == 413
     assert post(server).status_code == 200
+
+
+def test_uploads_have_a_limit_in_seconds_however_few_bytes_they_are() -> None:
+    ten_minutes = file_of(np.zeros(16_000 * 600), form="FLAC")
+    assert len(ten_minutes) < 200_000
+    with running(FakeLALM(growing_script(TEXT)), STREAM, max_upload_s=3.0) as server:
+        for stream in ("false", "true"):
+            answer = post(server, ten_minutes, "talk.flac", stream=stream)
+            assert answer.status_code == 413
+            assert answer.json()["error"]["code"] == "too_long"
+            assert "talk.flac lasts 600.0 s" in answer.json()["error"]["message"]
+            assert "up to 3 s" in answer.json()["error"]["message"]
+        assert post(server).json() == {"text": reference()}  # 2.9 s
+        assert server.metric("simulsa_sessions_open") == 0
+
+
+def test_an_upload_takes_memory_for_its_seconds_not_for_its_channels(tmp_path: Path) -> None:
+    with soundfile.SoundFile(tmp_path / "wide.flac", "w", 96_000, 8) as wide:
+        for _ in range(20):
+            wide.write(np.zeros((96_000, 8), dtype=np.float32))  # 20 s: 61 MB decoded, 1.3 MB heard
+    tracemalloc.start()
+    try:
+        with open(tmp_path / "wide.flac", "rb") as file:
+            assert len(decode_upload(file, "wide.flac", 60.0)) == 20 * 16_000
+        assert tracemalloc.get_traced_memory()[1] < 12e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "form"), [(44_100, 2, "WAV"), (22_050, 1, "FLAC"), (48_000, 2, "OGG"), (44_100, 2, "MP3")]
+)
+def test_an_upload_is_decoded_as_a_file_is_loaded(tmp_path: Path, rate: int, channels: int, form: str) -> None:
+    data = file_of(np.stack([noise(20.3)] * channels, axis=1)[: rate * 7 + 1], rate, form)
+    (tmp_path / "a").write_bytes(data)
+    assert np.array_equal(decode_upload(io.BytesIO(data), "a", 60.0), load_audio(tmp_path / "a"))
 
 
 def test_a_client_that_leaves_is_not_translated_for(server: Running) -> None:

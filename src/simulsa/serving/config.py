@@ -53,6 +53,8 @@ class ServeConfig:
     """the largest message of a WebSocket"""
     max_upload_mib: int = 100
     """the largest upload over HTTP"""
+    max_upload_s: float = 3600.0
+    """seconds of audio in the longest upload: a compressed file may hold many; each hour takes 230 MB of memory or more"""
     max_session_s: float = 7200.0
     """seconds after which a session gets its final text and is closed"""
     idle_s: float = 60.0
@@ -69,7 +71,8 @@ class ServeConfig:
         check_whole_numbers(self, lowest)
         if not 0 <= self.port <= 65_535:
             raise ValueError(f"port is {self.port}; it must be from 0 (any free one) to 65535")
-        for name in ("max_unheard_s", "max_speed", "max_session_s", "idle_s", "ping_s", "send_timeout_s", "max_lag_chunks"):
+        times = ("max_unheard_s", "max_upload_s", "max_session_s", "idle_s", "ping_s", "send_timeout_s")
+        for name in (*times, "max_speed", "max_lag_chunks"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be more than 0")
         if not self.drain_s >= 0:

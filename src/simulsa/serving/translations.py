@@ -6,9 +6,7 @@ events while the file is translated.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -20,11 +18,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.types import Message, Receive, Scope, Send
 
 from simulsa import strict_json
-from simulsa.audio import AudioError, load_audio, samples_to_ms, samples_to_s
+from simulsa.audio import AudioError, samples_to_ms, samples_to_s
 from simulsa.serving.conversation import MODEL_FAILED
 from simulsa.serving.service import RefusedError, Service, shutting_down
 from simulsa.serving.session import Result, Session
 from simulsa.serving.subtitles import Cue, srt, vtt
+from simulsa.serving.upload import TooLongError, decode_upload
 from simulsa.serving.values import from_text
 from simulsa.streaming.state import StreamConfig
 
@@ -68,10 +67,12 @@ class Translations:
         try:
             async with request.form(max_files=1, max_fields=50) as form:
                 fields = dict(form)
-                audio = await _audio(fields.pop("file", None))
+                audio = await _audio(fields.pop("file", None), self._service.config.max_upload_s)
             answer, streamed, config = _options(fields, self._service)
         except TimeoutError:
             return error_response(408, f"nothing came for {self._service.config.idle_s:g} s", "timeout")
+        except TooLongError as error:
+            return error_response(413, str(error), "too_long")
         except ValueError as error:
             return error_response(400, str(error), "invalid_request")
         if session.ended:  # while the file came
@@ -90,21 +91,10 @@ def error_response(status: int, message: str, code: str, headers: dict[str, str]
     return JSONResponse({"error": {"message": message, "type": kind, "code": code, "param": None}}, status, headers)
 
 
-async def _audio(file: Any) -> np.ndarray:
+async def _audio(file: Any, max_s: float) -> np.ndarray:
     if not isinstance(file, UploadFile):
         raise ValueError("the form has no file; send the audio as the field `file` of multipart/form-data")
-    data = await file.read()
-    return await anyio.to_thread.run_sync(_decode, data, file.filename or "file")
-
-
-def _decode(data: bytes, name: str) -> np.ndarray:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"upload{Path(name).suffix[:10]}"
-        path.write_bytes(data)
-        try:
-            return load_audio(path)
-        except AudioError as error:
-            raise AudioError(str(error).replace(str(path), name)) from error
+    return await anyio.to_thread.run_sync(decode_upload, file.file, file.filename or "file", max_s)
 
 
 def _options(fields: dict[str, Any], service: Service) -> tuple[str, bool, StreamConfig]:
