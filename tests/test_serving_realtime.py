@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from simulsa.streaming.state import StreamConfig
@@ -164,6 +164,11 @@ def test_audio_after_close_changes_nothing(socket: ClientConnection) -> None:
         ("{", "invalid_json"),
         ("[1, 2]", "invalid_json"),
         ("null", "invalid_json"),
+        ('{"type": "other", "event_id": Infinity}', "invalid_json"),
+        ('{"type": "session.update", "session": {"simulsa": {"chunk_ms": NaN}}}', "invalid_json"),
+        ('{"type": "session.update", "session": {"simulsa": {"rollback": 1e999}}}', "invalid_json"),
+        ('{"type": "session.update", "session": {"simulsa": {"rollback": 1%s}}}' % ("0" * 400), "invalid_json"),
+        ('{"type": "other", "event_id": "\\ud800"}', "unknown_event"),  # half a character, as JavaScript may send it
         ("[" * 100_000, "invalid_json"),
         (b"\x00\x01", "binary_message"),
         ('{"type": "response.create"}', "unknown_event"),
@@ -268,6 +273,8 @@ KINDS = ["session.update", "session.input_audio_buffer.append", "session.close",
 
 
 @settings(deadline=None)
+@example({"event_id": float("inf")}, "other")
+@example({"event_id": [float("nan")]}, "session.update")
 @given(st.dictionaries(st.sampled_from(["session", "audio", "event_id"]), values), st.sampled_from(KINDS) | values)
 def test_whatever_comes_as_json_is_answered(fields: dict[str, Any], kind: Any) -> None:
     class Recorder:

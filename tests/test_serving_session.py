@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +20,10 @@ from simulsa.audio import SAMPLE_RATE, AudioError
 from simulsa.serving.clock import PACE, SpeechClock
 from simulsa.serving.config import ServeConfig
 from simulsa.serving.pcm import PcmReader
+from simulsa.serving.service import Service
 from simulsa.serving.session import Session
 from simulsa.serving.speech import Talk, Turn, Utterance, take_turns
+from simulsa.streaming import vad
 from simulsa.streaming.state import StreamConfig, StreamState, Update
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
@@ -67,6 +72,8 @@ def test_later_audio_is_due_later_and_never_long_before_it_came(packets: list[tu
     positions = range(0, end + 1, max(1, end // 50))
     dues = [clock.due(position) for position in positions]
     assert dues == sorted(dues)
+    for position, due in zip(positions, dues, strict=True):
+        assert abs(clock.due_by(due) - position) <= 1
     clock.forget(end // 2)
     assert [clock.due(position) for position in positions if position >= end // 2] == dues[
         -sum(p >= end // 2 for p in positions) :
@@ -79,15 +86,14 @@ def test_pcm_in_any_pieces_is_the_same_audio(sizes: list[int], rate: int) -> Non
     data = np.random.default_rng(0).integers(-32_768, 32_768, sum(sizes), dtype=np.int16).astype("<i2").tobytes()
     whole, pieces = PcmReader(rate), PcmReader(rate)
     once = np.concatenate([whole.read(data), whole.read(b"", last=True)])
-    ends = np.cumsum([0, *sizes]) * 2
+    ends = [min(2 * end + odd, len(data)) for end, odd in zip(np.cumsum([0, *sizes]), itertools.cycle([0, 1]))]
+    ends[-1] = len(data)
     parts = [pieces.read(data[start:end]) for start, end in itertools.pairwise(ends)]
     assert np.array_equal(np.concatenate([*parts, pieces.read(b"", last=True)]), once)
     assert abs(len(once) - len(data) / 2 * 16_000 / rate) <= 1
 
 
-def test_pcm_that_is_none() -> None:
-    with pytest.raises(AudioError, match="3 bytes"):
-        PcmReader(16_000).read(b"abc")
+def test_pcm_at_a_rate_that_is_none() -> None:
     with pytest.raises(AudioError, match="7 Hz"):
         PcmReader(7)
 
@@ -144,9 +150,9 @@ def test_an_ear_that_fails_takes_no_other_along() -> None:
 
     lalm = FakeLALM(growing_script(TEXT))
     turns = []
-    for vad in (FakeVAD(), Deaf(), FakeVAD()):
+    for ear in (FakeVAD(), Deaf(), FakeVAD()):
         talk = Talk(lalm, STREAM)
-        talk.listener(1).vad = vad
+        talk.listener(1).vad = ear
         turns.append(Turn(talk, [noise(1.2)], False, 1))
     take_turns(lalm, turns, max_batch=9)
     assert [str(turn.error) for turn in turns] == ["None", "deaf", "None"]
@@ -189,6 +195,90 @@ def test_a_session_that_is_behind_hears_all_chunks_that_wait() -> None:
 
     assert asyncio.run(run()) == ([2, 2], [16_000, 32_000])
     assert asyncio.run(run(merge_chunks=False)) == ([1, 1], [8_000, 16_000])
+
+
+def hearing(lalm: FakeLALM) -> Callable[[StreamConfig, int | None], Talk]:
+    """Opens speeches in which whatever is not silent is speech."""
+
+    def open_speech(config: StreamConfig, samples: int | None) -> Talk:
+        talk = Talk(lalm, config)
+        talk.listener(1).vad = FakeVAD()
+        return talk
+
+    return open_speech
+
+
+def test_what_was_found_silent_does_not_wait() -> None:
+    """After a minute of quiet nothing is late, nothing is left to look through, and what is said then comes chunk by chunk."""
+
+    async def run() -> None:
+        lalm = FakeLALM(growing_script(TEXT))
+        session = Session(hearing(lalm), STREAM, ServeConfig(), lambda: None)
+
+        async def hear(audio: np.ndarray) -> list[tuple[int, float]]:
+            found = []
+            for start in range(0, len(audio), 1_600):
+                await session.hear(audio[start : start + 1_600])
+                while session.wants_turn:
+                    turn, now = session.turn(time.monotonic() + 1e4), time.monotonic()  # it was all spoken long ago
+                    take_turns(lalm, [turn], 1)
+                    result = session.deliver(turn, now)
+                    found += [] if result is None else [(result.chunks, result.lag_s)]
+                assert session.waits_since() == float("inf")
+                assert session.unheard_s < 0.1
+            return found
+
+        assert await hear(np.zeros(60 * 16_000, dtype=np.float32)) == []
+        assert await hear(noise(1.7)) == [(1, 0.0)] * 3
+        assert await hear(np.zeros(16_000, dtype=np.float32)) == [(1, 0.0)]
+
+    asyncio.run(run())
+
+
+def test_a_chunk_that_found_no_room_in_a_batch_goes_on_waiting() -> None:
+    async def run() -> None:
+        lalm = FakeLALM(growing_script(TEXT))
+        sessions = [Session(hearing(lalm), STREAM, ServeConfig(), lambda: None) for _ in range(2)]
+
+        async def take(audio: np.ndarray) -> None:
+            for session in sessions:
+                await session.hear(audio)
+            turns = [session.turn(0.0) for session in sessions]
+            take_turns(lalm, turns, max_batch=1)
+            for session, turn in zip(sessions, turns, strict=True):
+                session.deliver(turn, 0.0)
+
+        await take(np.zeros(16_000, dtype=np.float32))
+        await take(noise(0.3))
+        assert [session.waits_since() for session in sessions] == [float("inf")] * 2
+        await take(noise(0.3))  # the chunk is whole, and less than a chunk of audio has come since the detector judged all
+        assert sessions[0].waits_since() == float("inf")
+        assert sessions[1].waits_since() < float("inf")
+        assert sessions[1].wants_turn
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("longform", [True, False])
+def test_nothing_is_loaded_with_the_first_client(monkeypatch: pytest.MonkeyPatch, longform: bool) -> None:
+    silero = pytest.importorskip("silero_vad", reason="needs simulsa[longform]")
+    loaders: list[str] = []
+    load = silero.load_silero_vad
+
+    def noted() -> Any:
+        loaders.append(threading.current_thread().name)
+        return load()
+
+    monkeypatch.setattr(silero, "load_silero_vad", noted)
+    vad._network.cache_clear()
+    lalm = FakeLALM(growing_script(TEXT))
+    service = Service(lalm, ServeConfig(longform=longform), StreamConfig(policy="alignatt:4"))
+    service.warm_up()
+    assert threading.current_thread().name not in loaders
+    before = list(loaders)
+    with service.session("realtime"):
+        assert loaders == before
+    assert {verb for verb, _ in lalm.calls} == {"continue_", "attend"}  # what the policy asks for is warm, too
 
 
 def test_the_rest_of_a_chunk_is_late_from_the_end_of_the_speech_on() -> None:
@@ -235,6 +325,7 @@ class Sentences:
         self._audio, self._heard = np.zeros(0, dtype=np.float32), 0
         self._text, self._closed = "", False
         self._now: StreamState | None = None
+        self.done_samples = 0
 
     def receive(self, samples: np.ndarray) -> None:
         self._audio = np.concatenate([self._audio, samples])
@@ -257,7 +348,7 @@ class Sentences:
         if update.final:
             self._heard += SAMPLE_RATE
             self._now, self._text = None, done
-        position = self._heard + (0 if update.final else update.audio_samples)
+        position = self.done_samples = self._heard + (0 if update.final else update.audio_samples)
         return Update(done, update.tentative, position, update.compute_s, final=False)
 
     def conclude(self) -> Update | None:

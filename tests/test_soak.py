@@ -1,4 +1,4 @@
-"""The soak benchmark on five minutes: all that must hold of an hour but the compute, which no test measures."""
+"""The soak benchmarks on a few minutes: all that must hold of an hour but the compute, which no test measures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import simulsa
+from benchmarks.quiet import Options as QuietOptions
+from benchmarks.quiet import Quiet, quiet
 from benchmarks.recording import Recording, Spoken, record
 from benchmarks.soak import Options, Session, Soak, soak, write
 from simulsa.demo.run import DATA
@@ -69,3 +71,16 @@ def test_the_checks_find_what_is_wrong(result: Soak) -> None:
     assert failing() == {"silence", "speech", "whole", "clock"}
     result.long.cpu_s = [0.12] * 12
     assert round(result.difference, 6) == 0.2
+
+
+def test_two_minutes_of_quiet_beside_a_speaker() -> None:
+    result = quiet(QuietOptions(minutes=2))
+    assert {name: figures for name, (passed, figures) in result.checks().items() if not passed} == {}
+    assert len(result.text) > 500
+
+
+def test_the_checks_find_what_quiet_costs() -> None:
+    result = Quiet(memory_mib=[500.0] * 20, text="Text.", reference="Text.")
+    assert all(passed for passed, _ in result.checks().values())
+    result.not_ready, result.memory_mib[-1], result.text = 1, 505.1, "Text"
+    assert not any(passed for passed, _ in result.checks().values())

@@ -62,6 +62,7 @@ class Replica:
         from simulsa.serving.service import Service
 
         self._service = Service(load(), config, stream)
+        self._service.warm_up()
 
     def __serve_build_asgi_app__(self) -> Any:  # Ray asks for it by this name
         from simulsa.serving.app import create_app

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_left, bisect_right
 
-from simulsa.audio import samples_to_s
+from simulsa.audio import s_to_samples, samples_to_s
 
 # A client that sends faster than real time did not have its audio spoken that fast. Its speech is taken to last this much of its
 # length, a little less than all, so that the clock comes back to a speaker's own after a stall of the network.
@@ -18,7 +18,8 @@ class SpeechClock:
     """
 
     def __init__(self) -> None:
-        self._packets: deque[tuple[int, float]] = deque()  # (position of the end, when that was due), in order
+        self._ends: list[int] = []  # of each packet, its last position,
+        self._dues: list[float] = []  # and when that was due, both in order
         self._end = 0
         self._due = 0.0
 
@@ -27,16 +28,25 @@ class SpeechClock:
         spoken_s = PACE * samples_to_s(samples)
         self._due = max(now, self._due + spoken_s) if self._end else now + spoken_s
         self._end += samples
-        self._packets.append((self._end, self._due))
+        self._ends.append(self._end)
+        self._dues.append(self._due)
 
     def due(self, position: int) -> float:
         """When the audio before `position` was due; `inf` if it has not come in."""
-        for end, due in self._packets:
-            if position <= end:
-                return due - PACE * samples_to_s(end - position)
-        return float("inf")
+        packet = bisect_left(self._ends, position)
+        if packet == len(self._ends):
+            return float("inf")
+        return self._dues[packet] - PACE * samples_to_s(self._ends[packet] - position)
+
+    def due_by(self, now: float) -> int:
+        """The position that was due at `now`; 0 if everything that was is forgotten."""
+        packet = bisect_right(self._dues, now)
+        if packet == len(self._dues):
+            return self._end
+        start = self._ends[packet - 1] if packet else 0
+        return max(start, self._ends[packet] - s_to_samples((self._dues[packet] - now) / PACE))
 
     def forget(self, position: int) -> None:
         """Nothing before `position` will be asked for again."""
-        while self._packets and self._packets[0][0] < position:
-            self._packets.popleft()
+        known = bisect_left(self._ends, position)
+        del self._ends[:known], self._dues[:known]

@@ -10,18 +10,23 @@ LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000  # Hz
 
 
 class PcmReader:
-    """Pieces of mono 16-bit little-endian PCM at `rate` Hz to float32 at `SAMPLE_RATE`; any split gives the same audio."""
+    """Pieces of mono 16-bit little-endian PCM at `rate` Hz to float32 at `SAMPLE_RATE`.
+
+    Any split gives the same audio, also one inside a sample: its first byte, `held_back`, waits for the second.
+    """
 
     def __init__(self, rate: int) -> None:
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise AudioError(f"the sample rate is {rate} Hz; it must be from {LOWEST_RATE} to {HIGHEST_RATE}")
         self.rate = rate
+        self.held_back = b""
         self._resampled = StreamResampler(rate)
 
     def read(self, data: bytes, last: bool = False) -> np.ndarray:
-        """The samples of a piece, as far as the resampler has them; `last` gives what it held back. Raises `AudioError`."""
-        if len(data) % 2:
-            raise AudioError(f"a piece of 16-bit PCM has {len(data)} bytes; it must be a whole number of samples of 2 bytes")
+        """The samples of a piece, as far as the resampler has them; `last` gives what it held back, but not half a sample."""
+        data = self.held_back + data
+        whole = len(data) - len(data) % 2
+        data, self.held_back = data[:whole], data[whole:]
         return self._resampled(np.frombuffer(data, dtype="<i2").astype(np.float32) / 32_768, last)
 
 

@@ -6,16 +6,16 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from simulsa.audio import SAMPLE_RATE, AudioError
+from simulsa.audio import SAMPLE_RATE, AudioError, StreamResampler
 from simulsa.lalm.interface import LALM
 from simulsa.serving.metrics import Metrics
 from simulsa.serving.session import Result, Session
-from simulsa.serving.speech import Turn, Utterance, take_turns
+from simulsa.serving.speech import Speech, Turn, take_turns
 from simulsa.streaming.state import StreamConfig
 
 MEMORY_S = 10.0  # how long a lag counts for the decision whether the model keeps up
@@ -43,13 +43,24 @@ class Scheduler:
         """There may be work."""
         self._work.set()
 
-    def warm_up(self) -> None:
-        """Let the model translate a second of silence, so that it does not start with the first client; raises what it raises."""
-        speech = Utterance(StreamConfig(), self._lalm.max_samples)
-        silence = Turn(speech, [np.zeros(SAMPLE_RATE, dtype=np.float32)], closing=True, chunks=1)
-        self._thread.submit(take_turns, self._lalm, [silence], 1).result()
-        if silence.error is not None:
-            raise silence.error
+    def warm_up(self, open_speech: Callable[[StreamConfig, int | None], Speech], config: StreamConfig) -> None:
+        """Load and run what speech with these settings takes, so that nothing of it starts with the first client.
+
+        Two chunks of silence go through the model, as a clip, and through the voice activity detector, as live speech. Raises
+        what they raise.
+        """
+        StreamResampler(SAMPLE_RATE + 1)  # loads the resampler, which the event loop would wait for
+        silence = np.zeros(min(2 * (config.chunk_samples or SAMPLE_RATE // 2), self._lalm.max_samples), dtype=np.float32)
+
+        def take() -> list[Turn]:
+            speeches = [open_speech(config, len(silence)), open_speech(config, None)]
+            turns = [Turn(speech, [silence], closing=True, chunks=1) for speech in speeches]
+            take_turns(self._lalm, turns, len(turns))
+            return turns
+
+        for turn in self._thread.submit(take).result():
+            if turn.error is not None:
+                raise turn.error
 
     async def run(self) -> None:
         """Serve the sessions until cancelled."""
@@ -73,8 +84,7 @@ class Scheduler:
     def lag_chunks(self) -> float:
         """How long chunks of live sessions have lately waited, on average, in multiples of what a chunk lasts."""
         now = time.monotonic()
-        while self._lags and self._lags[0][0] < now - MEMORY_S:
-            self._lags.popleft()
+        self._forget_lags(now)
         lags = [lag for _, lag in self._lags]
         lags += [session.in_chunks(now - session.waits_since()) for session in self.sessions if session.waits_since() < now]
         return sum(lags) / len(lags) if lags else 0.0
@@ -96,7 +106,12 @@ class Scheduler:
             if session.live:
                 self._lags.append((now, session.in_chunks(result.lag_s)))
                 self._metrics.lag.observe(result.lag_s)
+        self._forget_lags(now)
         self._metrics.stepped(results)
+
+    def _forget_lags(self, now: float) -> None:
+        while self._lags and self._lags[0][0] < now - MEMORY_S:
+            self._lags.popleft()
 
     def _note(self, error: Exception) -> None:
         whose = "audio" if isinstance(error, AudioError) else "model"

@@ -114,7 +114,7 @@ def listen(config: ServeConfig) -> socket.socket:
 
 def serve(service: Service, listening: socket.socket) -> None:
     """Serve those who connect to a listening socket until a signal says to stop."""
-    service.scheduler.warm_up()
+    service.warm_up()
     config = service.config
     scheme = "https" if config.tls_cert else "http"
     host = f"[{config.host}]" if ":" in config.host else config.host

@@ -52,6 +52,10 @@ class Service:
         self.metrics.watch("simulsa_unheard_seconds", "Audio that waits for the model", self._unheard_s)
         self.metrics.watch("simulsa_lag_chunks", "Average lag of the last seconds, in chunks", self.scheduler.lag_chunks)
 
+    def warm_up(self) -> None:
+        """Load and run whatever the first client would otherwise wait for; raises what that raises."""
+        self.scheduler.warm_up(self._open_speech, self.stream)
+
     def settings(self, wishes: Mapping[str, Any], base: StreamConfig, where: str) -> StreamConfig:
         """`base` with what a client wishes: fields of `StreamConfig`, and `source_language` and `target_language` for its
         languages. Raises `ValueError` for what does not exist or may not be had; `where` begins the message."""

@@ -67,16 +67,16 @@ class Session:
         self._inbox: list[np.ndarray] = []
         self._shown = ""
         self.finishing = self._closed = False  # closed: the model has been told
-        self._in_turn = self._again = False
+        self._in_turn = self._again = self._left_out = False  # left out: a chunk found no room in the batch
         self._chunks = 1
         self._finished = 0.0  # when the speech was ended; a last piece that is no whole chunk was not due before
-        self.received_samples = self.heard_samples = 0
+        self.received_samples = self.done_samples = self._given_samples = 0
         self._settled.clear()
 
     @property
     def unheard_s(self) -> float:
-        """Seconds of audio that have come in and that the model has not heard."""
-        return samples_to_s(self.received_samples - self.heard_samples)
+        """Seconds of audio that have come in and were neither heard by the model nor found to be no speech."""
+        return samples_to_s(self.received_samples - self.done_samples)
 
     @property
     def untouched(self) -> bool:
@@ -156,10 +156,12 @@ class Session:
     def waits_since(self) -> float:
         """When the audio that waits for the model was due; `inf` if there is no whole chunk of it, or it is a recording."""
         chunk = self.config.chunk_samples
-        waiting = self.received_samples - self.heard_samples
+        waiting = self.received_samples - self.done_samples
+        if self.live and self._left_out:
+            return self._clock.due(min(self._given_samples, self.done_samples + (chunk or waiting)))
         if not self.live or waiting == 0 or (not self.finishing and (chunk is None or waiting < chunk)):
             return float("inf")
-        due = self._clock.due(self.heard_samples + min(waiting, chunk or waiting))
+        due = self._clock.due(self.done_samples + min(waiting, chunk or waiting))
         return max(due, self._finished) if chunk is None or waiting < chunk else due
 
     def in_chunks(self, lag_s: float) -> float:
@@ -173,6 +175,7 @@ class Session:
         turn = Turn(self._speech, self._inbox, closing, self._chunks)
         self._inbox = []
         self._closed = self.finishing
+        self._given_samples = self.received_samples
         self._in_turn = True
         return turn
 
@@ -180,22 +183,25 @@ class Session:
         """Take the outcome of a turn; returns the result that the client gets, if there is one."""
         self._in_turn = False
         self._again = turn.again
+        self._left_out = turn.again and turn.update is None
         self._room.set()
         if turn.error is not None:
             self.error = turn.error
             self._results.put_nowait(None)
             self._settled.set()
-        if turn.update is None or turn.error is not None:
             return None
+        before, self.done_samples = self.done_samples, turn.done_samples
         update = turn.update
+        if update is None:
+            self._clock.forget(self.done_samples)
+            return None
         due = max(self._clock.due(update.audio_samples), self._finished if update.final else 0.0)
         lag_s = max(0.0, now - due) if self.live else 0.0
         chunk = self.config.chunk_samples
-        heard = 1 if chunk is None else (update.audio_samples - self.heard_samples) // chunk
+        heard = 1 if chunk is None else (update.audio_samples - before) // chunk
         result = Result(update, update.committed[len(self._shown) :], max(1, min(heard, self._chunks)), lag_s)
         self._shown = update.committed
-        self.heard_samples = update.audio_samples
-        self._clock.forget(self.heard_samples)
+        self._clock.forget(self.done_samples)
         self._put(result)
         return result
 
@@ -213,10 +219,8 @@ class Session:
                 self._results.put_nowait(None)
 
     def _overdue_chunks(self, now: float) -> int:
-        """How many chunks the speaker has finished that the model has not heard, at least one."""
+        """How many chunks the speaker has finished that are not done with, at least one."""
         chunk = self.config.chunk_samples
-        count = 1
-        if self.live and self._limits.merge_chunks and chunk is not None:
-            while self._clock.due(self.heard_samples + (count + 1) * chunk) <= now:
-                count += 1
-        return count
+        if not self.live or not self._limits.merge_chunks or chunk is None:
+            return 1
+        return max(1, (self._clock.due_by(now) - self.done_samples) // chunk)

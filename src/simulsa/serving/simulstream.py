@@ -42,6 +42,8 @@ class Simulstream(Conversation):
             await self.socket.send(self.error(f"not understood and ignored: {error}", "invalid_message"))
             return
         if "end_of_stream" in data:
+            if self.pcm.held_back:
+                await self.socket.send(self.error("the stream ended inside a sample; its last byte was left out", "odd_bytes"))
             self.session.finish()
             self.pcm = PcmReader(SAMPLE_RATE)
         else:

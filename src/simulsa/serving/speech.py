@@ -22,6 +22,11 @@ logger = logging.getLogger("simulsa")
 class Speech(Protocol):
     """What is translated: one stream, or many one after the other."""
 
+    @property
+    def done_samples(self) -> int:
+        """How much audio needs no more work: the model has heard it, or it was found to be no speech."""
+        ...
+
     def receive(self, samples: np.ndarray) -> None:
         """Add float32 mono audio at `SAMPLE_RATE`. Raises `AudioError` if it cannot be taken."""
         ...
@@ -55,6 +60,11 @@ class Utterance:
         self.receive = self._state.receive
         self.close = self._state.close
 
+    @property
+    def done_samples(self) -> int:
+        """What the model has heard."""
+        return self._state.heard_samples
+
     def listener(self, chunks: int) -> None:
         """All audio goes to the model."""
 
@@ -76,9 +86,9 @@ class Talk:
 
     def __init__(self, lalm: LALM, config: StreamConfig) -> None:
         self._state = LongState(lalm, config)
+        self.done_samples = 0
         self.receive = self._state.receive
         self.close = self._state.close
-        self.apply = self._state.apply
 
     def listener(self, chunks: int) -> LongState:
         """It finds where there is speech."""
@@ -86,8 +96,17 @@ class Talk:
         return self._state
 
     def next_state(self, chunks: int) -> StreamState | None:
-        """The open segment's state, if it has a chunk waiting."""
-        return self.listener(chunks).next_state()
+        """The open segment's state, if it has a chunk waiting; if not, all that was judged is done with."""
+        state = self.listener(chunks).next_state()
+        if state is None:
+            self.done_samples = self._state.position
+        return state
+
+    def apply(self, update: Update) -> Update:
+        """The update in terms of the whole speech."""
+        whole = self._state.apply(update)
+        self.done_samples = whole.audio_samples
+        return whole
 
     def conclude(self) -> Update | None:
         """The last update, which is about no segment."""
@@ -97,7 +116,7 @@ class Talk:
 @dataclass
 class Turn:
     """What a session hands to the model: audio that has come in, whether it was the last, and how many chunks may be heard at
-    once. Then what came of it: an update, or an error, and whether there may be more to do."""
+    once. Then what came of it: an update, or an error, how much audio is done with, and whether there may be more to do."""
 
     speech: Speech
     audio: Sequence[np.ndarray]
@@ -106,6 +125,7 @@ class Turn:
     update: Update | None = None
     error: Exception | None = None
     again: bool = False
+    done_samples: int = 0
 
     def take_in(self) -> LongState | None:
         """Add the audio; returns what has to listen to it."""
@@ -149,6 +169,8 @@ def take_turns(lalm: LALM, turns: Sequence[Turn], max_batch: int) -> None:
             turn.error = outcome
         else:
             turn.apply(outcome)
+    for turn in turns:
+        turn.done_samples = turn.speech.done_samples
 
 
 def _tried(turn: Turn, work: Callable[[], T]) -> T | None:

@@ -162,9 +162,13 @@ class LongState:
         self.finished = True
         return self._update("", 0.0, "", None)
 
+    @property
+    def position(self) -> int:
+        """How far the voice activity detector has judged the audio, in samples; it waits while a chunk of speech is due."""
+        return self._segmenter.position
+
     def _update(self, tentative: str, compute_s: float, new: str, segment: Segment | None) -> LongUpdate:
-        position = self._segmenter.position
-        return LongUpdate(self.committed, tentative, position, compute_s, segment is None, new=new, segment=segment)
+        return LongUpdate(self.committed, tentative, self.position, compute_s, segment is None, new=new, segment=segment)
 
     def _separated(self, text: str) -> str:
         """`text` as it follows all that is committed: with a space where a segment begins, if its language has spaces.
