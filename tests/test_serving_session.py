@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -209,16 +210,17 @@ def test_a_session_that_is_behind_hears_all_chunks_that_wait() -> None:
     assert asyncio.run(run(merge_chunks=False)) == ([1, 1], [8_000, 16_000])
 
 
+def hearing(lalm: FakeLALM) -> Callable[[StreamConfig, int | None], StreamState]:
+    """Opens segmented streams in which whatever is not silent is speech."""
+    return lambda config, samples: StreamState(lalm, config, SegmentationConfig(), FakeVAD())
+
+
 def test_what_was_found_silent_does_not_wait() -> None:
     """After a minute of quiet nothing is late, nothing is left to look through, and what is said then comes chunk by chunk."""
 
     async def run() -> None:
         lalm = FakeLALM(growing_script(TEXT))
-
-        def open_stream(config: StreamConfig, samples: int | None) -> StreamState:
-            return StreamState(lalm, config, SegmentationConfig(), FakeVAD())
-
-        session = Session(open_stream, STREAM, ServeConfig(), lambda: None)
+        session = Session(hearing(lalm), STREAM, ServeConfig(), lambda: None)
 
         async def hear(audio: np.ndarray) -> list[tuple[int, float]]:
             found = []
@@ -243,18 +245,23 @@ def test_what_was_found_silent_does_not_wait() -> None:
 def test_a_chunk_that_found_no_room_in_a_batch_goes_on_waiting() -> None:
     async def run() -> None:
         lalm = FakeLALM(growing_script(TEXT))
-        sessions = [
-            Session(lambda config, samples: StreamState(lalm, config), STREAM, ServeConfig(), lambda: None) for _ in range(2)
-        ]
-        for session in sessions:
-            await session.hear(noise(0.6))
-        due = [session.waits_since() for session in sessions]
-        turns = [session.turn(0.0) for session in sessions]
-        take_turns(lalm, turns, 1)
-        for session, turn in zip(sessions, turns, strict=True):
-            session.deliver(turn, 0.0)
-        assert [session.waits_since() for session in sessions] == [float("inf"), due[1]]
-        assert all(session.wants_turn for session in sessions)
+        sessions = [Session(hearing(lalm), STREAM, ServeConfig(), lambda: None) for _ in range(2)]
+
+        async def take(audio: np.ndarray) -> None:
+            for session in sessions:
+                await session.hear(audio)
+            turns = [session.turn(0.0) for session in sessions]
+            take_turns(lalm, turns, max_batch=1)
+            for session, turn in zip(sessions, turns, strict=True):
+                session.deliver(turn, 0.0)
+
+        await take(np.zeros(16_000, dtype=np.float32))
+        await take(noise(0.3))
+        assert [session.waits_since() for session in sessions] == [float("inf")] * 2
+        await take(noise(0.3))  # the chunk is whole, and less than a chunk of audio has come since the detector judged all
+        assert sessions[0].waits_since() == float("inf")
+        assert sessions[1].waits_since() < float("inf")
+        assert sessions[1].wants_turn
 
     asyncio.run(run())
 
@@ -327,10 +334,7 @@ def test_a_speech_of_several_segments_whose_end_takes_no_step() -> None:
     async def run() -> list[tuple[str, int, bool]]:
         lalm = FakeLALM(growing_script("eins zwei", SAMPLE_RATE // 2))
 
-        def segmented(config: StreamConfig, samples: int | None) -> StreamState:
-            return StreamState(lalm, config, SegmentationConfig(), FakeVAD())
-
-        session = Session(segmented, STREAM, ServeConfig(), lambda: None, live=False)
+        session = Session(hearing(lalm), STREAM, ServeConfig(), lambda: None, live=False)
         for _ in range(2):
             await session.hear(noise(1.1))
             await session.hear(np.zeros(SAMPLE_RATE, dtype=np.float32))
