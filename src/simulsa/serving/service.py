@@ -57,6 +57,7 @@ class Service:
         """`base` with what a client wishes: fields of `StreamConfig`, and `source_language` and `target_language` for its
         languages. Raises `ValueError` for what does not exist or may not be had; `where` begins the message."""
         named = {_ALIASES.get(name, name): value for name, value in wishes.items()}
+        named = {name: value for name, value in named.items() if name not in _ALIASES.values() or value != ""}  # no wish at all
         stream = from_mapping(StreamConfig, {**to_mapping(base), **named}, where).for_model(self.lalm)
         if stream.chunk_ms < self.config.min_chunk_ms:
             raise ValueError(f"{where}: chunk_ms is {stream.chunk_ms:g}; this server takes {self.config.min_chunk_ms:g} or more")
