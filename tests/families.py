@@ -146,12 +146,9 @@ def qwen2_5_omni(folder: Path) -> Path:
     return save(folder, Qwen2_5OmniThinkerForConditionalGeneration(config), processor, tokenizer)
 
 
-def qwen3_omni(folder: Path) -> Path:
-    from transformers import (
-        Qwen3OmniMoeProcessor,
-        Qwen3OmniMoeThinkerConfig,
-        Qwen3OmniMoeThinkerForConditionalGeneration,
-    )
+def qwen3_omni_thinker() -> Any:
+    """The model, with weights as it is made with."""
+    from transformers import Qwen3OmniMoeThinkerConfig, Qwen3OmniMoeThinkerForConditionalGeneration
 
     tokenizer = _omni_tokenizer()
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "rope_parameters": MROPE}
@@ -161,8 +158,15 @@ def qwen3_omni(folder: Path) -> Path:
         text_config={"vocab_size": len(tokenizer), **TEXT, **experts},
         **_omni_ids(tokenizer),
     )
+    return Qwen3OmniMoeThinkerForConditionalGeneration(config)
+
+
+def qwen3_omni(folder: Path) -> Path:
+    from transformers import Qwen3OmniMoeProcessor
+
+    tokenizer = _omni_tokenizer()
     processor = _omni_processor(Qwen3OmniMoeProcessor, tokenizer)
-    return save(folder, Qwen3OmniMoeThinkerForConditionalGeneration(config), processor, tokenizer)
+    return save(folder, qwen3_omni_thinker(), processor, tokenizer)
 
 
 def qwen3_asr(folder: Path) -> Path:

@@ -73,6 +73,28 @@ def test_a_file_longer_than_the_window_just_works(
     assert f"{talk}: 13.9 s, the model hears 10.0 s at a time: the speech is followed in segments, cut at pauses" in err
 
 
+def test_a_file_longer_than_a_segment_is_followed_in_segments(
+    fake: FakeLALM, recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.max_samples = 300 * SAMPLE_RATE
+    assert run("translate", recording, "--chunk-ms", "inf", "--max-segment-s", "7") == 0
+    out, err = capsys.readouterr()
+    assert out == "12 Zehntel.\n12 Zehntel.\n"
+    assert "8.0 s, the model hears 7.0 s at a time: the speech is followed in segments" in " ".join(err.split())
+    assert run("translate", recording, "--chunk-ms", "inf", "--max-segment-s", "8") == 0
+    assert capsys.readouterr().out == "80 Zehntel.\n"
+
+
+def test_json_says_what_was_truncated(
+    fake: FakeLALM, recording: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.max_target_tokens = 5
+    assert run("translate", recording, "--chunk-ms", "inf", "--json") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line).get("truncated") for line in lines] == [True, True, True]
+    assert caplog.text.count("reached the model's limit of 5 tokens") == 2
+
+
 def test_timestamps(fake: FakeLALM, recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("translate", recording, "--timestamps", "--chunk-ms", "inf", "--padding-ms", "50") == 0
     assert capsys.readouterr().out == (

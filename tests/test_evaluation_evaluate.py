@@ -263,6 +263,14 @@ def test_the_front_is_what_nothing_beats() -> None:
     assert pareto_front({"own": own}, "yaal_ms") == {}
 
 
+def test_scores_from_before_the_number_format_was_recorded(make_rows: Rows, tmp_path: Path) -> None:
+    evaluate(fake("fake@0"), make_rows(2), config(tmp_path / "out"))
+    with pytest.raises(EvaluationError, match=r"before a model's number format was recorded.*fake@0\+float32.*--overwrite"):
+        evaluate(fake("fake@0+float32"), make_rows(2), config(tmp_path / "out"))
+    with pytest.raises(EvaluationError, match=r"holds another evaluation \(model:fake@0 where"):
+        evaluate(fake("fake@1+float32"), make_rows(2), config(tmp_path / "out"))
+
+
 def test_policies_beside_rollback(make_rows: Rows, tmp_path: Path) -> None:
     rows, out = make_rows(3), tmp_path / "out"
     policies = ("rollback:3", "wait-k:2", "alignatt:4,1", "alignatt:16", "local-agreement:2", "eos")

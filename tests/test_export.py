@@ -31,6 +31,28 @@ def conversations(out: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (out / "train.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.parametrize(
+    ("model", "asked"),
+    [
+        ("Qwen/Qwen2-Audio-7B-Instruct", "Translate the English speech into German."),
+        ("microsoft/Phi-4-multimodal-instruct", "Translate the audio to German."),
+        ("ibm-granite/granite-speech-3.3-8b", "translate the speech to German"),
+        ("a-folder", "translate the speech to German"),
+        ("nobody/knows-this", "Translate the English speech into German."),
+    ],
+)
+def test_the_instruction_is_the_one_of_the_family(
+    model: str, asked: str, rows: list[Utterance], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if model == "a-folder":
+        model = str(tmp_path / model)
+        Path(model).mkdir()
+        (tmp_path / "a-folder" / "config.json").write_text(json.dumps({"model_type": "granite_speech"}))
+    export(rows, tmp_path / "out", ExportConfig(base_model=model))
+    assert {line["messages"][0]["content"] for line in conversations(tmp_path / "out")} == {f"<audio>{asked}"}  # type: ignore[index]
+    assert ("not known" in caplog.text) is (model == "nobody/knows-this")
+
+
 def test_ms_swift_reads_messages_and_audio_files(rows: list[Utterance], tmp_path: Path) -> None:
     assert export(rows, tmp_path / "out") == 3
     first, _, cut = conversations(tmp_path / "out")

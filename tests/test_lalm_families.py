@@ -213,6 +213,7 @@ class TestEveryFamily:
         touched = {name for name, _ in again.model.named_parameters() if "lora_" in name}
         assert touched
         assert not any("audio" in name or "encoder" in name or "vision" in name for name in touched)
+        assert any("experts" in name for name in touched) is (lalm.family.name == "Qwen3-Omni")
 
         again.model = again.model.merge_and_unload()  # into the very modules that the LALM uses
         assert not any("lora_" in name for name, _ in again.model.named_parameters())

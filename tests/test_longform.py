@@ -23,11 +23,7 @@ from simulsa.streaming.state import Advance, Segment, StreamState, Update, liste
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
 from simulsa.streaming.vad import WINDOW_SAMPLES
-<<<<<<< HEAD
 from simulsa.testing import FakeHeard, FakeLALM, FakeVAD
-=======
-from simulsa.testing import FakeLALM, FakeVAD
->>>>>>> serving
 from tests.conftest import examples, noise
 
 WORDS = ["Tür", "über", "den", "Hügel,", "漢字", "🎉", "Hemd-", "größer.", "'s"]

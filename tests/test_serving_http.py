@@ -21,7 +21,7 @@ from simulsa.serving.subtitles import Cue, vtt
 from simulsa.serving.upload import decode_upload
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.stream import Stream
-from simulsa.testing import FakeLALM, growing_script
+from simulsa.testing import FakeLALM, FakeVAD, growing_script
 from tests.conftest import noise
 from tests.servers import TEXT, Running, running, until
 
@@ -50,6 +50,23 @@ def reference(stream: StreamConfig = STREAM) -> str:
     here = Stream(FakeLALM(growing_script(TEXT)), stream)
     here.push(soundfile.read(io.BytesIO(file_of(SPEECH)), dtype="float32")[0])
     return here.finish()[-1].committed
+
+
+def test_a_recording_longer_than_a_segment_is_followed_in_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simulsa.streaming.longform.SileroVAD", FakeVAD)
+    pause = np.zeros(24_000, dtype=np.float32)
+    spoken = np.concatenate([piece for _ in range(5) for piece in (noise(2.0), pause)])
+    with running(FakeLALM(growing_script(TEXT), max_samples=16_000 * 300), STREAM, longform=True) as server:
+        texts = [post(server, file_of(audio)).json()["text"] for audio in (spoken, np.tile(spoken, 2))]
+    assert [text.count("Ein Mann in") for text in texts] == [1, 10]
+
+
+def test_who_gets_a_truncated_translation_is_told() -> None:
+    with running(FakeLALM(growing_script(TEXT), max_target_tokens=9), STREAM) as server:
+        assert post(server).json() == {"text": TEXT[:9], "truncated": True}
+        assert post(server, response_format="verbose_json").json()["truncated"] is True
+        events = [json.loads(line[6:]) for line in post(server, stream="true").text.split("\n\n") if line.startswith("data: {")]
+        assert events[-1] == {"type": "transcript.text.done", "text": TEXT[:9], "truncated": True}
 
 
 def test_json_and_text(server: Running) -> None:

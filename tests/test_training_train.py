@@ -343,6 +343,24 @@ def test_a_training_of_an_earlier_version_is_known_and_what_is_gone_from_its_set
     assert warnings == [f"{path}: has settings that simulsa no longer has (simultaneous_from); they are ignored"]
 
 
+def test_a_folder_from_before_the_number_format_was_recorded(
+    tuned: Any, random_lalm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rows, config, _ = tuned
+    stop_training_at(monkeypatch, 1)
+    path = config.out / RECORD
+    record = path.read_text()
+    assert random_lalm.signature.endswith("+float32")
+    for found, accepted in ((random_lalm.content, True), (f"{random_lalm.content}+bfloat16", False), ("other@0", False)):
+        path.write_text(record.replace(random_lalm.signature, found))
+        if accepted:
+            assert train(random_lalm, rows, config).signature == model.signature
+        else:
+            with pytest.raises(TrainError, match="the base model was"):
+                train(random_lalm, rows, config)
+    path.write_text(record)
+
+
 def test_another_training_in_the_folder_is_refused(tuned: Any, random_lalm: Any) -> None:
     _, rows, config, _ = tuned
     with pytest.raises(TrainError, match=r"holds another training \(seed was 0 and is 1\).*--overwrite"):

@@ -98,7 +98,7 @@ class SimulsaProcessor(SpeechProcessor):  # type: ignore[misc]  # simulstream ha
     def _output(self, updates: Sequence[Update]) -> IncrementalOutput:
         first = not self._growth.text
         text = self._growth.of(updates)
-        if first and text and self._any_text and is_spaced(self._config.target_lang):
+        if first and text and self._any_text and is_spaced(self._stream.config.target_lang):
             text = " " + text  # behind a pause
         self._any_text = self._any_text or bool(text)
         return IncrementalOutput(pieces(text), text, [], "")

@@ -73,6 +73,7 @@ class AnyLength:
         self._lalm = lalm
         self._segments = segments
         self._short = Stream(lalm, config)
+        self.config = self._short.state.config
         self._long: Stream | None = None
         self._longest = segments.longest_recording(lalm.max_samples)
         self._waiting = np.zeros(0, dtype=np.float32)

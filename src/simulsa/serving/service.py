@@ -61,6 +61,7 @@ class Service:
         """`base` with what a client wishes: fields of `StreamConfig`, and `source_language` and `target_language` for its
         languages. Raises `ValueError` for what does not exist or may not be had; `where` begins the message."""
         named = {_ALIASES.get(name, name): value for name, value in wishes.items()}
+        named = {name: value for name, value in named.items() if name not in _ALIASES.values() or value != ""}  # no wish at all
         defaults = to_mapping(base)
         if named.keys() & {"policy", "rollback"}:  # two ways to say the same: a wish replaces both
             defaults |= {"policy": None, "rollback": None}

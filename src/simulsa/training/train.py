@@ -21,7 +21,7 @@ from simulsa.training.config import TrainConfig
 from simulsa.training.curve import plot_log
 from simulsa.training.examples import DataSummary, Example, TrainError, check_ids, make_examples
 from simulsa.training.folder import Folder
-from simulsa.training.lora import add_lora, with_adapter
+from simulsa.training.lora import add_lora, target_parameters, with_adapter
 from simulsa.training.record import make_record
 from simulsa.training.trainer import fit
 
@@ -98,6 +98,8 @@ def _fit_to_the_end(
         model = add_lora(lalm.model, config)
         trainable, total = model.get_nb_trainable_parameters()
         logger.info("train: %d of %d parameters are trained (%.2f %%)", trainable, total, 100 * trainable / total)
+        if experts := target_parameters(lalm.model):
+            logger.info("train: LoRA reaches %d matrices of experts beside the linear layers; not their routers", len(experts))
         student = lalm.carrying(model, lalm.name, lalm.content)
         fit(student, examples, config, folder, last[0] if last is not None else None)
         processes.wait()  # the main process writes the last checkpoint
