@@ -6,16 +6,31 @@ libsndfile reads (WAV, FLAC, OGG/Opus, MP3, ...) are converted here, and only he
 
 from __future__ import annotations
 
+import functools
+import io
+import logging
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from simulsa.containers import fault_of, has_second_flac, mp3_promise
 from simulsa.files import atomic_write
+
+if TYPE_CHECKING:
+    import soundfile
+
+logger = logging.getLogger("simulsa")
 
 SAMPLE_RATE = 16_000  # Hz, what every supported audio-language model hears
 SAMPLES_PER_MS = SAMPLE_RATE // 1000  # 16
+_BLOCK_FRAMES = 65_536  # decoded at a time where the header does not say how many there are
+_MOST_FRAMES_IN_A_BYTE = 65_536  # FLAC packs no more of silence; a FLAC without a length has 2^63 by libsndfile
+_CANCELLED = 0.1  # power of the channels' average over what unrelated channels would leave; equal ones leave their number
+_NOT_PCM = 100.0  # no float recording in [-1, 1] is 40 dB too loud: these are integers, as floats
 _MP3_RUN_IN_S = 1  # an MP3 frame borrows bits from earlier ones, so a decoder that has sought needs some frames to run in
 
 
@@ -67,37 +82,81 @@ class StreamResampler:
         return np.asarray(self._stream.resample_chunk(np.ascontiguousarray(samples), last=last), dtype=np.float32)
 
 
-def audio_length(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> int:
-    """The length in samples (at `SAMPLE_RATE`) of a file or a slice of it, from its header alone.
+def resampled_length(frames: int, rate: int) -> int:
+    """How many samples `resample` makes of `frames` at `rate` Hz: halves are rounded up, as soxr does."""
+    return (2 * frames * SAMPLE_RATE + rate) // (2 * rate)
 
-    Raises `AudioError` when the file is missing, unreadable or empty, or the slice lies outside it.
+
+def audio_length(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> int:
+    """The length in samples (at `SAMPLE_RATE`) of a file or a slice of it: what `load_audio` gives.
+
+    It comes from the header alone, unless that has no length (FLAC from a pipe, MP3 without a Xing header): then the file is
+    decoded and counted. Raises `AudioError` when the file is missing, unreadable, empty, cut off or several in one, or the slice
+    lies outside it.
     """
-    with _open(path) as file:
-        first, last = slice_frames(path, file.frames, file.samplerate, start_s, duration_s)
-        return round((last - first) * SAMPLE_RATE / int(file.samplerate))
+    with _open(path, str(path)) as sound:
+        frames = sound.frames if sound.seekable() else sum(map(len, _blocks(sound, str(path))))
+        first, last = slice_frames(path, frames, sound.samplerate, start_s, duration_s)
+        return resampled_length(last - first, sound.samplerate)
 
 
 def load_audio(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
     """Read a file, or `duration_s` seconds of it from `start_s`, as float32 mono `[samples]` at `SAMPLE_RATE`.
 
-    Only the slice is decoded. Channels are averaged. Raises `AudioError` when the file is missing, unreadable, empty or holds
-    NaN or infinite samples, or the slice lies outside it.
+    Only the slice is decoded, where the header has a length. Channels are averaged; where they cancel each other, the loudest is
+    taken with a warning. Raises `AudioError` when the file is missing, unreadable, empty, cut off, several in one or holds NaN or
+    infinite samples, or the slice lies outside it.
     """
-    import soundfile
+    samples, rate = _decoded(path, str(path), start_s, duration_s)
+    return resample(check_samples(_mono(samples, str(path)), str(path)), rate)
 
-    with _open(path) as file:
-        first, last = slice_frames(path, file.frames, file.samplerate, start_s, duration_s)
-        try:
-            run_in = min(first, _MP3_RUN_IN_S * file.samplerate) if file.format == "MP3" else 0
-            file.seek(first - run_in)
-            samples = file.read(run_in + last - first, dtype="float32", always_2d=True)[run_in:]
-        except soundfile.LibsndfileError as error:
-            raise AudioError(f"{path}: cannot be decoded ({error}); re-encode it, e.g. as 16 kHz WAV") from error
-        rate = file.samplerate
-    # a header may promise a little more than the file holds (MP3 does); a missing tenth of a second is damage
-    if last - first - len(samples) > rate // 10:
-        raise AudioError(f"{path}: the header promises {last - first} samples, {len(samples)} are there; the file is cut off")
-    return resample(check_samples(samples.mean(axis=1), str(path)), rate)
+
+def decode_audio(data: bytes, name: str) -> tuple[np.ndarray, int]:
+    """An encoded file in memory as float32 `[samples, channels]` and its rate in Hz; `AudioError` as in `load_audio`."""
+    return _decoded(data, name)
+
+
+def _decoded(
+    source: str | Path | bytes, name: str, start_s: float = 0.0, duration_s: float | None = None
+) -> tuple[np.ndarray, int]:
+    """Float32 `[samples, channels]` of a slice, and the rate."""
+    with _open(source, name) as sound:
+        rate = int(sound.samplerate)
+        if not sound.seekable():
+            samples = np.concatenate([np.zeros((0, sound.channels), np.float32), *_blocks(sound, name)])
+            first, last = slice_frames(name, len(samples), rate, start_s, duration_s)
+            return samples[first:last], rate
+        first, last = slice_frames(name, sound.frames, rate, start_s, duration_s)
+        run_in = min(first, _MP3_RUN_IN_S * rate) if sound.format == "MP3" else 0
+        samples = _read(sound, name, run_in + last - first, first - run_in)[run_in:]
+        # MP3 may promise a little more than it holds; a missing tenth of a second is damage
+        if last - first - len(samples) > (rate // 10 if sound.format == "MP3" else 0):
+            raise AudioError(f"{name}: the header promises {last - first} samples, {len(samples)} are there; the file is cut off")
+        if sound.format == "FLAC" and last - first == sound.frames:  # looked for only where all of it is read anyway
+            with _bytes_of(source) as file:
+                if has_second_flac(file):
+                    raise AudioError(f"{name}: several FLAC files, one after the other; decode each and join them as WAV")
+    return samples, rate
+
+
+def _mono(samples: np.ndarray, name: str) -> np.ndarray:
+    """`[samples, channels]` to `[samples]`: the average, or the loudest channel where the average cancels."""
+    average = samples.mean(axis=1)
+    powers = np.einsum("sc,sc->c", samples, samples)  # each channel's
+    if average @ average >= _CANCELLED * powers.sum() / samples.shape[1] ** 2 or not powers.any():
+        return np.asarray(average)
+    loudest = int(powers.argmax())
+    _warn_once(
+        f"{name}: the channels cancel each other when they are averaged (out of phase: one cable is wired the wrong way); "
+        f"channel {loudest + 1} of {samples.shape[1]} alone is heard"
+    )
+    return np.ascontiguousarray(samples[:, loudest])
+
+
+@functools.lru_cache(maxsize=1024)
+def _warn_once(message: str) -> None:
+    """Training loads a file in every epoch."""
+    logger.warning("%s", message)
 
 
 def flac_path(folder: Path, name: str, tag: int) -> Path:
@@ -126,20 +185,64 @@ def check_samples(samples: np.ndarray, name: str) -> np.ndarray:
     broken = int(np.count_nonzero(~np.isfinite(samples)))
     if broken:
         raise AudioError(f"{name}: {broken} of {len(samples)} samples are NaN or infinite; re-export the audio")
+    peak = float(max(samples.max(), -samples.min()))
+    if peak > _NOT_PCM:
+        raise AudioError(f"{name}: samples reach {peak:.0f}; float in [-1, 1] is needed: divide 16-bit values by 32768")
     return samples
 
 
-def _open(path: str | Path):  # type: ignore[no-untyped-def]  # soundfile has no types
+def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
+    """A file, or the bytes of one, whose header is right; not seekable where the header does not say how many frames there are."""
     import soundfile
 
-    if not Path(path).is_file():
-        raise AudioError(f"{path}: no such audio file; check the path (manifest paths are relative to the manifest)")
-    if Path(path).stat().st_size == 0:
-        raise AudioError(f"{path}: the file has 0 bytes; remove it or copy it again")
+    content = source if isinstance(source, bytes) else _existing(Path(source), name)
     try:
-        return soundfile.SoundFile(str(path))
+        sound = soundfile.SoundFile(io.BytesIO(content) if isinstance(content, bytes) else str(content))
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"{path}: not readable as audio ({error}); use WAV, FLAC, OGG/Opus or MP3") from error
+        raise AudioError(f"{name}: not readable as audio ({error.error_string}); use WAV, FLAC, OGG/Opus or MP3") from error
+    with _bytes_of(content) as file:
+        fault = fault_of(file, sound.extra_info)
+        believable = sound.frames <= _MOST_FRAMES_IN_A_BYTE * file.seek(0, io.SEEK_END)
+        without_length = not believable or (sound.format == "MP3" and mp3_promise(file) is None)
+    if fault is not None:
+        sound.close()
+        raise AudioError(f"{name}: {fault.found}; {fault.fix}")
+    if without_length:
+        sound.seekable = lambda: False  # soundfile seeks after each read otherwise, and fails where nobody knows the end
+    return sound
+
+
+def _existing(path: Path, name: str) -> Path | bytes:
+    if not path.is_file():
+        raise AudioError(f"{name}: no such audio file; check the path (manifest paths are relative to the manifest)")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{name}: the file has 0 bytes; remove it or copy it again")
+    # by the ending .raw soundfile would take the header for sound
+    return path.read_bytes() if path.suffix.lower() == ".raw" else path
+
+
+def _bytes_of(content: str | Path | bytes) -> BinaryIO:
+    return io.BytesIO(content) if isinstance(content, bytes) else open(content, "rb")
+
+
+def _blocks(sound: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
+    """All of a file, float32 `[samples, channels]`, a block at a time."""
+    while len(block := _read(sound, name, _BLOCK_FRAMES)):
+        yield block
+
+
+def _read(sound: soundfile.SoundFile, name: str, frames: int, first: int | None = None) -> np.ndarray:
+    """At most `frames`, from the frame `first` on or from where the last reading ended."""
+    import soundfile
+
+    try:
+        if first is not None:
+            sound.seek(first)
+        return np.asarray(sound.read(frames, dtype="float32", always_2d=True))
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{name}: cannot be decoded ({error.error_string}); re-encode it, e.g. as 16 kHz WAV") from error
+    except MemoryError as error:
+        raise AudioError(f"{name}: {frames} samples are more than fit into memory; cut it into slices") from error
 
 
 def slice_frames(path: str | Path, frames: int, rate: int, start_s: float, duration_s: float | None) -> tuple[int, int]:
