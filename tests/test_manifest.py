@@ -184,4 +184,4 @@ def test_check_audio_names_every_row_that_cannot_be_used(make_rows: Callable[...
     assert "not readable as audio" in problems[broken.id]
     assert list(check_audio([good], max_samples=2 * SAMPLE_RATE)) == []
     ((_, problem),) = check_audio([good], max_samples=2 * SAMPLE_RATE - 1)
-    assert "lasts 2.00 s and the model hears at most 2.00 s" in problem
+    assert "lasts 2.00000 s and the model hears at most 1.99994 s" in problem

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import io
 import logging
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -165,11 +164,18 @@ def flac_path(folder: Path, name: str, tag: int) -> Path:
 
 
 def write_flac(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:
-    """Write `[samples]` or `[samples, channels]` in 16 bits, whole or not at all."""
+    """Write `[samples]` or `[samples, channels]` in 16 bits, whole or not at all.
+
+    Raises `AudioError` for what FLAC cannot hold: more than eight channels, or a rate above 655,350 Hz.
+    """
     import soundfile
 
     with atomic_write(path, "wb") as file:
-        soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
+        try:
+            soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
+        except (soundfile.LibsndfileError, ValueError, OverflowError) as error:
+            shape = "x".join(map(str, samples.shape))
+            raise AudioError(f"{path.name}: {shape} samples at {rate} Hz cannot be written as FLAC ({error})") from error
 
 
 def check_samples(samples: np.ndarray, name: str) -> np.ndarray:
@@ -192,7 +198,7 @@ def check_samples(samples: np.ndarray, name: str) -> np.ndarray:
 
 
 def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
-    """A file, or the bytes of one, whose header is right; not seekable where the header does not say how many frames there are."""
+    """A file, or the bytes of one, whose header is right; not seekable where the header has no number of frames."""
     import soundfile
 
     content = source if isinstance(source, bytes) else _existing(Path(source), name)
@@ -252,10 +258,13 @@ def slice_frames(path: str | Path, frames: int, rate: int, start_s: float, durat
     """
     if frames == 0:
         raise AudioError(f"{path}: the audio is empty (0 samples); remove it or give a file with sound")
-    if not (math.isfinite(start_s) and math.isfinite(duration_s or 0.0)):
-        raise AudioError(f"{path}: the slice (start_s {start_s}, duration_s {duration_s}) must be made of finite seconds")
-    first = s_to_samples(start_s, rate)
-    last = frames if duration_s is None else first + s_to_samples(duration_s, rate)
+    try:
+        first = s_to_samples(start_s, rate)
+        last = frames if duration_s is None else first + s_to_samples(duration_s, rate)
+    except (OverflowError, ValueError):  # infinite, or not a number
+        raise AudioError(
+            f"{path}: the slice (start_s {start_s}, duration_s {duration_s}) must be made of finite seconds"
+        ) from None
     tolerance = rate // 100  # corpora round their segment times
     if first < 0 or last <= first or last > frames + tolerance:
         asked = f"start_s {start_s}, duration_s {duration_s}"

@@ -1,7 +1,7 @@
-"""Whether a sound file holds the audio that its header promises: what libsndfile believes without a look at the bytes.
+"""Whether a sound file holds the audio that its header promises; libsndfile believes the header.
 
-A header may promise more than is there (a copy that broke off), less (files joined end to end, a length that was never brought up to
-date) or nothing (a stream written to a pipe). Each is told apart here from the container's own structure, without decoding.
+A header may promise more than there is (a copy that broke off), less (files joined end to end, a length that was never updated)
+or nothing (a stream written to a pipe). The container's own structure tells these apart without decoding.
 """
 
 from __future__ import annotations

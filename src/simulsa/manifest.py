@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
+import logging
 import math
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +19,8 @@ import numpy as np
 from simulsa.audio import AudioError, audio_length, load_audio
 from simulsa.files import atomic_write
 from simulsa.languages import language_name
+
+logger = logging.getLogger("simulsa")
 
 Latency = Literal["fast", "balanced", "careful"]
 LATENCIES: tuple[Latency, ...] = get_args(Latency)
@@ -74,6 +79,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("target_tokens", "rest_tokens"), (list,)),
     "made_by": (dict,),
 }
+_ELSEWHERE = {"offset": "start_s", "start": "start_s", "duration": "duration_s"}  # what other tools call a field
 
 
 def read_manifest(path: str | Path, *, empty_targets: bool = False) -> list[Utterance]:
@@ -92,6 +98,7 @@ def read_manifest(path: str | Path, *, empty_targets: bool = False) -> list[Utte
         rows.append(row)
     if not rows:
         raise ManifestError(f"{path}: the manifest has no rows; one JSON object a line is needed")
+    _warn_of_look_alikes(rows, path)
     return rows
 
 
@@ -136,8 +143,9 @@ def unheard(row: Utterance, error: AudioError) -> AudioError:
 
 def too_long(name: str, length: int, max_samples: int) -> str:
     """What to say of a clip that does not fit the model."""
+    digits = 2 if length - max_samples > 160 else 5  # so that the two differ
     return (
-        f"{name}: the clip lasts {length / 16_000:.2f} s and the model hears at most {max_samples / 16_000:.2f} s; "
+        f"{name}: the clip lasts {length / 16_000:.{digits}f} s and the model hears at most {max_samples / 16_000:.{digits}f} s; "
         "cut it into shorter rows (start_s, duration_s)"
     )
 
@@ -165,6 +173,11 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _row(values: dict[str, Any], path: Path, number: int, empty_targets: bool) -> Utterance:
     where = f"{path}:{number}" + (f" (id {values['id']!r})" if "id" in values else "")
+    for name, value in values.items():
+        if not _is_unicode(name, value):
+            raise ManifestError(
+                f"{where}: {name!r} is {value!r}, with half of a surrogate pair, which is no text; write it again"
+            )
     missing = [name for name in _REQUIRED if values.get(name) is None]
     if missing:
         raise ManifestError(f"{where}: missing {', '.join(missing)}; every row needs {', '.join(_REQUIRED)}")
@@ -174,6 +187,8 @@ def _row(values: dict[str, Any], path: Path, number: int, empty_targets: bool) -
         if not isinstance(value, _KINDS[name]) or isinstance(value, bool):
             expected = " or ".join(kind.__name__ for kind in _KINDS[name])
             raise ManifestError(f"{where}: {name} is {value!r}; it must be of type {expected}")
+        if isinstance(value, int) and abs(value) > sys.float_info.max:
+            raise ManifestError(f"{where}: {name} has {len(str(value))} digits; it must be a number of seconds")
     tokens = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
     row = Utterance(**{**known, **tokens, "audio": str(path.parent.absolute() / known["audio"])}, extra=extra)
     _check_row(row, where, empty_targets)
@@ -198,3 +213,29 @@ def _check_row(row: Utterance, where: str, empty_targets: bool) -> None:
             language_name(lang)
         except ValueError as error:
             raise ManifestError(f"{where}: {error}") from None
+
+
+def _is_unicode(*values: Any) -> bool:
+    """Whether all text can be written: JSON's escapes can spell half of a pair of surrogates."""
+    try:
+        json.dumps(values, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _warn_of_look_alikes(rows: Sequence[Utterance], path: str | Path) -> None:
+    """Say which keys are kept but not used although they look like a field of ours that is not there."""
+    for key in dict.fromkeys(key for row in rows for key in row.extra):
+        near = difflib.get_close_matches(key, FIELDS, n=1, cutoff=0.8)
+        name = _ELSEWHERE.get(key, near[0] if near else "")
+        found = [row for row in rows if name and key in row.extra and getattr(row, name) == FIELDS[name].default]
+        if found:
+            logger.warning(
+                "%s: %d rows (the first: %r) have %r, which is kept but not used; simulsa's field is %r",
+                path,
+                len(found),
+                found[0].id,
+                key,
+                name,
+            )
