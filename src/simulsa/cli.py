@@ -60,14 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _print_what_it_can() -> None:
     """Let no character that the terminal's encoding lacks end a command: replace it, and say so once."""
-    told: list[str] = []
+    told = False
 
     def replace(error: UnicodeError) -> tuple[str | bytes, int]:
-        if isinstance(error, UnicodeEncodeError) and error.encoding not in told:
-            told.append(error.encoding)
+        nonlocal told
+        if not told and isinstance(error, UnicodeEncodeError):
+            told = True
+            lacking = ascii(error.object[error.start : error.end])
             print(
-                f"simulsa: the output's encoding {error.encoding} has no {error.object[error.start : error.end]!a}; characters "
-                "that it lacks are replaced by '?': set PYTHONIOENCODING=utf-8 to keep them",
+                f"simulsa: the output's encoding, {sys.stdout.encoding}, has no {lacking}; what it lacks is written as '?': "
+                "set PYTHONIOENCODING=utf-8 to keep it",
                 file=sys.stderr,
             )
         return codecs.replace_errors(error)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from simulsa.evaluation.instances import EvaluationError, single_spaced
 
-Elapsed = Literal["logged", "queued", "none"]
+Elapsed = Literal["logged", "queued", "incremental", "none"]
 QUEUED = "queued: a chunk waits for its audio and for the chunk before, then takes its own computing time"
 _ENDING = re.compile(
     r"\.(wav|flac|mp3|ogg|oga|opus|m4a|aac|aiff?|au|caf|sph|raw|pcm|wma|amr|mp4|m4v|mkv|mov|avi|webm|3gp|ts|mpe?g)$",
