@@ -117,7 +117,7 @@ def _chunk(file: BinaryIO, position: int) -> tuple[bytes, int]:
 
 def _are_chunks(file: BinaryIO, position: int, size: int) -> bool:
     """Whether nothing but chunks that hold no sound, a tag or zeros comes from `position` on."""
-    while size - position >= 8:
+    while position < size:
         tag, length = _chunk(file, position)
         if tag in (b"RIFF", b"data") or not re.fullmatch(rb"[ -~]{4}", tag) or position + 8 + length > size:
             file.seek(position)

@@ -11,7 +11,9 @@ from simulsa.evaluation.recording import QUEUED, Elapsed, Log, Recording, check_
 
 END = "</s>"
 CUMULATED = "SimulEval's: audio heard plus all computing time since the recording began, even where the model was idle in between"
-INCREMENTAL = "SimulEval's, corrected as by OmniSTEval's --fix_simuleval_emission_ca: audio heard at the output before plus all time since then"
+INCREMENTAL = (
+    "corrected as by OmniSTEval's --fix_simuleval_emission_ca: audio heard at the output before plus all time since that output"
+)
 
 
 def read_simuleval(lines: Sequence[tuple[str, dict[str, Any]]], unit: str, elapsed: Elapsed, count_end: bool = False) -> Log:
