@@ -82,7 +82,7 @@ def _joined(found: str) -> Fault:
 
 
 def _is_placeholder(size: int) -> bool:
-    return size > 0 and min(2**31 - size % 2**31, size % 2**31) <= _PLACEHOLDER
+    return any(abs(size - limit) <= _PLACEHOLDER for limit in (2**31, 2**32))
 
 
 def _wav_fault(file: BinaryIO, size: int) -> Fault | None:
