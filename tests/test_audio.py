@@ -210,7 +210,7 @@ def test_resampling_keeps_the_duration(rate: int, length: int) -> None:
 
 @given(
     st.sampled_from([8_000, 11_025, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000]),
-    st.integers(1, 60_000),
+    st.integers(100, 60_000),
     st.floats(0, 0.5),
     st.sampled_from(["WAV", "FLAC"]),
 )
@@ -224,6 +224,13 @@ def test_the_length_in_the_header_is_the_loaded_one(rate: int, frames: int, star
         start_s = start * frames / rate
         assert audio_length(path, start_s) == len(load_audio(path, start_s))
         assert audio_length(path, start_s, frames / rate / 3) == len(load_audio(path, start_s, frames / rate / 3))
+
+
+def test_less_than_a_sample_is_no_audio(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.ones(2), 96_000)
+    for use in (audio_length, load_audio):
+        with pytest.raises(AudioError, match=r"a\.wav: the audio is empty \(no whole sample at 16000 Hz\)"):
+            use(tmp_path / "a.wav")
 
 
 def test_integers_as_floats_are_refused() -> None:

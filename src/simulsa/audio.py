@@ -269,4 +269,7 @@ def slice_frames(path: str | Path, frames: int, rate: int, start_s: float, durat
     if first < 0 or last <= first or last > frames + tolerance:
         asked = f"start_s {start_s}, duration_s {duration_s}"
         raise AudioError(f"{path}: the slice ({asked}) must lie inside the file, which lasts {frames / rate:.3f} s")
-    return first, min(last, frames)
+    last = min(last, frames)
+    if resampled_length(last - first, rate) == 0:
+        raise AudioError(f"{path}: the audio is empty (no whole sample at {SAMPLE_RATE} Hz); remove it or give a file with sound")
+    return first, last
