@@ -241,7 +241,7 @@ def test_integers_as_floats_are_refused() -> None:
     assert len(check_samples(np.array([1.5, -3.0]), "mic")) == 2  # too loud is not integer
 
 
-@pytest.mark.parametrize("start_s", [1e308, 10**400])
+@pytest.mark.parametrize("start_s", [1e308, 10**400], ids=["1e308", "401 digits"])
 def test_a_time_that_no_float_can_hold(tmp_path: Path, start_s: float) -> None:
     path = write(tmp_path, "wav", "WAV", "PCM_16", 16_000, 1)
     for use in (load_audio, audio_length):
