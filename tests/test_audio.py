@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from simulsa import audio
@@ -205,6 +206,47 @@ def test_resampling_keeps_the_duration(rate: int, length: int) -> None:
     resampled = resample(np.zeros(length, dtype=np.float32), rate)
     assert resampled.dtype == np.float32
     assert abs(len(resampled) - length * SAMPLE_RATE / rate) <= 0.5
+
+
+@given(
+    st.sampled_from([8_000, 11_025, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000]),
+    st.integers(100, 60_000),
+    st.floats(0, 0.5),
+    st.sampled_from(["WAV", "FLAC"]),
+)
+@example(32_000, 320_001, 0.0, "WAV")
+@settings(max_examples=200, deadline=None)
+def test_the_length_in_the_header_is_the_loaded_one(rate: int, frames: int, start: float, kind: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"a.{kind.lower()}"
+        soundfile.write(path, np.zeros(frames), rate, format=kind, subtype="PCM_16")
+        assert audio_length(path) == len(load_audio(path))
+        start_s = start * frames / rate
+        assert audio_length(path, start_s) == len(load_audio(path, start_s))
+        assert audio_length(path, start_s, frames / rate / 3) == len(load_audio(path, start_s, frames / rate / 3))
+
+
+def test_less_than_a_sample_is_no_audio(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.ones(2), 96_000)
+    for use in (audio_length, load_audio):
+        with pytest.raises(AudioError, match=r"a\.wav: the audio is empty \(no whole sample at 16000 Hz\)"):
+            use(tmp_path / "a.wav")
+
+
+def test_integers_as_floats_are_refused() -> None:
+    with pytest.raises(
+        AudioError, match=r"mic: samples reach 12000; float in \[-1, 1\] is needed: divide 16-bit values by 32768"
+    ):
+        check_samples(np.array([0.0, -12_000.0]), "mic")
+    assert len(check_samples(np.array([1.5, -3.0]), "mic")) == 2  # too loud is not integer
+
+
+@pytest.mark.parametrize("start_s", [1e308, 10**400], ids=["1e308", "401 digits"])
+def test_a_time_that_no_float_can_hold(tmp_path: Path, start_s: float) -> None:
+    path = write(tmp_path, "wav", "WAV", "PCM_16", 16_000, 1)
+    for use in (load_audio, audio_length):
+        with pytest.raises(AudioError, match=r"speech\.wav: the slice \(start_s"):
+            use(path, start_s, 1.0)
 
 
 def test_resampling_to_the_same_rate_changes_nothing() -> None:

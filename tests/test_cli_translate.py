@@ -184,6 +184,23 @@ def test_no_arguments_show_the_overview(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == f"simulsa {__version__}\n"
 
 
+def test_an_output_that_lacks_an_umlaut_loses_a_letter_not_the_text(tmp_path: Path) -> None:
+    script = "import sys; from simulsa import cli; cli._print_what_it_can(); print('Ein Mädchen'); print('ä', file=sys.stderr)"
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1251"}
+    run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, encoding="cp1251", check=True)
+    assert run.stdout == "Ein M?dchen\n"
+    told = [line for line in run.stderr.splitlines() if "PYTHONIOENCODING=utf-8" in line]
+    assert told == [
+        line for line in run.stderr.splitlines() if line.startswith("simulsa: the output's encoding, cp1251, has no '\\xe4'")
+    ]
+    assert len(told) == 1
+    environment["PYTHONIOENCODING"] = "ascii"
+    argument = [sys.executable, "-m", "simulsa", "manifest", "validate", "Mädchen.jsonl"]
+    run = subprocess.run(argument, env=environment, cwd=tmp_path, capture_output=True, encoding="ascii", check=False)
+    assert run.returncode == 1
+    assert "M?dchen.jsonl: no such manifest" in run.stderr
+
+
 def test_a_broken_file_is_found_before_the_model_is_loaded(
     wavs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

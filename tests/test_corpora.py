@@ -50,6 +50,32 @@ def test_covost2_with_a_table_per_split(tmp_path: Path) -> None:
     assert texts(read_covost2(config)) == [("It is late.", "Es ist spät.")]
 
 
+def test_covost2_as_its_own_script_writes_it(tmp_path: Path) -> None:
+    data = made.covost2(tmp_path / "cv")
+    rows = [
+        'common_voice_en_0.mp3\t\\"Stop,\\" she said.\t\\"Halt\\", sagte sie.',
+        "common_voice_en_1.mp3\tA\\\tB\tEin \\\\ Strich",
+        "common_voice_en_2.mp3\tPlain.\tREMOVE",
+        'common_voice_en_3.mp3\t"Hi"\tREMOVE das',
+    ]
+    lines(tmp_path / "tables" / "covost_v2.en_de.train.tsv", "path\tsentence\ttranslation", *rows)
+    found = built(read_covost2, Covost2Config(data=data, tables=tmp_path / "tables"), tmp_path)
+    assert texts(found) == [
+        ('"Stop," she said.', '"Halt", sagte sie.'),
+        ("A\tB", "Ein \\ Strich"),
+        ('"Hi"', "REMOVE das"),
+    ]
+    assert (tmp_path / "rows.jsonl.missing.txt").read_text() == "common_voice_en_2-en-de\tno translation\n"
+
+
+def test_covost2_passes_over_broken_rows_of_other_splits(tmp_path: Path) -> None:
+    data = made.covost2(tmp_path / "cv")
+    with open(data / "validated.tsv", "a", encoding="utf-8") as table:
+        table.write("speaker9\tcommon_voice_en_9.mp3\tA stray\ttab\t2\n")
+        table.write("speaker9\n")
+    assert len(built(read_covost2, Covost2Config(data=data), tmp_path)) == 5
+
+
 def test_fleurs_matches_sentences_by_id(tmp_path: Path) -> None:
     data = made.fleurs(tmp_path / "fleurs")
     rows = built(read_fleurs, FleursConfig(data=data), tmp_path)

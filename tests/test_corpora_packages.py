@@ -106,6 +106,53 @@ def test_tables_of_text_name_files_beside_them(datasets: Any, tmp_path: Path, su
     assert rows[0].audio == str(tmp_path / "clips/0.wav")
 
 
+@pytest.mark.parametrize("kind", ["file", "tsv file", "folder"])
+def test_the_columns_of_csv_are_text(datasets: Any, tmp_path: Path, kind: str) -> None:
+    texts = ["null", "NA", "None", "nan", "007", "1e3", "Ja"]
+    comma = "\t" if kind == "tsv file" else ","
+    table = ["audio,target_text,source_text,s".replace(",", comma)]
+    for n, text in enumerate(texts):
+        sound(tmp_path / "table" / f"{n}.wav", 2.0)
+        table.append(comma.join([f"{n}.wav", text, "" if n == 1 else "7", "0.5"]))
+    file = lines(tmp_path / "table" / ("a.tsv" if kind == "tsv file" else "a.csv"), *table)
+    data = file.parent if kind == "folder" else file
+    if kind == "folder":
+        for wav in file.parent.glob("*.wav"):  # a folder of sound is another kind of table
+            wav.rename(tmp_path / wav.name)
+    root = tmp_path if kind == "folder" else None
+    config = DatasetsConfig(data=data, source_column="source_text", start_column="s", audio_root=root)
+    rows = built(config, tmp_path)
+    assert [row.target_text for row in rows] == texts
+    assert [row.source_text for row in rows] == ["7", None, *["7"] * 5]
+    assert {row.start_s for row in rows} == {0.5}
+
+
+def test_arrays_that_are_no_samples_are_missing_by_row(datasets: Any, tmp_path: Path) -> None:
+    left = noise(0.5, 0)
+    stereo = np.stack([left, left / 2])
+    arrays: list[Any] = [stereo.tolist(), (32768 * stereo).astype(np.int16).tolist(), (20_000 * stereo).tolist(), [[[0.1]]]]
+    table = datasets.Dataset.from_list(
+        [{"audio": {"array": json.dumps(array), "sampling_rate": SAMPLE_RATE}, "target_text": "a"} for array in arrays]
+    )
+    config = DatasetsConfig(data=tmp_path / "table")
+    table.save_to_disk(config.data)
+
+    class Parsed(list[Any]):
+        column_names, features = table.column_names, table.features
+
+    def load(_: str) -> Any:
+        return Parsed({**row, "audio": {**row["audio"], "array": json.loads(row["audio"]["array"])}} for row in table)
+
+    with pytest.MonkeyPatch.context() as patch:  # Arrow wants all arrays of one shape, a loading script does not
+        patch.setattr(datasets, "load_from_disk", load)
+        (row,) = built(config, tmp_path)
+    np.testing.assert_allclose(row.load(), left * 0.75, atol=2**-14)
+    listing = (tmp_path / "rows.jsonl.missing.txt").read_text().splitlines()
+    assert "row 1: samples are int64; float in [-1, 1] is needed: divide int16 by 32768" in listing[0]
+    assert "row 2: samples reach" in listing[1]
+    assert "row 3: audio has shape (1, 1, 1)" in listing[2]
+
+
 def test_extra_columns_that_json_does_not_know_become_text(datasets: Any, tmp_path: Path) -> None:
     values = {"audio": [str(sound(tmp_path / "a.wav"))], "target_text": ["a"], "day": [datetime.date(2026, 1, 31)], "n": [3]}
     datasets.Dataset.from_dict(values).save_to_disk(tmp_path / "table")
@@ -140,7 +187,7 @@ def test_broken_sound_in_a_table_is_missing(datasets: Any, tmp_path: Path) -> No
     datasets.Dataset.from_dict({"audio": audio, "target_text": ["a", "b", "c"]}).save_to_disk(tmp_path / "table")
     assert len(built(DatasetsConfig(data=tmp_path / "table"), tmp_path)) == 1
     listing = (tmp_path / "rows.jsonl.missing.txt").read_text()
-    assert "row 1: the bytes are not readable as audio" in listing
+    assert "row 1: not readable as audio" in listing
     assert "row 2: no audio; it must be a path, encoded bytes, or an array with its sampling_rate" in listing
 
 

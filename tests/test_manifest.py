@@ -193,4 +193,33 @@ def test_check_audio_names_every_row_that_cannot_be_used(make_rows: Callable[...
     assert "not readable as audio" in problems[broken.id]
     assert list(check_audio([good], max_samples=2 * SAMPLE_RATE)) == []
     ((_, problem),) = check_audio([good], max_samples=2 * SAMPLE_RATE - 1)
-    assert "lasts 2.00 s and the model hears at most 2.00 s" in problem
+    assert "lasts 2.00000 s and the model hears at most 1.99994 s" in problem
+
+
+@pytest.mark.parametrize("field", ["target_text", "source_text", "speaker", "made_by"])
+def test_half_of_a_surrogate_pair_is_refused_by_line_and_id(tmp_path: Path, field: str) -> None:
+    value: Any = {"of": "M\ud83d"} if field == "made_by" else "M\ud83d"
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(ROW) + "\n" + json.dumps({**ROW, "id": "b", field: value}))
+    with pytest.raises(ManifestError, match=rf"rows\.jsonl:2 \(id 'b'\): '{field}' is .*\\ud83d.* half of a surrogate pair"):
+        read_manifest(path)
+    whole = write_text(tmp_path, json.dumps({**ROW, "target_text": "\U0001f600"}))  # as a pair of escapes
+    assert read_manifest(whole)[0].target_text == "\U0001f600"
+
+
+@pytest.mark.parametrize("field", ["start_s", "duration_s"])
+def test_a_number_that_no_float_can_hold_is_refused_by_line(tmp_path: Path, field: str) -> None:
+    path = write_text(tmp_path, ROW, json.dumps({**ROW, "id": "b", field: 10**400}))
+    with pytest.raises(ManifestError, match=r"rows\.jsonl:2.*401 digits"):
+        read_manifest(path)
+
+
+def test_keys_that_look_like_ours_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{**ROW, "id": str(n), "offset": n, "duration": 3.0, "speaker": "x", "source_txt": "y"} for n in range(3)]
+    read_manifest(write_text(tmp_path, *rows))
+    for key, field in (("offset", "start_s"), ("duration", "duration_s"), ("source_txt", "source_text")):
+        assert f"3 rows (the first: '0') have '{key}', which is kept but not used; simulsa's field is '{field}'" in caplog.text
+    assert "speaker" not in caplog.text
+    caplog.clear()
+    read_manifest(write_text(tmp_path, *({**row, "start_s": 1.0, "duration_s": 1.0, "source_text": "y"} for row in rows)))
+    assert not caplog.text

@@ -134,6 +134,29 @@ def test_simulsas_elapsed_times_are_queued_already(written: Lines) -> None:
         assert read_log(written([line]), elapsed=elapsed).recordings[0].elapsed_ms == (1900, 1900, 1900, 3100)
 
 
+def test_incremental_computing_time_is_omnistevals_correction(written: Lines) -> None:
+    from omnisteval.alignment import Word
+    from omnisteval.data import fix_emission_ca
+
+    delays, elapsed = [1000, 1000, 2000, 3000], [1900, 1900, 9000, 9100]
+    line = record(0, delays=delays, elapsed=elapsed)
+    log = read_log(written([line]), elapsed="incremental")
+    words = fix_emission_ca([Word("a", emission_cu=cu, emission_ca=ca) for cu, ca in zip(delays, elapsed, strict=True)])
+    assert log.recordings[0].elapsed_ms == tuple(word.emission_ca for word in words) == (1900, 1900, 8100, 8100)
+    assert "--fix_simuleval_emission_ca" in log.elapsed
+    ours = read_log(written([{**line, "steps": 4}]), elapsed="incremental")  # needs no correction
+    assert ours.recordings[0].elapsed_ms == tuple(elapsed)
+    assert "queued" in ours.elapsed
+
+
+def test_a_log_whose_computing_times_add_up_is_noticed(written: Lines) -> None:
+    slow = written([record(0, elapsed=[3000, 5500, 6000, 8000], source_length=20_000)])
+    (note,) = score_log(slow)["notes"]
+    assert re.match(r"computation-aware YAAL is \d+ ms above YAAL.*--elapsed incremental.*--elapsed queued", note)
+    assert score_log(slow, ScoreConfig(elapsed="incremental"))["notes"] == []
+    assert score_log(written([record(0)]))["notes"] == []
+
+
 def test_elapsed_times_of_nought_were_not_measured(written: Lines) -> None:
     log = read_log(written([record(0, elapsed=[0, 0, 0, 0])]))
     assert log.recordings[0].elapsed_ms is None
@@ -173,6 +196,33 @@ def test_an_end_mark_is_taken_off_with_its_delay(written: Lines, prediction: str
     assert log.recordings[0].elapsed_ms == (1100, 1600, 1600, 2100)
     assert log.notes == ["1 of 2 records end with </s> or its delay, which was taken off"]
     assert read_log(written([record(0, prediction="</s>", delays=[2000], elapsed=[2100])])).recordings[0].prediction == ""
+
+
+def test_an_end_mark_may_count_as_a_word(written: Lines) -> None:
+    line = record(0, prediction="Ein Mann fährt Rad </s>", delays=[1000, 1500, 1500, 2000, 2000], elapsed=[2000] * 5)
+    bare = record(1, delays=[500, 1500, 2000, 2000, 2000], elapsed=[2000] * 5)  # a delay alone is no word
+    log = read_log(written([line, bare]), count_end=True)
+    assert log.recordings[0].prediction == "Ein Mann fährt Rad </s>"
+    assert log.recordings[0].delays_ms == (1000, 1500, 1500, 2000, 2000)
+    assert log.recordings[1].prediction == "Zwei Hunde im Schnee"
+    assert log.notes == [
+        "1 of 2 records end with </s> or its delay, which was taken off",
+        "1 of 2 records end with </s>, which counts as a word",
+    ]
+    scores = [score_log(written([line]), ScoreConfig(count_end=count)) for count in (False, True)]
+    assert scores[0]["length_ratio"] < scores[1]["length_ratio"]
+
+
+def test_names_with_dots_are_whole(written: Lines) -> None:
+    names = ["2022.acl-long.110", "2022.acl-long.268", "talk.v2.WAV"]
+    steps = (1.0, 0.1, ["Ein"], [])
+    log = read_log(written([line for n, name in enumerate(names) for line in chunks(n, name, steps)]))
+    assert [recording.name for recording in log.recordings] == ["2022.acl-long.110", "2022.acl-long.268", "talk.v2"]
+
+
+def test_a_time_that_no_float_can_hold(written: Lines) -> None:
+    with pytest.raises(EvaluationError, match=r"a\.log:1"):
+        read_log(written([record(0, delays=[10**400, 1, 1, 1])]))
 
 
 def test_delays_of_sentencepieces_become_those_of_words(written: Lines) -> None:

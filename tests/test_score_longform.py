@@ -33,7 +33,7 @@ def talks() -> list[dict[str, Any]]:
             0,
             prediction=" ".join(first),
             delays=delays,
-            elapsed=[d + 200 for d in delays],
+            elapsed=[d + 200 + 3000 * (d > 2000) for d in delays],
             source=["/x/a.wav"],
             source_length=4500,
         ),
@@ -41,14 +41,16 @@ def talks() -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.parametrize("corrected", [False, True])
 def test_long_recordings_score_as_omnistevals_command(
-    written: Lines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    written: Lines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], corrected: bool
 ) -> None:
     from omnisteval.cli import main as omnisteval
 
     log, references = written(talks()), written(LONG, "references")
     (tmp_path / "segments.yaml").write_text(yaml.safe_dump(SEGMENTS))
-    scores = score_log(log, ScoreConfig(references, tmp_path / "segments.yaml"))
+    config = ScoreConfig(references, tmp_path / "segments.yaml", elapsed="incremental" if corrected else "logged")
+    scores = score_log(log, config)
     assert scores["bleu"] == pytest.approx(100)
     assert scores["segments"] == 3
     assert "al_ms" not in scores
@@ -61,6 +63,7 @@ def test_long_recordings_score_as_omnistevals_command(
         "--word_level",
         "--lang",
         "de",
+        *(["--fix_simuleval_emission_ca"] if corrected else []),
     ]
     monkeypatch.setattr(sys, "argv", ["omnisteval", *arguments, "--speech_segmentation", str(tmp_path / "segments.yaml")])
     omnisteval()

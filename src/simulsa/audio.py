@@ -6,21 +6,39 @@ libsndfile reads (WAV, FLAC, OGG/Opus, MP3, ...) are converted here, and only he
 
 from __future__ import annotations
 
-import math
+import functools
+import io
+import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from simulsa.containers import fault_of, has_second_flac, mp3_promise
 from simulsa.files import atomic_write
+
+if TYPE_CHECKING:
+    import soundfile
+
+logger = logging.getLogger("simulsa")
 
 SAMPLE_RATE = 16_000  # Hz, what every supported audio-language model hears
 SAMPLES_PER_MS = SAMPLE_RATE // 1000  # 16
+_BLOCK_FRAMES = 65_536  # decoded at a time where the header does not say how many there are
+_MOST_FRAMES_IN_A_BYTE = 65_536  # FLAC packs no more of silence; a FLAC without a length has 2^63 by libsndfile
+_CANCELLED = 0.1  # power of the channels' average over what unrelated channels would leave; equal ones leave their number
+_NOT_PCM = 100.0  # no float recording in [-1, 1] is 40 dB too loud: these are integers, as floats
 _MP3_RUN_IN_S = 1  # an MP3 frame borrows bits from earlier ones, so a decoder that has sought needs some frames to run in
 
 
 class AudioError(ValueError):
     """An audio file or array that cannot be used; the message names it, the value found, the rule and the fix."""
+
+
+class AudioTooLongError(AudioError):
+    """A file with more seconds of audio than are taken."""
 
 
 def s_to_samples(seconds: float, rate: int = SAMPLE_RATE) -> int:
@@ -67,37 +85,132 @@ class StreamResampler:
         return np.asarray(self._stream.resample_chunk(np.ascontiguousarray(samples), last=last), dtype=np.float32)
 
 
-def audio_length(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> int:
-    """The length in samples (at `SAMPLE_RATE`) of a file or a slice of it, from its header alone.
+def resampled_length(frames: int, rate: int) -> int:
+    """How many samples `resample` makes of `frames` at `rate` Hz: halves are rounded up, as soxr does."""
+    return (2 * frames * SAMPLE_RATE + rate) // (2 * rate)
 
-    Raises `AudioError` when the file is missing, unreadable or empty, or the slice lies outside it.
+
+def audio_length(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> int:
+    """The length in samples (at `SAMPLE_RATE`) of a file or a slice of it: what `load_audio` gives.
+
+    It comes from the header alone, unless that has no length (FLAC from a pipe, MP3 without a Xing header): then the file is
+    decoded and counted. Raises `AudioError` when the file is missing, unreadable, empty, cut off or several in one, or the slice
+    lies outside it.
     """
-    with _open(path) as file:
-        first, last = slice_frames(path, file.frames, file.samplerate, start_s, duration_s)
-        return round((last - first) * SAMPLE_RATE / int(file.samplerate))
+    with _open(path, str(path)) as sound:
+        frames = sound.frames if sound.seekable() else sum(map(len, _blocks(sound, str(path))))
+        first, last = slice_frames(path, frames, sound.samplerate, start_s, duration_s)
+        return resampled_length(last - first, sound.samplerate)
 
 
 def load_audio(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
     """Read a file, or `duration_s` seconds of it from `start_s`, as float32 mono `[samples]` at `SAMPLE_RATE`.
 
-    Only the slice is decoded. Channels are averaged. Raises `AudioError` when the file is missing, unreadable, empty or holds
-    NaN or infinite samples, or the slice lies outside it.
+    Only the slice is decoded, where the header has a length. Channels are averaged; where they cancel each other, the loudest is
+    taken with a warning. Raises `AudioError` when the file is missing, unreadable, empty, cut off, several in one or holds NaN or
+    infinite samples, or the slice lies outside it.
     """
-    import soundfile
+    samples, rate = _decoded(path, str(path), start_s, duration_s)
+    return resample(check_samples(_mono(samples, str(path)), str(path)), rate)
 
-    with _open(path) as file:
-        first, last = slice_frames(path, file.frames, file.samplerate, start_s, duration_s)
-        try:
-            run_in = min(first, _MP3_RUN_IN_S * file.samplerate) if file.format == "MP3" else 0
-            file.seek(first - run_in)
-            samples = file.read(run_in + last - first, dtype="float32", always_2d=True)[run_in:]
-        except soundfile.LibsndfileError as error:
-            raise AudioError(f"{path}: cannot be decoded ({error}); re-encode it, e.g. as 16 kHz WAV") from error
-        rate = file.samplerate
-    # a header may promise a little more than the file holds (MP3 does); a missing tenth of a second is damage
-    if last - first - len(samples) > rate // 10:
-        raise AudioError(f"{path}: the header promises {last - first} samples, {len(samples)} are there; the file is cut off")
-    return resample(check_samples(samples.mean(axis=1), str(path)), rate)
+
+def load_audio_within(path: str | Path, max_s: float, name: str) -> np.ndarray:
+    """As `load_audio`, of a whole file that nobody vouches for: decoded in pieces, so that memory follows the result's length.
+
+    A few kilobytes of FLAC may hold hours. Raises `AudioTooLongError` beyond `max_s` seconds, with both numbers; messages call
+    the file `name`.
+    """
+    channel = _cancelled_channel(path, max_s, name)
+    pieces, frames = [], 0
+    with _open(path, name) as sound:
+        rate, resampled = sound.samplerate, StreamResampler(sound.samplerate)
+        for block in _blocks_within(sound, max_s, name):
+            frames += len(block)
+            pieces.append(resampled(block.mean(axis=1) if channel is None else block[:, channel]))
+        if sound.seekable() and sound.frames - frames > rate // 10:
+            raise AudioError(f"{name}: the header promises {sound.frames} samples, {frames} are there; the file is cut off")
+    pieces.append(resampled(np.zeros(0, dtype=np.float32), last=True))
+    samples = np.concatenate(pieces)
+    if not len(samples):
+        raise AudioError(f"{name}: the audio is empty (0 samples); remove it or give a file with sound")
+    return check_samples(samples, name)
+
+
+def _cancelled_channel(path: str | Path, max_s: float, name: str) -> int | None:
+    """The channel to hear alone, of a file whose channels cancel each other (see `_mono`)."""
+    with _open(path, name) as sound:
+        if sound.channels == 1:
+            return None
+        powers, power = np.zeros(sound.channels), 0.0
+        for block in _blocks_within(sound, max_s, name):
+            average = block.mean(axis=1)
+            powers, power = powers + np.einsum("sc,sc->c", block, block), power + float(average @ average)
+    return _loudest_of_cancelled(powers, power, name)
+
+
+def _blocks_within(sound: soundfile.SoundFile, max_s: float, name: str) -> Iterator[np.ndarray]:
+    frames = 0
+    for block in _blocks(sound, name):
+        frames += len(block)
+        if frames > max_s * sound.samplerate:
+            length_s = (max(sound.frames, frames) if sound.seekable() else frames) / sound.samplerate
+            raise AudioTooLongError(
+                f"{name} lasts {length_s:.1f} s or more; this server takes uploads of up to {max_s:g} s: send it in parts"
+            )
+        yield block
+
+
+def decode_audio(data: bytes, name: str) -> tuple[np.ndarray, int]:
+    """An encoded file in memory as float32 `[samples, channels]` and its rate in Hz; `AudioError` as in `load_audio`."""
+    return _decoded(data, name)
+
+
+def _decoded(
+    source: str | Path | bytes, name: str, start_s: float = 0.0, duration_s: float | None = None
+) -> tuple[np.ndarray, int]:
+    """Float32 `[samples, channels]` of a slice, and the rate."""
+    with _open(source, name) as sound:
+        rate = int(sound.samplerate)
+        if not sound.seekable():
+            samples = np.concatenate([np.zeros((0, sound.channels), np.float32), *_blocks(sound, name)])
+            first, last = slice_frames(name, len(samples), rate, start_s, duration_s)
+            return samples[first:last], rate
+        first, last = slice_frames(name, sound.frames, rate, start_s, duration_s)
+        run_in = min(first, _MP3_RUN_IN_S * rate) if sound.format == "MP3" else 0
+        samples = _read(sound, name, run_in + last - first, first - run_in)[run_in:]
+        # MP3 may promise a little more than it holds; a missing tenth of a second is damage
+        if last - first - len(samples) > (rate // 10 if sound.format == "MP3" else 0):
+            raise AudioError(f"{name}: the header promises {last - first} samples, {len(samples)} are there; the file is cut off")
+        if sound.format == "FLAC" and last - first == sound.frames:  # looked for only where all of it is read anyway
+            with _bytes_of(source) as file:
+                if has_second_flac(file):
+                    raise AudioError(f"{name}: several FLAC files, one after the other; decode each and join them as WAV")
+    return samples, rate
+
+
+def _mono(samples: np.ndarray, name: str) -> np.ndarray:
+    """`[samples, channels]` to `[samples]`: the average, or the loudest channel where the average cancels."""
+    average = samples.mean(axis=1)
+    channel = _loudest_of_cancelled(np.einsum("sc,sc->c", samples, samples), float(average @ average), name)
+    return np.asarray(average) if channel is None else np.ascontiguousarray(samples[:, channel])
+
+
+def _loudest_of_cancelled(powers: np.ndarray, power: float, name: str) -> int | None:
+    """The loudest channel, by the `powers` of all, where the `power` of their average says that they cancel each other."""
+    if power >= _CANCELLED * powers.sum() / len(powers) ** 2 or not powers.any():
+        return None
+    loudest = int(powers.argmax())
+    _warn_once(
+        f"{name}: the channels cancel each other when they are averaged (out of phase: one cable is wired the wrong way); "
+        f"channel {loudest + 1} of {len(powers)} alone is heard"
+    )
+    return loudest
+
+
+@functools.lru_cache(maxsize=1024)
+def _warn_once(message: str) -> None:
+    """Training loads a file in every epoch."""
+    logger.warning("%s", message)
 
 
 def flac_path(folder: Path, name: str, tag: int) -> Path:
@@ -106,11 +219,18 @@ def flac_path(folder: Path, name: str, tag: int) -> Path:
 
 
 def write_flac(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:
-    """Write `[samples]` or `[samples, channels]` in 16 bits, whole or not at all."""
+    """Write `[samples]` or `[samples, channels]` in 16 bits, whole or not at all.
+
+    Raises `AudioError` for what FLAC cannot hold: more than eight channels, or a rate above 655,350 Hz.
+    """
     import soundfile
 
     with atomic_write(path, "wb") as file:
-        soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
+        try:
+            soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
+        except (soundfile.LibsndfileError, ValueError, OverflowError) as error:
+            shape = "x".join(map(str, samples.shape))
+            raise AudioError(f"{path.name}: {shape} samples at {rate} Hz cannot be written as FLAC ({error})") from error
 
 
 def check_samples(samples: np.ndarray, name: str) -> np.ndarray:
@@ -126,20 +246,64 @@ def check_samples(samples: np.ndarray, name: str) -> np.ndarray:
     broken = int(np.count_nonzero(~np.isfinite(samples)))
     if broken:
         raise AudioError(f"{name}: {broken} of {len(samples)} samples are NaN or infinite; re-export the audio")
+    peak = float(max(samples.max(), -samples.min()))
+    if peak > _NOT_PCM:
+        raise AudioError(f"{name}: samples reach {peak:.0f}; float in [-1, 1] is needed: divide 16-bit values by 32768")
     return samples
 
 
-def _open(path: str | Path):  # type: ignore[no-untyped-def]  # soundfile has no types
+def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
+    """A file, or the bytes of one, whose header is right; not seekable where the header has no number of frames."""
     import soundfile
 
-    if not Path(path).is_file():
-        raise AudioError(f"{path}: no such audio file; check the path (manifest paths are relative to the manifest)")
-    if Path(path).stat().st_size == 0:
-        raise AudioError(f"{path}: the file has 0 bytes; remove it or copy it again")
+    content = source if isinstance(source, bytes) else _existing(Path(source), name)
     try:
-        return soundfile.SoundFile(str(path))
+        sound = soundfile.SoundFile(io.BytesIO(content) if isinstance(content, bytes) else str(content))
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"{path}: not readable as audio ({error}); use WAV, FLAC, OGG/Opus or MP3") from error
+        raise AudioError(f"{name}: not readable as audio ({error.error_string}); use WAV, FLAC, OGG/Opus or MP3") from error
+    with _bytes_of(content) as file:
+        fault = fault_of(file, sound.extra_info)
+        believable = sound.frames <= _MOST_FRAMES_IN_A_BYTE * file.seek(0, io.SEEK_END)
+        without_length = not believable or (sound.format == "MP3" and mp3_promise(file) is None)
+    if fault is not None:
+        sound.close()
+        raise AudioError(f"{name}: {fault.found}; {fault.fix}")
+    if without_length:
+        sound.seekable = lambda: False  # soundfile seeks after each read otherwise, and fails where nobody knows the end
+    return sound
+
+
+def _existing(path: Path, name: str) -> Path | bytes:
+    if not path.is_file():
+        raise AudioError(f"{name}: no such audio file; check the path (manifest paths are relative to the manifest)")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{name}: the file has 0 bytes; remove it or copy it again")
+    # by the ending .raw soundfile would take the header for sound
+    return path.read_bytes() if path.suffix.lower() == ".raw" else path
+
+
+def _bytes_of(content: str | Path | bytes) -> BinaryIO:
+    return io.BytesIO(content) if isinstance(content, bytes) else open(content, "rb")
+
+
+def _blocks(sound: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
+    """All of a file, float32 `[samples, channels]`, a block at a time."""
+    while len(block := _read(sound, name, _BLOCK_FRAMES)):
+        yield block
+
+
+def _read(sound: soundfile.SoundFile, name: str, frames: int, first: int | None = None) -> np.ndarray:
+    """At most `frames`, from the frame `first` on or from where the last reading ended."""
+    import soundfile
+
+    try:
+        if first is not None:
+            sound.seek(first)
+        return np.asarray(sound.read(frames, dtype="float32", always_2d=True))
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{name}: cannot be decoded ({error.error_string}); re-encode it, e.g. as 16 kHz WAV") from error
+    except MemoryError as error:
+        raise AudioError(f"{name}: {frames} samples are more than fit into memory; cut it into slices") from error
 
 
 def slice_frames(path: str | Path, frames: int, rate: int, start_s: float, duration_s: float | None) -> tuple[int, int]:
@@ -149,12 +313,18 @@ def slice_frames(path: str | Path, frames: int, rate: int, start_s: float, durat
     """
     if frames == 0:
         raise AudioError(f"{path}: the audio is empty (0 samples); remove it or give a file with sound")
-    if not (math.isfinite(start_s) and math.isfinite(duration_s or 0.0)):
-        raise AudioError(f"{path}: the slice (start_s {start_s}, duration_s {duration_s}) must be made of finite seconds")
-    first = s_to_samples(start_s, rate)
-    last = frames if duration_s is None else first + s_to_samples(duration_s, rate)
+    try:
+        first = s_to_samples(start_s, rate)
+        last = frames if duration_s is None else first + s_to_samples(duration_s, rate)
+    except (OverflowError, ValueError):  # infinite, or not a number
+        raise AudioError(
+            f"{path}: the slice (start_s {start_s}, duration_s {duration_s}) must be made of finite seconds"
+        ) from None
     tolerance = rate // 100  # corpora round their segment times
     if first < 0 or last <= first or last > frames + tolerance:
         asked = f"start_s {start_s}, duration_s {duration_s}"
         raise AudioError(f"{path}: the slice ({asked}) must lie inside the file, which lasts {frames / rate:.3f} s")
-    return first, min(last, frames)
+    last = min(last, frames)
+    if resampled_length(last - first, rate) == 0:
+        raise AudioError(f"{path}: the audio is empty (no whole sample at {SAMPLE_RATE} Hz); remove it or give a file with sound")
+    return first, last

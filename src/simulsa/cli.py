@@ -5,8 +5,10 @@ Exit codes: 0 done, 1 failed (one line says why and what to do; `--debug` shows 
 
 from __future__ import annotations
 
+import codecs
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -39,6 +41,7 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `simulsa VERB ...`; returns the exit code."""
+    _print_what_it_can()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
@@ -52,6 +55,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in rest
     rest = [argument for argument in rest if argument != "--debug"]
     return _run(verb, rest, debug)
+
+
+def _print_what_it_can() -> None:
+    """Let no character that the terminal's encoding lacks end a command: replace it, and say so once."""
+    told = False
+
+    def replace(error: UnicodeError) -> tuple[str | bytes, int]:
+        nonlocal told
+        if not told and isinstance(error, UnicodeEncodeError):
+            told = True
+            lacking = ascii(error.object[error.start : error.end])
+            print(
+                f"simulsa: the output's encoding, {sys.stdout.encoding}, has no {lacking}; what it lacks is written as '?': "
+                "set PYTHONIOENCODING=utf-8 to keep it",
+                file=sys.stderr,
+            )
+        return codecs.replace_errors(error)
+
+    codecs.register_error("simulsa-replace", replace)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="simulsa-replace")
 
 
 def _run(verb: str, arguments: list[str], debug: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import logging
 import math
 import os
@@ -73,6 +74,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("target_tokens", "rest_tokens"), (list,)),
     "made_by": (dict,),
 }
+_ELSEWHERE = {"offset": "start_s", "start": "start_s", "duration": "duration_s"}  # what other tools call a field
 
 
 def read_manifest(path: str | Path, *, empty_targets: bool = False) -> list[Utterance]:
@@ -94,6 +96,7 @@ def read_manifest(path: str | Path, *, empty_targets: bool = False) -> list[Utte
     for name in RETIRED:
         if count := sum(name in row.extra for row in rows):
             logger.warning("%s: %d rows have the field %s, which simulsa no longer uses; it is ignored", path, count, name)
+    _warn_of_look_alikes(rows, path)
     return rows
 
 
@@ -138,8 +141,9 @@ def unheard(row: Utterance, error: AudioError) -> AudioError:
 
 def too_long(name: str, length: int, max_samples: int) -> str:
     """What to say of a clip that does not fit the model."""
+    digits = 2 if length - max_samples > 160 else 5  # so that the two differ
     return (
-        f"{name}: the clip lasts {length / 16_000:.2f} s and the model hears at most {max_samples / 16_000:.2f} s; "
+        f"{name}: the clip lasts {length / 16_000:.{digits}f} s and the model hears at most {max_samples / 16_000:.{digits}f} s; "
         "cut it into shorter rows (start_s, duration_s)"
     )
 
@@ -167,6 +171,11 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _row(values: dict[str, Any], path: Path, number: int, empty_targets: bool) -> Utterance:
     where = f"{path}:{number}" + (f" (id {values['id']!r})" if "id" in values else "")
+    for name, value in values.items():
+        if not strict_json.is_text([name, value]):
+            raise ManifestError(
+                f"{where}: {name!r} is {value!r}, with half of a surrogate pair, which is no text; write it again"
+            )
     missing = [name for name in _REQUIRED if values.get(name) is None]
     if missing:
         raise ManifestError(f"{where}: missing {', '.join(missing)}; every row needs {', '.join(_REQUIRED)}")
@@ -198,3 +207,20 @@ def _check_row(row: Utterance, where: str, empty_targets: bool) -> None:
             language_name(lang)
         except ValueError as error:
             raise ManifestError(f"{where}: {error}") from None
+
+
+def _warn_of_look_alikes(rows: Sequence[Utterance], path: str | Path) -> None:
+    """Say which keys are kept but not used although they look like a field of ours that is not there."""
+    for key in dict.fromkeys(key for row in rows for key in row.extra):
+        near = difflib.get_close_matches(key, FIELDS, n=1, cutoff=0.8)
+        name = _ELSEWHERE.get(key, near[0] if near else "")
+        found = [row for row in rows if name and key in row.extra and getattr(row, name) == FIELDS[name].default]
+        if found:
+            logger.warning(
+                "%s: %d rows (the first: %r) have %r, which is kept but not used; simulsa's field is %r",
+                path,
+                len(found),
+                found[0].id,
+                key,
+                name,
+            )

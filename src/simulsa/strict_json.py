@@ -34,6 +34,15 @@ def loads(text: str | bytes) -> Any:
         raise JSONError(str(error)) from error
 
 
+def is_text(value: Any) -> bool:
+    """Whether all strings of a value can be encoded: JSON's escapes can spell half of a surrogate pair."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def dumps(value: Any, *, indent: int | None = None, escape: bool = False) -> str:
     """Format a value as JSON text that can be encoded as UTF-8; with `escape`, as pure ASCII.
 

@@ -192,6 +192,8 @@ def _with_files(listed: Sequence[Utterance | Unwritten], out: Path, jobs: int, m
 def _written(item: Unwritten, folder: Path) -> Utterance:
     """Write the sound as FLAC. Its name carries what is heard, so the file of an earlier run is kept only if it is equal."""
     samples, rate = item.load()
+    if samples.ndim > 2:
+        raise AudioError(f"{item.row.audio}: audio has shape {samples.shape}; it must be [samples] or [samples, channels]")
     check_samples(samples.reshape(-1), item.row.audio)
     path = flac_path(folder, item.row.id, zlib.crc32(np.ascontiguousarray(samples).tobytes()))
     if not path.exists():

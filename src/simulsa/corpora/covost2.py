@@ -9,6 +9,8 @@ from simulsa.corpora.build import CorpusConfig
 from simulsa.corpora.layout import AudioFolder, CorpusError, need, read_tsv
 from simulsa.manifest import Utterance
 
+_REMOVED = "REMOVE"  # what a translator wrote in the place of a translation that cannot be
+
 
 @dataclass(frozen=True)
 class Covost2Config(CorpusConfig):
@@ -23,21 +25,24 @@ class Covost2Config(CorpusConfig):
 
 
 def read_covost2(config: Covost2Config) -> list[Utterance]:
-    """The rows of a split in the table's order. Raises `CorpusError` when the folder is not laid out as it should be."""
+    """The rows of a split in the table's order; one that a translator marked for removal has an empty target.
+
+    Raises `CorpusError` when the folder is not laid out as it should be.
+    """
     clips = AudioFolder(need(config.data / "clips", "--data must be Common Voice's folder of the spoken language"))
     translations = _translations(config)
     known = all("sentence" in values for values in translations)
-    sentences = {} if known else _sentences(config.data)
+    sentences = {} if known else _sentences(config.data, {values["path"] for values in translations})
     rows = []
     for values in translations:
-        name = values["path"]
+        name, target_text = values["path"], values["translation"].strip()
         rows.append(
             Utterance(
                 id=f"{Path(name).stem}-{config.source_lang}-{config.target_lang}",
                 audio=clips.find(name),
                 source_lang=config.source_lang,
                 target_lang=config.target_lang,
-                target_text=values["translation"].strip(),
+                target_text="" if target_text == _REMOVED else target_text,
                 source_text=(values["sentence"] if known else sentences.get(name, "")).strip() or None,
             )
         )
@@ -53,12 +58,13 @@ def _translations(config: Covost2Config) -> list[dict[str, str]]:
         path = need(tables / f"{direction}.tsv", "--tables must be the folder of the unpacked CoVoST 2 tables")
     # CoVoST adds sentences that Common Voice's own training set lacks
     wanted = {config.split, "train_covost"} if config.split == "train" else {config.split}
-    rows = [values for _, values in read_tsv(path, ["path", "translation"]) if values.get("split", config.split) in wanted]
+    table = read_tsv(path, ["path", "translation"], escaped=True)  # as CoVoST's own script writes and reads it
+    rows = [values for _, values in table if values.get("split", config.split) in wanted]
     if not rows:
         raise CorpusError(f"{path}: no row of the split {config.split!r}; --split must be train, dev or test")
     return rows
 
 
-def _sentences(data: Path) -> dict[str, str]:
+def _sentences(data: Path, clips: set[str]) -> dict[str, str]:
     path = need(data / "validated.tsv", "it holds the sentences; --data must be Common Voice's folder of the spoken language")
-    return {values["path"]: values["sentence"] for _, values in read_tsv(path, ["path", "sentence"])}
+    return {values["path"]: values["sentence"] for _, values in read_tsv(path, ["path", "sentence"], only=("path", clips))}

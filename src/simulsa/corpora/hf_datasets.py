@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from simulsa.audio import AudioError
+from simulsa.audio import AudioError, decode_audio
 from simulsa.corpora.build import Unwritten
 from simulsa.corpora.columns import ColumnsConfig, row_of, value_of
 from simulsa.corpora.layout import CorpusError, check_columns
@@ -60,7 +59,7 @@ def _load(datasets: Any, config: DatasetsConfig) -> Any:
             return datasets.load_from_disk(str(path))
         if path.is_file():
             return _load_file(datasets, path)
-        return datasets.load_dataset(path.as_posix(), config.name, split=config.split)
+        return _load_table(datasets, config.split, path.as_posix(), config.name)
     except CorpusError:
         raise
     except Exception as error:  # the library raises what its readers raise
@@ -77,7 +76,18 @@ def _load_file(datasets: Any, path: Path) -> Any:
     if path.suffix not in _FORMATS:
         raise CorpusError(f"{path}: a table must be one of {', '.join(_FORMATS)}")
     options = {"sep": "\t"} if path.suffix == ".tsv" else {}
-    return datasets.load_dataset(_FORMATS[path.suffix], data_files=str(path), split="train", **options)  # its only split
+    return _load_table(datasets, "train", _FORMATS[path.suffix], data_files=str(path), **options)  # its only split
+
+
+def _load_table(datasets: Any, split: str, *arguments: Any, **options: Any) -> Any:
+    """`datasets.load_dataset`, but the columns of CSV are text: `null` is German for zero, `NA` a word, `007` not 7."""
+    found = datasets.load_dataset_builder(*arguments, **options).config
+    if hasattr(found, "na_filter") and split in found.data_files:  # only CSV's has that
+        pandas = optional("pandas", "datasets", "this corpus")
+        columns = pandas.read_csv(found.data_files[split][0], sep=found.sep, nrows=0).columns
+        text = datasets.Features({name: datasets.Value("string") for name in columns})
+        options |= {"features": text, "na_filter": False}
+    return datasets.load_dataset(*arguments, split=split, **options)
 
 
 class _Table(Sequence[Utterance | Unwritten]):
@@ -123,14 +133,16 @@ def _file_of(audio: Any, root: Path) -> str | None:
 
 def _decoded(audio: Any, where: str) -> tuple[np.ndarray, int]:
     """Samples (float32 `[samples]` or `[samples, channels]`) and rate of a table's value."""
-    import soundfile
-
     values = audio if isinstance(audio, Mapping) else {}
     if values.get("bytes") is not None:
-        try:
-            return soundfile.read(io.BytesIO(values["bytes"]), dtype="float32")  # type: ignore[no-any-return]
-        except soundfile.LibsndfileError as error:
-            raise AudioError(f"{where}: the bytes are not readable as audio ({error})") from error
-    if values.get("array") is not None and values.get("sampling_rate"):
-        return np.asarray(values["array"], dtype=np.float32), int(values["sampling_rate"])
-    raise AudioError(f"{where}: no audio; it must be a path, encoded bytes, or an array with its sampling_rate")
+        return decode_audio(values["bytes"], where)
+    if values.get("array") is None or not values.get("sampling_rate"):
+        raise AudioError(f"{where}: no audio; it must be a path, encoded bytes, or an array with its sampling_rate")
+    try:
+        samples, rate = np.asarray(values["array"]), int(values["sampling_rate"])
+        if samples.dtype.kind != "i":  # whole numbers are refused with the others that are no sound
+            samples = samples.astype(np.float32)
+    except (TypeError, ValueError) as error:
+        raise AudioError(f"{where}: the array is not readable as samples ({error})") from error
+    # Hugging Face puts channels first
+    return samples.T if samples.ndim == 2 and len(samples) < samples.shape[1] else samples, rate

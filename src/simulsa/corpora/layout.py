@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import csv
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -59,19 +60,29 @@ def read_parallel(paths: Sequence[Path]) -> list[tuple[str, ...]]:
     return list(zip(*columns, strict=True))
 
 
-def read_tsv(path: Path, needed: Sequence[str], header: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, str]]]:
+def read_tsv(
+    path: Path,
+    needed: Sequence[str],
+    header: Sequence[str] | None = None,
+    escaped: bool = False,
+    only: tuple[str, set[str]] | None = None,
+) -> Iterator[tuple[int, dict[str, str]]]:
     """The rows of a tab-separated table as `(line number, values by column)`; quotation marks are text, blank lines are passed.
 
-    `header` names the columns of a table that has no header line. Raises `CorpusError` when a `needed` column is absent or a
-    line has another number of columns.
+    `header` names the columns of a table that has no header line. In an `escaped` table a backslash makes text of the character
+    after it. `only` names a column and the values in it that matter. Raises `CorpusError` when a `needed` column is absent, or a
+    line that matters has another number of columns.
     """
     lines = enumerate(read_lines(path), start=1)
     if header is None:
         _, first = next(lines, (0, ""))
         header = first.split("\t")
     check_columns(path, header, needed)
+    place, wanted = (header.index(only[0]), only[1]) if only else (0, None)
     for number, line in lines:
-        values = line.split("\t")
+        values = _unescaped(line) if escaped and "\\" in line else line.split("\t")
+        if wanted is not None and wanted.isdisjoint(values[place : place + 1]):
+            continue
         if len(values) == len(header):
             yield number, dict(zip(header, values, strict=True))
         elif line.strip():
@@ -79,6 +90,12 @@ def read_tsv(path: Path, needed: Sequence[str], header: Sequence[str] | None = N
                 f"{path}:{number}: {len(values)} columns separated by tabs where there must be {len(header)} "
                 f"({', '.join(header)}); mend or remove the line"
             )
+
+
+def _unescaped(line: str) -> list[str]:
+    """The columns of a line as Python's csv module reads what it has written with a backslash as `escapechar`."""
+    values = next(csv.reader([line.replace("\r", " ")], delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\"))
+    return [value.removesuffix("\n") for value in values]  # what a backslash at the end of the line makes
 
 
 def check_columns(table: object, found: Sequence[str], needed: Sequence[str]) -> None:

@@ -14,12 +14,17 @@ from simulsa.evaluation.simulstream_log import Tokens, is_simulstream, read_simu
 
 
 def read_log(
-    path: str | Path, unit: str = "word", elapsed: Elapsed = "logged", tokens: Tokens = "auto", partial: bool = False
+    path: str | Path,
+    unit: str = "word",
+    elapsed: Elapsed = "logged",
+    tokens: Tokens = "auto",
+    partial: bool = False,
+    count_end: bool = False,
 ) -> Log:
     """Read SimulEval's `instances.log` (simulsa's too) or simulstream's metrics log; which one it is shows in its lines.
 
-    `unit` is `word` or `char`. `partial` leaves out what a kill has cut off, which otherwise is an error. Raises
-    `EvaluationError` for what is no such log, names the line, and says what to do.
+    `unit` is `word` or `char`. `partial` leaves out what a kill has cut off, which otherwise is an error; `count_end` makes a
+    word of SimulEval's end mark. Raises `EvaluationError` for what is no such log, names the line, and says what to do.
     """
     lines, notes = _objects(Path(path), partial)
     if not lines:
@@ -27,7 +32,7 @@ def read_log(
     if is_simulstream(lines[0][1]):
         log = read_simulstream(lines, unit, elapsed, tokens, partial)
     elif "prediction" in lines[0][1]:
-        log = read_simuleval(lines, unit, elapsed)
+        log = read_simuleval(lines, unit, elapsed, count_end)
     else:
         raise EvaluationError(
             f"{lines[0][0]}: keys {', '.join(lines[0][1])}; it must be a log of SimulEval (prediction, delays, ...) or of "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import re
+import sys
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,8 +12,12 @@ from typing import Any, Literal
 
 from simulsa.evaluation.instances import EvaluationError, single_spaced
 
-Elapsed = Literal["logged", "queued", "none"]
+Elapsed = Literal["logged", "queued", "incremental", "none"]
 QUEUED = "queued: a chunk waits for its audio and for the chunk before, then takes its own computing time"
+_ENDING = re.compile(
+    r"\.(wav|flac|mp3|ogg|oga|opus|m4a|aac|aiff?|au|caf|sph|raw|pcm|wma|amr|mp4|m4v|mkv|mov|avi|webm|3gp|ts|mpe?g)$",
+    re.IGNORECASE,
+)
 _SLACK_MS = 1.0  # clocks and rounding
 
 
@@ -62,8 +67,11 @@ def normal(text: str) -> str:
 
 
 def stem(path: str) -> str:
-    """The name of a file without folders and ending, in NFC: file systems differ in how they write an ü."""
-    return unicodedata.normalize("NFC", PurePath(path.replace("\\", "/")).stem)
+    """The name of a file without folders and ending, in NFC: file systems differ in how they write an ü.
+
+    Only the endings of sound and video are taken off: `2022.acl-long.110` is a name.
+    """
+    return unicodedata.normalize("NFC", _ENDING.sub("", PurePath(path.replace("\\", "/")).name))
 
 
 def numbers(values: Any, what: str) -> tuple[float, ...]:
@@ -71,7 +79,7 @@ def numbers(values: Any, what: str) -> tuple[float, ...]:
     if not isinstance(values, list):
         raise EvaluationError(f"{what} is {values!r}; it must be a list of numbers")
     for place, value in enumerate(values, start=1):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
             raise EvaluationError(f"{what}: number {place} is {value!r}; times must be finite numbers")
     return tuple(float(value) for value in values)
 

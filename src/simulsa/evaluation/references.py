@@ -161,7 +161,7 @@ def _entries(path: Path) -> list[tuple[str, float, float]]:
     for number, value in enumerate(values, start=1):
         try:
             wav, offset_s, duration_s = str(value["wav"]), float(value["offset"]), float(value["duration"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             wav, offset_s, duration_s = "", -1.0, -1.0
         if not (0 <= offset_s < math.inf and 0 < duration_s < math.inf):
             raise EvaluationError(

@@ -15,8 +15,11 @@ from simulsa.evaluation.longform import longform_latency, resegmented
 from simulsa.evaluation.recording import Elapsed, Log, Recording
 from simulsa.evaluation.references import ReferenceSegment, read_segments, read_sentences, referenced, sources
 from simulsa.evaluation.scores import Score, counted, quality, quality_metrics, score_instances
+from simulsa.evaluation.simuleval_log import CUMULATED
 from simulsa.evaluation.simulstream_log import Tokens
 from simulsa.languages import language_name, latency_unit
+
+_CUMULATED_MS = 2000.0  # from here on OmniSTEval too advises its correction
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,10 @@ class ScoreConfig:
     tokens: Tokens = "auto"
     """how a simulstream log writes its tokens: whole words, chars, sentencepiece (▁) or byte-level BPE (Ġ)"""
     elapsed: Elapsed = "logged"
-    """computation-aware latency: by the log's own times, from its computing times as if chunks queued for the model, or none"""
+    """computation-aware latency: by the log's own times, from its computing times as if chunks queued for the model, with
+    SimulEval's times corrected as by OmniSTEval's --fix_simuleval_emission_ca (incremental), or none"""
+    count_end: bool = False
+    """count a final </s> in SimulEval's logs as a word, as OmniSTEval does, to compare with published numbers"""
     partial: bool = False
     """score what is there of a log that is cut off or has no recording for some references"""
     comet: str = ""
@@ -62,12 +68,13 @@ def score_log(path: str | Path, config: ScoreConfig | None = None) -> Score:
     config = config or ScoreConfig()
     quality_metrics(config.lang)  # a missing tokenizer shows first
     comet = _comet(config)
-    log = read_log(path, latency_unit(config.lang), config.elapsed, config.tokens, config.partial)
+    log = read_log(path, latency_unit(config.lang), config.elapsed, config.tokens, config.partial, config.count_end)
     timed = all(recording.elapsed_ms is not None for recording in log.recordings)
     if config.segments is not None and config.references is not None:
         scores = _longform(log, config, read_segments(config.segments, config.references), comet, timed)
     else:
         scores = _shortform(log, config, comet)
+    _note_cumulated(log, scores)
     import omnisteval
 
     return {
@@ -82,6 +89,18 @@ def score_log(path: str | Path, config: ScoreConfig | None = None) -> Score:
         "omnisteval": omnisteval.__version__,
         "notes": log.notes,
     }
+
+
+def _note_cumulated(log: Log, scores: Score) -> None:
+    """Say where computing time that SimulEval has added up is most of the latency."""
+    for name in ("yaal_ms", "long_yaal_ms"):
+        ideal, aware = scores.get(name), scores.get(f"ca_{name}")
+        if log.elapsed == CUMULATED and ideal is not None and aware is not None and aware - ideal > _CUMULATED_MS:
+            log.notes.append(
+                f"computation-aware YAAL is {aware - ideal:.0f} ms above YAAL, because SimulEval's elapsed times add up all "
+                "computing of a recording: correct them with --elapsed incremental, as published numbers are "
+                "(OmniSTEval's --fix_simuleval_emission_ca), or with --elapsed queued"
+            )
 
 
 def _shortform(log: Log, config: ScoreConfig, comet: Any) -> Score:

@@ -11,41 +11,57 @@ from simulsa.evaluation.recording import QUEUED, Elapsed, Log, Recording, check_
 
 END = "</s>"
 CUMULATED = "SimulEval's: audio heard plus all computing time since the recording began, even where the model was idle in between"
+INCREMENTAL = (
+    "corrected as by OmniSTEval's --fix_simuleval_emission_ca: audio heard at the output before plus all time since that output"
+)
 
 
-def read_simuleval(lines: Sequence[tuple[str, dict[str, Any]]], unit: str, elapsed: Elapsed) -> Log:
+def read_simuleval(lines: Sequence[tuple[str, dict[str, Any]]], unit: str, elapsed: Elapsed, count_end: bool = False) -> Log:
     """The recordings of a log; `lines` are its objects, each with its place for messages.
 
     simulsa's own logs are of the same format, but their elapsed times are queued already. An end-of-sentence mark is taken off
-    with its delay, also where only its delay was logged. Raises `EvaluationError` for a record that cannot be right.
+    with its delay, unless `count_end` makes a word of it; a delay without a mark always is. Raises `EvaluationError` for a record
+    that cannot be right.
     """
     ours = all("steps" in values for _, values in lines)
     recordings, marks = [], 0
     for place, (where, values) in enumerate(lines):
-        recording, marked = _recording(where, values, place, unit, elapsed, ours)
+        recording, marked = _recording(where, values, place, unit, elapsed, ours, count_end and unit == "word")
         recordings.append(recording)
         marks += marked
     notes = [f"{marks} of {len(lines)} records end with {END} or its delay, which was taken off"] if marks else []
+    if count_end:
+        counted = sum(recording.prediction.endswith(END) for recording in recordings)
+        notes.append(f"{counted} of {len(lines)} records end with {END}, which counts as a word")
     untimed = sum(recording.elapsed_ms is None for recording in recordings)
     if elapsed != "none" and untimed:
         notes.append(f"{untimed} of {len(lines)} records have no elapsed times: no computation-aware latency")
-    return Log(recordings, "simulsa" if ours else "SimulEval", QUEUED if ours or elapsed == "queued" else CUMULATED, notes)
+    if ours:
+        return Log(recordings, "simulsa", QUEUED, notes)
+    meaning = {"queued": QUEUED, "incremental": INCREMENTAL}.get(elapsed, CUMULATED)
+    return Log(recordings, "SimulEval", meaning, notes)
 
 
-def _recording(where: str, values: dict[str, Any], place: int, unit: str, elapsed: Elapsed, ours: bool) -> tuple[Recording, bool]:
-    """A record, and whether it had an end mark."""
+def _recording(
+    where: str, values: dict[str, Any], place: int, unit: str, elapsed: Elapsed, ours: bool, count_end: bool
+) -> tuple[Recording, bool]:
+    """A record, and whether an end mark was taken off."""
     text, index, length = values.get("prediction"), values.get("index", place), values.get("source_length")
     if not isinstance(text, str):
         raise EvaluationError(f"{where}: prediction is {text!r}; it must be text")
     if isinstance(index, bool) or not isinstance(index, int) or index < 0:
         raise EvaluationError(f"{where}: index is {index!r}; it must be the line of the reference, 0 or more")
     delays, moments = _times(where, values, elapsed)
-    prediction, kept = _aligned(where, text, delays, unit)
-    marked = text.rstrip().endswith(END) or max(kept, default=-1) < len(delays) - 1
+    said = text.strip() if count_end else text.strip().removesuffix(END)
+    prediction, kept = _aligned(where, said, delays, unit)
+    marked = said != text.strip() or max(kept, default=-1) < len(delays) - 1
     delays, moments = _taken(delays, kept), moments and _taken(moments, kept)
     check_times(where, delays, moments)
-    if moments is not None and elapsed == "queued" and not ours:
-        moments = _queued(where, delays, moments)
+    if moments is not None and not ours:
+        if elapsed == "queued":
+            moments = _queued(where, delays, moments)
+        elif elapsed == "incremental":
+            moments = _incremental(delays, moments)
     source, reference = values.get("source"), values.get("reference")
     source = source[0] if isinstance(source, list) and source else source
     recording = Recording(
@@ -88,8 +104,8 @@ def _last_pieces(parts: Sequence[str]) -> list[int]:
 
 
 def _aligned(where: str, text: str, delays: Sequence[float], unit: str) -> tuple[str, list[int]]:
-    """The text without an end mark, in NFC, and the delay that belongs to each of its units, as positions."""
-    logged = " ".join(text.strip().removesuffix(END).split())
+    """The text in NFC, and the delay that belongs to each of its units, as positions."""
+    logged = " ".join(text.split())
     if unit == "char" and len(delays) < len(logged):
         logged = logged.replace(" ", "")  # SimulEval counts characters without the spaces
     parts = units(logged, unit)
@@ -123,4 +139,12 @@ def _queued(where: str, delays: Sequence[float], moments: Sequence[float]) -> tu
                 f"{where}: elapsed times do not cumulate computing time as SimulEval's do; use --elapsed logged"
             )
         done.append(max(delay, done[-1] if done else 0.0) + took)
+    return tuple(done)
+
+
+def _incremental(delays: Sequence[float], moments: Sequence[float]) -> tuple[float, ...]:
+    """When each unit was there if the model began on it with the output before, from times that cumulate all computing."""
+    done = list(moments[:1])
+    for place in range(1, len(moments)):
+        done.append(max(done[-1], moments[place] - moments[place - 1] + delays[place - 1]))
     return tuple(done)

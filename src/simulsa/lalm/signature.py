@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from simulsa import strict_json
 
 _WEIGHTS = (".safetensors", ".bin")
 _WHOLE_BELOW_BYTES = 64 * 1024 * 1024  # of larger weight files, every tensor is sampled
@@ -76,7 +77,7 @@ def _of_every_tensor(file: BinaryIO) -> Iterator[bytes]:
     header = file.read(int.from_bytes(file.read(8), "little"))  # safetensors: the header's length, the header, the tensors
     yield header
     first = file.tell()
-    spans = (tensor["data_offsets"] for name, tensor in json.loads(header).items() if name != "__metadata__")
+    spans = (tensor["data_offsets"] for name, tensor in strict_json.loads(header).items() if name != "__metadata__")
     for start, end in sorted(spans):
         last = max(start, end - _PLACE_BYTES)  # where the last place begins
         for place in range(_PLACES):

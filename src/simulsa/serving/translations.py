@@ -18,12 +18,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.types import Message, Receive, Scope, Send
 
 from simulsa import strict_json
-from simulsa.audio import AudioError, samples_to_ms, samples_to_s
+from simulsa.audio import AudioError, AudioTooLongError, samples_to_ms, samples_to_s
 from simulsa.serving.conversation import MODEL_FAILED
 from simulsa.serving.service import RefusedError, Service, shutting_down
 from simulsa.serving.session import Result, Session
 from simulsa.serving.subtitles import Cue, srt, vtt
-from simulsa.serving.upload import TooLongError, decode_upload
+from simulsa.serving.upload import decode_upload
 from simulsa.serving.values import from_text
 from simulsa.streaming.config import StreamConfig
 
@@ -71,7 +71,7 @@ class Translations:
             answer, streamed, config = _options(fields, self._service)
         except TimeoutError:
             return error_response(408, f"nothing came for {self._service.config.idle_s:g} s", "timeout")
-        except TooLongError as error:
+        except AudioTooLongError as error:
             return error_response(413, str(error), "too_long")
         except ValueError as error:
             return error_response(400, str(error), "invalid_request")

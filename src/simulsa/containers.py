@@ -1,0 +1,168 @@
+"""Whether a sound file holds the audio that its header promises; libsndfile believes the header.
+
+A header may promise more than there is (a copy that broke off), less (files joined end to end, a length that was never updated)
+or nothing (a stream written to a pipe). The container's own structure tells these apart without decoding.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import BinaryIO
+
+_PLACEHOLDER = 0x1000  # writers to pipes give a data size of 2 or 4 GiB, or a little less: no promise
+_PAGE_HEADER = 27  # bytes of an Ogg page before its table of segments
+_BEGINS, _ENDS = 2, 4  # flags of an Ogg page: the first, the last of a stream
+_MP3_SLACK = 2 * 1441  # bytes of two frames: encoders differ in whether the frame with the header itself counts
+_CUT = re.compile(r"(?:SSND|BODY|data|Data Size|Riff size|riff) *: (\d+) \(should be (\d+)\)")  # libsndfile's log
+_STREAM_INFO = b"fLaC\x00\x00\x00\x22"  # how every FLAC file begins
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a file, and what to do."""
+
+    found: str
+    fix: str
+
+
+def fault_of(file: BinaryIO, log: str = "") -> Fault | None:
+    """What makes the length in the header of `file` wrong; `None` where nothing does.
+
+    `log` is what libsndfile said on opening it: for formats other than WAV, Ogg and MP3, it compares sizes itself.
+    """
+    size = file.seek(0, 2)
+    file.seek(0)
+    begin = file.read(12)
+    if begin[:4] == b"RIFF" and begin[8:] == b"WAVE":
+        return _wav_fault(file, size)
+    if begin[:4] == b"OggS":
+        return _ogg_fault(file, size)
+    promise = mp3_promise(file)
+    if promise is not None:
+        return _mp3_fault(file, *promise, size)
+    for promised, there in _CUT.findall(log):
+        if int(promised) > int(there) and not _is_placeholder(int(promised)):
+            return _cut(f"the header promises {promised} bytes, {there} are there")
+    return None
+
+
+def mp3_promise(file: BinaryIO, position: int = 0) -> tuple[int, int] | None:
+    """Where the first frame of the MP3 at `position` begins and how many bytes its Xing or Info header promises.
+
+    `None` where there is no MP3, or one without such a header.
+    """
+    file.seek(position)
+    tag = file.read(10)
+    first = position
+    if tag[:3] == b"ID3" and len(tag) == 10:  # its size has 7 bits in each byte
+        first += 10 + (tag[6] << 21 | tag[7] << 14 | tag[8] << 7 | tag[9])
+    file.seek(first)
+    frame = file.read(64)
+    if len(frame) < 64 or frame[0] != 0xFF or frame[1] < 0xE0:
+        return None
+    at = max(frame.find(b"Xing"), frame.find(b"Info"))
+    if at < 0 or frame[at + 7] & 3 != 3:  # it must have both the number of frames and of bytes
+        return None
+    return first, int.from_bytes(frame[at + 12 : at + 16], "big")
+
+
+def has_second_flac(file: BinaryIO) -> bool:
+    """Whether a FLAC file is several, one after the other, of which a decoder hears the first. Reads the whole file."""
+    file.seek(len(_STREAM_INFO))
+    return _STREAM_INFO in file.read()
+
+
+def _cut(found: str) -> Fault:
+    return Fault(f"{found}; the file is cut off", "copy it again, or re-encode what is there: ffmpeg -i FILE NEW.flac")
+
+
+def _joined(found: str) -> Fault:
+    return Fault(f"{found}; only the first would be heard", "decode all of it into one: ffmpeg -i FILE NEW.flac")
+
+
+def _is_placeholder(size: int) -> bool:
+    return any(abs(size - limit) <= _PLACEHOLDER for limit in (2**31, 2**32))
+
+
+def _wav_fault(file: BinaryIO, size: int) -> Fault | None:
+    position = 12
+    while True:
+        tag, length = _chunk(file, position)
+        if len(tag) < 4:
+            return None  # no sound at all: libsndfile says so
+        position += 8
+        if tag == b"data":
+            break
+        position += length + length % 2
+    there = size - position
+    if _is_placeholder(length):
+        return None
+    if length > there:
+        return _cut(f"the header promises {length} bytes of sound, {there} are there")
+    rest = there - length
+    if rest and not any(_are_chunks(file, position + length + pad, size) for pad in (length % 2, 0)):
+        return Fault(
+            f"the header promises {length} bytes of sound, {rest} more come after it that are no part of a WAV file",
+            "decode all of it: ffmpeg -ignore_length 1 -i FILE NEW.flac",
+        )
+    return None
+
+
+def _chunk(file: BinaryIO, position: int) -> tuple[bytes, int]:
+    file.seek(position)
+    header = file.read(8)
+    return header[:4], int.from_bytes(header[4:], "little")
+
+
+def _are_chunks(file: BinaryIO, position: int, size: int) -> bool:
+    """Whether nothing but chunks that hold no sound, a tag or zeros comes from `position` on."""
+    while position < size:
+        tag, length = _chunk(file, position)
+        if tag in (b"RIFF", b"data") or not re.fullmatch(rb"[ -~]{4}", tag) or position + 8 + length > size:
+            file.seek(position)
+            rest = file.read()
+            return rest[:3] == b"TAG" or not rest.strip(b"\0")
+        position += 8 + length + length % 2
+    return True
+
+
+def _ogg_fault(file: BinaryIO, size: int) -> Fault | None:
+    position, headers = 0, True
+    open_streams: set[bytes] = set()
+    while position < size:
+        file.seek(position)
+        page = file.read(_PAGE_HEADER)
+        if page[:4] != b"OggS":
+            file.seek(position)
+            if open_streams or b"OggS" in file.read():
+                return _cut(f"the Ogg stream is broken at byte {position}")
+            return None  # a tag behind the end
+        segments = file.read(page[26]) if len(page) == _PAGE_HEADER else b""
+        following = position + _PAGE_HEADER + len(segments) + sum(segments)
+        if len(page) < _PAGE_HEADER or len(segments) < page[26] or following > size:
+            return _cut(f"the last page of the Ogg stream, at byte {position}, is not whole")
+        flags, serial = page[5], page[14:18]
+        if flags & _BEGINS:
+            if not headers:
+                return _joined(f"another Ogg stream begins at byte {position}")
+            open_streams.add(serial)
+        headers = headers and bool(flags & _BEGINS)  # several streams side by side all begin before the first goes on
+        if flags & _ENDS:
+            open_streams.discard(serial)
+        position = following
+    return _cut("the Ogg stream has no last page") if open_streams else None
+
+
+def _mp3_fault(file: BinaryIO, first: int, promised: int, size: int) -> Fault | None:
+    there = size - first
+    if promised > there:
+        return _cut(f"the header promises {promised} bytes of MP3, {there} are there")
+    end = first + promised
+    file.seek(end)
+    goes_on = file.read(3)
+    if goes_on[:3] != b"ID3" and not (goes_on[:1] == b"\xff" and goes_on[1:2] >= b"\xe0"):
+        return None  # a tag, or nothing
+    if size - end > _MP3_SLACK or mp3_promise(file, end) is not None:
+        return _joined(f"the header promises {promised} bytes of MP3, {there} are there: several MP3s, one after the other")
+    return None

@@ -1,0 +1,209 @@
+"""Headers that promise too much, too little or nothing: all of the audio is heard, or the file is refused."""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from simulsa.audio import SAMPLE_RATE, AudioError, audio_length, decode_audio, load_audio
+from tests.conftest import noise
+
+KINDS = [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"), ("AIFF", "PCM_16")]
+CHAINED = [kind for kind in KINDS if kind[0] not in ("AIFF",)]
+PLACEHOLDERS = [0xFFFFFFFF, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF - 36]
+_made: dict[tuple[str, str, int], bytes] = {}
+
+
+def encoded(kind: tuple[str, str], samples: int, rate: int = SAMPLE_RATE) -> bytes:
+    """A file of noise."""
+    key = (*kind, samples)
+    if key not in _made:
+        buffer = io.BytesIO()
+        soundfile.write(buffer, noise(samples / SAMPLE_RATE), rate, format=kind[0], subtype=kind[1])
+        _made[key] = buffer.getvalue()
+    return _made[key]
+
+
+def with_data_size(wav: bytes, size: int) -> bytes:
+    place = wav.index(b"data") + 4
+    return wav[:4] + struct.pack("<I", size) + wav[8:place] + struct.pack("<I", size) + wav[place + 4 :]
+
+
+def without_length(flac: bytes) -> bytes:
+    """As FLAC is written to a pipe: 0 total samples."""
+    values = bytearray(flac)
+    values[21] &= 0xF0
+    values[22:26] = bytes(4)
+    return bytes(values)
+
+
+def mp3_without_header(samples: int) -> bytes:
+    """MP3 whose first frame, the one that says how many there are, is gone."""
+    buffer = io.BytesIO()
+    soundfile.write(
+        buffer,
+        noise(samples / SAMPLE_RATE),
+        SAMPLE_RATE,
+        format="MP3",
+        subtype="MPEG_LAYER_III",
+        bitrate_mode="CONSTANT",
+        compression_level=0.5,
+    )
+    mp3 = buffer.getvalue()
+    second = mp3.index(mp3[:2], 4)
+    return b"ID3\x03\x00\x00\x00\x00\x00\x0a" + bytes(10) + mp3[second:]
+
+
+def heard(data: bytes, suffix: str) -> int:
+    """How many samples are loaded of a file with these bytes; where it loads, its length is that."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"a{suffix}"
+        path.write_bytes(data)
+        found = len(load_audio(path))
+        assert audio_length(path) == found
+        assert len(decode_audio(data, "bytes")[0]) == found or suffix == ".mp3"
+        return found
+
+
+def all_or_refused(data: bytes, suffix: str, samples: int) -> bool:
+    """Whether it is refused; anything but all of the audio is a failure."""
+    try:
+        assert heard(data, suffix) == samples
+    except AudioError:
+        return True
+    return False
+
+
+# cut ----------------------------------------------------------------------------------------------------------------------------
+@given(st.sampled_from(KINDS), st.floats(0.001, 0.9999))
+@settings(max_examples=150, deadline=None)
+@example(("OGG", "OPUS"), 0.9999)
+@example(("MP3", "MPEG_LAYER_III"), 0.9999)
+@example(("FLAC", "PCM_16"), 0.9999)
+@example(("WAV", "PCM_16"), 0.5)
+def test_a_file_that_is_cut_anywhere_is_refused(kind: tuple[str, str], share: float) -> None:
+    whole = encoded(kind, 40_000)
+    assert all_or_refused(whole[: int(len(whole) * share)], "." + kind[0].lower(), 40_000)
+
+
+def test_an_ogg_that_is_cut_between_two_pages_is_refused(tmp_path: Path) -> None:
+    ogg = encoded(("OGG", "OPUS"), 40_000)
+    (tmp_path / "a.ogg").write_bytes(ogg[: ogg.rindex(b"OggS")])
+    with pytest.raises(AudioError, match=r"a\.ogg: the Ogg stream has no last page; the file is cut off; copy it again"):
+        audio_length(tmp_path / "a.ogg")
+
+
+# joined -------------------------------------------------------------------------------------------------------------------------
+@given(st.sampled_from(CHAINED), st.lists(st.integers(2_000, 30_000), min_size=2, max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_files_joined_end_to_end_are_heard_whole_or_refused(kind: tuple[str, str], lengths: list[int]) -> None:
+    data = b"".join(encoded(kind, length) for length in lengths)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"a.{kind[0].lower()}"
+        path.write_bytes(data)
+        with pytest.raises(AudioError):
+            load_audio(path)
+
+
+@given(st.integers(2_000, 30_000), st.integers(2_000, 30_000), st.floats(0.1, 0.9))
+@settings(max_examples=30, deadline=None)
+def test_a_chained_ogg_of_several_serial_numbers_is_refused_wherever_it_is_cut(first: int, second: int, share: float) -> None:
+    one, other = bytearray(encoded(("OGG", "VORBIS"), first)), encoded(("OGG", "OPUS"), second)
+    data = bytes(one) + other
+    assert all_or_refused(data, ".ogg", first + second)
+    assert all_or_refused(data[: len(one) + int(share * len(other))], ".ogg", first + second)
+
+
+# placeholders -------------------------------------------------------------------------------------------------------------------
+@given(st.sampled_from(PLACEHOLDERS), st.integers(1, 20_000), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_the_lengths_that_pipes_write_promise_nothing(size: int, samples: int, raw: bool) -> None:
+    assert heard(with_data_size(encoded(("WAV", "PCM_16"), samples), size), ".raw" if raw else ".wav") == samples
+
+
+@given(st.integers(0, 25_000).map(lambda size: 2 * size), st.integers(100, 20_000))
+@settings(max_examples=60, deadline=None)
+def test_a_data_chunk_of_another_length_than_the_file_is_refused(size: int, samples: int) -> None:
+    wav = with_data_size(encoded(("WAV", "PCM_16"), samples), size)
+    assert all_or_refused(wav, ".wav", samples) == (size != 2 * samples)
+
+
+@pytest.mark.parametrize("after", [b"LIST\x04\x00\x00\x00abcd", b"TAG" + bytes(125), bytes(300)])
+def test_what_is_no_sound_may_follow_the_data_chunk(after: bytes) -> None:
+    assert heard(encoded(("WAV", "PCM_16"), 4000) + after, ".wav") == 4000
+
+
+@given(st.integers(1_000, 60_000), st.floats(0.01, 0.9999))
+@settings(max_examples=40, deadline=None)
+def test_a_flac_without_a_length_is_counted(samples: int, share: float) -> None:
+    flac = without_length(encoded(("FLAC", "PCM_16"), samples))
+    assert heard(flac, ".flac") == samples
+    assert all_or_refused(flac[: int(share * len(flac))], ".flac", samples)
+
+
+def test_a_slice_of_a_flac_without_a_length(tmp_path: Path) -> None:
+    flac = encoded(("FLAC", "PCM_16"), 40_000)
+    (tmp_path / "a.flac").write_bytes(without_length(flac))
+    (tmp_path / "b.flac").write_bytes(flac)
+    piece = load_audio(tmp_path / "a.flac", 1.0, 0.5)
+    assert len(piece) == audio_length(tmp_path / "a.flac", 1.0, 0.5) == 8_000
+    np.testing.assert_array_equal(piece, load_audio(tmp_path / "b.flac", 1.0, 0.5))
+    with pytest.raises(AudioError, match=r"must lie inside the file, which lasts 2\.500 s"):
+        audio_length(tmp_path / "a.flac", 2.0, 1.0)
+
+
+def test_an_impossible_length_is_not_believed(tmp_path: Path) -> None:
+    flac = bytearray(encoded(("FLAC", "PCM_16"), 40_000))
+    flac[21:26] = bytes([flac[21] | 0x0F, 0xFF, 0xFF, 0xFF, 0xFF])
+    (tmp_path / "a.flac").write_bytes(flac)
+    for use in (audio_length, load_audio):
+        try:
+            found = use(tmp_path / "a.flac")
+        except AudioError:
+            continue
+        assert (found if isinstance(found, int) else len(found)) == 40_000
+
+
+@pytest.mark.parametrize("samples", [16_000, 41_234])
+def test_an_mp3_without_a_length_is_counted(samples: int) -> None:
+    assert heard(mp3_without_header(samples), ".mp3") >= samples - 1152
+
+
+def test_a_wav_is_known_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "talk.RAW").write_bytes(encoded(("WAV", "PCM_16"), 4000))
+    (tmp_path / "noise.raw").write_bytes(noise(1.0).tobytes())
+    assert len(load_audio(tmp_path / "talk.RAW")) == audio_length(tmp_path / "talk.RAW") == 4000
+    with pytest.raises(AudioError, match=r"noise\.raw: not readable as audio"):
+        load_audio(tmp_path / "noise.raw")
+
+
+# channels -----------------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("gain", [1.0, 0.8])
+def test_channels_that_cancel_each_other_are_not_averaged(tmp_path: Path, caplog: pytest.LogCaptureFixture, gain: float) -> None:
+    sound = noise(1.0)
+    soundfile.write(tmp_path / "a.wav", np.stack([-gain * sound, sound], axis=1), SAMPLE_RATE, subtype="FLOAT")
+    with caplog.at_level(logging.WARNING, "simulsa"):
+        heard = load_audio(tmp_path / "a.wav")
+    np.testing.assert_allclose(heard * np.sign(heard @ sound), sound, atol=1e-6)  # of two that are equally loud, any
+    assert "a.wav: the channels cancel each other" in caplog.text
+    assert "channel 2 of 2 alone is heard" in caplog.text or gain == 1.0
+
+
+@pytest.mark.parametrize("channels", [2, 6, 8])
+def test_speech_in_one_channel_of_many_is_averaged(tmp_path: Path, caplog: pytest.LogCaptureFixture, channels: int) -> None:
+    sound = np.zeros((SAMPLE_RATE, channels), np.float32)
+    sound[:, 1] = noise(1.0)
+    soundfile.write(tmp_path / "a.wav", sound, SAMPLE_RATE, subtype="FLOAT")
+    np.testing.assert_allclose(load_audio(tmp_path / "a.wav"), noise(1.0) / channels, atol=1e-6)
+    soundfile.write(tmp_path / "silent.wav", 0 * sound, SAMPLE_RATE)
+    assert not load_audio(tmp_path / "silent.wav").any()
+    assert not caplog.text
