@@ -20,7 +20,7 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.utils.tensor_schema import TensorSchema, TensorShape
 
 
-class AnyWindow(TensorSchema):
+class AnyWindow(TensorSchema):  # type: ignore[misc]
     """Features of clips that are padded to the window of their feature extractor, whatever its length."""
 
     type: Literal["audio_features"]
