@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "load": "simulsa.lalm.load",
+    "merge": "simulsa.lalm.whole",
     "preflight": "simulsa.lalm.preflight",
     "LALMError": "simulsa.lalm.interface",
     "Direction": "simulsa.lalm.interface",
@@ -60,6 +61,7 @@ __all__ = [
     "evaluate",
     "load",
     "load_audio",
+    "merge",
     "preflight",
     "read_manifest",
     "score_log",
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     from simulsa.lalm.interface import Direction, LALMError
     from simulsa.lalm.load import load
     from simulsa.lalm.preflight import preflight
+    from simulsa.lalm.whole import merge
     from simulsa.manifest import Utterance, read_manifest, write_manifest
     from simulsa.streaming.longform import LongState, LongStream, LongUpdate
     from simulsa.streaming.segmentation import LongformConfig

@@ -19,6 +19,7 @@ VERBS = {  # verb -> (module of the command, what it does)
     "augment": ("augment", "make simultaneous training rows from offline ones"),
     "correct": ("correct", "make rows of the full stops that a tuned model sets too early"),
     "train": ("train", "fine-tune a model on offline and simultaneous rows"),
+    "merge": ("merge", "write an adapter and its base as one model, for other engines"),
     "translate": ("translate", "translate audio files while they play"),
     "evaluate": ("evaluate", "measure quality and latency over chunk sizes and policies"),
     "score": ("score", "score the log of any system that SimulEval or simulstream ran"),
