@@ -182,8 +182,8 @@ def test_an_error_names_its_row_and_ends_the_batch() -> None:
     with serving(in_flight=1) as (server, vllm):
         with pytest.raises(VLLMError, match=r"row 2 of 9: .*max_tokens must be at least 1"):
             vllm.generate([request(20 + i, max_tokens=0 if i == 1 else 8) for i in range(9)])
-        assert len(server.seen) < 9
-        assert vllm.generate([request(20)])[0].tokens == [21, EOS]
+        assert vllm.generate([request(20)])[0].tokens == [21, EOS]  # comes behind all that is still to be sent
+        assert len(server.seen) <= 4
 
 
 def test_audio_that_was_cut_or_not_heard_is_an_error() -> None:

@@ -118,7 +118,7 @@ class VLLMClient:
         thread = threading.Thread(target=self._loop.run_forever, name="vllm-client", daemon=True)
         thread.start()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._session = self._run(self._open(headers, in_flight))
+        self._session = self._run(self._open(headers))
         self._free = asyncio.Semaphore(in_flight)
         self._close = weakref.finalize(self, _shut, self._loop, thread, self._session)  # at the latest when the interpreter exits
 
@@ -151,9 +151,9 @@ class VLLMClient:
             future.cancel()
             raise
 
-    async def _open(self, headers: dict[str, str], in_flight: int) -> Any:
+    async def _open(self, headers: dict[str, str]) -> Any:
         timeout = self._aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=ANSWER_S)
-        connector = self._aiohttp.TCPConnector(limit=in_flight, keepalive_timeout=_KEPT_S)
+        connector = self._aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_S)
         return self._aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers)
 
     async def _server(self) -> Server:
