@@ -80,7 +80,8 @@ def _wait(server: VLLMProcess, log: Path) -> None:
         with contextlib.suppress(urllib.error.URLError, ConnectionError), urllib.request.urlopen(server.url + "/health"):
             return
         time.sleep(0.5)
-    raise RuntimeError(f"vLLM did not start:\n{log.read_text(errors='replace')[-3000:]}")
+    reasons = [line for line in log.read_text(errors="replace").splitlines() if "Error" in line]  # the first is the cause
+    raise RuntimeError("\n".join(["vLLM did not start:", *reasons[:20]]))
 
 
 def embedded_model(folder: Path) -> Path:

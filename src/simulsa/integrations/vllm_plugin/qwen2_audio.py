@@ -52,6 +52,7 @@ class Qwen2Audio(Qwen2AudioForConditionalGeneration, SupportsLoRA):  # type: ign
     hf_to_vllm_mapper = WeightsMapper(
         orig_to_new_prefix={
             "model.language_model.": "language_model.model.",
+            "language_model.model.model.": "language_model.model.",  # of models that transformers 5.19 saved
             "model.audio_tower.": "audio_tower.",
             "model.multi_modal_projector.": "multi_modal_projector.",
             "lm_head.": "language_model.lm_head.",
