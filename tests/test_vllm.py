@@ -114,14 +114,15 @@ def test_log_probabilities_of_a_continuation_are_those_of_its_scores(pair: Pair)
 
 def test_scores_are_the_same(pair: Pair) -> None:
     sounds = clips(24, longest_s=6)
-    # what the model says to other clips: plausible here and there. Among the thousands of words that it would never say, ranks are
-    # decided by the last bit
     said = pair.here.continue_(sounds, [[] for _ in sounds], [EN_DE] * len(sounds))
     targets = [tokens[:12] or [pair.here.eos_id] for tokens in (*said[1:], said[0])]
     here = pair.here.score(sounds, targets, [EN_DE] * len(sounds))
     for answer, expected in zip(pair.ask(sounds, targets, max_tokens=1, scored=1), here, strict=True):
         np.testing.assert_allclose(answer.prompt_log_probs, expected.log_probs, atol=1e-4)
-        np.testing.assert_array_equal(answer.prompt_ranks, expected.ranks)
+        # among hundreds of words that the model would never say, two may be closer than rounding
+        likely = expected.ranks < 100
+        np.testing.assert_array_equal(answer.prompt_ranks[likely], expected.ranks[likely])
+        np.testing.assert_allclose(answer.prompt_ranks, expected.ranks, atol=1)
 
 
 def test_the_longest_clip_is_heard_whole(pair: Pair) -> None:
