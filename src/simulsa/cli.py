@@ -20,6 +20,7 @@ VERBS = {  # verb -> (module of the command, what it does)
     "demo": ("demo", "the whole method on the embedded model and speech, in minutes"),
     "augment": ("augment", "make simultaneous training rows from offline ones"),
     "train": ("train", "fine-tune a model on offline and simultaneous rows"),
+    "merge": ("merge", "write an adapter and its base as one model, for other engines"),
     "translate": ("translate", "translate audio files while they play"),
     "evaluate": ("evaluate", "measure quality and latency over chunk sizes and policies"),
     "score": ("score", "score the log of any system that SimulEval or simulstream ran"),
