@@ -43,7 +43,7 @@ def simulate(
     drafts: bool = True,
     on_error: OnError = "fail",
 ) -> list[Instance]:
-    work = Lockstep(chunk_ms, rollback, drafts, timed=batch_size == 1)
+    work = Lockstep(StreamConfig(chunk_ms=chunk_ms, rollback=rollback, drafts=drafts), timed=batch_size == 1)
     return module.simulate(Alone(lalm), clips, work, batch_size, on_error)
 
 

@@ -19,14 +19,14 @@ from simulsa.streaming.state import Update
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, FakeVAD, growing_script
 
-CONFIG = StreamConfig("de", "en", 500, 0)
+CONFIG = StreamConfig("de", "en", 500, rollback=0)
 SEGMENTS = SegmentationConfig(max_segment_s=3)
 WORDS = " ".join(f"w{i}" for i in range(100))
 
 
 @pytest.fixture(autouse=True)
 def _scripted_ear(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simulsa.streaming.longform.SileroVAD", FakeVAD)
+    monkeypatch.setattr("simulsa.streaming.state.SileroVAD", FakeVAD)
 
 
 def speech(seconds: float) -> np.ndarray:

@@ -34,7 +34,7 @@ class Stream:
         vad: VAD | None = None,
     ) -> None:
         self.lalm = lalm
-        self.config = config or StreamConfig()
+        self.config = (config or StreamConfig()).for_model(lalm)
         self.segmentation = segmentation
         self._vad = SileroVAD() if segmentation is not None and vad is None else vad
         self.reset()

@@ -27,11 +27,11 @@ _NOTHING = Example(Utterance("nothing", "", "en", "de", ""), ())
 class Collator:
     """Load the audio of some examples and build their batch, without the model.
 
-    The batch holds `clips`, a `PreparedClip` per row, `answers`, the token ids behind each prompt, and of the answers' tokens,
-    padded on the left, int64 `[rows, longest answer]` `labels`, float32 `weights` of their losses, and bool `offline`, whether
-    their row is. An answer is target and EOS, which are the labels too. A truncated row ends with EOS too: the model
-    learns to stop where the audio ends. With an `overrun_weight`, its answer goes on with the row's rest, and every label there
-    is EOS: having missed its stop, the model shall still stop rather than finish the sentence.
+    The batch holds `clips`, a `PreparedClip` per row, and `answers`, the token ids behind each prompt. Of the answers' tokens,
+    padded on the left, it holds int64 `[rows, 1 + longest answer]` `labels`, float32 `weights` of their losses, and bool
+    `offline`, whether their row is. An answer is target and EOS, and so are its labels. A truncated row ends with EOS too: the
+    model learns to stop where the audio ends. With an `overrun_weight`, its answer goes on with the row's rest, and every label
+    there is EOS: having missed its stop, the model shall still stop rather than finish the sentence.
 
     Raises `AudioError` for audio that cannot be decoded; with `on_error="skip"` such a row counts for nothing: silence without
     labels, so that the batches of all other rows stay what they are.
@@ -56,7 +56,8 @@ class Collator:
         audios = [np.zeros(MIN_SAMPLES, dtype=np.float32) if audio is None else audio for audio in heard]
         overruns = [list(example.rest) if self.overrun_weight else [] for example in examples]
         answers = [[*ex.target, *overrun, self.eos_id] for ex, overrun in zip(examples, overruns, strict=True)]
-        labels = torch.full((len(examples), max(map(len, answers))), IGNORED, dtype=torch.long)
+        # a column more than the longest answer, for the prompt's last token: Trainer does not count the labels of the first
+        labels = torch.full((len(examples), 1 + max(map(len, answers))), IGNORED, dtype=torch.long)
         for row, (answer, overrun, samples) in enumerate(zip(answers, overruns, heard, strict=True)):
             if samples is not None:
                 labels[row, -len(answer) :] = torch.tensor(answer)

@@ -88,7 +88,7 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
         return model(inputs) * processes.count() / max(int(num_items_in_batch), 1)  # type: ignore[no-any-return]
 
     def _summed_loss(self, inputs: dict[str, Any]) -> torch.Tensor:
-        labels, weights, offline = (inputs[name] for name in ("labels", "weights", "offline"))
+        labels, weights, offline = (inputs[name][:, 1:] for name in ("labels", "weights", "offline"))
         labelled = labels != IGNORED
         share = self._config.self_distillation
         heard = self._hear(inputs["clips"])
