@@ -27,7 +27,7 @@ from simulsa.evaluation.diagnostics import flicker
 from simulsa.evaluation.instances import Instance, read_instances
 from simulsa.evaluation.logs import read_log
 from simulsa.evaluation.score import ScoreConfig, score_log
-from simulsa.integrations.tools import Growth, from_pieces, pieces
+from simulsa.integrations.tools import AppendOnlyText, from_pieces, pieces
 from simulsa.manifest import Utterance, read_manifest, write_manifest
 from simulsa.settings import SettingsError
 from simulsa.streaming.config import StreamConfig
@@ -454,7 +454,7 @@ def test_pieces_are_the_text_again(text: str) -> None:
 
 
 def test_growth_is_what_scorers_count() -> None:
-    growth = Growth()
+    growth = AppendOnlyText()
     added = [growth.of([Update(text, "", 0, 0.0, False)]) for text in ("Ein ", "Ein \n Mann", "Ein \n Mann.")]
     assert added == ["Ein", " Mann", "."]
     assert growth.of([]) == ""

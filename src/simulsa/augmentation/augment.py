@@ -24,7 +24,7 @@ from simulsa.augmentation.truncation import draw_cut, row_generator
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
-from simulsa.lalm.workers import Alone, Workers
+from simulsa.lalm.workers import LocalWorker, Workers
 from simulsa.manifest import ManifestError, Utterance, unheard, write_manifest
 from simulsa.progress import track
 
@@ -54,7 +54,7 @@ def augment(
     """
     config = config or AugmentConfig()
     offline = [row for row in rows if not row.is_augmented]
-    run = _Run(lalm, config, _signature(offline, lalm, config), workers or Alone(lalm))
+    run = _Run(lalm, config, _signature(offline, lalm, config), workers or LocalWorker(lalm))
     if out is None:
         return run.make(offline, None)
     out = Path(out)

@@ -36,7 +36,7 @@ CORPORA: dict[str, tuple[type[CorpusConfig], Callable[[Any], Sequence[Any]]]] = 
 
 @dataclass(frozen=True)
 class Validate:
-    """Read a manifest, open every audio file, and say what is wrong."""
+    """Read a manifest, open every audio file, and report errors."""
 
     manifest: tyro.conf.Positional[Path]
     """the manifest (.jsonl)"""
@@ -46,7 +46,7 @@ class Validate:
 
 @dataclass(frozen=True)
 class Stats:
-    """Count a manifest: rows, hours, and how durations and target lengths are distributed."""
+    """Summarise a manifest: rows, hours, and the distributions of durations and target lengths."""
 
     manifest: tyro.conf.Positional[Path]
     """the manifest (.jsonl)"""
@@ -56,21 +56,21 @@ class Stats:
 
 @dataclass(frozen=True)
 class Filter:
-    """Leave rows of a manifest out, and say which and why."""
+    """Remove rows from a manifest and list each with the reason."""
 
     manifest: tyro.conf.Positional[Path]
     """the manifest (.jsonl)"""
     out: Path
-    """the manifest to write (.jsonl); what is left out is listed in `<out>.dropped.tsv`"""
+    """the manifest to write (.jsonl); removed rows are listed in `<out>.dropped.tsv`"""
     settings: FilterConfig = field(default_factory=FilterConfig)
 
 
 @dataclass(frozen=True)
 class Multi30k:
-    """Speak Multi30k captions with the synthesiser and write their manifest (needs `simulsa[synthesis]`)."""
+    """Synthesise Multi30k captions and write their manifest (needs `simulsa[synthesis]`)."""
 
     out: Path
-    """the manifest to write (.jsonl); audio goes into a folder beside it"""
+    """the manifest to write (.jsonl); audio is written to a folder beside it"""
     settings: Multi30kConfig = field(default_factory=Multi30kConfig)
 
 

@@ -28,7 +28,7 @@ DEFAULT = ModelConfig("tiny-en-de-simul")
 
 @dataclass(frozen=True)
 class Translate:
-    """Translate audio files or a microphone while they are heard: committed text plain, tentative text dimmed."""
+    """Translate audio files or a microphone live: committed text plain, tentative text dimmed."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
     """audio files (WAV, FLAC, OGG/Opus, MP3)"""
@@ -36,18 +36,18 @@ class Translate:
     remote: RemoteConfig = field(default_factory=RemoteConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
     realtime: bool = False
-    """pace the audio by the clock, as if it were spoken now"""
+    """pace the audio in real time, as if it were being spoken"""
     mic: bool = False
-    """translate what the microphone hears, until Ctrl-C"""
+    """translate the microphone until Ctrl-C"""
     mic_device: str = ""
-    """number or part of the name of another microphone than the system's default"""
+    """number or part of the name of a microphone other than the system's default"""
     json: bool = False
-    """print one JSON object per update instead"""
+    """print one JSON object per update"""
     longform: bool = False
-    """follow the speech in segments, cut at pauses, whatever its length; a microphone and files longer than max-segment-s (or the
-    model's window, if that is shorter) always are"""
+    """long-form: split the speech into segments at pauses; always on for a microphone and for files longer than max-segment-s (or
+    the model's window, if that is shorter)"""
     timestamps: bool = False
-    """print each segment with the times of its beginning and end (includes --longform)"""
+    """print each segment with its start and end time (implies --longform)"""
     segments: SegmentationConfig = field(default_factory=SegmentationConfig)
 
 

@@ -28,22 +28,22 @@ logger = logging.getLogger("simulsa")
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    """What every corpus is asked for."""
+    """Settings common to all corpora."""
 
     data: Path = Path()
-    """the corpus' folder"""
+    """folder of the corpus"""
     source_lang: str = "en"
-    """language that is spoken"""
+    """language of the speech"""
     target_lang: str = "de"
     """language of the translation"""
     shard: str = "1/1"
-    """`i/n`: only the i-th of n parts, e.g. to make a manifest on several machines; the parts in order are the whole"""
+    """`i/n`: only the i-th of n parts, e.g. to use several machines; the concatenated parts are the whole manifest"""
     jobs: int = 8
-    """how many audio files are looked at together"""
+    """number of audio files read in parallel"""
     strict: bool = False
-    """fail when audio is missing or unreadable, instead of leaving its rows out"""
+    """fail if audio is missing or unreadable, instead of skipping its rows"""
     overwrite: bool = False
-    """replace a manifest that exists"""
+    """replace an existing manifest"""
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, {"jobs": 1})

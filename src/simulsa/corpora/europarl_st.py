@@ -15,7 +15,7 @@ class EuroparlStConfig(CorpusConfig):
     """Europarl-ST as a manifest of slices of its speeches."""
 
     data: Path = Path()
-    """folder with one folder per spoken language, as en/audios and en/de/train/segments.lst (the release's v1.1)"""
+    """folder with one folder per source language, such as en/audios and en/de/train/segments.lst (release v1.1)"""
     split: str = "train"
     """train, train-noisy, dev or test"""
 

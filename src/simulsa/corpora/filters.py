@@ -23,28 +23,28 @@ Duplicates = Literal["keep", "audio", "text"]
 
 @dataclass(frozen=True)
 class FilterConfig:
-    """Which rows to leave out. Text is judged in offline rows only: that of a simultaneous row is partial by design."""
+    """Which rows to remove. Text filters apply to offline rows only: the text of a simultaneous row is partial by design."""
 
     min_duration_s: float | None = None
-    """at least this much speech"""
+    """minimum duration"""
     max_duration_s: float | None = None
-    """at most this much speech"""
+    """maximum duration"""
     min_target_chars: int | None = None
-    """at least this many characters in the translation"""
+    """minimum number of characters in the translation"""
     max_target_chars: int | None = None
-    """at most this many characters in the translation"""
+    """maximum number of characters in the translation"""
     min_chars_per_s: float | None = None
-    """at least this many characters of translation per second of speech"""
+    """minimum characters of translation per second of speech"""
     max_chars_per_s: float | None = None
-    """at most this many characters of translation per second of speech"""
+    """maximum characters of translation per second of speech"""
     max_length_ratio: float | None = None
-    """source and translation, where both are there: the longer at most this many times as long as the other, in characters"""
+    """maximum ratio of the longer to the shorter text, in characters, for rows with a source text"""
     drop_empty: bool = True
-    """leave out rows whose translation, or whose source text if it is given, has no letter or digit"""
+    """remove rows whose translation, or source text if given, has no letter or digit"""
     duplicates: Duplicates = "audio"
-    """leave out rows that repeat an earlier one: its audio and translation (audio), its two texts (text); or none (keep)"""
+    """remove rows that repeat an earlier row's audio and translation (audio) or both texts (text), or none (keep)"""
     overwrite: bool = False
-    """replace a manifest that exists"""
+    """replace an existing manifest"""
 
     def __post_init__(self) -> None:
         for name in ("duration_s", "target_chars", "chars_per_s"):

@@ -24,25 +24,26 @@ _CUMULATED_MS = 2000.0  # from here on OmniSTEval too advises its correction
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """What a log is scored against, and how it is read."""
+    """What to score a log against, and how to read it."""
 
     references: Path | None = None
-    """a sentence a line (by the log's index, or one a segment) or a manifest (.jsonl); by default the log's own references"""
+    """one sentence per line (by the log's index, or one per segment) or a manifest (.jsonl); by default the log's own
+    references"""
     segments: Path | None = None
-    """long recordings: a list of wav, offset and duration in seconds (.yaml or .json), a segment for each reference"""
+    """for long recordings: a list of wav, offset and duration in seconds (.yaml or .json), one segment per reference"""
     sources: Path | None = None
-    """what was said, in the references' order or a manifest with source_text; for copies and COMET"""
+    """transcripts, in the order of the references, or a manifest with source_text; for copies and COMET"""
     lang: str = "de"
-    """language of the translations: says what is counted (words or characters) and how BLEU tokenizes"""
+    """language of the translations: determines the latency unit (words or characters) and BLEU's tokenizer"""
     tokens: Tokens = "auto"
     """how a simulstream log writes its tokens: whole words, chars, sentencepiece (▁) or byte-level BPE (Ġ)"""
     elapsed: Elapsed = "logged"
-    """computation-aware latency: by the log's own times, from its computing times as if chunks queued for the model, with
-    SimulEval's times corrected as by OmniSTEval's --fix_simuleval_emission_ca (incremental), or none"""
+    """computation-aware latency from the log's own times (logged), from its computing times as if chunks were queued (queued),
+    from SimulEval's times corrected like OmniSTEval's --fix_simuleval_emission_ca (incremental), or none"""
     count_end: bool = False
     """count a final </s> in SimulEval's logs as a word, as OmniSTEval does, to compare with published numbers"""
     partial: bool = False
-    """score what is there of a log that is cut off or has no recording for some references"""
+    """score an incomplete log: cut off, or without a recording for some references"""
     comet: str = ""
     """name of a COMET or xCOMET model, such as Unbabel/wmt22-comet-da; needs --sources and the package unbabel-comet"""
 

@@ -21,17 +21,17 @@ logger = logging.getLogger("simulsa")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-HERE = "local"
+LOCAL_CLUSTER = "local"
 
 
 @dataclass(frozen=True)
 class RayConfig:
-    """Whether Ray shares the work out, and among how many."""
+    """Whether to distribute the work with Ray, and over how many workers."""
 
     ray: str = ""
-    """address of a Ray cluster, `auto` for the one that this machine is part of, or `local` (also --ray alone); empty: no Ray"""
+    """address of a Ray cluster, `auto` for the one this machine belongs to, or `local` (also --ray alone); empty: no Ray"""
     ray_workers: int = 2
-    """actors, each with a copy of the model; on GPUs each has its own"""
+    """number of workers, each with a copy of the model and, on GPUs, a GPU of its own"""
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, {"ray_workers": 1})

@@ -19,7 +19,7 @@ from simuleval.data.segments import TextSegment
 from simuleval.evaluator.instance import INSTANCE_TYPE_DICT, SpeechToTextInstance
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.integrations.tools import Growth, Setup, Speech
+from simulsa.integrations.tools import AppendOnlyText, Setup, Speech
 from simulsa.settings import SettingsError, read_yaml_mapping
 from simulsa.streaming.config import MIN_CHUNK_MS
 
@@ -49,7 +49,7 @@ class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no
         super().reset()
         self._stream: Speech | None = None
         self._heard = 0  # samples
-        self._growth = Growth()
+        self._growth = AppendOnlyText()
 
     def policy(self) -> Action:
         """Hear what came since the last call, and write what that made final."""

@@ -16,7 +16,7 @@ import numpy as np
 from simulstream.server.speech_processors import IncrementalOutput, SpeechProcessor
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.integrations.tools import Growth, Setup, from_pieces, pieces
+from simulsa.integrations.tools import AppendOnlyText, Setup, from_pieces, pieces
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import ModelConfig
 from simulsa.languages import is_spaced
@@ -93,7 +93,7 @@ class SimulsaProcessor(SpeechProcessor):  # type: ignore[misc]  # simulstream ha
     def _begin(self) -> None:
         self._stream = self._setup.start(self._lalm, self._config)
         self._heard = False
-        self._growth = Growth()
+        self._growth = AppendOnlyText()
 
     def _output(self, updates: Sequence[Update]) -> IncrementalOutput:
         first = not self._growth.text

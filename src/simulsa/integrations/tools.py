@@ -59,11 +59,11 @@ class Setup:
     def start(self, lalm: LALM, stream: StreamConfig) -> Speech:
         """New speech, with settings of the stream that a client may have changed."""
         if self.longform is None:
-            return AnyLength(lalm, stream, self.segments)
+            return AutoSegmentedStream(lalm, stream, self.segments)
         return Stream(lalm, stream, self.segments if self.longform else None)
 
 
-class AnyLength:
+class AutoSegmentedStream:
     """A stream of speech whose length is not known: in segments from where it is longer than one segment may be.
 
     The cut is where the last second before that is quietest, so what comes in then waits until the speech has ended or gone on.
@@ -114,11 +114,11 @@ class AnyLength:
         return dataclasses.replace(update, committed=committed, audio_samples=heard)
 
 
-Speech = Stream | AnyLength
+Speech = Stream | AutoSegmentedStream
 
 
 @dataclasses.dataclass
-class Growth:
+class AppendOnlyText:
     """What of a translation was handed over, in the spacing that every scorer counts."""
 
     text: str = ""

@@ -35,18 +35,19 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which model to use, and where."""
+    """Which model to load, and where."""
 
     model: str = "tiny-en-de"
-    """Hugging Face id, local folder, adapter folder made by `simulsa train`, `tiny-en-de` or `tiny-en-de-simul`"""
+    """Hugging Face id, local folder, adapter folder written by `simulsa train`, `tiny-en-de` or `tiny-en-de-simul`"""
     device: str = "auto"
-    """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes a GPU when there is one"""
+    """`cpu`, `cuda`, `cuda:1`, ...; `auto` uses a GPU if there is one"""
     dtype: Dtype = "auto"
     """number format; `auto` is float32 on a CPU and bfloat16 on a GPU"""
     instruction: str = ""
-    """what to ask of the model for a translation, with {source} and {target} for the languages; empty: the family's own"""
+    """prompt for a translation, with {source} and {target} for the languages; empty: the model family's own"""
     four_bit: bool = False
-    """keep the decoder layers in 4 bits: a quarter of their memory, for training (QLoRA) or use; needs `simulsa[quantization]`"""
+    """keep the decoder layers in 4 bits, a quarter of their memory, for training (QLoRA) or inference; needs
+    `simulsa[quantization]`"""
 
     def __post_init__(self) -> None:
         check_template(self.instruction)

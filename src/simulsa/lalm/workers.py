@@ -21,7 +21,7 @@ class Workers(Protocol):
 
 
 @dataclass(frozen=True)
-class Alone:
+class LocalWorker:
     """This process and its model."""
 
     lalm: LALM

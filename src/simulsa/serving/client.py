@@ -38,14 +38,14 @@ class RemoteError(RuntimeError):
 
 @dataclass(frozen=True)
 class RemoteConfig:
-    """Which server translates, if not this machine."""
+    """Server to use instead of a local model."""
 
     url: str = ""
-    """server that translates (ws://HOST:PORT, or wss, http, https; see `simulsa serve`); empty: a model on this machine"""
+    """server to translate on (ws://HOST:PORT, or wss, http, https; see `simulsa serve`); empty: a local model"""
     api_key: str = ""
-    """key that the server asks for (others on this machine see it in the process list: prefer --api-key-file)"""
+    """the server's API key (visible to others in the process list: prefer --api-key-file)"""
     api_key_file: Path | None = None
-    """file with the key in its first line"""
+    """file whose first line is the API key"""
 
     def __post_init__(self) -> None:
         if self.url:

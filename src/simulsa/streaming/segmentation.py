@@ -23,22 +23,22 @@ _QUIET_WINDOWS = 3  # 96 ms: quiet places shorter than this are consonants
 
 @dataclass(frozen=True)
 class SegmentationConfig:
-    """How long-form speech is cut into segments, and what the model is shown of earlier ones."""
+    """How long-form speech is split into segments, and which context is carried over."""
 
     min_silence_ms: float = 500
-    """a pause of this length ends a segment"""
+    """length of a pause that ends a segment"""
     max_segment_s: float = 20
-    """running speech is cut after this long at the latest, where it is quietest; less where the model's window asks for it;
-    recordings up to this length are not cut at all"""
+    """maximum segment length; speech without pauses is split at its quietest spot, earlier if the model's window requires it;
+    recordings up to this length are not segmented"""
     padding_ms: float = 100
-    """audio kept on both sides of a segment's speech"""
+    """audio kept before and after the speech of a segment"""
     min_speech_ms: float = 100
-    """shorter bursts are taken for noise"""
+    """shorter bursts of speech are ignored as noise"""
     speech_threshold: float = 0.5
-    """the probability of speech, by Silero VAD, from which on a window of 32 ms counts as speech"""
+    """Silero VAD's probability from which a 32 ms window counts as speech"""
     history: History = "none"
-    """what of earlier speech the model hears and reads: `none`, or with `sentence` the segments since the last finished sentence,
-    as many as fit its window besides the new one, at most max_segment_s of them"""
+    """context from earlier segments: `none`, or with `sentence` the segments since the last finished sentence, as many as fit the
+    window beside the new one, at most max_segment_s of them"""
 
     def __post_init__(self) -> None:
         if not samples_to_ms(WINDOW_SAMPLES) <= self.min_silence_ms < float("inf"):
