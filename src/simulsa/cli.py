@@ -1,6 +1,7 @@
-"""The command line: one thin command per verb, flags made from the settings dataclasses by tyro.
+"""The command line: one thin module per command, flags generated from settings dataclasses by tyro.
 
-Exit codes: 0 done, 1 failed (one line says why and what to do; `--debug` shows the traceback), 2 wrong usage, 130 interrupted.
+Exit codes: 0 success, 1 failure (one line gives the cause and the fix; `--debug` shows the traceback), 2 wrong usage, 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_what_it_can() -> None:
-    """Let no character that the terminal's encoding lacks end a command: replace it, and say so once."""
+    """Replace characters missing from the terminal's encoding instead of failing, and say so once."""
     told = False
 
     def replace(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 defines it. Python's own module also reads and writes NaN and Infinity, which other parsers refuse."""
+"""JSON as defined by RFC 8259. Python's own module also reads and writes NaN and Infinity, which other parsers reject."""
 
 from __future__ import annotations
 

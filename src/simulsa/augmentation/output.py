@@ -1,4 +1,4 @@
-"""What an augmentation leaves: its errors, and the rows of a finished run."""
+"""Output of an augmentation: its errors, and the rows of a finished run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ logger = logging.getLogger("simulsa")
 
 
 class AugmentError(ValueError):
-    """Rows or an output that augmentation cannot work with; the message gives the values found, the rule and the fix."""
+    """Rows or an output that augmentation cannot use; the message gives the values found, the rule and the fix."""
 
 
 def finished_rows(out: Path, run: str) -> list[Utterance] | None:

@@ -1,4 +1,4 @@
-"""What augmentation did: how much of the translations stayed, by the length of the cut audio."""
+"""Summary of an augmentation: how much of the translations was kept, by the length of the truncated audio."""
 
 from __future__ import annotations
 

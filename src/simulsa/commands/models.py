@@ -1,4 +1,4 @@
-"""`simulsa models`: the families of audio-language models that are known."""
+"""`simulsa models`: the supported families of audio-language models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`simulsa translate`: audio files or a microphone, translated while they are heard."""
+"""`simulsa translate`: translate audio files or a microphone live."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _translate_microphone(command: Translate) -> None:
 
 
 def _translator(command: Translate) -> tuple[Translator, int | None]:
-    """What makes updates of a source's chunks, a model here or a server; and the samples that the model hears at once."""
+    """What turns a source's chunks into updates, a local model or a server; and the samples of the model's window."""
     if command.remote.url:
         from simulsa.serving.client import translate_remote
 

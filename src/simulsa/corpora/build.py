@@ -1,4 +1,4 @@
-"""From the rows that a corpus lists to a manifest whose audio is there: shards, missing audio, lengths."""
+"""From the rows of a corpus to a manifest with verified audio: shards, missing audio, lengths."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ class CorpusConfig:
 
 @dataclass(frozen=True)
 class Unwritten:
-    """A row whose sound lies in no file.
+    """A row whose audio is not in a file yet.
 
-    `load` gives samples (float32 `[samples]` or `[samples, channels]`) and their rate in Hz. `row.audio` says where the sound
-    comes from; it becomes the file that is written.
+    `load` returns samples (float32 `[samples]` or `[samples, channels]`) and their rate in Hz. `row.audio` describes the source
+    of the audio; it becomes the file that is written.
     """
 
     row: Utterance
@@ -78,10 +78,10 @@ def shard_of(shard: str, count: int) -> range:
 
 
 def write_corpus(listed: Sequence[Utterance | Unwritten], out: Path, config: CorpusConfig) -> list[Utterance]:
-    """Write the manifest `out` of the listed rows whose audio is there, with their lengths; returns them.
+    """Write the manifest `out` of the listed rows whose audio exists, with their lengths; returns the rows.
 
-    What is left out stands with its reason in `<out>.missing.txt`. Sound without a file goes into `<out without suffix>-audio/`.
-    Raises `CorpusError` when no row is left, audio is missing and `config.strict`, an id comes twice, or `out` exists.
+    Skipped rows are listed with the reason in `<out>.missing.txt`. Embedded audio is written to `<out without suffix>-audio/`.
+    Raises `CorpusError` if no row is left, audio is missing and `config.strict` is set, an id occurs twice, or `out` exists.
     """
     new_output(out, config.overwrite)
     part = shard_of(config.shard, len(listed))
@@ -102,7 +102,7 @@ def write_corpus(listed: Sequence[Utterance | Unwritten], out: Path, config: Cor
 
 
 def new_output(out: Path, overwrite: bool) -> None:
-    """Raise `CorpusError` when `out` is no place for a new manifest."""
+    """Raise `CorpusError` if `out` is not suitable for a new manifest."""
     if out.suffix != ".jsonl":
         raise CorpusError(f"{out}: the output must be a .jsonl file, because what lies beside it takes its name")
     if out.exists() and not overwrite:

@@ -1,4 +1,4 @@
-"""Tables with columns of any name: which column means what, and rows made of them."""
+"""Tables with user-defined column names: the meaning of each column, and rows made from them."""
 
 from __future__ import annotations
 

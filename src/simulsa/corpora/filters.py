@@ -1,4 +1,4 @@
-"""Rows that a manifest is better without: too short, too long, badly matched, empty, repeated."""
+"""Filters for rows that are too short, too long, badly matched, empty or repeated."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class FilterConfig:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A row that was left out: its id, the filter, and what the filter found."""
+    """A removed row: its id, the filter, and the value the filter found."""
 
     id: str
     filter: str
@@ -83,9 +83,9 @@ def filter_manifest(manifest: Path, out: Path, config: FilterConfig) -> tuple[li
 
 
 def filter_rows(rows: Sequence[Utterance], config: FilterConfig) -> tuple[list[Utterance], list[Dropped]]:
-    """The rows that pass, and those that do not, each under the first filter that it fails.
+    """The rows that pass, and the removed ones, each under the first filter it fails.
 
-    A simultaneous row goes with its parent (filter `parent`), wherever the two stand.
+    A simultaneous row is removed with its parent (filter `parent`), wherever the two stand.
     """
     dropped: dict[str, Dropped] = {}
     seen: dict[Hashable, str] = {}
@@ -100,7 +100,7 @@ def filter_rows(rows: Sequence[Utterance], config: FilterConfig) -> tuple[list[U
 
 
 def filter_table(kept: Sequence[Utterance], dropped: Sequence[Dropped]) -> Table:
-    """How many rows each filter left out, as a table for the terminal."""
+    """Number of rows that each filter removed, as a table for the terminal."""
     total = len(kept) + len(dropped)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for name in ("filter", "rows left out", "%"):

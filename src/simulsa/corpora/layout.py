@@ -1,4 +1,4 @@
-"""What the readers of corpora share: where files must be, and tables and lines whose errors name the line."""
+"""Shared by the readers of corpora: expected files, and tables and lines whose errors name the line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHOWN = 8  # names of a folder in an error
 
 
 class CorpusError(ValueError):
-    """A corpus that is not laid out as its readers expect; the message says what was expected and found, and the fix."""
+    """A corpus with an unexpected layout; the message gives what was expected and found, and the fix."""
 
 
 def need(path: Path, fix: str) -> Path:

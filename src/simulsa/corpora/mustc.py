@@ -1,4 +1,4 @@
-"""MuST-C (Di Gangi et al., 2019) and what is laid out as it is (mTEDx, IWSLT's TED): talks, segments, and lines of text."""
+"""MuST-C (Di Gangi et al., 2019) and corpora with its layout (mTEDx, IWSLT's TED): talks, segments, and lines of text."""
 
 from __future__ import annotations
 

@@ -128,9 +128,9 @@ def _train_config(config: DemoConfig) -> TrainConfig:
 
 
 def _example(test: Sequence[Utterance], before: Path) -> Utterance:
-    """Of the longer half of the sentences, the one that the base translates best when it hears it all (by chrF).
+    """Among the longer half of the sentences, the one that the base translates best offline (by chrF).
 
-    It is there to show when words come, which a misheard sentence would hide.
+    The figure shows when words appear, which a misrecognised sentence would obscure.
     """
     from sacrebleu.metrics import CHRF
 

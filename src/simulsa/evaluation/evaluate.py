@@ -104,12 +104,12 @@ def evaluate(
 ) -> EvaluationResult:
     """Translate `rows` simultaneously with every setting and score the translations.
 
-    Writes into `config.out` after each setting; settings that are there already, made with the same model and test set, are
-    not done again, and others stay beside the new ones. Offline (k = inf) a policy has nothing to hold back: it runs once and
-    stands for all. `workers` translate in the place of `lalm`, with copies of it; the result is the same.
+    Writes to `config.out` after each setting. Settings that are already there, made with the same model and test set, are
+    skipped, and others are kept beside the new ones. Offline (k = inf) a policy has nothing to hold back: one run stands for all
+    policies. `workers` translate instead of `lalm`, with copies of it; the result is the same.
 
-    Raises `EvaluationError` for a test set that cannot be scored, a row whose audio is broken (unless skipped), and a folder
-    with an evaluation of something else (unless overwritten); `LALMError` when the preflight fails.
+    Raises `EvaluationError` for a test set that cannot be scored, a row whose audio is broken (unless skipped), and a folder with
+    another evaluation (unless overwritten); `LALMError` if the preflight fails.
     """
     config = config or EvaluateConfig()
     target_lang = _target_lang(rows)

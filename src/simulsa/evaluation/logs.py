@@ -1,4 +1,4 @@
-"""Logs of any system that SimulEval or simulstream ran, to recordings that can be scored."""
+"""Logs of any system run with SimulEval or simulstream, as recordings that can be scored."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def read_log(
     partial: bool = False,
     count_end: bool = False,
 ) -> Log:
-    """Read SimulEval's `instances.log` (simulsa's too) or simulstream's metrics log; which one it is shows in its lines.
+    """Read SimulEval's `instances.log` (simulsa's too) or simulstream's metrics log; the format is detected from its lines.
 
-    `unit` is `word` or `char`. `partial` leaves out what a kill has cut off, which otherwise is an error; `count_end` makes a
-    word of SimulEval's end mark. Raises `EvaluationError` for what is no such log, names the line, and says what to do.
+    `unit` is `word` or `char`. `partial` skips what an interrupted run left incomplete, which is an error otherwise; `count_end`
+    counts SimulEval's end mark as a word. Raises `EvaluationError` for an invalid log, with the line and the fix.
     """
     lines, notes = _objects(Path(path), partial)
     if not lines:

@@ -1,4 +1,4 @@
-"""References for the recordings of a log: matched by the reference's line or by name, never by the order alone."""
+"""References for the recordings of a log: matched by line or name, never by order alone."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def referenced(log: Log, path: Path | None, partial: bool = False) -> list[Recor
 
 
 def sources(recordings: Sequence[Recording], path: Path) -> list[str]:
-    """What was said in each recording, from a text file by its index or from a manifest's `source_text`."""
+    """The transcript of each recording, from a text file by index or from a manifest's `source_text`."""
     found = [value for value in _sentences(recordings, path, "source_text").values() if value is not None]
     return [text for _, text in sorted(found)]
 

@@ -1,4 +1,4 @@
-"""Lock-step simulation: many utterances of a test set go through `step` together, as if each were being spoken."""
+"""Lock-step simulation: many utterances of a test set go through `step` together, as if all were being spoken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""simulstream's metrics log: a JSON object a chunk, with the tokens that it added and took back."""
+"""simulstream's metrics log: one JSON object per chunk, with the tokens it added and retracted."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ logger = logging.getLogger("simulsa")
 
 
 class ExportError(ValueError):
-    """Rows that cannot be handed over; the message gives what was found, the rule and the fix."""
+    """Rows that cannot be exported; the message gives what was found, the rule and the fix."""
 
 
 @dataclass(frozen=True)

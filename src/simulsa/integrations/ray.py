@@ -1,8 +1,8 @@
-"""Ray actors as the workers of `augment` and `evaluate`: each holds a copy of the model, on one machine or a cluster.
+"""Ray actors as workers for `augment` and `evaluate`: each holds a copy of the model, on one machine or a cluster.
 
-An actor that dies is started again by Ray and its batch is done again, so nothing is lost; results do not depend on who made
-them, so they are those of a single process. (Ray Data starts new actors for every data set, so that an evaluation would load
-the model again for every setting.)
+Ray restarts an actor that dies and repeats its batch, so nothing is lost. Results do not depend on the worker, so they equal
+those of a single process. (Ray Data would start new actors for every data set, so that an evaluation would reload the model for
+every setting.)
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class _Actor:
 
 
 def workers_of(config: RayConfig, model: ModelConfig, encoder_cache_mib: float = 0.0) -> RayWorkers | None:
-    """The workers that a command asks for, if any: joins the cluster. Raises `RuntimeError` when Ray is not installed."""
+    """The workers that a command requests, if any; joins the cluster. Raises `RuntimeError` if Ray is not installed."""
     if not config.ray:
         return None
     ray = join(config.ray)

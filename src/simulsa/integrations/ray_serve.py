@@ -1,8 +1,8 @@
-"""The live server on Ray Serve: the same application in several replicas, which come and go with the number of sessions.
+"""The live server on Ray Serve: the same application in several replicas, scaled with the number of sessions.
 
-`simulsa serve --ray` starts it and stops it; on a cluster that is already there,
-`serve run simulsa.integrations.ray_serve:app model=tiny-en-de-simul max-replicas=8` leaves it to Ray. A session stays with the
-replica that it began on; when that one dies its connection breaks, and a new one leads to another.
+`simulsa serve --ray` starts and stops it; on an existing cluster, `serve run simulsa.integrations.ray_serve:app
+model=tiny-en-de-simul max-replicas=8` leaves it to Ray. A session stays on its replica; if that replica dies, the connection
+breaks, and a new one is routed to another.
 """
 
 from __future__ import annotations

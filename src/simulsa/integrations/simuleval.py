@@ -25,7 +25,7 @@ from simulsa.streaming.config import MIN_CHUNK_MS
 
 
 class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no types
-    """Writes what each segment of the source added to the committed text; the segment's size is SimulSA's k."""
+    """Writes what each segment of the source adds to the committed text; the segment size is SimulSA's k."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         values: Mapping[str, Any] = {} if args.settings is None else read_yaml_mapping(args.settings)

@@ -28,9 +28,9 @@ _OWN_KEYS = {"type", "speech_chunk_size", "detokenizer_type", "latency_unit", "b
 
 
 class SimulsaProcessor(SpeechProcessor):  # type: ignore[misc]  # simulstream has no types
-    """Translates each chunk that simulstream hands over, `speech_chunk_size` seconds long: SimulSA's k.
+    """Translates each chunk from simulstream, `speech_chunk_size` seconds long: SimulSA's k.
 
-    Processors of one model share its weights and take turns with it, so a pool of them costs no more memory.
+    Processors of one model share its weights and run in turn, so a pool of them takes no more memory.
     """
 
     _loaded: ClassVar[dict[ModelConfig, LALM]] = {}

@@ -1,4 +1,4 @@
-"""`load(name)`: from a name to a ready LALM."""
+"""`load(name)`: load a LALM by name."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def load(
 ) -> HuggingFaceLALM:
     """Load a model and its processor; see `ModelConfig` for the arguments.
 
-    Raises `LALMError` when the name leads nowhere, a package is missing, the model does not hear, a family that is not known
-    fails its checks, or an adapter belongs to another base; `ValueError` for an instruction with unknown fields.
+    Raises `LALMError` if the name cannot be resolved, a package is missing, the model does not hear, an unknown family fails its
+    checks, or an adapter belongs to another base; `ValueError` for an instruction with unknown fields.
     """
     check_template(instruction)
     place, number_format = _resolve(device, dtype)
@@ -76,9 +76,9 @@ def load(
 
 
 def family_of_model(model: str) -> Family:
-    """The family of a model that is not loaded: by the table's examples, or by its configuration, from its folder or the hub.
+    """The family of a model without loading it: from the table's examples, or from its configuration in a folder or on the hub.
 
-    Where no configuration can be read, it is `UNKNOWN`, with a warning.
+    `UNKNOWN`, with a warning, if no configuration can be read.
     """
     source, _, revision = model.partition("@")
     known = next((family for family in FAMILIES if family.example.partition("@")[0] == source), None)
@@ -97,7 +97,7 @@ def family_of_model(model: str) -> Family:
 
 
 def local_folder(model: str) -> Path | None:
-    """The folder a name stands for: an embedded model or a folder of the user's; `None` for a hub id."""
+    """The folder of an embedded model or a user's folder; `None` for a hub id."""
     embedded = EMBEDDED_MODELS / model
     if "/" not in model and embedded.is_dir():
         return embedded
@@ -178,7 +178,7 @@ def _model_class(config: Any, family: Family) -> Any:
 
 @contextlib.contextmanager
 def _trial(name: str, model_type: str) -> Iterator[None]:
-    """Of a model whose family is not in the table: whatever it raises becomes an `LALMError` that says what failed."""
+    """For a model whose family is not in the table: any error becomes an `LALMError` that says what failed."""
     try:
         yield
     except Exception as error:
@@ -208,7 +208,7 @@ def _load_adapter(name: str, folder: Path, device: str, dtype: Any, instruction:
 
 
 def _check_base(name: str, record: dict[str, Any], base_name: str, base: str, instruction: str) -> None:
-    """Raise `LALMError` unless the adapter was trained on these weights, in whatever number format or rounded to 4 bits."""
+    """Raise `LALMError` unless the adapter was trained on these weights, in whatever number format or quantisation."""
     trained_on = weights_part(record["base_signature"])
     if trained_on == weights_part(base):
         return
@@ -227,7 +227,7 @@ def _check_base(name: str, record: dict[str, Any], base_name: str, base: str, in
 
 
 def trained_directions(record: dict[str, Any] | None) -> list[Direction]:
-    """What an adapter was trained to translate, the most frequent first; none where its record is older than that or absent."""
+    """The directions an adapter was trained on, most frequent first; empty if its record is older than that or absent."""
     return [Direction(source, target) for source, target in (record or {}).get("directions", [])]
 
 

@@ -1,4 +1,4 @@
-"""The settings of the server."""
+"""Settings of the server."""
 
 from __future__ import annotations
 
@@ -90,21 +90,21 @@ class ServeConfig:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can connect."""
+        """Whether the server is reachable from this machine only."""
         return self.host in LOOPBACK
 
     @property
     def has_key(self) -> bool:
-        """Whether clients need a key."""
+        """Whether clients need an API key."""
         return bool(self.api_key) or self.api_key_file is not None
 
     def keys(self) -> tuple[str, ...]:
-        """All keys that open the server. Raises `ValueError` for a key file that is missing or holds none."""
+        """All accepted API keys. Raises `ValueError` for a key file that is missing or empty."""
         return ((self.api_key,) if self.api_key else ()) + (read_keys(self.api_key_file) if self.api_key_file else ())
 
 
 def read_keys(path: Path) -> tuple[str, ...]:
-    """The keys of a file, one per line. Raises `ValueError` if it is missing or holds none."""
+    """The keys of a file, one per line. Raises `ValueError` if it is missing or empty."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:

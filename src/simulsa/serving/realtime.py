@@ -1,8 +1,8 @@
 """OpenAI's Realtime translation sessions, `/v1/realtime/translations`, with text as the only output.
 
-The names of messages and fields are OpenAI's. What it does not have is under `simulsa`: wishes of the client in `session.update`
-(any field of `StreamConfig`, `tentative`, and `sample_rate` for audio at another rate than OpenAI's), and the event
-`simulsa.tentative`, sent to those who ask for it.
+Message and field names are OpenAI's. Extensions are under `simulsa`: client settings in `session.update` (any field of
+`StreamConfig`, `tentative`, and `sample_rate` for audio at another rate than OpenAI's), and the event `simulsa.tentative`, sent
+on request.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FAREWELLS = {
 
 
 class EventError(ValueError):
-    """An event of the client that cannot be followed; the session goes on."""
+    """An invalid event of the client; the session continues."""
 
     def __init__(self, message: str, code: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -52,11 +52,11 @@ class Realtime(Conversation):
         self._said_something = self._between_speeches = False
 
     async def greet(self) -> None:
-        """The session's settings, before the client says anything."""
+        """Send the session's settings."""
         await self.socket.send(_event("session.created", session=self._description()))
 
     async def on_message(self, message: str | bytes) -> None:
-        """Follow an event, or answer with an `error`."""
+        """Handle an event, or answer with an `error`."""
         event: Any = None
         try:
             event = _parse(message)
@@ -74,7 +74,7 @@ class Realtime(Conversation):
             await self.socket.send(self.error(str(error), error.code, param=error.param, client_event_id=client_id))
 
     async def on_result(self, result: Result) -> None:
-        """New text, and for those who asked what may still change."""
+        """Send new text and, on request, tentative text."""
         update = result.update
         heard_ms = round(samples_to_ms(self._before_samples + update.audio_samples))
         delta = result.delta
@@ -102,7 +102,7 @@ class Realtime(Conversation):
             self._between_speeches = self._said_something
 
     async def part(self, reason: str) -> None:
-        """Say that the session is closed, and why if the client did not ask for it."""
+        """Announce that the session is closed, and why if the client did not close it."""
         if reason in FAREWELLS:
             await self.socket.send(self.error(FAREWELLS[reason], f"session_{reason}", "server_error"))
         await self.socket.send(_event("session.closed"))
@@ -211,7 +211,7 @@ def _object(holder: dict[str, Any], name: str, path: str) -> dict[str, Any]:
 
 
 def _wishes(wanted: dict[str, Any]) -> dict[str, Any]:
-    """What a `session.update` asks for, under the names of `Service.settings` and `tentative`."""
+    """Settings requested by a `session.update`, under the names of `Service.settings` and `tentative`."""
     audio = _object(wanted, "audio", "session.audio")
     heard, said = _object(audio, "input", "session.audio.input"), _object(audio, "output", "session.audio.output")
     form = _object(heard, "format", "session.audio.input.format")

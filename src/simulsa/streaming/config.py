@@ -55,8 +55,9 @@ class StreamConfig:
         return Direction(self.source_lang or ENGLISH, self.target_lang or GERMAN)
 
     def for_model(self, lalm: LALM) -> StreamConfig:
-        """The same with both languages: what is not given follows the first direction that the model was trained on and that has
-        the language given, if there is one, and is English or German otherwise."""
+        """The same settings with both languages: missing ones follow the first direction the model was trained on that matches
+        the given language, else English or German.
+        """
         known = [*lalm.directions, Direction(ENGLISH, GERMAN)]
         chosen = next((direction for direction in known if self._goes_with(direction)), known[0])
         return replace(

@@ -1,4 +1,4 @@
-"""A segment of speech while it is translated: what the model hears of it, and what was committed."""
+"""A segment of speech during translation: the audio available to the model, and the committed tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of training; the defaults are the paper's where it gives any."""
+"""Settings of training; defaults are the paper's where it gives any."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class TrainConfig:
         return math.ceil(self.epochs * math.ceil(rows / self.batch_size))
 
     def origins(self) -> dict[str, str]:
-        """Where each setting came from, by its name: `paper`, `default`, or `changed` with the value it would have had."""
+        """Where each setting comes from, by name: `paper`, `default`, or `changed` with the original value."""
         return {field.name: self._origin(field.name, field.default) for field in dataclasses.fields(self)}
 
     def _origin(self, name: str, default: object) -> str:

@@ -1,4 +1,4 @@
-"""Rows to training examples, checked before any time is spent on them."""
+"""Rows to training examples, validated before training starts."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ logger = logging.getLogger("simulsa")
 
 
 class TrainError(ValueError):
-    """Rows or a folder that training cannot work with; the message gives what was found, the rule and the fix."""
+    """Rows or a folder that training cannot use; the message gives what was found, the rule and the fix."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A row, what the model shall say (the target's token ids, without EOS), and the tokens that it must not go on with."""
+    """A row, its target token ids without EOS, and the tokens behind the cut."""
 
     row: Utterance
     target: tuple[int, ...]
@@ -46,7 +46,7 @@ class Example:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What a training hears."""
+    """Summary of the training data."""
 
     offline_rows: int
     augmented_rows: int
