@@ -294,7 +294,7 @@ def test_validate(
     assert run("manifest", "validate", manifest) == 1
     err = capsys.readouterr().err.splitlines()
     assert err[0].startswith("row-2: ")
-    assert err[1] == f"simulsa manifest: {manifest}: 1 of 3 rows are broken; remove or mend them"
+    assert err[1] == f"simulsa manifest: {manifest}: 1 of 3 rows are broken; fix or remove them"
     manifest.write_text("{}\n")
     assert run("manifest", "validate", manifest) == 1
     assert f"{manifest}:1: missing id" in error_line(capsys)

@@ -19,7 +19,7 @@ from simulsa.streaming.state import Update
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, FakeVAD, growing_script
 
-CONFIG = StreamConfig("de", "en", 500, 0)
+CONFIG = StreamConfig("de", "en", 500, rollback=0)
 SEGMENTS = SegmentationConfig(max_segment_s=3)
 WORDS = " ".join(f"w{i}" for i in range(100))
 
@@ -88,5 +88,5 @@ def test_what_the_settings_say() -> None:
         values = {} if longform is None else {"longform": longform}
         setup = Setup.of(values, 500, "here")
         assert isinstance(setup.start(lalm, setup.stream), kind)  # type: ignore[arg-type]
-    with pytest.raises(SettingsError, match="max_segment_s is about speech of any length; it goes with longform: true"):
+    with pytest.raises(SettingsError, match="max_segment_s is a long-form setting; it requires longform: true"):
         Setup.of({"max_segment_s": 5}, 500, "here")

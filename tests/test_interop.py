@@ -329,7 +329,7 @@ def followed(samples: np.ndarray) -> str:
 
 
 def test_a_talk_longer_than_the_window_is_followed_with_longform() -> None:
-    pytest.importorskip("silero_vad", reason="speech without end needs silero-vad")
+    pytest.importorskip("silero_vad", reason="long-form streaming needs silero-vad")
     samples = talk()
     speech = processor(longform=True, min_silence_ms=500)
     for _ in range(2):
@@ -342,7 +342,7 @@ def test_a_talk_longer_than_the_window_is_followed_with_longform() -> None:
 
 
 def test_segments_go_with_longform() -> None:
-    with pytest.raises(SettingsError, match="history is about speech of any length; it goes with longform: true"):
+    with pytest.raises(SettingsError, match="history is a long-form setting; it requires longform: true"):
         processor(history="sentence")
     with pytest.raises(SettingsError, match="longform is 'yes'; it must be true or false"):
         processor(longform="yes")

@@ -449,7 +449,7 @@ class TestLoad:
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
     def test_a_gpu_that_is_not_there(self, random_model_folder: Path) -> None:
-        with pytest.raises(LALMError, match="'cuda:1' was asked for and PyTorch sees no GPU; use --device cpu"):
+        with pytest.raises(LALMError, match="'cuda:1' was requested but PyTorch finds no GPU; use --device cpu"):
             load(str(random_model_folder), device="cuda:1")
 
     def test_number_formats(self, random_model_folder: Path, random_lalm: HuggingFaceLALM) -> None:

@@ -266,7 +266,7 @@ def test_a_log_cut_off_in_the_middle(written: Lines) -> None:
         read_log(path)
     log = read_log(path, partial=True)
     assert len(log.recordings) == 1
-    assert log.notes == ["line 2 is cut off and was left out"]
+    assert log.notes == ["line 2 is incomplete and was skipped"]
     with pytest.raises(EvaluationError, match=r"a\.log:1: not JSON"):
         read_log(written([whole[:40], record(1)]), partial=True)
 
@@ -278,7 +278,7 @@ def test_a_run_that_was_not_finished(written: Lines) -> None:
         score_log(path, ScoreConfig(references))
     scores = score_log(path, ScoreConfig(references, partial=True))
     assert scores["utterances"] == 2
-    assert "1 references without a recording were left out" in scores["notes"]
+    assert "1 references without a recording were skipped" in scores["notes"]
     lines = [*chunks(0, "a.wav", (1.0, 0, ["a"], [])), *chunks(1, "b.wav")]
     with pytest.raises(EvaluationError, match="recording 'b' has no chunk; the log is cut off"):
         read_log(written(lines))
@@ -299,9 +299,9 @@ def test_a_run_that_was_not_finished(written: Lines) -> None:
         (chunks(0, "a.wav", (1.0, 0, ["a"], []), (0.5, 0, ["b"], [])), "less than in the line before"),
         (
             chunks(0, "a.wav", (1.0, 0, ["a"], []), (1.5, 0, ["b"], ["c"])),
-            r"\['c'\] is taken back, but is not what the text ends with",
+            r"\['c'\] is deleted, but the text does not end with it",
         ),
-        (chunks(0, "a.wav", (1.0, 0, ["a"], []), (1.5, 0, [], ["z", "a"])), "is taken back, but is not what the text ends with"),
+        (chunks(0, "a.wav", (1.0, 0, ["a"], []), (1.5, 0, [], ["z", "a"])), "is deleted, but the text does not end with it"),
     ],
 )
 def test_what_is_no_log_is_refused(written: Lines, lines: list[Any], problem: str) -> None:

@@ -154,7 +154,7 @@ def _blocks_within(sound: soundfile.SoundFile, max_s: float, name: str) -> Itera
         if frames > max_s * sound.samplerate:
             length_s = (max(sound.frames, frames) if sound.seekable() else frames) / sound.samplerate
             raise AudioTooLongError(
-                f"{name} lasts {length_s:.1f} s or more; this server takes uploads of up to {max_s:g} s: send it in parts"
+                f"{name} lasts {length_s:.1f} s or more; this server accepts uploads of up to {max_s:g} s: send it in parts"
             )
         yield block
 
@@ -183,7 +183,7 @@ def _decoded(
         if sound.format == "FLAC" and last - first == sound.frames:  # looked for only where all of it is read anyway
             with _bytes_of(source) as file:
                 if has_second_flac(file):
-                    raise AudioError(f"{name}: several FLAC files, one after the other; decode each and join them as WAV")
+                    raise AudioError(f"{name}: several concatenated FLAC files; decode each and join them as WAV")
     return samples, rate
 
 
@@ -201,7 +201,7 @@ def _loudest_of_cancelled(powers: np.ndarray, power: float, name: str) -> int | 
     loudest = int(powers.argmax())
     _warn_once(
         f"{name}: the channels cancel each other when they are averaged (out of phase: one cable is wired the wrong way); "
-        f"channel {loudest + 1} of {len(powers)} alone is heard"
+        f"channel {loudest + 1} of {len(powers)} is used alone"
     )
     return loudest
 
@@ -259,7 +259,7 @@ def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
     try:
         sound = soundfile.SoundFile(io.BytesIO(content) if isinstance(content, bytes) else str(content))
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"{name}: not readable as audio ({error.error_string}); use WAV, FLAC, OGG/Opus or MP3") from error
+        raise AudioError(f"{name}: cannot be read as audio ({error.error_string}); use WAV, FLAC, OGG/Opus or MP3") from error
     with _bytes_of(content) as file:
         fault = fault_of(file, sound.extra_info)
         believable = sound.frames <= _MOST_FRAMES_IN_A_BYTE * file.seek(0, io.SEEK_END)

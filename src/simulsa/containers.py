@@ -78,7 +78,7 @@ def _cut(found: str) -> Fault:
 
 
 def _joined(found: str) -> Fault:
-    return Fault(f"{found}; only the first would be heard", "decode all of it into one: ffmpeg -i FILE NEW.flac")
+    return Fault(f"{found}; only the first would be read", "decode all of it into one: ffmpeg -i FILE NEW.flac")
 
 
 def _is_placeholder(size: int) -> bool:
@@ -164,5 +164,5 @@ def _mp3_fault(file: BinaryIO, first: int, promised: int, size: int) -> Fault | 
     if goes_on[:3] != b"ID3" and not (goes_on[:1] == b"\xff" and goes_on[1:2] >= b"\xe0"):
         return None  # a tag, or nothing
     if size - end > _MP3_SLACK or mp3_promise(file, end) is not None:
-        return _joined(f"the header promises {promised} bytes of MP3, {there} are there: several MP3s, one after the other")
+        return _joined(f"the header promises {promised} bytes of MP3, {there} are there: several concatenated MP3s")
     return None

@@ -173,9 +173,7 @@ def _row(values: dict[str, Any], path: Path, number: int, empty_targets: bool) -
     where = f"{path}:{number}" + (f" (id {values['id']!r})" if "id" in values else "")
     for name, value in values.items():
         if not strict_json.is_text([name, value]):
-            raise ManifestError(
-                f"{where}: {name!r} is {value!r}, with half of a surrogate pair, which is no text; write it again"
-            )
+            raise ManifestError(f"{where}: {name!r} is {value!r}, with a lone surrogate, which is not valid text; re-enter it")
     missing = [name for name in _REQUIRED if values.get(name) is None]
     if missing:
         raise ManifestError(f"{where}: missing {', '.join(missing)}; every row needs {', '.join(_REQUIRED)}")

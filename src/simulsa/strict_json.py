@@ -63,7 +63,7 @@ def dumps(value: Any, *, indent: int | None = None, escape: bool = False) -> str
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise NumberError(f"{name} is no JSON; numbers must be finite")
+    raise NumberError(f"{name} is not JSON; numbers must be finite")
 
 
 def _float(text: str) -> float:

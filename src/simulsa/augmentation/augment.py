@@ -59,13 +59,13 @@ def augment(
         return run.make(offline, None)
     out = Path(out)
     if out.suffix != ".jsonl":
-        raise AugmentError(f"{out}: the output must be a .jsonl file, because what lies beside it takes its name")
+        raise AugmentError(f"{out}: the output must be a .jsonl file, because files beside it are named after it")
     journal = Journal(out, run.signature)
     made = None if config.overwrite else finished_rows(out, run.signature)
     if made is None:
         made = run.make(offline, journal)
         summary = AugmentSummary.of(made)
-        logger.info("augment: what was kept, by the length of the cut audio\n%s", summary.table())
+        logger.info("augment: kept tokens by the length of the truncated audio\n%s", summary.table())
         summary.plot(out.with_suffix(".png"))
         write_manifest(out, made)
     journal.remove()
@@ -96,7 +96,7 @@ class _Run:
             raise AugmentError(self._too_few(len(cuts) + len(self.broken), len(offline)))
         kept = journal.start(self.config.overwrite) if journal else {}
         if kept:
-            logger.info("augment: going on after %d finished rows", len(kept))
+            logger.info("augment: resuming after %d finished rows", len(kept))
         if self.config.preflight and cuts:
             preflight(self.lalm, cuts[0].direction)
         made: list[Utterance] = []
@@ -171,7 +171,7 @@ class _Run:
     def _give_up(self, row: Utterance, error: AudioError) -> None:
         if self.config.on_error == "fail":
             raise unheard(row, error) from error
-        logger.warning("augment: row %r left out: %s", row.id, error)
+        logger.warning("augment: row %r skipped: %s", row.id, error)
         self.broken.append(row.id)
 
     def _too_few(self, usable: int, offline: int) -> str:

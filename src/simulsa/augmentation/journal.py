@@ -42,7 +42,7 @@ class Journal:
             raise JournalError(f"{self.path}: not a journal of this command; move it away or use --overwrite") from error
         raise JournalError(
             f"{self.path}: an unfinished run with other settings, rows or model; repeat that run to finish it, "
-            "choose another --out, or start again with --overwrite"
+            "choose another --out, or start over with --overwrite"
         )
 
     def append(self, kept: Mapping[str, int]) -> None:

@@ -26,7 +26,7 @@ def finished_rows(out: Path, run: str) -> list[Utterance] | None:
     except (ManifestError, OSError):
         rows = []
     if rows and all(row.made_by is not None and row.made_by.get("run") == run for row in rows):
-        logger.info("%s is complete already", out)
+        logger.info("%s is already complete", out)
         return rows
     raise AugmentError(
         f"{out}: exists and was made with other settings, rows or model; choose another --out, or replace it with --overwrite"

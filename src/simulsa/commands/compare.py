@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     command = parse(Compare, arguments, "compare")
     if not command.dirs:
-        raise UsageError("compare needs at least one folder that simulsa evaluate wrote")
+        raise UsageError("compare needs at least one folder written by simulsa evaluate")
     show_log()
     from rich.console import Console
     from rich.markdown import Markdown

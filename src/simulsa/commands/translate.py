@@ -65,17 +65,17 @@ def _check(command: Translate) -> None:
     from simulsa.commands.parsing import UsageError
 
     if command.mic and (command.files or command.realtime):
-        raise UsageError("--mic goes with neither files nor --realtime")
+        raise UsageError("--mic excludes files and --realtime")
     if command.mic_device and not command.mic:
         raise UsageError("--mic-device needs --mic")
     if not command.files and not command.mic:
         raise UsageError("translate needs at least one audio file, or --mic")
     if command.remote.url and command.model != DEFAULT:
-        raise UsageError("with --url the server's model translates; leave out --model and what belongs to it")
+        raise UsageError("with --url the server's model translates; omit --model and its options")
     if command.remote.url and (command.longform or command.timestamps or command.segments != SegmentationConfig()):
-        raise UsageError("with --url the server decides about segments; leave out --longform, --timestamps and their options")
+        raise UsageError("with --url the server controls segmentation; omit --longform, --timestamps and their options")
     if command.json and command.timestamps:
-        raise UsageError("choose --json or --timestamps; the JSON of --longform has the times of its segments")
+        raise UsageError("choose --json or --timestamps; the JSON output of --longform includes segment times")
 
 
 def _translate_files(command: Translate) -> None:
@@ -93,7 +93,7 @@ def _translate_files(command: Translate) -> None:
         if window is not None and longer:
             at_a_time = min(samples_to_s(window), command.segments.max_segment_s)
             lengths = f"{samples_to_s(len(audio)):.1f} s, the model hears {at_a_time:.1f} s at a time"
-            _note(f"{path}: {lengths}: the speech is followed in segments, cut at pauses")
+            _note(f"{path}: {lengths}: the speech is split into segments at pauses")
         _show(command, str(path), translate(packets(audio, command.realtime), longer))
 
 

@@ -104,7 +104,7 @@ def write_corpus(listed: Sequence[Utterance | Unwritten], out: Path, config: Cor
 def new_output(out: Path, overwrite: bool) -> None:
     """Raise `CorpusError` if `out` is not suitable for a new manifest."""
     if out.suffix != ".jsonl":
-        raise CorpusError(f"{out}: the output must be a .jsonl file, because what lies beside it takes its name")
+        raise CorpusError(f"{out}: the output must be a .jsonl file, because files beside it are named after it")
     if out.exists() and not overwrite:
         raise CorpusError(f"{out} exists; choose another --out, or replace it with --overwrite")
 
@@ -117,7 +117,7 @@ def _check_ids(ids: Sequence[str]) -> None:
     counted = collections.Counter(ids)
     if len(counted) < len(ids):
         name, times = counted.most_common(1)[0]
-        raise CorpusError(f"id {name!r} stands for {times} rows of the corpus; ids must be unique: remove the repeated rows")
+        raise CorpusError(f"id {name!r} stands for {times} rows of the corpus; ids must be unique: remove the duplicates")
 
 
 class _Missing:
@@ -152,15 +152,15 @@ class _Missing:
         with atomic_write(self.path) as file:
             file.writelines(lines)
         if self.untranslated:
-            logger.info("%d of %d rows have no translation and are left out: see %s", len(self.untranslated), count, self.path)
+            logger.info("%d of %d rows have no translation and are skipped: see %s", len(self.untranslated), count, self.path)
         found = f"the audio of {len(self.unheard)} of {count} rows is missing or unreadable, listed in {self.path}"
         example = f" (the first: {self.unheard[0][1]})" if self.unheard else ""
         if self.unheard and strict:
-            raise CorpusError(f"{found}{example}; bring the audio, or leave these rows out without --strict")
+            raise CorpusError(f"{found}{example}; add the audio, or skip these rows by omitting --strict")
         if not kept:
-            raise CorpusError(f"no row is left of {count}: {found}{example}; {len(self.untranslated)} have no translation")
+            raise CorpusError(f"none of {count} rows is left: {found}{example}; {len(self.untranslated)} have no translation")
         if self.unheard:
-            logger.warning("%s; these rows are left out%s", found, example)
+            logger.warning("%s; these rows are skipped%s", found, example)
 
 
 def _with_length(row: Utterance, length: int | AudioError) -> Utterance:

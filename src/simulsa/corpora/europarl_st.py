@@ -49,6 +49,6 @@ def read_europarl_st(config: EuroparlStConfig) -> list[Utterance]:
 def _segment(line: str, where: str) -> tuple[str, float, float]:
     parts = line.split()
     if len(parts) != 3:
-        raise CorpusError(f"{where}: {line!r}; a line must be a speech, a start and an end in seconds; mend it")
+        raise CorpusError(f"{where}: {line!r}; a line must be a speech, a start and an end in seconds; fix it")
     start_s, end_s = seconds(parts[1], where), seconds(parts[2], where)
     return parts[0], start_s, end_s

@@ -95,7 +95,7 @@ def filter_rows(rows: Sequence[Utterance], config: FilterConfig) -> tuple[list[U
             dropped[row.id] = Dropped(row.id, *failed)
     for row in rows:
         if row.id not in dropped and row.parent_id in dropped:
-            dropped[row.id] = Dropped(row.id, "parent", f"parent {row.parent_id} is left out")
+            dropped[row.id] = Dropped(row.id, "parent", f"parent {row.parent_id} is removed")
     return [row for row in rows if row.id not in dropped], list(dropped.values())
 
 
@@ -103,7 +103,7 @@ def filter_table(kept: Sequence[Utterance], dropped: Sequence[Dropped]) -> Table
     """Number of rows that each filter removed, as a table for the terminal."""
     total = len(kept) + len(dropped)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for name in ("filter", "rows left out", "%"):
+    for name in ("filter", "rows removed", "%"):
         table.add_column(name, justify="left" if name == "filter" else "right")
     for name, count in collections.Counter(row.filter for row in dropped).most_common():
         table.add_row(name, f"{count:,}", f"{100 * count / total:.1f}")

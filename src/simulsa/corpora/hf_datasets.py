@@ -63,7 +63,7 @@ def _load(datasets: Any, config: DatasetsConfig) -> Any:
     except CorpusError:
         raise
     except Exception as error:  # the library raises what its readers raise
-        what = "" if path.exists() else " (there is no such file or folder here, so it was looked for on the hub)"
+        what = "" if path.exists() else " (there is no such file or folder here, so it was looked up on the hub)"
         raise CorpusError(f"{path}: cannot be loaded as split {config.split!r} of a table{what}: {_cause(error)}") from error
 
 

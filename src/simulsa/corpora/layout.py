@@ -88,7 +88,7 @@ def read_tsv(
         elif line.strip():
             raise CorpusError(
                 f"{path}:{number}: {len(values)} columns separated by tabs where there must be {len(header)} "
-                f"({', '.join(header)}); mend or remove the line"
+                f"({', '.join(header)}); fix or remove the line"
             )
 
 
@@ -120,7 +120,7 @@ def seconds(text: str, where: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise CorpusError(f"{where}: {text!r} where a number of seconds is needed; mend or remove the line") from None
+        raise CorpusError(f"{where}: {text!r} where a number of seconds is needed; fix or remove the line") from None
 
 
 class AudioFolder:

@@ -42,7 +42,7 @@ def read_lhotse(config: LhotseConfig) -> Sequence[Utterance | Unwritten]:
         raise CorpusError(f"{path}: not readable as a CutSet ({type(error).__name__}: {error}); --data must be cuts") from error
     rows = [_row(cut, supervision, config) for cut in cuts for supervision in cut.supervisions]
     if not rows:
-        raise CorpusError(f"{path}: {len(cuts)} cuts without a supervision; the text must stand in supervisions")
+        raise CorpusError(f"{path}: {len(cuts)} cuts without a supervision; the text must be in the supervisions")
     if not any((row.row if isinstance(row, Unwritten) else row).target_text for row in rows):
         found = sorted({name for cut in cuts for supervision in cut.supervisions for name in supervision.custom or {}})
         raise CorpusError(

@@ -43,9 +43,7 @@ def read_log(
     key = "name" if log.tool == "simulstream" else "index"
     for value, count in Counter(getattr(recording, key) for recording in log.recordings).items():
         if count > 1 and value != "":
-            raise EvaluationError(
-                f"{path}: {key} {value!r} is there twice; the log holds two runs: delete it before running again"
-            )
+            raise EvaluationError(f"{path}: {key} {value!r} occurs twice; the log holds two runs: delete it before running again")
     log.notes[:0] = notes
     return log
 
@@ -69,10 +67,9 @@ def _objects(path: Path, partial: bool) -> tuple[list[tuple[str, dict[str, Any]]
                 raise EvaluationError(f"{where}: not JSON ({error}); a log has a JSON object in each line") from error
             if not partial:
                 raise EvaluationError(
-                    f"{where}: the log is cut off in the middle of its last line; finish the run, or score what is whole with "
-                    "--partial"
+                    f"{where}: the last line of the log is incomplete; finish the run, or score the complete part with --partial"
                 ) from error
-            return objects, [f"line {number} is cut off and was left out"]
+            return objects, [f"line {number} is incomplete and was skipped"]
         if not isinstance(values, dict):
             raise EvaluationError(f"{where}: a {type(values).__name__}; a log has a JSON object in each line")
         objects.append((where, values))

@@ -88,7 +88,7 @@ def check_times(where: str, delays_ms: Sequence[float], elapsed_ms: Sequence[flo
     """Raise `EvaluationError` for a negative delay, or an output before its audio. Ties are fine."""
     for place, delay in enumerate(delays_ms, start=1):
         if delay < 0:
-            raise EvaluationError(f"{where}: delay {place} is {delay:g} ms; nothing can be heard before the speech begins")
+            raise EvaluationError(f"{where}: delay {place} is {delay:g} ms; delays must be 0 or more")
     for place, (delay, moment) in enumerate(zip(delays_ms, elapsed_ms or (), strict=False), start=1):
         if moment < delay - _SLACK_MS:
             raise EvaluationError(

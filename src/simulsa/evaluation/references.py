@@ -60,7 +60,7 @@ def referenced(log: Log, path: Path | None, partial: bool = False) -> list[Recor
             "not finished, or of another test set: finish it, or score what is there with --partial"
         )
     if unused:
-        log.notes.append(f"{len(unused)} references without a recording were left out")
+        log.notes.append(f"{len(unused)} references without a recording were skipped")
     return _checked(log, path, dict(value for value in found.values() if value is not None))
 
 

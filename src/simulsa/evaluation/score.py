@@ -58,7 +58,7 @@ class ScoreConfig:
         if self.segments is not None and self.references is None:
             raise ValueError("segments need references, a line for each segment: give --references FILE")
         if self.comet and self.sources is None:
-            raise ValueError(f"comet is {self.comet!r}, which reads what was said: give --sources FILE")
+            raise ValueError(f"comet is {self.comet!r}, which needs the transcripts: give --sources FILE")
 
 
 def score_log(path: str | Path, config: ScoreConfig | None = None) -> Score:
@@ -124,7 +124,7 @@ def _longform(log: Log, config: ScoreConfig, segments: Sequence[ReferenceSegment
         begun = {recording.name for recording in log.recordings}
         kept = [place for place, segment in enumerate(segments) if segment.name in begun]
         if len(kept) < len(segments):
-            log.notes.append(f"{len(segments) - len(kept)} segments of recordings that are not in the log were left out")
+            log.notes.append(f"{len(segments) - len(kept)} segments of recordings missing from the log were skipped")
         segments = [segments[place] for place in kept]
         spoken = spoken and [spoken[place] for place in kept]
     instances = resegmented(log, segments, config.lang, config.partial)
@@ -171,7 +171,7 @@ def _comet(config: ScoreConfig) -> Any:
         importlib.import_module("comet")
     except ImportError as error:
         raise RuntimeError(
-            "COMET needs the package unbabel-comet, which wants an older transformers than simulsa does and so an environment of "
+            "COMET needs the package unbabel-comet, which needs an older transformers than simulsa and so an environment of "
             f"its own: docs/interop.md has the commands ({error})"
         ) from error
     from omnisteval.scoring import COMETScorer

@@ -75,7 +75,7 @@ def export(rows: Sequence[Utterance], out: Path, config: ExportConfig | None = N
         except AudioError as error:
             if config.on_error == "fail":
                 raise unheard(row, error) from error
-            logger.warning("export: row %r left out: %s", row.id, error)
+            logger.warning("export: row %r skipped: %s", row.id, error)
     if not given:
         raise ExportError(f"none of the {len(rows)} rows can be written; see the warnings above, or give rows")
     family = family_of_model(config.base_model).name

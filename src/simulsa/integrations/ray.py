@@ -88,7 +88,7 @@ def workers_of(config: RayConfig, model: ModelConfig, encoder_cache_mib: float =
     ray = join(config.ray)
     if (cores := ray.cluster_resources().get("CPU", 0)) < config.ray_workers:
         logger.warning(
-            "ray: %d workers are asked for and the cluster has %g cores; waiting until it has grown", config.ray_workers, cores
+            "ray: %d workers are requested but the cluster has %g cores; waiting for it to scale up", config.ray_workers, cores
         )
     return RayWorkers(model.load, config.ray_workers, float(on_gpus(model)), encoder_cache_mib)
 

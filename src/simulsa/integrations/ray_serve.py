@@ -126,7 +126,7 @@ def served(
         try:
             handle.broadcast("drain").results(timeout_s=config.drain_s + 10)
         except Exception as error:  # a replica that has just died has nothing to give
-            logger.warning("not every replica gave its sessions their final text (%s)", error)
+            logger.warning("not all replicas gave their sessions their final text (%s)", error)
         if replicas.ray == LOCAL_CLUSTER:
             serve.shutdown()
         else:

@@ -49,7 +49,7 @@ class Setup:
             raise SettingsError(f"{where}: longform is {longform!r}; it must be true or false")
         model, stream, segments = shares(given, kinds)
         if segments and not longform:
-            raise SettingsError(f"{where}: {min(segments)} is about speech of any length; it goes with longform: true")
+            raise SettingsError(f"{where}: {min(segments)} is a long-form setting; it requires longform: true")
         return cls(
             from_mapping(ModelConfig, model, where),
             from_mapping(StreamConfig, {"chunk_ms": chunk_ms, **stream}, where),

@@ -76,7 +76,7 @@ def watching(decoder: nn.Module, heads: Heads | None, name: str) -> Iterator[Wat
             handle.remove()
 
 
-_UNSEEN = "its attention cannot be seen; choose a policy that does not need it, such as rollback or local-agreement"
+_UNSEEN = "its attention is not exposed; choose a policy that does not need it, such as rollback or local-agreement"
 
 
 def _weights(output: Any) -> torch.Tensor | None:

@@ -116,7 +116,7 @@ def _resolve(device: str, dtype: Dtype) -> tuple[str, Any]:
         # of several processes that torchrun started on a machine, each takes its own
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise LALMError(f"device {device!r} was asked for and PyTorch sees no GPU; use --device cpu")
+        raise LALMError(f"device {device!r} was requested but PyTorch finds no GPU; use --device cpu")
     if dtype == "auto":
         return device, torch.bfloat16 if device.startswith("cuda") else torch.float32
     return device, getattr(torch, dtype)
@@ -235,7 +235,7 @@ def base_of(model: str) -> str:
     """The base model of an adapter folder. Raises `LALMError` for anything else."""
     folder = local_folder(model)
     if folder is None or not _is_adapter(folder):
-        raise LALMError(f"{model!r} is no adapter folder, so it has no base model; give a folder made by simulsa train")
+        raise LALMError(f"{model!r} is not an adapter folder, so it has no base model; give a folder written by simulsa train")
     return _base_name(folder, read_record(folder))
 
 

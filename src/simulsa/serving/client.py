@@ -159,7 +159,7 @@ def _connected(url: str, api_key: str) -> Iterator[Any]:
             remedy = REMEDIES.get(status, "check the address")
             raise RemoteError(f"{place}: the server says {status} ({reason[:200]}); {remedy}") from error
         except InvalidHandshake as error:
-            raise RemoteError(f"{place}: this is no WebSocket server ({error}); check the address") from error
+            raise RemoteError(f"{place}: not a WebSocket server ({error}); check the address") from error
         except OSError as error:  # also of name resolution, TLS and time
             raise RemoteError(f"{place}: cannot be reached ({error}); check the address, and that the server runs") from error
         yield socket
@@ -175,7 +175,7 @@ def _events(socket: Any) -> Iterator[dict[str, Any]]:
         except strict_json.JSONError as error:
             raise RemoteError(f"the server sent a message that is not JSON ({error}); is it another version?") from error
         except ConnectionClosed as error:
-            raise RemoteError(f"the connection to the server broke off ({error}); what it had committed is kept") from error
+            raise RemoteError(f"the connection to the server was lost ({error}); committed text is kept") from error
         if event["type"] == "error":
             raise RemoteError(f"the server says {event['error']['code']}: {event['error']['message']}")
         yield event

@@ -84,8 +84,8 @@ class ServeConfig:
             raise ValueError("tls_cert and tls_key belong together; give both or neither")
         if not (self.is_loopback or self.has_key or self.public):
             raise ValueError(
-                f"host is {self.host!r}, where others than this machine can connect, and there is no key; "
-                "give --api-key-file FILE, or --public to serve whoever reaches the port"
+                f"host is {self.host!r}, which is reachable from other machines, and no API key is set; "
+                "give --api-key-file FILE, or --public to serve all clients"
             )
 
     @property

@@ -23,7 +23,7 @@ from simulsa.serving.session import Result, Session
 # close codes of RFC 6455 and its registry
 NORMAL, GOING_AWAY, POLICY, TOO_BIG, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1008, 1009, 1011, 1013
 MAX_REASON_BYTES = 123
-MODEL_FAILED = "the model failed on this speech; the log of the server says why"
+MODEL_FAILED = "the model failed on this audio; see the server's log"
 
 
 class GoneError(Exception):

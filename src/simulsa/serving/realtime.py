@@ -23,9 +23,9 @@ from simulsa.serving.values import plain
 
 RATE = 24_000  # Hz, of the only format that OpenAI's sessions take
 FAREWELLS = {
-    "idle": "nothing came from the client for too long",
-    "expired": "the session has reached its longest duration",
-    "shutting_down": "the server is being stopped",
+    "idle": "the client was idle for too long",
+    "expired": "the session has reached its maximum duration",
+    "shutting_down": "the server is shutting down",
 }
 
 
@@ -68,7 +68,7 @@ class Realtime(Conversation):
             elif kind == "session.close":
                 self.session.end("closed")
             else:
-                raise EventError(f"{str(kind)[:40]!r} is no event of this protocol; {_KNOWN}", "unknown_event", "type")
+                raise EventError(f"{str(kind)[:40]!r} is not an event of this protocol; {_KNOWN}", "unknown_event", "type")
         except EventError as error:
             client_id = event.get("event_id") if isinstance(event, dict) else None
             await self.socket.send(self.error(str(error), error.code, param=error.param, client_event_id=client_id))
@@ -196,7 +196,7 @@ def _audio(event: dict[str, Any]) -> bytes:
             raise ValueError(f"it is {str(audio)[:40]!r}")
         data = base64.b64decode(audio, validate=True)
         if len(data) % 2:
-            raise ValueError(f"{len(data)} bytes are no whole number of samples")
+            raise ValueError(f"{len(data)} bytes are not a whole number of samples")
         return data
     except (ValueError, binascii.Error) as error:
         raise EventError(f"audio must be base64 of 16-bit mono PCM ({error})", "invalid_audio", "audio") from error
@@ -216,7 +216,7 @@ def _wishes(wanted: dict[str, Any]) -> dict[str, Any]:
     heard, said = _object(audio, "input", "session.audio.input"), _object(audio, "output", "session.audio.output")
     form = _object(heard, "format", "session.audio.input.format")
     if form and (form.get("type", "audio/pcm"), form.get("rate", RATE)) != ("audio/pcm", RATE):
-        message = f"the format {str(form)[:80]} is not taken; only audio/pcm at {RATE} Hz is"
+        message = f"the format {str(form)[:80]} is not supported; only audio/pcm at {RATE} Hz is"
         raise EventError(message, "unsupported_format", "session.audio.input.format")
     if "language" in heard:
         message = "the source language goes to session.simulsa.source_language"

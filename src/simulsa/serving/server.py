@@ -108,7 +108,7 @@ def listen(config: ServeConfig) -> socket.socket:
     except OSError as error:
         place = f"{config.host}:{config.port}"
         if error.errno == errno.EADDRINUSE:
-            raise RuntimeError(f"{place}: the port is taken; choose another with --port, or 0 for any free one") from error
+            raise RuntimeError(f"{place}: the port is in use; choose another with --port, or 0 for any free one") from error
         raise RuntimeError(f"{place}: cannot listen there ({error.strerror}); check --host and --port") from error
 
 

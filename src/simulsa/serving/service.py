@@ -35,7 +35,7 @@ class RefusedError(RuntimeError):
 
 def shutting_down() -> RefusedError:
     """The rejection by a server that is shutting down."""
-    return RefusedError("shutting_down", "the server is being stopped; connect to another one or try again later")
+    return RefusedError("shutting_down", "the server is shutting down; connect to another one or try again later")
 
 
 class Service:
@@ -69,7 +69,9 @@ class Service:
             defaults |= {"policy": None, "rollback": None}
         stream = from_mapping(StreamConfig, defaults | named, where).for_model(self.lalm)
         if stream.chunk_ms < self.config.min_chunk_ms:
-            raise ValueError(f"{where}: chunk_ms is {stream.chunk_ms:g}; this server takes {self.config.min_chunk_ms:g} or more")
+            raise ValueError(
+                f"{where}: chunk_ms is {stream.chunk_ms:g}; this server accepts {self.config.min_chunk_ms:g} or more"
+            )
         return stream
 
     def refusal(self) -> RefusedError | None:
@@ -80,7 +82,7 @@ class Service:
             return RefusedError("too_many_sessions", f"all {self.config.max_sessions} sessions are taken; try again later")
         if (lag := self.scheduler.lag_chunks()) > self.config.max_lag_chunks:
             return RefusedError(
-                "overloaded", f"the model does not keep up (chunks wait {lag:.1f} times their length); try again later"
+                "overloaded", f"the server is overloaded (chunks wait {lag:.1f} times their length); try again later"
             )
         return None
 
@@ -109,7 +111,7 @@ class Service:
         while self.scheduler.sessions and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         if self.scheduler.sessions:
-            logger.warning("%d sessions did not end within %g s", len(self.scheduler.sessions), self.config.drain_s)
+            logger.warning("%d sessions did not finish within %g s", len(self.scheduler.sessions), self.config.drain_s)
 
     def _open_stream(self, config: StreamConfig, samples: int | None) -> StreamState:
         """The state of a new stream, segmented if it may outgrow a segment; of `samples` if known."""

@@ -43,7 +43,7 @@ class Simulstream(Conversation):
             return
         if "end_of_stream" in data:
             if self.pcm.held_back:
-                await self.socket.send(self.error("the stream ended inside a sample; its last byte was left out", "odd_bytes"))
+                await self.socket.send(self.error("the stream ended inside a sample; its last byte was dropped", "odd_bytes"))
             self.session.finish()
             self.pcm = PcmReader(SAMPLE_RATE)
         else:

@@ -241,7 +241,7 @@ class AlignAtt(Policy):
             if getattr(self, name) is not None:
                 check_whole_numbers(self, {name: 0})
         if self.head is not None and self.layer is None:
-            raise ValueError(f"head is {self.head} and there is no layer; say in which layer")
+            raise ValueError(f"head is {self.head} but layer is not set; give the layer as well")
 
     @property
     def wants(self) -> Want:
@@ -323,7 +323,7 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no number") from None
+        raise ValueError(f"{text!r} is not a number") from None
 
 
 def _before_first(stops: np.ndarray) -> int:

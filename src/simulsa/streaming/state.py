@@ -123,7 +123,7 @@ class StreamState:
         not segmented.
         """
         if self.closed:
-            raise AudioError("audio after the end: the stream was closed; start a new one")
+            raise AudioError("audio after the end: the stream is closed; start a new one")
         if len(samples) == 0:
             return
         samples = check_samples(samples, "pushed audio")
@@ -175,7 +175,7 @@ class StreamState:
         """Apply what a step of `compute_s` decided for the open segment."""
         state = self._open
         if state is None:
-            raise ValueError("no segment is open; apply takes what a step decided for the segment of ready()")
+            raise ValueError("no segment is open; call apply with the result of a step on the segment of ready()")
         new = self._separated(advance.shown[len(state.shown) :])
         tentative = advance.tentative
         state.advance(advance.tokens, advance.committed, advance.shown, advance.heard_samples, self.policy.remembers)
@@ -202,7 +202,7 @@ class StreamState:
     def conclude(self) -> Update:
         """The last update of a closed, segmented stream, when `ready` returns `None`."""
         if not self.closed or self.ready() is not None:
-            raise ValueError("the stream goes on; close it and step until ready() is None")
+            raise ValueError("the stream is not finished; close it and step until ready() is None")
         self.finished = True
         return Update(self.committed, "", self.done_samples, 0.0, final=True, truncated=self._truncated)
 

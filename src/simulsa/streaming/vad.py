@@ -90,7 +90,7 @@ def _network() -> Any:
     import torch
 
     threads = torch.get_num_threads()
-    silero = optional("silero_vad", "longform", "speech without end")
+    silero = optional("silero_vad", "longform", "long-form streaming")
     torch.set_num_threads(threads)  # importing the package sets it to 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit.load, which is the package's business

@@ -88,5 +88,5 @@ class Collator:
                 raise unheard(row, error) from error
             if row.id not in self._broken:
                 self._broken.add(row.id)
-                logger.warning("train: row %r counts for nothing: %s", row.id, error)
+                logger.warning("train: row %r skipped: %s", row.id, error)
             return None

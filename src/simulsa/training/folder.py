@@ -68,7 +68,7 @@ class Folder:
         if self._unfinished.exists() and (before := self._read(self._unfinished)["data"]) != record["data"]:
             raise TrainError(
                 f"{self.out}: an unfinished training left out the rows {before['left_out']}, now "
-                f"{record['data']['left_out']} cannot be used; restore the audio as it was, or start again with --overwrite"
+                f"{record['data']['left_out']} cannot be used; restore the audio, or start over with --overwrite"
             )
         write_json(self._unfinished, record)
 

@@ -26,7 +26,7 @@ def join(device: torch.device) -> None:
     own = int(os.environ.get("LOCAL_RANK", "0"))
     if device.type == "cuda" and device.index not in (None, own):
         raise LALMError(
-            f"the model lies on {device} and this process trains on GPU {own}; use --device auto, and CUDA_VISIBLE_DEVICES to "
+            f"the model is on {device} and this process trains on GPU {own}; use --device auto, and CUDA_VISIBLE_DEVICES to "
             "choose GPUs"
         )
     if count() > 1:

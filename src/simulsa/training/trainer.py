@@ -154,7 +154,7 @@ class _Log(TrainerCallback):  # type: ignore[misc]
             return
         if not math.isfinite(logs["loss"]):
             raise TrainError(
-                f"the loss is {logs['loss']} at step {state.global_step}; training has diverged: start again with a lower "
+                f"the loss is {logs['loss']} at step {state.global_step}; training has diverged: start over with a lower "
                 f"--learning-rate (it is {args.learning_rate:g})"
             )
         if not processes.is_main():
