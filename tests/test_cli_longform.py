@@ -41,7 +41,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLALM:
     """A scripted model in the place of the one that would be loaded, and a scripted ear."""
     lalm = FakeLALM(lambda audio: f"{round(len(audio) / 1600)} Zehntel.", max_samples=WINDOW_S * SAMPLE_RATE)
     monkeypatch.setattr(ModelConfig, "load", lambda _: lalm)
-    monkeypatch.setattr("simulsa.streaming.longform.SileroVAD", FakeVAD)
+    monkeypatch.setattr("simulsa.streaming.state.SileroVAD", FakeVAD)
+    monkeypatch.setattr("simulsa.streaming.stream.SileroVAD", FakeVAD)
     return lalm
 
 

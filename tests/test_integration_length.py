@@ -26,7 +26,8 @@ WORDS = " ".join(f"w{i}" for i in range(100))
 
 @pytest.fixture(autouse=True)
 def _scripted_ear(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simulsa.streaming.longform.SileroVAD", FakeVAD)
+    monkeypatch.setattr("simulsa.streaming.state.SileroVAD", FakeVAD)
+    monkeypatch.setattr("simulsa.streaming.stream.SileroVAD", FakeVAD)
 
 
 def speech(seconds: float) -> np.ndarray:

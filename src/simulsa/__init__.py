@@ -12,6 +12,7 @@ from simulsa._version import __version__
 
 _HOMES = {
     "load": "simulsa.lalm.load",
+    "merge": "simulsa.lalm.whole",
     "preflight": "simulsa.lalm.preflight",
     "LALMError": "simulsa.lalm.interface",
     "Direction": "simulsa.lalm.interface",
@@ -54,6 +55,7 @@ __all__ = [
     "evaluate",
     "load",
     "load_audio",
+    "merge",
     "preflight",
     "read_manifest",
     "score_log",
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from simulsa.lalm.interface import Direction, LALMError
     from simulsa.lalm.load import load
     from simulsa.lalm.preflight import preflight
+    from simulsa.lalm.whole import merge
     from simulsa.manifest import Utterance, read_manifest, write_manifest
     from simulsa.streaming.config import StreamConfig
     from simulsa.streaming.policies import Policy

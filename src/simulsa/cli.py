@@ -27,6 +27,7 @@ VERBS = {  # verb -> (module of the command, what it does)
     "serve": ("serve", "run the live server: a web page and an API"),
     "compare": ("compare", "compare several evaluations in one table and one plot"),
     "manifest": ("manifest", "create, check and filter manifests"),
+    "merge": ("merge", "write an adapter and its base as one model, for other engines"),
     "export": ("export", "export rows for ms-swift, LLaMA-Factory or Hugging Face datasets"),
     "models": ("models", "list the supported families of audio-language models and their requirements"),
 }

@@ -1,0 +1,327 @@
+"""HTTP client of vLLM's `/inference/v1/generate`: token ids and audio in, greedy tokens and log-probabilities out.
+
+It knows requests and answers, retries and checks, and nothing of translation. Written against vLLM 0.32, which must be started
+with `--enable-scale-out`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import struct
+import threading
+import weakref
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from simulsa.audio import SAMPLE_RATE
+from simulsa.extras import optional
+from simulsa.lalm.interface import LALMError
+
+GENERATE = "/inference/v1/generate"
+IN_FLIGHT = 64  # requests that a server has at a time; it batches them as it likes
+PATIENCE_S = 120.0  # how long a server that is away, restarting or overloaded is waited for
+ANSWER_S = 600.0  # how long a server may be silent about a request
+_CONNECT_S = 10.0
+_KEPT_S = 4.0  # idle connections; vLLM closes them after 5 s, and a request that meets the closing fails
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.25, 8.0
+_OVERLOADED = frozenset({408, 425, 429, 502, 503, 504})
+_INTERNAL_TRIES = 3  # an internal error may be a crash or the answer to this very request
+_NEVER, _PCM, _FLOAT = -100.0, 1, 3  # vLLM's lowest logit bias; WAV's format tags
+
+T = TypeVar("T")
+logger = logging.getLogger("simulsa")
+
+
+class VLLMError(LALMError):
+    """A server that cannot be reached, refuses a request or gives an answer that cannot be right."""
+
+
+class _TemporaryError(Exception):
+    """What may go well the next time; `internal` for an internal error of the server."""
+
+    def __init__(self, message: str, internal: bool = False) -> None:
+        super().__init__(message)
+        self.internal = internal
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt to continue greedily, to score, or both.
+
+    `prompt` has as many audio placeholders as the clip has audio tokens, as transformers' processors make it, then the committed
+    or scored tokens. `audio` is base64 of a WAV file (see `encode_audio`). `scored` is the number of tokens at the prompt's end
+    whose log-probabilities are wanted. `bias` adds to logits by token id.
+    """
+
+    prompt: Sequence[int]
+    audio: str
+    max_tokens: int
+    scored: int = 0
+    bias: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`tokens`, the end-of-sequence token included if it was said, with `log_probs` float32 `[tokens]`, natural logarithm.
+
+    Of the scored tokens of the prompt `prompt_log_probs` float32 `[scored]` and `prompt_ranks` int64 `[scored]`, from 0.
+    """
+
+    tokens: list[int]
+    log_probs: np.ndarray
+    prompt_log_probs: np.ndarray
+    prompt_ranks: np.ndarray
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a server says of itself: vLLM's version, and the longest context in tokens of each model and adapter by name."""
+
+    version: str
+    contexts: dict[str, int]
+
+
+class VLLMClient:
+    """Sends requests to one model of one vLLM server; usable from any thread.
+
+    `model` is the name under which the server has the model or a LoRA adapter, `placeholder` the id of the audio token, which is
+    never generated, and `stop_ids` what ends an answer beside the model's own end-of-sequence tokens. Connections are kept
+    between calls; at most `in_flight` requests are with the server at a time. A request that fails for a reason that may pass is
+    sent again, which is safe because requests change nothing, for `patience_s` at most.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        placeholder: int,
+        stop_ids: Sequence[int] = (),
+        key: str = "",
+        in_flight: int = IN_FLIGHT,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self.url = _checked(url)
+        self.model = model
+        self.placeholder = placeholder
+        self.stop_ids = list(stop_ids)
+        self.patience_s = patience_s
+        self._warned = False
+        self._aiohttp = optional("aiohttp", "engine", "a model on a vLLM server")
+        self._loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=self._loop.run_forever, name="vllm-client", daemon=True)
+        thread.start()
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._session = self._run(self._open(headers))
+        self._free = asyncio.Semaphore(in_flight)
+        self._close = weakref.finalize(self, _shut, self._loop, thread, self._session)  # at the latest when the interpreter exits
+
+    def __enter__(self) -> VLLMClient:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; the client cannot be used any more."""
+        self._close()
+
+    def server(self) -> Server:
+        """What the server is and has. Raises `VLLMError` where there is none, or it has not the model."""
+        return self._run(self._server())
+
+    def generate(self, requests: Sequence[Request]) -> list[Answer]:
+        """Send all requests, as many at once as may be in flight; the answers in the order of the requests.
+
+        Raises `VLLMError` for the first request that fails, and gives the others up.
+        """
+        return self._run(self._all(requests))
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:  # Ctrl-C comes to the thread that waits
+            future.cancel()
+            raise
+
+    async def _open(self, headers: dict[str, str]) -> Any:
+        timeout = self._aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=ANSWER_S)
+        connector = self._aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_S)
+        return self._aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers)
+
+    async def _server(self) -> Server:
+        version, models = await self._json("GET", "/version"), await self._json("GET", "/v1/models")
+        contexts = {str(model["id"]): int(model.get("max_model_len") or 0) for model in models.get("data", ())}
+        if self.model not in contexts:
+            raise VLLMError(f"{self.url}: has no model {self.model!r}; it serves {', '.join(map(repr, contexts)) or 'none'}")
+        # an adapter has the context of its base
+        longest = max(contexts.values())
+        return Server(str(version.get("version", "unknown")), {name: length or longest for name, length in contexts.items()})
+
+    async def _all(self, requests: Sequence[Request]) -> list[Answer]:
+        tasks = [asyncio.ensure_future(self._one(number, len(requests), request)) for number, request in enumerate(requests)]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _one(self, number: int, count: int, request: Request) -> Answer:
+        try:
+            async with self._free:
+                return self._read(request, await self._json("POST", GENERATE, self._body(request)))
+        except VLLMError as error:
+            raise VLLMError(f"{self.url}: row {number + 1} of {count}: {error}") from error.__cause__
+
+    def _body(self, request: Request) -> bytes:
+        """The JSON of a request. The audio is put in as it is: a JSON encoder would take longer for it than for all the rest."""
+        sampling: dict[str, Any] = {
+            "temperature": 0,
+            "max_tokens": request.max_tokens,
+            "logit_bias": {str(token): bias for token, bias in {self.placeholder: _NEVER, **request.bias}.items()},
+            "stop_token_ids": self.stop_ids,
+            "detokenize": False,
+            "logprobs": 0,
+        }
+        if request.scored:
+            sampling["prompt_logprobs"] = 0
+        rest = {
+            "model": self.model,
+            "token_ids": self._collapsed(request.prompt),
+            "sampling_params": sampling,
+            "return_token_ids": True,
+        }
+        opening = json.dumps(rest).removesuffix("}") + ', "content_parts": [{"type": "audio_url", "url": "data:audio/wav;base64,'
+        return (opening + request.audio + '"}]}').encode("ascii")
+
+    def _collapsed(self, prompt: Sequence[int]) -> list[int]:
+        """The prompt with one placeholder for each clip: vLLM expands it, and would expand each of many."""
+        previous = [None, *prompt[:-1]]
+        return [now for now, before in zip(prompt, previous, strict=True) if now != self.placeholder or before != now]
+
+    async def _json(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
+        """The JSON object that the server answers, sooner or later."""
+        clock, delay, tries = self._loop.time, _FIRST_DELAY_S, 0
+        deadline: float | None = None
+        while True:
+            try:
+                answer = await self._once(method, path, body)
+                self._warned = False
+                return answer
+            except _TemporaryError as error:
+                tries += 1
+                deadline = clock() + self.patience_s if deadline is None else deadline
+                if clock() >= deadline or (error.internal and tries >= _INTERNAL_TRIES):
+                    raise VLLMError(f"{error}; tried {tries} times") from error
+                if tries > 1 and not self._warned:
+                    logger.warning("%s: %s; trying again for %.0f s", self.url, error, self.patience_s)
+                    self._warned = True
+            await asyncio.sleep(min(delay, max(deadline - clock(), 0)))
+            delay = min(2 * delay, _LONGEST_DELAY_S)
+
+    async def _once(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
+        try:
+            headers = {"Content-Type": "application/json"}
+            async with self._session.request(method, self.url + path, data=body, headers=headers) as response:
+                status, content = int(response.status), await response.read()
+        except (self._aiohttp.ClientError, asyncio.TimeoutError) as error:
+            raise _TemporaryError(f"{path}: {str(error) or type(error).__name__}") from error
+        if status in _OVERLOADED or status >= 500:
+            raise _TemporaryError(f"{path}: {status}, {_message(content)}", internal=status not in _OVERLOADED)
+        if status == 404 and path == GENERATE and b'"error"' not in content:
+            raise VLLMError(f"{path}: 404; start vLLM with --enable-scale-out, or check the address")
+        if status != 200:
+            raise VLLMError(f"{path}: {status}, {_message(content)}")
+        try:
+            answer = json.loads(content)
+        except ValueError as error:
+            raise _TemporaryError(f"{path}: {_message(content)} where JSON was expected") from error
+        if not isinstance(answer, dict):
+            raise VLLMError(f"{path}: a {type(answer).__name__} where a JSON object was expected; is this vLLM?")
+        return answer
+
+    def _read(self, request: Request, answer: dict[str, Any]) -> Answer:
+        """An answer, checked. Raises `VLLMError` for one that belongs to another prompt, or lacks what was asked for."""
+        self._check_prompt(list(request.prompt), answer.get("prompt_token_ids"))
+        try:
+            choice = answer["choices"][0]
+            tokens = [int(token) for token in choice["token_ids"]]
+            log_probs = [float(entry["logprob"]) for entry in choice["logprobs"]["content"]]
+            gold = list(request.prompt)[len(request.prompt) - request.scored :]
+            given = answer["prompt_logprobs"][-request.scored :] if request.scored else []
+            scores = [entry[str(token)] for entry, token in zip(given, gold, strict=True)]
+            prompt_log_probs = np.array([score["logprob"] for score in scores], dtype=np.float32)
+            prompt_ranks = np.array([score["rank"] for score in scores], dtype=np.int64) - 1  # vLLM counts from 1
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise VLLMError(f"the answer lacks what was asked for ({error!r}); run a vLLM version of docs/engines.md") from error
+        reason = choice.get("finish_reason")
+        if not tokens or len(log_probs) != len(tokens) or reason not in ("stop", "length"):
+            raise VLLMError(f"the answer has {len(tokens)} tokens, {len(log_probs)} log-probabilities, and ended by {reason!r}")
+        if reason == "length" and len(tokens) < request.max_tokens:
+            raise VLLMError(
+                f"the server's context ended after {len(tokens)} of {request.max_tokens} tokens behind a prompt of "
+                f"{len(request.prompt)}; start vLLM with a larger --max-model-len"
+            )
+        return Answer(tokens, np.array(log_probs, dtype=np.float32), prompt_log_probs, prompt_ranks)
+
+    def _check_prompt(self, expected: list[int], given: Any) -> None:
+        """What the model has read must be what was meant: vLLM cuts or misses audio without an error."""
+        if given == expected:
+            return
+        if not isinstance(given, list):
+            raise VLLMError("the answer does not say which prompt it belongs to; run a vLLM version of docs/engines.md")
+        heard, meant = given.count(self.placeholder), expected.count(self.placeholder)
+        raise VLLMError(
+            f"the server read {len(given)} tokens, {heard} of them audio, where {len(expected)}, {meant} of them audio, were "
+            "meant; it has another processor, or audio was cut or not heard"
+        )
+
+
+def encode_audio(audio: np.ndarray) -> str:
+    """Base64 of float32 mono `[samples]` at `SAMPLE_RATE` as a WAV file: 16 bits where they lose nothing, else float32.
+
+    FLAC would be half as large and take ten times as long to make.
+    """
+    with np.errstate(invalid="ignore"):  # samples outside of 16 bits wrap, and are found by the comparison
+        whole = np.rint(audio * 32_768).astype("<i2")
+    lossless = np.array_equal(whole.astype(np.float32) / 32_768, audio)
+    data = (whole if lossless else audio.astype("<f4")).tobytes()
+    kind, width = (_PCM, 2) if lossless else (_FLOAT, 4)
+    layout = struct.pack("<IHHIIHH", 16, kind, 1, SAMPLE_RATE, SAMPLE_RATE * width, width, 8 * width)
+    head = b"RIFF" + struct.pack("<I", 36 + len(data)) + b"WAVEfmt " + layout + b"data" + struct.pack("<I", len(data))
+    return base64.b64encode(head + data).decode("ascii")
+
+
+def _checked(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise VLLMError(f"{url!r} is no address of a server; give one such as http://localhost:8000")
+    return url.rstrip("/")
+
+
+def _message(content: bytes) -> str:
+    """What a server says in its own words, in one line."""
+    try:
+        said = json.loads(content)
+        text = str(said["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        text = content.decode("utf-8", "replace")
+    line = " ".join(text.split())
+    return (line[:300] + " …" if len(line) > 300 else line) or "an empty answer"
+
+
+def _shut(loop: asyncio.AbstractEventLoop, thread: threading.Thread, session: Any) -> None:
+    async def shut() -> None:
+        await session.close()
+        loop.stop()
+
+    asyncio.run_coroutine_threadsafe(shut(), loop)
+    if threading.current_thread() is not thread:
+        thread.join(_CONNECT_S)

@@ -1,0 +1,80 @@
+"""`merge(run, out)`: an adapter and its base as one whole model, for those who serve without LoRA."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulsa.audio import SAMPLE_RATE
+from simulsa.files import write_json
+from simulsa.lalm.interface import LALMError
+from simulsa.lalm.load import RECORD, Dtype, base_of, load, local_folder, read_record
+from simulsa.lalm.preflight import ENGLISH_TO_GERMAN
+
+if TYPE_CHECKING:
+    from simulsa.lalm.model import HuggingFaceLALM
+
+_SENTENCE = "Ein Mann in einem roten Hemd fährt Fahrrad."
+_TOLERANCE_NATS = 1e-3  # the same weights; only the order of additions may differ
+
+
+def merge(run: str, out: str | Path, dtype: Dtype = "auto") -> None:
+    """Write the adapter `run`, merged into its base, as a model folder `out` with processor and generation settings.
+
+    transformers, vLLM and others load the folder as any other model. Everything is computed on the CPU; `dtype` is the number
+    format of the weights, float32 by default. What was written is loaded again and must translate and score as the adapter does.
+    Raises `LALMError` when `run` is no adapter, `out` is taken, or that check fails; then nothing is written.
+    """
+    out = Path(out)
+    base_of(run)  # an error unless it is an adapter
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise LALMError(f"{out}: exists already; choose another --out, or remove it")
+    lalm = load(run, "cpu", dtype)
+    instruction = lalm.instruction
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+    try:
+        lalm.processor.save_pretrained(partial)  # before it is used, which would leave padding in the tokenizer's settings
+        before = _behaviour(lalm)
+        lalm.model.unload().save_pretrained(partial)  # the weights have the adapter in them since it was loaded
+        write_json(partial / RECORD, _record(run, lalm))
+        del lalm  # before the model is loaded once more
+        _check_same(run, before, _behaviour(load(str(partial), "cpu", dtype, instruction)))
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _record(run: str, lalm: HuggingFaceLALM) -> dict[str, object]:
+    """What the whole model was made of, and what is known of the adapter's training."""
+    folder = local_folder(run)
+    training = read_record(folder) if folder is not None else None
+    return {
+        "merged_from": lalm.signature,
+        **({"instruction": lalm.instruction} if lalm.instruction else {}),
+        **({"training": training} if training else {}),
+    }
+
+
+def _behaviour(lalm: HuggingFaceLALM) -> tuple[list[int], np.ndarray]:
+    """What the model says to a chirp, and the log-probabilities of a sentence."""
+    time = np.arange(SAMPLE_RATE) / SAMPLE_RATE
+    chirp = (0.3 * np.sin(2 * np.pi * (200 * time + 900 * time**2))).astype(np.float32)
+    heard = lalm.hear([chirp], [ENGLISH_TO_GERMAN])
+    (said,) = lalm.continue_(heard, [[]])
+    (scores,) = lalm.score(heard, [lalm.encode(_SENTENCE)])
+    return said.tokens, scores.log_probs
+
+
+def _check_same(run: str, before: tuple[list[int], np.ndarray], after: tuple[list[int], np.ndarray]) -> None:
+    difference = float(np.max(np.abs(before[1] - after[1])))
+    if before[0] != after[0] or difference > _TOLERANCE_NATS:
+        raise LALMError(
+            f"{run}: merged, saved and loaded again, the model translates differently (log-probabilities by {difference:.3g} "
+            "nats); use the adapter on its base"
+        )
