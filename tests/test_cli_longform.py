@@ -81,7 +81,7 @@ def test_a_file_longer_than_a_segment_is_followed_in_segments(
     assert run("translate", recording, "--chunk-ms", "inf", "--max-segment-s", "7") == 0
     out, err = capsys.readouterr()
     assert out == "12 Zehntel.\n12 Zehntel.\n"
-    assert "8.0 s, the model hears 7.0 s at a time: the speech is followed in segments" in " ".join(err.split())
+    assert "8.0 s, the model hears 7.0 s at a time: the speech is split into segments" in " ".join(err.split())
     assert run("translate", recording, "--chunk-ms", "inf", "--max-segment-s", "8") == 0
     assert capsys.readouterr().out == "80 Zehntel.\n"
 

@@ -227,8 +227,8 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     ("number", "message"),
     [
         (errno.ENOSPC, "out.jsonl: the disk is full; free some space"),
-        (errno.EEXIST, "out.jsonl: a file is where a folder is needed"),
-        (errno.EACCES, "out.jsonl: you may not read or write here"),
+        (errno.EEXIST, "out.jsonl: a file is in the place of a folder"),
+        (errno.EACCES, "out.jsonl: permission denied"),
         (errno.EIO, "[Errno 5] Input/output error: 'out.jsonl'"),
     ],
 )

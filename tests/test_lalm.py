@@ -202,7 +202,7 @@ class TestAttend:
 
     def test_a_model_that_does_not_show_its_attention(self, lively: HuggingFaceLALM, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("simulsa.lalm.attention._weights", lambda output: None)
-        with pytest.raises(LALMError, match="its attention cannot be seen; choose a policy that does not need it"):
+        with pytest.raises(LALMError, match="its attention is not exposed; choose a policy that does not need it"):
             attend(lively, sounds()[:1], [[7, 8]], [EN_DE])
 
 

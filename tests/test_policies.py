@@ -299,5 +299,5 @@ class TestText:
             parse_policy(text)
 
     def test_a_head_needs_a_layer(self) -> None:
-        with pytest.raises(ValueError, match="head is 1 and there is no layer"):
+        with pytest.raises(ValueError, match="head is 1 but layer is not set"):
             AlignAtt(8, None, 1)

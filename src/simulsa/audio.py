@@ -196,7 +196,7 @@ def _mono(samples: np.ndarray, name: str) -> np.ndarray:
 
 def _loudest_of_cancelled(powers: np.ndarray, power: float, name: str) -> int | None:
     """The loudest channel by `powers`, if the `power` of the average shows that the channels cancel each other."""
-    if power >= _CANCELLED * powers.sum() / len(powers) ** 2 or not powers.any():
+    if not power < _CANCELLED * powers.sum() / len(powers) ** 2:  # NaN is reported elsewhere
         return None
     loudest = int(powers.argmax())
     _warn_once(
@@ -259,7 +259,7 @@ def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
     try:
         sound = soundfile.SoundFile(io.BytesIO(content) if isinstance(content, bytes) else str(content))
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"{name}: cannot be read as audio ({error.error_string}); use WAV, FLAC, OGG/Opus or MP3") from error
+        raise AudioError(f"{name}: not readable as audio ({error.error_string}); use WAV, FLAC, OGG/Opus or MP3") from error
     with _bytes_of(content) as file:
         fault = fault_of(file, sound.extra_info)
         believable = sound.frames <= _MOST_FRAMES_IN_A_BYTE * file.seek(0, io.SEEK_END)

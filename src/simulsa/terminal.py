@@ -55,7 +55,7 @@ class _Lines:
         """The line that `update` completes, if any."""
         segment = update.segment
         if segment is None:
-            return update.committed if update.final and not self._segmented else None
+            return update.committed if update.final and update.committed and not self._segmented else None
         self._segmented = True
         if not segment.complete or not (segment.text or update.final):
             return None

@@ -196,6 +196,6 @@ def by_recording(segments: Sequence[ReferenceSegment], log: Log, partial: bool =
         if heard_ms is not None and end_ms > heard_ms + _ROUNDED_MS and not partial:
             raise EvaluationError(
                 f"recording {recording.label}: {heard_ms / 1000:.1f} s of it were heard and its segments end at "
-                f"{end_ms / 1000:.1f} s; the log is cut off: finish the run, or score what is there with --partial"
+                f"{end_ms / 1000:.1f} s; the log is incomplete: finish the run, or score what is there with --partial"
             )
     return {name: (recordings[name], found) for name, found in places.items()}
