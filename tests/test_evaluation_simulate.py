@@ -16,7 +16,7 @@ from simulsa.evaluation import simulate as module
 from simulsa.evaluation.instances import EvaluationError, Instance, read_instances, write_instances
 from simulsa.evaluation.simulate import Clip, Lockstep, OnError, admit, done_ms, emissions
 from simulsa.lalm.interface import LALM
-from simulsa.lalm.workers import Alone
+from simulsa.lalm.workers import LocalWorker
 from simulsa.languages import unit_ends
 from simulsa.manifest import Utterance
 from simulsa.streaming.config import StreamConfig
@@ -44,7 +44,7 @@ def simulate(
     on_error: OnError = "fail",
 ) -> list[Instance]:
     work = Lockstep(StreamConfig(chunk_ms=chunk_ms, rollback=rollback, drafts=drafts), timed=batch_size == 1)
-    return module.simulate(Alone(lalm), clips, work, batch_size, on_error)
+    return module.simulate(LocalWorker(lalm), clips, work, batch_size, on_error)
 
 
 def untimed(instances: list[Instance]) -> list[tuple[object, ...]]:

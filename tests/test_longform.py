@@ -356,7 +356,7 @@ def test_many_sessions_share_a_step(together: bool) -> None:
 def test_the_halves_of_a_session_out_of_turn() -> None:
     state = StreamState(exact_ear(), None, SegmentationConfig(), FakeVAD())
     state.receive(np.zeros(100))
-    with pytest.raises(ValueError, match="the stream goes on"):
+    with pytest.raises(ValueError, match="the stream is not finished"):
         state.conclude()
     with pytest.raises(ValueError, match="no segment is open"):
         state.apply(Advance([], 0, "", "", False, 0, False), 0.0)

@@ -140,7 +140,7 @@ def test_rows_that_cannot_be_heard_fail_by_id_or_are_left_out(make_rows: Rows, r
     examples, left_out = make_examples(rows, random_lalm, "skip")
     assert [example.row.id for example in examples] == ["row-0", "row-2"]
     assert left_out == ["row-1", "row-3"]
-    with pytest.raises(TrainError, match="none of the 1 rows can be heard"):
+    with pytest.raises(TrainError, match="none of the 1 rows has usable audio"):
         make_examples([rows[1]], random_lalm, "skip")
 
 

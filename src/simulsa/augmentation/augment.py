@@ -1,4 +1,4 @@
-"""`augment`: cut utterances at random points and keep as much of each translation as the model finds supported."""
+"""`augment`: truncate utterances at random points and keep the part of each translation that the model finds supported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from simulsa.augmentation.truncation import draw_cut, row_generator
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
-from simulsa.lalm.workers import Alone, Workers
+from simulsa.lalm.workers import LocalWorker, Workers
 from simulsa.manifest import ManifestError, Utterance, unheard, write_manifest
 from simulsa.progress import track
 
@@ -42,30 +42,30 @@ def augment(
 ) -> list[Utterance]:
     """Make `config.num` simultaneous rows from offline ones; the model scores each batch in one forward pass.
 
-    The rows come in the order in which a seeded permutation picks their parents, the same for any batch size. Rows of `rows`
-    that are augmented already are left alone. A partial translation may be empty: the model should then say nothing yet.
+    Rows come in the order of a seeded permutation of their parents, whatever the batch size. Augmented rows among `rows` are
+    ignored. A partial translation may be empty: the model should then output nothing yet.
 
-    With `out`, the manifest is written there and a histogram of the cuts beside it (.png). A run that was stopped goes on
-    where it was, by a journal (.partial.jsonl), and a manifest that exists and was made from the same rows, model and
-    settings is returned as it is. `workers` score the batches in the place of `lalm`, with copies of it; the rows are the same.
+    With `out`, the manifest is written there, with a histogram of the cuts (.png). An interrupted run resumes from its journal
+    (.partial.jsonl), and an existing manifest made from the same rows, model and settings is returned as is. `workers` score
+    batches instead of `lalm`, with copies of it; the rows are the same.
 
-    Raises `AugmentError` when fewer rows than `num` can be cut or `out` holds something else, `JournalError` for another run's
-    journal, `AudioError` for broken audio unless `config.on_error` is `skip`, and `LALMError` when the model fails preflight.
+    Raises `AugmentError` if fewer rows than `num` can be cut or `out` holds something else, `JournalError` for another run's
+    journal, `AudioError` for broken audio unless `config.on_error` is `skip`, and `LALMError` if the model fails the preflight.
     """
     config = config or AugmentConfig()
     offline = [row for row in rows if not row.is_augmented]
-    run = _Run(lalm, config, _signature(offline, lalm, config), workers or Alone(lalm))
+    run = _Run(lalm, config, _signature(offline, lalm, config), workers or LocalWorker(lalm))
     if out is None:
         return run.make(offline, None)
     out = Path(out)
     if out.suffix != ".jsonl":
-        raise AugmentError(f"{out}: the output must be a .jsonl file, because what lies beside it takes its name")
+        raise AugmentError(f"{out}: the output must be a .jsonl file, because files beside it are named after it")
     journal = Journal(out, run.signature)
     made = None if config.overwrite else finished_rows(out, run.signature)
     if made is None:
         made = run.make(offline, journal)
         summary = AugmentSummary.of(made)
-        logger.info("augment: what was kept, by the length of the cut audio\n%s", summary.table())
+        logger.info("augment: kept tokens by the length of the truncated audio\n%s", summary.table())
         summary.plot(out.with_suffix(".png"))
         write_manifest(out, made)
     journal.remove()
@@ -74,7 +74,7 @@ def augment(
 
 @dataclass
 class _Run:
-    """One run: its model and settings, and which rows could not be used."""
+    """One run: its model and settings, and the rows that could not be used."""
 
     lalm: LALM
     config: AugmentConfig
@@ -96,7 +96,7 @@ class _Run:
             raise AugmentError(self._too_few(len(cuts) + len(self.broken), len(offline)))
         kept = journal.start(self.config.overwrite) if journal else {}
         if kept:
-            logger.info("augment: going on after %d finished rows", len(kept))
+            logger.info("augment: resuming after %d finished rows", len(kept))
         if self.config.preflight and cuts:
             preflight(self.lalm, cuts[0].direction)
         made: list[Utterance] = []
@@ -128,7 +128,7 @@ class _Run:
             yield Cut(row, length, samples)
 
     def _speculate_all(self, cuts: Sequence[Cut], kept: dict[str, int], journal: Journal | None) -> None:
-        """Add to `kept` how many tokens each cut keeps, batch by batch; cuts that are there already are not done again."""
+        """Add the number of kept tokens of each cut to `kept`, batch by batch; cuts already in `kept` are skipped."""
         # rows of a batch are about equally long, so little is padding; the longest come first, so that a batch that does not
         # fit into memory is the first one
         speculation = Speculation(self.config)
@@ -171,7 +171,7 @@ class _Run:
     def _give_up(self, row: Utterance, error: AudioError) -> None:
         if self.config.on_error == "fail":
             raise unheard(row, error) from error
-        logger.warning("augment: row %r left out: %s", row.id, error)
+        logger.warning("augment: row %r skipped: %s", row.id, error)
         self.broken.append(row.id)
 
     def _too_few(self, usable: int, offline: int) -> str:
@@ -191,7 +191,7 @@ def _check_ids(rows: Sequence[Utterance]) -> None:
 
 
 def _signature(offline: Sequence[Utterance], lalm: LALM, config: AugmentConfig) -> str:
-    """What decides about the rows, in twelve digits: settings, model, offline rows; not where the files lie."""
+    """Twelve hexadecimal digits of everything that determines the rows: settings, model, offline rows; not file locations."""
     tau = resolve_tau(config.tau, config.criterion, lalm.vocabulary_size)
     settings = [
         *(config.num, config.truncation, config.criterion, tau, config.whole_words),

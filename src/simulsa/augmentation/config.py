@@ -15,37 +15,37 @@ MIN_CUT_MS = 40  # shorter clips crash some feature extractors
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How simultaneous rows are made from offline ones."""
+    """Settings of `augment`, which makes simultaneous rows from offline ones."""
 
     num: int = 3000
-    """M: how many rows to make"""
+    """M: number of rows to make"""
     truncation: Truncation = "beta-decay"
-    """how cuts are drawn: Beta(1, 3) or uniform over [min-ms, max-ms], over the full duration, or on a grid"""
+    """distribution of cut points: Beta(1, 3) or uniform over [min-ms, max-ms], over the full duration, or on a grid"""
     criterion: Criterion = "probability"
-    """a token is plausible by its `probability` (at least tau), its `rank` (below tau times the vocabulary), or in `contrast`
-    with the whole audio (at least tau times its probability there)"""
+    """when a token is plausible: by `probability` (at least tau), by `rank` (below tau times the vocabulary size), or by
+    `contrast` with the whole audio (at least tau times its probability there)"""
     tau: float | Literal["auto"] = "auto"
-    """plausibility that a target token needs to be kept; `auto` is 100 / vocabulary size, for contrast 0.5"""
+    """plausibility threshold for keeping a target token; `auto` is 100 / vocabulary size, or 0.5 for contrast"""
     whole_words: bool = False
-    """keep no part of a word"""
+    """never keep part of a word"""
     hold_back: int = 0
-    """of the tokens that are plausible, leave off the last so many: the model learns to wait, as rollback would make it"""
+    """drop this many of the last plausible tokens, so that the model learns to wait as with rollback"""
     min_ms: float = 500
-    """l: the earliest cut; utterances that are not longer are left out"""
+    """l: earliest cut; utterances that are not longer are skipped"""
     max_ms: float = 5000
-    """r: the latest cut"""
+    """r: latest cut"""
     grid_ms: float = 500
-    """distance between the cut points of `beta-decay-discrete`, counted from min-ms"""
+    """spacing of the cut points of `beta-decay-discrete`, counted from min-ms"""
     seed: int = 0
-    """seed of the choice of rows and of the cuts"""
+    """random seed for choosing rows and cut points"""
     batch_size: int = 16
-    """utterances in one forward pass; does not change the rows"""
+    """utterances per forward pass; does not change the rows"""
     on_error: Literal["fail", "skip"] = "fail"
-    """what a row with broken audio does: end the run, or give way to another row"""
+    """on a row with broken audio: `fail`, or `skip` it and use another row"""
     preflight: bool = True
-    """check first that the model hears and that batches equal single rows (seconds)"""
+    """first check that the model hears and that batches equal single rows (takes seconds)"""
     overwrite: bool = False
-    """start again although the output exists or another run's journal lies beside it"""
+    """start over even if the output, or the journal of another run, exists"""
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, {"num": 1, "batch_size": 1, "seed": 0, "hold_back": 0})

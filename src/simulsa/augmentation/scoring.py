@@ -1,4 +1,4 @@
-"""What is kept of a batch of cuts: the part of augmentation that needs the model, and that any worker can do."""
+"""Number of tokens to keep for a batch of cuts: the part of augmentation that needs the model and that any worker can do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from simulsa.manifest import Utterance, too_long
 
 @dataclass(frozen=True)
 class Cut:
-    """An offline row, its length in samples, and how many of them stay."""
+    """An offline row, its length in samples, and the number of samples to keep."""
 
     row: Utterance
     length: int
@@ -36,13 +36,13 @@ class Cut:
 
     @property
     def heard(self) -> Utterance:
-        """The row without the audio behind the cut."""
+        """The row with its audio truncated at the cut."""
         return dataclasses.replace(self.row, duration_s=samples_to_s(self.samples))
 
 
 @dataclass(frozen=True)
 class Speculation:
-    """The work on a batch of cuts: one forward pass, and one of the whole audio where the criterion compares with it."""
+    """The work on a batch of cuts: one forward pass, and another one on the whole audio if the criterion compares with it."""
 
     config: AugmentConfig
 

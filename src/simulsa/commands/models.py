@@ -1,4 +1,4 @@
-"""`simulsa models`: the families of audio-language models that are known."""
+"""`simulsa models`: the supported families of audio-language models."""
 
 from __future__ import annotations
 
@@ -30,4 +30,4 @@ def main(arguments: Sequence[str]) -> None:
     listeners = " and ".join(family.name for family in FAMILIES if not family.translates)
     print(f"\n{listeners} only transcribe until they are trained to translate. Missing packages: pip install '{EXTRA}'.")
     print("All of them are tested with small models of their own classes and random weights, none with its published weights.")
-    print("Models of other families are tried and checked before they are used. See docs/models.md.")
+    print("Models of other families are verified when loaded. See docs/models.md.")

@@ -1,4 +1,4 @@
-"""Lock-step simulation: many utterances of a test set go through `step` together, as if each were being spoken."""
+"""Lock-step simulation: many utterances of a test set go through `step` together, as if all were being spoken."""
 
 from __future__ import annotations
 
@@ -154,4 +154,4 @@ def done_ms(updates: Sequence[Update]) -> list[float]:
 def _refuse(row: Utterance, problem: str, on_error: OnError) -> None:
     if on_error == "fail":
         raise EvaluationError(f"row {row.id!r}: {problem} (on_error 'skip' leaves such rows out)")
-    logger.warning("row %r is left out: %s", row.id, problem)
+    logger.warning("row %r is skipped: %s", row.id, problem)

@@ -1,7 +1,7 @@
-"""An encoder cache: clips that were heard are kept, within a limit, for the next question about the same audio.
+"""An encoder cache: heard clips are kept, within a limit, for later calls on the same audio.
 
-An evaluation hears the same half utterance for every policy and for several chunk sizes, a training the same rows in every
-epoch. The encoder is frozen, so its outputs can only be the same (up to the rounding that another batch brings).
+An evaluation hears the same partial utterance for every policy and for several chunk sizes, a training the same rows in every
+epoch. The encoder is frozen, so its outputs are the same (up to rounding, which depends on the batch).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ MIB = 2**20
 
 
 def audio_key(audio: np.ndarray) -> bytes:
-    """Identifies a clip, float32 `[samples]`, by its content."""
+    """Identifies a clip, float32 `[samples]`, by content."""
     return hashlib.blake2b(np.ascontiguousarray(audio, dtype=np.float32).data, digest_size=16).digest()
 
 
 class EncoderCache:
-    """What was heard, by key, the least recently used dropped first; `hits` and `misses` count clips."""
+    """Heard clips by key, least recently used dropped first; `hits` and `misses` count clips."""
 
     def __init__(self, max_mib: float) -> None:
         self.max_bytes = max_mib * MIB
@@ -57,7 +57,7 @@ class EncoderCache:
 
 
 class CachedLALM:
-    """A LALM that hears equal audio once: `lalm` with an encoder cache of at most `max_mib` in front of `hear`."""
+    """A LALM that encodes equal audio once: `lalm` with an encoder cache of at most `max_mib` in front of `hear`."""
 
     def __init__(self, lalm: LALM, max_mib: float) -> None:
         self.lalm = lalm

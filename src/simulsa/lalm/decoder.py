@@ -75,10 +75,10 @@ class Decoder:
         return self.head.weight.dtype  # type: ignore[no-any-return]
 
     def embed(self, rows: Sequence[Sequence[int]], audio: Mapping[str, torch.Tensor] | None = None) -> list[Embeddings]:
-        """Each row's embeddings `[tokens, ...]`; placeholders become what the encoder makes of the `audio` tensors.
+        """Embeddings `[tokens, ...]` of each row; placeholders are replaced by the encoder's output for the `audio` tensors.
 
-        The model's own forward merges text and audio, which every family does in its own way; it is stopped where the language
-        model would begin.
+        The model's own forward merges text and audio, differently in every family; it is stopped where the language model would
+        begin.
         """
         ids, mask = left_padded(rows, self.device)
         found: Embeddings = {}
@@ -135,7 +135,7 @@ class Decoder:
         return result.last_hidden_state[:, -1]  # type: ignore[no-any-return]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Float32 logits with the audio placeholder ruled out: it must never be said."""
+        """Float32 logits with the audio placeholder masked: it must never be generated."""
         logits = self.head(hidden).float()
         if self._scaling is not None:
             logits = logits / self._scaling

@@ -1,4 +1,4 @@
-"""`load(name)`: from a name to a ready LALM."""
+"""`load(name)`: load a LALM by name."""
 
 from __future__ import annotations
 
@@ -35,18 +35,19 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which model to use, and where."""
+    """Which model to load, and where."""
 
     model: str = "tiny-en-de"
-    """Hugging Face id, local folder, adapter folder made by `simulsa train`, `tiny-en-de` or `tiny-en-de-simul`"""
+    """Hugging Face id, local folder, adapter folder written by `simulsa train`, `tiny-en-de` or `tiny-en-de-simul`"""
     device: str = "auto"
-    """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes a GPU when there is one"""
+    """`cpu`, `cuda`, `cuda:1`, ...; `auto` uses a GPU if there is one"""
     dtype: Dtype = "auto"
     """number format; `auto` is float32 on a CPU and bfloat16 on a GPU"""
     instruction: str = ""
-    """what to ask of the model for a translation, with {source} and {target} for the languages; empty: the family's own"""
+    """prompt for a translation, with {source} and {target} for the languages; empty: the model family's own"""
     four_bit: bool = False
-    """keep the decoder layers in 4 bits: a quarter of their memory, for training (QLoRA) or use; needs `simulsa[quantization]`"""
+    """keep the decoder layers in 4 bits, a quarter of their memory, for training (QLoRA) or inference; needs
+    `simulsa[quantization]`"""
 
     def __post_init__(self) -> None:
         check_template(self.instruction)
@@ -61,8 +62,8 @@ def load(
 ) -> HuggingFaceLALM:
     """Load a model and its processor; see `ModelConfig` for the arguments.
 
-    Raises `LALMError` when the name leads nowhere, a package is missing, the model does not hear, a family that is not known
-    fails its checks, or an adapter belongs to another base; `ValueError` for an instruction with unknown fields.
+    Raises `LALMError` if the name cannot be resolved, a package is missing, the model does not hear, an unknown family fails its
+    checks, or an adapter belongs to another base; `ValueError` for an instruction with unknown fields.
     """
     check_template(instruction)
     place, number_format = _resolve(device, dtype)
@@ -75,9 +76,9 @@ def load(
 
 
 def family_of_model(model: str) -> Family:
-    """The family of a model that is not loaded: by the table's examples, or by its configuration, from its folder or the hub.
+    """The family of a model without loading it: from the table's examples, or from its configuration in a folder or on the hub.
 
-    Where no configuration can be read, it is `UNKNOWN`, with a warning.
+    `UNKNOWN`, with a warning, if no configuration can be read.
     """
     source, _, revision = model.partition("@")
     known = next((family for family in FAMILIES if family.example.partition("@")[0] == source), None)
@@ -96,7 +97,7 @@ def family_of_model(model: str) -> Family:
 
 
 def local_folder(model: str) -> Path | None:
-    """The folder a name stands for: an embedded model or a folder of the user's; `None` for a hub id."""
+    """The folder of an embedded model or a user's folder; `None` for a hub id."""
     embedded = EMBEDDED_MODELS / model
     if "/" not in model and embedded.is_dir():
         return embedded
@@ -115,7 +116,7 @@ def _resolve(device: str, dtype: Dtype) -> tuple[str, Any]:
         # of several processes that torchrun started on a machine, each takes its own
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise LALMError(f"device {device!r} was asked for and PyTorch sees no GPU; use --device cpu")
+        raise LALMError(f"device {device!r} was requested but PyTorch finds no GPU; use --device cpu")
     if dtype == "auto":
         return device, torch.bfloat16 if device.startswith("cuda") else torch.float32
     return device, getattr(torch, dtype)
@@ -177,7 +178,7 @@ def _model_class(config: Any, family: Family) -> Any:
 
 @contextlib.contextmanager
 def _trial(name: str, model_type: str) -> Iterator[None]:
-    """Of a model whose family is not in the table: whatever it raises becomes an `LALMError` that says what failed."""
+    """For a model whose family is not in the table: any error becomes an `LALMError` that says what failed."""
     try:
         yield
     except Exception as error:
@@ -207,7 +208,7 @@ def _load_adapter(name: str, folder: Path, device: str, dtype: Any, instruction:
 
 
 def _check_base(name: str, record: dict[str, Any], base_name: str, base: str, instruction: str) -> None:
-    """Raise `LALMError` unless the adapter was trained on these weights, in whatever number format or rounded to 4 bits."""
+    """Raise `LALMError` unless the adapter was trained on these weights, in whatever number format or quantisation."""
     trained_on = weights_part(record["base_signature"])
     if trained_on == weights_part(base):
         return
@@ -226,7 +227,7 @@ def _check_base(name: str, record: dict[str, Any], base_name: str, base: str, in
 
 
 def trained_directions(record: dict[str, Any] | None) -> list[Direction]:
-    """What an adapter was trained to translate, the most frequent first; none where its record is older than that or absent."""
+    """The directions an adapter was trained on, most frequent first; empty if its record is older than that or absent."""
     return [Direction(source, target) for source, target in (record or {}).get("directions", [])]
 
 
@@ -234,7 +235,7 @@ def base_of(model: str) -> str:
     """The base model of an adapter folder. Raises `LALMError` for anything else."""
     folder = local_folder(model)
     if folder is None or not _is_adapter(folder):
-        raise LALMError(f"{model!r} is no adapter folder, so it has no base model; give a folder made by simulsa train")
+        raise LALMError(f"{model!r} is not an adapter folder, so it has no base model; give a folder written by simulsa train")
     return _base_name(folder, read_record(folder))
 
 

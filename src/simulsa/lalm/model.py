@@ -150,7 +150,7 @@ class HuggingFaceLALM:
 
     @contextlib.contextmanager
     def _trimmed(self, audio: dict[str, torch.Tensor]) -> Iterator[None]:
-        """The encoder without its padding, where it is one that can do so."""
+        """The encoder output without padding, if the encoder supports that."""
         if self.encoder is None:
             yield
             return

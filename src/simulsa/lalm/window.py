@@ -1,7 +1,7 @@
-"""Leave padding out: the audio encoder computes as many positions as a batch's longest clip has, not its whole window.
+"""Trimmed padding: the audio encoder computes only the positions of a batch's longest clip, not its whole window.
 
-Whisper-style encoders want features padded to their window (30 s for Qwen2-Audio), so that half a second of speech costs as
-much as thirty. Attention masks the padding: without it the outputs are the same up to rounding, and sooner there.
+Whisper-style encoders expect features padded to their window (30 s for Qwen2-Audio), so half a second of speech costs as much as
+thirty. Attention masks the padding, so the outputs without it are the same up to rounding.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ _FRAMES_PER_TOKEN = 4  # the second convolution and the pooling halve the rate e
 
 
 def padded_samples(longest: int, extractor: Any) -> int:
-    """To how many samples a batch must be padded whose longest clip has `longest`: whole audio tokens, at most the window.
+    """Number of samples to pad a batch to whose longest clip has `longest`: whole audio tokens, at most the window.
 
-    Behind the clip there must be silence as far as its last position sees: frames ahead, and half a Fourier window further.
+    The clip must be followed by silence within reach of its last position: the convolutions' look-ahead frames and half a Fourier
+    window.
     """
     needed = longest + _LOOKAHEAD_FRAMES * extractor.hop_length + extractor.n_fft // 2
     token = _FRAMES_PER_TOKEN * extractor.hop_length

@@ -1,4 +1,4 @@
-"""Who does the batches of a long job: this process with its model, or several with a copy of it each."""
+"""Workers for the batches of a long job: this process with its model, or several processes with a copy each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 class Workers(Protocol):
-    """Models that share a job out. Work, items and results must be picklable; work must not depend on who does it."""
+    """Models that share a job. Work, items and results must be picklable; work must not depend on the worker."""
 
     def map(self, work: Callable[[LALM, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """`work(lalm, item)` of every item with some worker's model; the results come in any order."""
@@ -21,7 +21,7 @@ class Workers(Protocol):
 
 
 @dataclass(frozen=True)
-class Alone:
+class LocalWorker:
     """This process and its model."""
 
     lalm: LALM

@@ -1,4 +1,4 @@
-"""What both WebSocket protocols share: one client, a reader and a writer beside each other, and the limits on them."""
+"""Common to both WebSocket protocols: one client, concurrent reader and writer, and their limits."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from simulsa.serving.session import Result, Session
 # close codes of RFC 6455 and its registry
 NORMAL, GOING_AWAY, POLICY, TOO_BIG, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1008, 1009, 1011, 1013
 MAX_REASON_BYTES = 123
-MODEL_FAILED = "the model failed on this speech; the log of the server says why"
+MODEL_FAILED = "the model failed on this audio; see the server's log"
 
 
 class GoneError(Exception):
-    """The client is no longer there, or does not read what it is sent."""
+    """The client has disconnected, or does not read what it is sent."""
 
 
 class Socket:
@@ -68,7 +68,7 @@ class Socket:
 
 
 class Conversation(ABC):
-    """A client of one protocol. Each reads messages and writes results in its own way."""
+    """A client of one protocol; subclasses read its messages and write its results."""
 
     name: str
     pcm: PcmReader
@@ -82,27 +82,27 @@ class Conversation(ABC):
         session.flush = lambda: self.pcm.read(b"", last=True)
 
     async def greet(self) -> None:  # noqa: B027  # not every protocol has something to say
-        """Say something when the client has come in."""
+        """Send a greeting to a new client."""
 
     @abstractmethod
     async def on_message(self, message: str | bytes) -> None:
-        """Do what a message asks for."""
+        """Handle a message."""
 
     @abstractmethod
     async def on_result(self, result: Result) -> None:
-        """Tell the client of a result."""
+        """Send a result."""
 
     @classmethod
     @abstractmethod
     def error(cls, message: str, code: str, kind: str = "invalid_request_error") -> dict[str, Any]:
-        """An error as a message of the protocol; `kind` is `server_error` if it is not the client's."""
+        """An error as a message of the protocol; `kind` is `server_error` if it is not the client's fault."""
 
     @abstractmethod
     async def part(self, reason: str) -> None:
-        """Say good-bye to a client whose session has ended well."""
+        """Say goodbye to a client whose session ended normally."""
 
     async def run(self) -> None:
-        """Talk until the session ends or the client goes."""
+        """Serve the client until the session ends or the client leaves."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._read, tasks.cancel_scope)
             await self._write()
@@ -119,7 +119,7 @@ class Conversation(ABC):
             scope.cancel()
 
     async def _next_message(self) -> str | bytes | None:
-        """The next message; `None` if the client had nothing to say for so long that its session ends."""
+        """The next message; `None` if the session ends because the client was idle or its time is over."""
         left_s = self.expires_at - time.time()
         idle_s = self.service.config.idle_s
         with anyio.move_on_after(min(left_s, idle_s)):
@@ -152,7 +152,7 @@ class Conversation(ABC):
 
 
 async def converse(websocket: WebSocket, service: Service, kind: type[Conversation]) -> None:
-    """Let a client in if it may, and serve it; one that cannot be served now is told so and closed with 1013."""
+    """Admit a client if allowed, and serve it; one that is rejected gets the reason and close code 1013."""
     problem = service.gate.problem(websocket)
     if problem is not None:
         status, reason = problem

@@ -1,4 +1,4 @@
-"""Examples to batches: the very prompts of inference, and what is to be said behind them."""
+"""Examples to batches: the prompts of inference, with target tokens, labels and loss weights."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _NOTHING = Example(Utterance("nothing", "", "en", "de", ""), ())
 class Collator:
     """Load the audio of some examples and build their batch, without the model.
 
-    The batch holds `clips`, a `PreparedClip` per row, and `answers`, the token ids behind each prompt. Of the answers' tokens,
-    padded on the left, it holds int64 `[rows, 1 + longest answer]` `labels`, float32 `weights` of their losses, and bool
-    `offline`, whether their row is. An answer is target and EOS, and so are its labels. A truncated row ends with EOS too: the
-    model learns to stop where the audio ends. With an `overrun_weight`, its answer goes on with the row's rest, and every label
-    there is EOS: having missed its stop, the model shall still stop rather than finish the sentence.
+    The batch holds `clips`, a `PreparedClip` per row; `answers`, the token ids behind each prompt; and for the answers' tokens,
+    padded on the left, `labels` int64 `[rows, 1 + longest answer]`, loss `weights` float32, and `offline` bool, whether the row
+    is an offline one. An answer is the target and EOS, which are also the labels. A truncated row ends with EOS too: the model
+    learns to stop where the audio ends. With an `overrun_weight`, its answer continues with the row's `rest_tokens`, and every
+    label there is EOS: having missed its stop, the model should still stop rather than finish the sentence.
 
-    Raises `AudioError` for audio that cannot be decoded; with `on_error="skip"` such a row counts for nothing: silence without
-    labels, so that the batches of all other rows stay what they are.
+    Raises `AudioError` for audio that cannot be decoded; with `on_error="skip"` such a row becomes silence without labels, so
+    that the other rows' batches do not change.
     """
 
     frontend: Frontend
@@ -89,5 +89,5 @@ class Collator:
                 raise unheard(row, error) from error
             if row.id not in self._broken:
                 self._broken.add(row.id)
-                logger.warning("train: row %r counts for nothing: %s", row.id, error)
+                logger.warning("train: row %r skipped: %s", row.id, error)
             return None

@@ -1,4 +1,4 @@
-"""LoRA in the language model's layers, and only there, without touching the model that was given."""
+"""LoRA in the language model's layers only, without modifying the given model."""
 
 from __future__ import annotations
 

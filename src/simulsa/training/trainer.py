@@ -1,4 +1,4 @@
-"""transformers' `Trainer` with the loss of the LALM, and its log."""
+"""transformers' `Trainer` with the LALM's loss, and its log."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ logger = logging.getLogger("simulsa")
 
 
 def fit(lalm: HuggingFaceLALM, examples: Sequence[Example], config: TrainConfig, folder: Folder, resume: Path | None) -> None:
-    """Train `lalm.model`'s LoRA weights, from the checkpoint `resume` on if there is one; the last step leaves a checkpoint.
+    """Train the LoRA weights of `lalm.model`, from the checkpoint `resume` if given; the last step writes a checkpoint.
 
-    Raises `TrainError` when the loss is no number any more.
+    Raises `TrainError` if the loss becomes NaN or infinite.
     """
     with Progress(
         console=Console(stderr=True), transient=True, disable=not (sys.stderr.isatty() and processes.is_main())
@@ -53,10 +53,10 @@ def fit(lalm: HuggingFaceLALM, examples: Sequence[Example], config: TrainConfig,
 
 
 class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not followed
-    """A `Trainer` whose optimiser steps minimise the mean over all of the step's target tokens, however it is cut into passes.
+    """A `Trainer` whose optimiser steps minimise the mean over all of the step's target tokens, however it is split into passes.
 
-    The mean of the passes' means would weigh tokens in short rows more, so 1×8 rows would not equal 8×1. Logits are
-    computed only where there are labels: a vocabulary of 150,000 is wide.
+    The mean of the passes' means would give tokens in short rows more weight, so 1×8 rows would not equal 8×1. Logits are
+    computed only where there are labels, because a vocabulary of 150,000 is wide.
     """
 
     # Trainer must not divide by the number of passes again. Newer releases ask the first attribute; older ones, and the count
@@ -154,7 +154,7 @@ class _Log(TrainerCallback):  # type: ignore[misc]
             return
         if not math.isfinite(logs["loss"]):
             raise TrainError(
-                f"the loss is {logs['loss']} at step {state.global_step}; training has diverged: start again with a lower "
+                f"the loss is {logs['loss']} at step {state.global_step}; training has diverged: start over with a lower "
                 f"--learning-rate (it is {args.learning_rate:g})"
             )
         if not processes.is_main():
