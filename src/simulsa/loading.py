@@ -10,7 +10,7 @@ import io
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def processes_for(setting: Processes, device: Any, models: int = 1) -> int:
     return max(0, min(MOST_PROCESSES, _cores() // models - 1))
 
 
-def loaded(make: Callable[[Item], Result], items: Sequence[Item], processes: int = 0) -> Iterator[Result]:
+def loaded(make: Callable[[Item], Result], items: Sequence[Item], processes: int = 0) -> Generator[Result, None, None]:
     """`make(item)` of every item, in order, by `processes` processes that work ahead; with 0 here, when it is asked for.
 
     Raises what `make` raises, and `LoadingError` when a process dies.
@@ -82,7 +82,7 @@ def data_loader(dataset: Any, batch_size: int | None, collate: Callable[[Any], A
     )
 
 
-def unpacked(packed: Iterator[Any]) -> Iterator[Any]:
+def unpacked(packed: Iterator[Any]) -> Generator[Any, None, None]:
     """What a `data_loader` made; raises what was raised there, and `LoadingError` when a process died."""
     try:
         while True:

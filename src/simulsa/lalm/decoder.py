@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from simulsa.lalm.device import copied, rounding
+from simulsa.lalm.graphs import StaticSteps
 from simulsa.lalm.interface import LALMError
 
 Embeddings = dict[str, torch.Tensor]
@@ -64,6 +65,7 @@ class Decoder:
         text = whole.config.get_text_config()
         self.slides = "sliding_attention" in (getattr(text, "layer_types", None) or ())
         self.round_up = rounding(self.device)
+        self.steps: StaticSteps | None = None  # how tokens are decoded behind a prefill, if not the plain way
         self._scaling = getattr(text, "logits_scaling", None)
         self._softcap = getattr(text, "final_logit_softcapping", None)
 

@@ -21,6 +21,7 @@ from simulsa.lalm.decoding import HEAD_POSITIONS, Row, decode
 from simulsa.lalm.device import copied, set_up
 from simulsa.lalm.families import audio_token_id, context_tokens, family_of, longest_clip
 from simulsa.lalm.frontend import MIN_SAMPLES, Frontend, PreparedClip
+from simulsa.lalm.graphs import StaticSteps
 from simulsa.lalm.grouping import grouped
 from simulsa.lalm.interface import TOKENS_ONLY, Continuation, Direction, LALMError, TokenScores, Want
 from simulsa.lalm.signature import marks
@@ -67,6 +68,8 @@ class HuggingFaceLALM:
         self.frontend = Frontend(processor, self.family, name, instruction, self.directions)
         self.decoder = Decoder(whole, name, audio_token_id(whole.config))
         set_up(self.device)
+        if self.device.type == "cuda" and self.family.graphs:
+            self.decoder.steps = StaticSteps(self.decoder, graphs=True)
         self.audio_token_id = self.decoder.audio_token_id
         self.vocabulary_size = self.decoder.vocabulary_size
         self.encoder = self.decoder.backbone.audio_tower if self.family.whisper_window else None
@@ -121,12 +124,18 @@ class HuggingFaceLALM:
         text = self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return str(text)
 
-    def hear(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[HeardClip]:
-        """Encode each clip behind the prompt that asks for its translation (see `LALM.hear`)."""
+    def hear(self, audios: Sequence[np.ndarray | PreparedClip], directions: Sequence[Direction]) -> list[HeardClip]:
+        """Encode each clip behind the prompt that asks for its translation (see `LALM.hear`).
+
+        Some may be prepared by the `frontend` already, for these directions.
+        """
         for number, audio in enumerate(audios):
             if len(audio) > self.max_samples:
                 raise LALMError(too_long(f"clip {number} of the batch", len(audio), self.max_samples))
-        return self.listen([self.frontend.prepare(*row) for row in zip(audios, directions, strict=True)])
+        rows = zip(audios, directions, strict=True)
+        return self.listen(
+            [clip if isinstance(clip, PreparedClip) else self.frontend.prepare(clip, asked) for clip, asked in rows]
+        )
 
     @torch.no_grad()
     def listen(self, clips: Sequence[PreparedClip]) -> list[HeardClip]:

@@ -58,5 +58,6 @@ def _try(lalm: HuggingFaceLALM, rows: int) -> None:
             embedded = lalm.decoder.embed([[lalm.eos_id] * LEAST_SIZE] * rows)
         nothing = torch.zeros(0, dtype=torch.long, device=lalm.device)
         hidden = lalm.forward([HeardClip(row, nothing, 0) for row in embedded], [[] for _ in embedded])
-        hidden.float().sum().backward()
+        loss: Any = hidden.float().sum()
+        loss.backward()
         lalm.model.zero_grad(set_to_none=True)

@@ -22,6 +22,7 @@ from simulsa.lalm.decoder import HeardClip
 from simulsa.lalm.device import copied
 from simulsa.lalm.frontend import PreparedClip
 from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.lalm.workers import announce
 from simulsa.loading import data_loader, processes_for, unpacked
 from simulsa.training import processes
 from simulsa.training.collator import Collator
@@ -85,6 +86,7 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
 
     def get_train_dataloader(self) -> Any:
         """The batches in the order of the rows, from loader processes where there are some."""
+        announce(self._lalm, (example.direction for example in self.train_dataset if example is not None))
         workers = processes_for(self._config.workers, self._lalm.device, processes.count_here())
         loader = data_loader(self.train_dataset, self._config.micro_batch_size, self.data_collator, workers)
         return self.accelerator.prepare(loader)
