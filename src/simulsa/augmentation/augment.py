@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -21,10 +22,11 @@ from simulsa.augmentation.scoring import Cut, Speculation
 from simulsa.augmentation.speculation import resolve_tau
 from simulsa.augmentation.summary import AugmentSummary
 from simulsa.augmentation.truncation import draw_cut, row_generator
+from simulsa.lalm.grouping import PASS_SAMPLES, batches
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
-from simulsa.lalm.workers import LocalWorker, Workers
+from simulsa.lalm.workers import LocalWorker, Workers, ahead, announce
 from simulsa.manifest import ManifestError, Utterance, unheard, write_manifest
 from simulsa.progress import track
 
@@ -132,16 +134,20 @@ class _Run:
         # rows of a batch are about equally long, so little is padding; the longest come first, so that a batch that does not
         # fit into memory is the first one
         speculation = Speculation(self.config)
-        ordered = sorted(cuts, key=lambda cut: (-cut.length if speculation.needs_whole else -cut.samples, cut.row.id))
-        size = self.config.batch_size
-        batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
-        waiting = [todo for batch in batches if (todo := [cut for cut in batch if cut.id not in kept])]
-        for done, broken in track(self.workers.map(speculation, waiting), "augmenting", len(waiting)):
-            for row, problem in broken:
-                self._give_up(row, AudioError(problem))
-            if journal and done:
-                journal.append(done)
-            kept.update(done)
+        ordered = sorted(cuts, key=lambda cut: (-speculation.samples(cut), cut.row.id))
+        together = batches(
+            ordered, speculation.samples, self.config.rows_per_pass(getattr(self.lalm, "device", None)), PASS_SAMPLES
+        )
+        waiting = [todo for batch in together if (todo := [cut for cut in batch if cut.id not in kept])]
+        announce(self.lalm, (cut.direction for cut in cuts))
+        load = partial(speculation.load, self.lalm.max_samples)
+        with closing(ahead(self.workers, load, waiting, self.config.workers)) as work:
+            for done, broken in track(self.workers.map(speculation, work), "augmenting", len(waiting)):
+                for row, problem in broken:
+                    self._give_up(row, AudioError(problem))
+                if journal and done:
+                    journal.append(done)
+                kept.update(done)
 
     def _row(self, cut: Cut, kept: int) -> Utterance:
         tokens = self.lalm.encode(cut.row.target_text)

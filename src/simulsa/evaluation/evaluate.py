@@ -19,7 +19,8 @@ from simulsa.lalm.cache import CachedLALM
 from simulsa.lalm.interface import LALM, Direction
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
-from simulsa.lalm.workers import LocalWorker, Workers
+from simulsa.lalm.workers import LocalWorker, Workers, announce
+from simulsa.loading import Processes, check_processes
 from simulsa.manifest import Utterance
 from simulsa.streaming.config import StreamConfig, check_chunk_ms
 from simulsa.streaming.policies import Policy, Rollback
@@ -49,6 +50,8 @@ class EvaluateConfig:
     """verify the last hypothesis in one forward pass instead of decoding it again (never changes the output)"""
     encoder_cache_mib: float = 1024
     """size of the encoder cache, which keeps encoder outputs across settings; never changes the output"""
+    workers: Processes = "auto"
+    """processes that load and prepare audio beside the model; `auto`: 0 on a CPU, up to 8 on a GPU; never changes the output"""
     overwrite: bool = False
     """start over even if the folder holds another evaluation"""
     on_error: OnError = "fail"
@@ -79,6 +82,7 @@ class EvaluateConfig:
             )
         if not 0 <= self.encoder_cache_mib < math.inf:
             raise ValueError(f"encoder_cache_mib is {self.encoder_cache_mib!r}; it must be a number of MiB, 0 or more")
+        check_processes(self.workers)
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; it must be 1 or more")
         if self.on_error not in ("fail", "skip"):
@@ -122,6 +126,7 @@ def evaluate(
     todo = [setting for setting in config.grid if setting not in scores]
     if todo and config.preflight:
         preflight(lalm, Direction(rows[0].source_lang, target_lang))
+    announce(lalm, (Direction(clip.row.source_lang, clip.row.target_lang) for clip in clips))
     for chunk_ms, policy in todo:
         offline = next((score for (k, _), score in scores.items() if k == chunk_ms and math.isinf(k)), None)
         # offline, the policy makes no difference
@@ -199,7 +204,7 @@ def _measure(job: _Job, chunk_ms: float, policy: Policy) -> Score:
     config = job.config
     started = time.monotonic()
     work = Lockstep(StreamConfig(chunk_ms=chunk_ms, policy=policy, drafts=config.drafts), timed=config.batch_size == 1)
-    instances = simulate(job.workers, job.clips, work, config.batch_size, config.on_error)
+    instances = simulate(job.workers, job.clips, work, config.batch_size, config.on_error, config.workers)
     seconds = time.monotonic() - started
     score: Score = {
         "chunk_ms": _json_number(chunk_ms),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,26 +56,21 @@ class EncoderCache:
             self.bytes -= self._heard.popitem(last=False)[1].nbytes
 
 
-class CachedLALM:
-    """A LALM that encodes equal audio once: `lalm` with an encoder cache of at most `max_mib` in front of `hear`."""
+class _Wrapped:
+    """A LALM that hears in another way than `lalm` and is `lalm` otherwise."""
 
-    def __init__(self, lalm: LALM, max_mib: float) -> None:
+    def __init__(self, lalm: LALM) -> None:
         self.lalm = lalm
-        self.cache = EncoderCache(max_mib)
         self.name, self.signature, self.max_samples = lalm.name, lalm.signature, lalm.max_samples
         self.vocabulary_size, self.eos_id = lalm.vocabulary_size, lalm.eos_id
         self.directions = lalm.directions
         self.encode, self.decode = lalm.encode, lalm.decode
+        self.frontend, self.device = getattr(lalm, "frontend", None), getattr(lalm, "device", None)
 
     @property
     def exact(self) -> bool:
         """Whether equal inputs give equal tokens whatever the batch."""
         return self.lalm.exact
-
-    def hear(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[Any]:
-        """As the model hears, from the cache where it can."""
-        keys = [(direction, audio_key(audio)) for audio, direction in zip(audios, directions, strict=True)]
-        return self.cache.fetch(keys, lambda rows: self.lalm.hear([audios[r] for r in rows], [directions[r] for r in rows]))
 
     def score(self, heard: Sequence[Any], targets: Sequence[Sequence[int]]) -> list[TokenScores]:
         """As the model scores."""
@@ -90,3 +85,30 @@ class CachedLALM:
     ) -> list[Continuation]:
         """As the model continues."""
         return self.lalm.continue_(heard, prefixes, drafts, want)
+
+
+class CachedLALM(_Wrapped):
+    """A LALM that hears equal audio once: `lalm` with an encoder cache of at most `max_mib` in front of `hear`."""
+
+    def __init__(self, lalm: LALM, max_mib: float) -> None:
+        super().__init__(lalm)
+        self.cache = EncoderCache(max_mib)
+
+    def hear(self, audios: Sequence[Any], directions: Sequence[Direction]) -> list[Any]:
+        """As the model hears, from the cache where it can."""
+        rows = zip(audios, directions, strict=True)
+        keys = [getattr(audio, "key", None) or (direction, audio_key(audio)) for audio, direction in rows]  # prepared, or audio
+        return self.cache.fetch(keys, lambda rows: self.lalm.hear([audios[r] for r in rows], [directions[r] for r in rows]))
+
+
+class PreparedLALM(_Wrapped):
+    """A LALM for audio that was prepared before: `prepared` has what `lalm.hear` takes, by direction and content."""
+
+    def __init__(self, lalm: LALM, prepared: Mapping[Hashable, Any]) -> None:
+        super().__init__(lalm)
+        self._prepared = prepared
+
+    def hear(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[Any]:
+        """As the model hears; what was not prepared is prepared now."""
+        rows = zip(audios, directions, strict=True)
+        return self.lalm.hear([self._prepared.get((asked, audio_key(audio)), audio) for audio, asked in rows], directions)

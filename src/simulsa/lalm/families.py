@@ -62,6 +62,8 @@ class Family:
     """the prompt has audio tokens for a whole window, whatever the clip: those behind its end are silence"""
     whisper_window: bool = False
     """the tower is a `Qwen2AudioEncoder`, whose padding can be left out and whose outputs can be remembered"""
+    graphs: bool = True
+    """on a GPU, a decoding step can be a CUDA graph: no cache that slides, no experts whose share of the tokens varies"""
     translates: bool = True
     """whether the published checkpoints translate; the others must be trained to"""
 
@@ -161,6 +163,7 @@ FAMILIES = (
         mixes_lengths=True,
         packages=_VISION,
         model_class="Qwen3OmniMoeThinkerForConditionalGeneration",
+        graphs=False,
     ),
     Family(
         name="Qwen3-ASR",
@@ -228,6 +231,7 @@ FAMILIES = (
         packages=(*_VISION, "timm"),
         turn_end="<end_of_turn>",
         mixes_lengths=True,
+        graphs=False,
     ),
     Family(
         name="Gemma 4",
@@ -238,6 +242,7 @@ FAMILIES = (
         limit=30.0,
         packages=_VISION,
         turn_end="<turn|>",
+        graphs=False,
     ),
     Family(
         name="GLM-ASR",

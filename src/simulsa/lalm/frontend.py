@@ -39,6 +39,9 @@ class PreparedClip:
     features: dict[str, torch.Tensor]
     samples: int
 
+    def __len__(self) -> int:
+        return self.samples
+
 
 @dataclass
 class Frontend:
@@ -56,8 +59,7 @@ class Frontend:
 
     def prepare(self, audio: np.ndarray, direction: Direction) -> PreparedClip:
         """Features and prompt of one clip, float32 mono `[samples]` at `SAMPLE_RATE`."""
-        self._check_language(direction)
-        self._check_direction(direction)
+        self.announce(direction)
         longer = audio if len(audio) >= MIN_SAMPLES else np.pad(audio, (0, MIN_SAMPLES - len(audio)))
         text = instruction(direction, self.family.name, self.instruction)
         conversation = [{"role": "user", "content": [self.family.audio_content(longer), {"type": "text", "text": text}]}]
@@ -77,6 +79,11 @@ class Frontend:
         ids, mask = batch.pop("input_ids")[0], batch.pop("attention_mask")[0]
         features = {name: tensor for name, tensor in batch.items() if not name.endswith(_IMAGE_MASKS)}
         return PreparedClip((direction, audio_key(audio)), ids[mask.bool()].tolist(), features, len(audio))
+
+    def announce(self, direction: Direction) -> None:
+        """Say once what speaks against a direction: before loader processes do, which would say it once each."""
+        self._check_language(direction)
+        self._check_direction(direction)
 
     def _check_language(self, direction: Direction) -> None:
         """Warn once per source language that the family's model card does not list."""

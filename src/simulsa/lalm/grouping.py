@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch.nn.functional import pad
+
+from simulsa.audio import SAMPLE_RATE
+
+Item = TypeVar("Item")
+
+PASS_SAMPLES = 480 * SAMPLE_RATE  # of audio in one pass, padding included: 16 clips that fill Qwen2-Audio's window
 
 
 def grouped(lengths: Sequence[int], overhead: int) -> list[list[int]]:
@@ -28,6 +34,20 @@ def grouped(lengths: Sequence[int], overhead: int) -> list[list[int]]:
         groups.insert(0, rows[begins[end - 1] : end])
         end = begins[end - 1]
     return groups
+
+
+def batches(ordered: Sequence[Item], length: Callable[[Item], int], rows: int, total: int) -> list[list[Item]]:
+    """`ordered`, the longest first, in batches of at most `rows`, and of at most `total` in length with padding.
+
+    An item that is longer than that is a batch of its own.
+    """
+    found: list[list[Item]] = []
+    for item in ordered:
+        if found and len(found[-1]) < rows and (len(found[-1]) + 1) * length(found[-1][0]) <= total:
+            found[-1].append(item)
+        else:
+            found.append([item])
+    return found
 
 
 def joined_masks(masks: Sequence[torch.Tensor]) -> torch.Tensor:

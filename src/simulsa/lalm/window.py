@@ -7,10 +7,14 @@ thirty. Attention masks the padding, so the outputs without it are the same up t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.functional import pad
+
+from simulsa.lalm.device import RoundUp
 
 _LOOKAHEAD_FRAMES = 2  # the encoder's two convolutions see so many frames behind the last one of a clip
 _FRAMES_PER_TOKEN = 4  # the second convolution and the pooling halve the rate each
@@ -25,6 +29,16 @@ def padded_samples(longest: int, extractor: Any) -> int:
     needed = longest + _LOOKAHEAD_FRAMES * extractor.hop_length + extractor.n_fft // 2
     token = _FRAMES_PER_TOKEN * extractor.hop_length
     return int(min(-(-needed // token) * token, extractor.n_samples))
+
+
+def longer(features: Mapping[str, torch.Tensor], round_up: RoundUp, positions: int) -> dict[str, torch.Tensor]:
+    """Features and their mask, `[clips, ..., frames]`, with zeros behind them up to a number of audio tokens on the grid.
+
+    The encoder's window, `positions` of two frames each, is the limit.
+    """
+    frames = features["input_features"].shape[-1]
+    wanted = min(_FRAMES_PER_TOKEN * round_up(-(-frames // _FRAMES_PER_TOKEN)), 2 * positions)
+    return {name: pad(tensor, (0, max(wanted - frames, 0))) for name, tensor in features.items()}
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from simulsa.loading import Processes, check_processes
 from simulsa.settings import check_whole_numbers
 
 Scheduler = Literal["cosine", "linear", "constant_with_warmup"]
@@ -73,7 +74,11 @@ class TrainConfig:
     """size of the encoder cache, which keeps encoder outputs across epochs; never changes the result"""
     mixed_precision: bool = False
     """compute a float32 model's matrix products in bfloat16 (PyTorch's autocast): faster on processors that support it, many
-    times slower on others (with a warning)"""
+    times slower on others (with a warning); a bfloat16 model on a GPU is always trained so"""
+    workers: Processes = "auto"
+    """processes that load and prepare audio beside the model; `auto`: 0 on a CPU, up to 8 on a GPU; never changes the result"""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """compile the decoder layers, which takes up to a minute at the start; `auto`: on a GPU"""
     gradient_checkpointing: bool = False
     """recompute activations instead of storing them: less memory, about a third more time"""
     on_error: OnError = "fail"
@@ -94,7 +99,9 @@ class TrainConfig:
         self._check_number("self_distillation", lambda value: 0 <= value <= 1, "from 0 to 1")
         for name in ("lora_dropout", "warmup_share"):
             self._check_number(name, lambda value: 0 <= value < 1, "0 or more and below 1")
-        for name, known in (("lr_scheduler", get_args(Scheduler)), ("on_error", get_args(OnError))):
+        check_processes(self.workers)
+        texts = {"lr_scheduler": get_args(Scheduler), "on_error": get_args(OnError), "compile": ("auto", "on", "off")}
+        for name, known in texts.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
         if self.batch_size % self.micro_batch_size:
@@ -103,6 +110,10 @@ class TrainConfig:
                 f"micro_batch_size is {self.micro_batch_size} and batch_size {self.batch_size}; micro_batch_size must divide "
                 f"batch_size: use {fits}, say"
             )
+
+    def compiles(self, device: str) -> bool:
+        """Whether the decoder layers of a model on a device of this type are compiled."""
+        return self.compile == "on" or (self.compile == "auto" and device == "cuda")
 
     def _check_number(self, name: str, holds: Callable[[float], bool], rule: str) -> None:
         value = getattr(self, name)
