@@ -359,7 +359,7 @@ def test_a_speech_of_several_segments_whose_end_takes_no_step() -> None:
         ({"max_sessions": 0}, "max_sessions"),
         ({"max_batch": 1.5}, "max_batch"),
         ({"idle_s": 0.0}, "idle_s"),
-        ({"max_speed": -1.0}, "max_speed"),
+        ({"max_lag_chunks": -1.0}, "max_lag_chunks"),
         ({"ping_s": float("nan")}, "ping_s"),
         ({"drain_s": -1.0}, "drain_s"),
         ({"tls_cert": Path("a.pem")}, "tls_key"),

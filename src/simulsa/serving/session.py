@@ -64,7 +64,6 @@ class Session:
         self.config = config
         self._stream = self._open_stream(config, samples)
         self._clock = SpeechClock()
-        self._began = time.monotonic()
         self._inbox: list[np.ndarray] = []
         self._shown = ""
         self.finishing = self._closed = False  # closed: the model has been told
@@ -108,9 +107,6 @@ class Session:
         self._wake()
         if not self.live:
             return
-        ahead_s = samples_to_s(self.received_samples) / self._limits.max_speed - (time.monotonic() - self._began)
-        if ahead_s > 0:
-            await asyncio.sleep(ahead_s)
         while self.unheard_s > self._limits.max_unheard_s and (self._in_turn or self.wants_turn):
             self._room.clear()
             await self._room.wait()
