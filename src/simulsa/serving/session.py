@@ -23,8 +23,7 @@ from simulsa.streaming.state import StreamState, Update
 @dataclass(frozen=True)
 class Result:
     """A result for the client: an update, the new part of its committed text, how many chunks the step merged, and its lag: the
-    seconds since its audio was due.
-    """
+    seconds since its audio was due."""
 
     update: Update
     delta: str
@@ -86,8 +85,7 @@ class Session:
     @property
     def outcome(self) -> str:
         """How the session ended, in a word: the reason it was ended for, or `failed`, `left` (between two utterances), or
-        `vanished`.
-        """
+        `vanished`."""
         if self.error is not None:
             return "failed"
         return self.ended or ("left" if self.untouched or self._settled.is_set() else "vanished")
