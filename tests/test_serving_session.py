@@ -159,8 +159,8 @@ def test_an_ear_that_fails_takes_no_other_along() -> None:
 
     lalm = FakeLALM(growing_script(TEXT))
     turns = []
-    for ear in (FakeVAD(), Deaf(), FakeVAD()):
-        talk = StreamState(lalm, STREAM, SegmentationConfig(), ear)
+    for detector in (FakeVAD(), Deaf(), FakeVAD()):
+        talk = StreamState(lalm, STREAM, SegmentationConfig(), detector)
         turns.append(Turn(talk, [noise(1.2)], False, 1))
     take_turns(lalm, turns, max_batch=9)
     assert [str(turn.error) for turn in turns] == ["None", "deaf", "None"]
