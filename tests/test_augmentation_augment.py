@@ -361,7 +361,6 @@ def test_the_manifest_says_how_rows_were_made(rows: list[Utterance], lalm: FakeL
         ({"min_ms": float("nan")}, "min_ms is nan"),
         ({"max_ms": 500}, "max_ms is 500"),
         ({"max_ms": float("inf")}, "beta-decay-full"),
-        ({"grid_ms": 0}, "grid_ms is 0"),
     ],
 )
 def test_settings_say_what_is_wrong(change: dict[str, Any], message: str) -> None:

@@ -38,7 +38,7 @@ def talk(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLALM:
-    """A scripted model in the place of the one that would be loaded, and a scripted ear."""
+    """A scripted model instead of the one that would be loaded, and a scripted voice activity detector."""
     lalm = FakeLALM(lambda audio: f"{round(len(audio) / 1600)} Zehntel.", max_samples=WINDOW_S * SAMPLE_RATE)
     monkeypatch.setattr(ModelConfig, "load", lambda _: lalm)
     monkeypatch.setattr("simulsa.streaming.state.SileroVAD", FakeVAD)

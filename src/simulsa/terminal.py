@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.text import Text
 
 from simulsa import strict_json
-from simulsa.audio import samples_to_ms, samples_to_s
+from simulsa.audio import samples_to_s
+from simulsa.serving.subtitles import timestamp
 from simulsa.streaming.state import Segment, Update
 from simulsa.streaming.stream import Stream
 
@@ -59,7 +60,7 @@ class _Lines:
         self._segmented = True
         if not segment.complete or not (segment.text or update.final):
             return None
-        times = f"[{_clock(segment.start_samples)} --> {_clock(segment.end_samples)}] "
+        times = f"[{timestamp(samples_to_s(segment.start_samples))} --> {timestamp(samples_to_s(segment.end_samples))}] "
         return times + segment.text if self._timestamps else segment.text
 
 
@@ -129,13 +130,6 @@ def _print(line: str, console: Console) -> None:
     """Write a line as it is: no wrapping, no markup; at once, for whoever reads the pipe."""
     console.file.write(line + "\n")
     console.file.flush()
-
-
-def _clock(samples: int) -> str:
-    """A position as WebVTT writes it: hours, minutes, seconds, milliseconds."""
-    milliseconds = round(samples_to_ms(samples))
-    minutes, seconds = divmod(milliseconds // 1000, 60)
-    return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}.{milliseconds % 1000:03}"
 
 
 def _json(update: Update) -> str:

@@ -13,6 +13,7 @@ from simulsa.settings import check_whole_numbers
 
 _CPU_ROWS, _GPU_ROWS = 16, 64
 MIN_CUT_MS = 40  # shorter clips crash some feature extractors
+GRID_MS = 500  # spacing of the cut points of `beta-decay-discrete`, counted from min_ms
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class AugmentConfig:
     num: int = 3000
     """M: number of rows to make"""
     truncation: Truncation = "beta-decay"
-    """distribution of cut points: Beta(1, 3) or uniform over [min-ms, max-ms], over the full duration, or on a grid"""
+    """distribution of cut points: Beta(1, 3) or uniform over [min-ms, max-ms], over the full duration, or on a grid of 500 ms"""
     criterion: Criterion = "probability"
     """when a token is plausible: by `probability` (at least tau), by `rank` (below tau times the vocabulary size), or by
     `contrast` with the whole audio (at least tau times its probability there)"""
@@ -36,8 +37,6 @@ class AugmentConfig:
     """l: earliest cut; utterances that are not longer are skipped"""
     max_ms: float = 5000
     """r: latest cut"""
-    grid_ms: float = 500
-    """spacing of the cut points of `beta-decay-discrete`, counted from min-ms"""
     seed: int = 0
     """random seed for choosing rows and cut points"""
     batch_size: int | Literal["auto"] = "auto"
@@ -68,8 +67,6 @@ class AugmentConfig:
                 f"max_ms is {self.max_ms} and min_ms {self.min_ms}; max_ms must be larger, and a number "
                 "(to cut anywhere, use truncation 'beta-decay-full')"
             )
-        if not 1 <= self.grid_ms < float("inf"):
-            raise ValueError(f"grid_ms is {self.grid_ms}; it must be 1 or more")
 
     def rows_per_pass(self, device: Any) -> int:
         """The batch size for a model on `device`."""
@@ -80,7 +77,7 @@ class AugmentConfig:
     @property
     def cut_range(self) -> CutRange:
         """l, r and the grid step in samples."""
-        return CutRange(ms_to_samples(self.min_ms), ms_to_samples(self.max_ms), ms_to_samples(self.grid_ms))
+        return CutRange(ms_to_samples(self.min_ms), ms_to_samples(self.max_ms), ms_to_samples(GRID_MS))
 
 
 def _check_name(setting: str, value: str, known: tuple[str, ...]) -> None:

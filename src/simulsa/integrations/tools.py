@@ -26,8 +26,7 @@ _LONGFORM = "longform"
 @dataclasses.dataclass(frozen=True)
 class Setup:
     """Settings from one flat mapping: the model, the stream, and segmentation of all speech (`longform` true), of none (false),
-    or of speech longer than one segment (`None`).
-    """
+    or of speech longer than one segment (`None`)."""
 
     model: ModelConfig
     stream: StreamConfig

@@ -9,6 +9,7 @@ from simulsa.languages import language_name
 from simulsa.settings import check_whole_numbers
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+MAX_MESSAGE_KIB = 1024  # of a WebSocket message: 16 s of base64-encoded audio at 24 kHz
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,6 @@ class ServeConfig:
     """smallest chunk size a client may request"""
     max_unheard_s: float = 10.0
     """seconds of a client's audio that may wait for the model; beyond that the server stops reading (back-pressure)"""
-    max_speed: float = float("inf")
-    """seconds of audio accepted per second from one client; faster clients are throttled"""
-    max_message_kib: int = 1024
-    """maximum size of a WebSocket message"""
     max_upload_mib: int = 100
     """maximum size of an HTTP upload"""
     max_upload_s: float = 3600.0
@@ -68,12 +65,12 @@ class ServeConfig:
     """seconds that open sessions get for their final text when the server stops"""
 
     def __post_init__(self) -> None:
-        lowest = {"max_sessions": 1, "max_batch": 1, "max_message_kib": 1, "max_upload_mib": 1}
+        lowest = {"max_sessions": 1, "max_batch": 1, "max_upload_mib": 1}
         check_whole_numbers(self, lowest)
         if not 0 <= self.port <= 65_535:
             raise ValueError(f"port is {self.port}; it must be from 0 (any free one) to 65535")
         times = ("max_unheard_s", "max_upload_s", "max_session_s", "idle_s", "ping_s", "send_timeout_s")
-        for name in (*times, "max_speed", "max_lag_chunks"):
+        for name in (*times, "max_lag_chunks"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be more than 0")
         if not self.drain_s >= 0:

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from simulsa import strict_json
 from simulsa.audio import AudioError
-from simulsa.serving.config import ServeConfig
+from simulsa.serving.config import MAX_MESSAGE_KIB, ServeConfig
 from simulsa.serving.gate import PROTOCOL
 from simulsa.serving.pcm import PcmReader
 from simulsa.serving.service import RefusedError, Service
@@ -36,7 +36,6 @@ class Socket:
     def __init__(self, websocket: WebSocket, config: ServeConfig) -> None:
         self._websocket = websocket
         self._send_timeout_s = config.send_timeout_s
-        self._max_message_kib = config.max_message_kib
 
     async def receive(self) -> str | bytes:
         """The next message. Raises `GoneError`, also for one that is too large."""
@@ -45,8 +44,8 @@ class Socket:
             raise GoneError
         text: str | None = message.get("text")
         data: str | bytes = message["bytes"] if text is None else text
-        if len(data) > 1024 * self._max_message_kib:  # our own server refuses it sooner, Ray's proxy lets it through
-            await self.close(TOO_BIG, f"a message of {len(data) / 1024:.0f} KiB; the largest is {self._max_message_kib}")
+        if len(data) > 1024 * MAX_MESSAGE_KIB:  # our own server refuses it sooner, Ray's proxy lets it through
+            await self.close(TOO_BIG, f"a message of {len(data) / 1024:.0f} KiB; the limit is {MAX_MESSAGE_KIB}")
             raise GoneError
         return data
 

@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from simulsa.serving.app import create_app
-from simulsa.serving.config import ServeConfig
+from simulsa.serving.config import MAX_MESSAGE_KIB, ServeConfig
 from simulsa.serving.service import Service
 
 logger = logging.getLogger("simulsa")
@@ -85,7 +85,7 @@ def make_server(service: Service) -> Server:
     settings = uvicorn.Config(
         create_app(service),
         ws=PatientProtocol,
-        ws_max_size=config.max_message_kib * 1024,
+        ws_max_size=MAX_MESSAGE_KIB * 1024,
         ws_per_message_deflate=False,  # speech does not get smaller by it
         ws_ping_interval=config.ping_s,
         ws_ping_timeout=config.ping_s,

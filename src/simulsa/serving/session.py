@@ -23,8 +23,7 @@ from simulsa.streaming.state import StreamState, Update
 @dataclass(frozen=True)
 class Result:
     """A result for the client: an update, the new part of its committed text, how many chunks the step merged, and its lag: the
-    seconds since its audio was due.
-    """
+    seconds since its audio was due."""
 
     update: Update
     delta: str
@@ -64,7 +63,6 @@ class Session:
         self.config = config
         self._stream = self._open_stream(config, samples)
         self._clock = SpeechClock()
-        self._began = time.monotonic()
         self._inbox: list[np.ndarray] = []
         self._shown = ""
         self.finishing = self._closed = False  # closed: the model has been told
@@ -87,8 +85,7 @@ class Session:
     @property
     def outcome(self) -> str:
         """How the session ended, in a word: the reason it was ended for, or `failed`, `left` (between two utterances), or
-        `vanished`.
-        """
+        `vanished`."""
         if self.error is not None:
             return "failed"
         return self.ended or ("left" if self.untouched or self._settled.is_set() else "vanished")
@@ -108,9 +105,6 @@ class Session:
         self._wake()
         if not self.live:
             return
-        ahead_s = samples_to_s(self.received_samples) / self._limits.max_speed - (time.monotonic() - self._began)
-        if ahead_s > 0:
-            await asyncio.sleep(ahead_s)
         while self.unheard_s > self._limits.max_unheard_s and (self._in_turn or self.wants_turn):
             self._room.clear()
             await self._room.wait()

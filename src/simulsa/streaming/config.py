@@ -56,8 +56,7 @@ class StreamConfig:
 
     def for_model(self, lalm: LALM) -> StreamConfig:
         """The same settings with both languages: missing ones follow the first direction the model was trained on that matches
-        the given language, else English or German.
-        """
+        the given language, else English or German."""
         known = [*lalm.directions, Direction(ENGLISH, GERMAN)]
         chosen = next((direction for direction in known if self._goes_with(direction)), known[0])
         return replace(

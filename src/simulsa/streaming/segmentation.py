@@ -81,8 +81,7 @@ class SegmentationConfig:
 
 class WholeAudio:
     """No segmentation: one segment from the first sample to the last. The counterpart of `Segmenter` for audio that fits the
-    window.
-    """
+    window."""
 
     def __init__(self) -> None:
         self.start: int | None = 0

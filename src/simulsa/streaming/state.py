@@ -64,8 +64,7 @@ class Update:
 @dataclass(frozen=True)
 class Advance:
     """What a step decided for a stream: the `tokens` of the hypothesis, how many of them are `committed`, their final text
-    `shown`, the `tentative` rest, and how far the open segment was heard.
-    """
+    `shown`, the `tentative` rest, and how far the open segment was heard."""
 
     tokens: list[int]
     committed: int

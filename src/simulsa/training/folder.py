@@ -85,8 +85,7 @@ class Folder:
 
     def finish(self, checkpoint: Path, record: dict[str, Any]) -> None:
         """Turn a checkpoint into the adapter. The file that `load` recognises an adapter by comes last, so a kill leaves none or
-        all.
-        """
+        all."""
         with atomic_write(self.out / _WEIGHTS, "wb") as target, open(checkpoint / _WEIGHTS, "rb") as source:
             shutil.copyfileobj(source, target)
         write_json(self.out / RECORD, record)
