@@ -12,7 +12,8 @@ import pytest
 from simulsa.cli import main
 from simulsa.lalm import whole
 from simulsa.lalm.interface import Direction, LALMError
-from simulsa.lalm.load import EMBEDDED_MODELS, load
+from simulsa.lalm.load import load
+from simulsa.lalm.parts import EMBEDDED_MODELS
 from simulsa.lalm.whole import merge
 from tests.conftest import noise
 

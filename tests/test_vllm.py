@@ -16,7 +16,8 @@ if importlib.util.find_spec("vllm") is None:
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.interface import Direction
-from simulsa.lalm.load import EMBEDDED_MODELS, load
+from simulsa.lalm.load import load
+from simulsa.lalm.parts import EMBEDDED_MODELS
 from simulsa.lalm.vllm_client import Answer, Request, VLLMClient, encode_audio
 from tests.vllm_process import VLLMProcess, embedded_model, random_model, vllm_process
 

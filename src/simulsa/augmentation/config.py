@@ -44,6 +44,8 @@ class AugmentConfig:
     """what a row with broken audio does: end the run, or give way to another row"""
     preflight: bool = True
     """check first that the model hears and that batches equal single rows (seconds)"""
+    accept_approximate: bool = False
+    """make rows although the model's scores are approximate, as those of an engine may be; the rows say so"""
     overwrite: bool = False
     """start again although the output exists or another run's journal lies beside it"""
 

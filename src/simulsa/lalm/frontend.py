@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,15 @@ class Frontend:
         ids, mask = batch.pop("input_ids")[0], batch.pop("attention_mask")[0]
         features = {name: tensor for name, tensor in batch.items() if not name.endswith(_IMAGE_MASKS)}
         return PreparedClip((direction, audio_key(audio)), ids[mask.bool()].tolist(), features, len(audio))
+
+    def encode(self, text: str) -> list[int]:
+        """Text to target token ids, without special tokens."""
+        return list(self.processor.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Target token ids to text, special tokens left out; an incomplete character decodes to U+FFFD."""
+        text = self.processor.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(text)
 
     def _check_language(self, direction: Direction) -> None:
         """Say once of each spoken language that the family's card does not list it."""
