@@ -56,7 +56,7 @@ class Request:
     """One prompt to continue greedily, to score, or both.
 
     `prompt` has as many audio placeholders as the clip has audio tokens, as transformers' processors make it, then the committed
-    or scored tokens. `audio` is base64 of a WAV file (see `encode_audio`), or empty where the clip is shorter than an audio token.
+    or scored tokens. `audio` is base64 of a WAV file (see `encode_audio`), or empty where a clip is shorter than an audio token.
     `scored` is the number of tokens at the prompt's end whose log-probabilities are wanted. `bias` adds to logits by token id.
     """
 
