@@ -13,7 +13,8 @@ import pytest
 
 from simulsa.cli import main
 from simulsa.lalm.interface import Direction
-from simulsa.lalm.load import RECORD, ModelConfig, load
+from simulsa.lalm.load import ModelConfig, load
+from simulsa.lalm.parts import RECORD
 from simulsa.manifest import Utterance
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.segmentation import SegmentationConfig

@@ -14,8 +14,8 @@ import simulsa
 from simulsa.audio import SAMPLE_RATE
 from simulsa.cli import main
 from simulsa.demo.run import DATA
-from simulsa.lalm.load import EMBEDDED_MODELS
 from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.lalm.parts import EMBEDDED_MODELS
 from simulsa.manifest import Utterance, read_manifest, write_manifest
 from tests.lalms import continue_
 

@@ -22,7 +22,8 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.decoding import _Greedy
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import ALL_HEADS, LALM, Continuation, Direction, Heads, LALMError, TokenScores, Want
-from simulsa.lalm.load import RECORD, load, local_folder
+from simulsa.lalm.load import load
+from simulsa.lalm.parts import RECORD, local_folder
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import _of_every_tensor, earlier_signature, folder_signature, text_signature
 from simulsa.testing import FakeLALM

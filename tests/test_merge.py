@@ -12,9 +12,11 @@ import pytest
 from simulsa.cli import main
 from simulsa.lalm import whole
 from simulsa.lalm.interface import Direction, LALMError
-from simulsa.lalm.load import EMBEDDED_MODELS, load
+from simulsa.lalm.load import load
+from simulsa.lalm.parts import EMBEDDED_MODELS
 from simulsa.lalm.whole import merge
 from tests.conftest import noise
+from tests.lalms import continue_, score
 
 EN_DE = Direction("en", "de")
 
@@ -30,9 +32,9 @@ def test_the_whole_model_is_the_adapter_on_its_base(merged: Path) -> None:
     whole_model, adapter, base = load(str(merged), "cpu"), load("tiny-en-de-simul", "cpu"), load("tiny-en-de", "cpu")
     clips = [noise(seconds, seed=7) for seconds in (0.7, 2.0, 4.5)]
     targets, directions = [base.encode("Zwei Hunde spielen.")] * 3, [EN_DE] * 3
-    assert whole_model.continue_(clips, [[]] * 3, directions) == adapter.continue_(clips, [[]] * 3, directions)
+    assert continue_(whole_model, clips, [[]] * 3, directions) == continue_(adapter, clips, [[]] * 3, directions)
     for ours, theirs, untrained in zip(
-        *(lalm.score(clips, targets, directions) for lalm in (whole_model, adapter, base)), strict=True
+        *(score(lalm, clips, targets, directions) for lalm in (whole_model, adapter, base)), strict=True
     ):
         np.testing.assert_allclose(ours.log_probs, theirs.log_probs, atol=1e-4)
         assert np.abs(ours.log_probs - untrained.log_probs).max() > 0.1
@@ -61,6 +63,26 @@ def test_it_is_written_where_the_whole_model_comes_from(merged: Path) -> None:
     record = json.loads((merged / "simulsa.json").read_text(encoding="utf-8"))
     assert record["merged_from"] == load("tiny-en-de-simul", "cpu").signature
     assert record["training"]["base_model"] == "tiny-en-de"
+
+
+def test_the_whole_model_is_asked_as_the_adapter_was_trained(tmp_path: Path) -> None:
+    adapter = tmp_path / "run"
+    adapter.mkdir()
+    for file in (EMBEDDED_MODELS / "tiny-en-de-simul").iterdir():
+        (adapter / file.name).write_bytes(file.read_bytes())
+    asked = "Say it in {target}."
+    base = load("tiny-en-de", "cpu", instruction=asked)
+    record = json.loads((adapter / "simulsa.json").read_text(encoding="utf-8"))
+    changes = {"instruction": asked, "base_signature": base.signature, "directions": [["en", "de"]]}
+    (adapter / "simulsa.json").write_text(json.dumps({**record, **changes}), encoding="utf-8")
+    merge(str(adapter), tmp_path / "whole")
+    whole_model = load(str(tmp_path / "whole"), "cpu")
+    assert whole_model.instruction == asked
+    assert whole_model.directions == (EN_DE,)
+    assert whole_model.frontend.prepare(noise(1), EN_DE).prompt == base.frontend.prepare(noise(1), EN_DE).prompt
+    other = load(str(tmp_path / "whole"), "cpu", instruction="Translate into {target}.")
+    assert other.instruction == "Translate into {target}."
+    assert other.content != whole_model.content
 
 
 def test_half_precision_is_half_as_large(tmp_path: Path, merged: Path) -> None:

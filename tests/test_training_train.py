@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from simulsa.lalm.interface import Direction, LALMError
-from simulsa.lalm.load import RECORD, load
+from simulsa.lalm.load import load
+from simulsa.lalm.parts import RECORD
 from simulsa.manifest import Utterance
 from simulsa.settings import to_mapping
 from simulsa.training.config import TrainConfig

@@ -1,27 +1,44 @@
-"""The plugin and the client with a real vLLM process (`make vllm`): the same tokens and scores as in this process."""
+"""A real vLLM process (`make vllm`): what comes from it is what the model says in this process."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 if importlib.util.find_spec("vllm") is None:
     pytest.skip("needs vLLM: make vllm", allow_module_level=True)
 
+import httpx2
+
 from simulsa.audio import SAMPLE_RATE
-from simulsa.lalm.interface import Direction
-from simulsa.lalm.load import EMBEDDED_MODELS, load
-from simulsa.lalm.vllm_client import Answer, Request, VLLMClient, encode_audio
+from simulsa.augmentation.augment import AugmentConfig, augment
+from simulsa.demo.run import DATA
+from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
+from simulsa.lalm.engine import EngineLALM
+from simulsa.lalm.interface import Direction, LALMError, Want
+from simulsa.lalm.load import load
+from simulsa.lalm.parts import EMBEDDED_MODELS
+from simulsa.lalm.vllm_client import Request
+from simulsa.manifest import Utterance, read_manifest
+from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.stream import Stream
+from tests.servers import events_until, expected, pcm, running, say, talking, transcript
 from tests.vllm_process import VLLMProcess, embedded_model, random_model, vllm_process
 
 EN_DE = Direction("en", "de")
 LONGEST = 40  # tokens
+ADAPTER = "simul"
+LORA = ("--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"{ADAPTER}={EMBEDDED_MODELS / 'tiny-en-de-simul'}")
 
 
 @dataclass
@@ -29,57 +46,69 @@ class Pair:
     """A model in this process and the same on a server."""
 
     here: Any
-    server: VLLMProcess
-    name: str
+    there: EngineLALM
 
-    def client(self) -> VLLMClient:
-        return VLLMClient(self.server.url, self.name, self.here.audio_token_id, self.here.eos_ids)
-
-    def ask(self, clips: Sequence[np.ndarray], suffixes: Sequence[Sequence[int]], **fields: Any) -> list[Answer]:
-        """What the server says behind `suffixes`, or how it scores them."""
-        requests = []
-        for clip, suffix in zip(clips, suffixes, strict=True):
-            prompt = self.here.prompts([clip], [EN_DE])[0][0]
-            given = {"max_tokens": max(LONGEST - len(suffix), 1), **fields}
-            if given.get("scored"):
-                given["scored"] = len(suffix)
-            requests.append(Request([*prompt, *suffix], encode_audio(clip), **given))
-        with self.client() as vllm:
-            return vllm.generate(requests)
+    def heard(self, sounds: Sequence[np.ndarray]) -> tuple[list[Any], list[Any]]:
+        directions = [EN_DE] * len(sounds)
+        return self.here.hear(sounds, directions), self.there.hear(sounds, directions)
 
 
-def loaded(name: str) -> Any:
+@dataclass(frozen=True)
+class Served:
+    """A model's folder and the server that has it."""
+
+    folder: Path
+    process: VLLMProcess
+    place: Path
+
+    def engine(self, model: str = "", name: str = "") -> Any:
+        lalm = load(model or str(self.folder), dtype="float32", engine_url=self.process.url, engine_model=name)
+        assert isinstance(lalm, EngineLALM)
+        lalm.max_target_tokens = LONGEST
+        return lalm
+
+
+def in_this_process(name: str) -> Any:
     lalm = load(name, "cpu")
     lalm.max_target_tokens = LONGEST
     return lalm
 
 
 @pytest.fixture(scope="module")
-def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, VLLMProcess]]:
+def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     place = tmp_path_factory.mktemp("vllm")
     folder = embedded_model(place / "model")
-    adapter = f"simul={EMBEDDED_MODELS / 'tiny-en-de-simul'}"
-    with vllm_process(folder, place / "log", "--enable-lora", "--max-lora-rank", "8", "--lora-modules", adapter) as server:
-        yield folder, server
+    with vllm_process(folder, place / "log", *LORA) as process:
+        yield Served(folder, process, place)
 
 
 @pytest.fixture(scope="module")
-def random_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, VLLMProcess]]:
+def random_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     place = tmp_path_factory.mktemp("vllm")
     folder = random_model(place / "model")
-    with vllm_process(folder, place / "log") as server:
-        yield folder, server
+    with vllm_process(folder, place / "log") as process:
+        yield Served(folder, process, place)
+
+
+@pytest.fixture(scope="module")
+def embedded(embedded_server: Served) -> Pair:
+    return Pair(in_this_process(str(embedded_server.folder)), embedded_server.engine())
+
+
+@pytest.fixture(scope="module")
+def adapter(embedded_server: Served) -> Pair:
+    return Pair(in_this_process("tiny-en-de-simul"), embedded_server.engine("tiny-en-de-simul", ADAPTER))
+
+
+@pytest.fixture(scope="module")
+def random(random_server: Served) -> Pair:
+    return Pair(in_this_process(str(random_server.folder)), random_server.engine())
 
 
 @pytest.fixture(params=["embedded", "adapter", "random"])
 def pair(request: pytest.FixtureRequest) -> Pair:
-    if request.param == "random":
-        folder, server = request.getfixturevalue("random_server")
-        return Pair(loaded(str(folder)), server, str(folder))
-    folder, server = request.getfixturevalue("embedded_server")
-    if request.param == "adapter":
-        return Pair(loaded("tiny-en-de-simul"), server, "simul")
-    return Pair(loaded(str(folder)), server, str(folder))
+    found: Pair = request.getfixturevalue(request.param)
+    return found
 
 
 def clips(count: int, longest_s: float) -> list[np.ndarray]:
@@ -93,53 +122,173 @@ def clips(count: int, longest_s: float) -> list[np.ndarray]:
     return sounds
 
 
+def test_what_the_server_is_found_to_be(pair: Pair) -> None:
+    assert pair.there.exact
+    assert pair.there.approximate == ""
+    assert pair.there.signature.startswith(f"{pair.here.content}+vllm-0.")
+    assert pair.there.signature.endswith("+float32")
+    assert pair.there.max_samples == pair.here.max_samples
+    assert pair.there.vocabulary_size == pair.here.vocabulary_size
+
+
 def test_continuations_are_the_same(pair: Pair) -> None:
-    sounds = clips(60, longest_s=6)
-    free = pair.here.continue_(sounds, [[] for _ in sounds], [EN_DE] * len(sounds))
+    sounds = [*clips(59, longest_s=6), np.zeros(300, np.float32)]
+    ours, theirs = pair.heard(sounds)
+    free = [said.tokens for said in pair.here.continue_(ours, [[] for _ in sounds])]
     assert len({tuple(tokens) for tokens in free}) > 20  # the clips are told apart
     for share in (0.0, 0.5, 1.0):
-        prefixes = [tokens[: int(share * len(tokens))][: LONGEST - 1] for tokens in free]
-        here = pair.here.continue_(sounds, prefixes, [EN_DE] * len(sounds))
-        there = [pair.here._finish(answer.tokens, LONGEST) for answer in pair.ask(sounds, prefixes)]
-        assert there == here
+        prefixes = [tokens[: int(share * len(tokens))] for tokens in free]
+        here = pair.here.continue_(ours, prefixes)
+        there = pair.there.continue_(theirs, prefixes)
+        assert [(said.tokens, said.truncated) for said in there] == [(said.tokens, said.truncated) for said in here]
 
 
-def test_log_probabilities_of_a_continuation_are_those_of_its_scores(pair: Pair) -> None:
-    sounds = clips(8, longest_s=6)
-    answers = pair.ask(sounds, [[] for _ in sounds])
-    scores = pair.here.score(sounds, [answer.tokens for answer in answers], [EN_DE] * len(sounds))
-    for answer, expected in zip(answers, scores, strict=True):
-        np.testing.assert_allclose(answer.log_probs, expected.log_probs, atol=1e-4)
+def test_log_probabilities_come_along(pair: Pair) -> None:
+    ours, theirs = pair.heard(clips(8, longest_s=6))
+    here = pair.here.continue_(ours, [[]] * 8, None, Want(log_probs=True))
+    there = pair.there.continue_(theirs, [[]] * 8, None, Want(log_probs=True))
+    for said, meant in zip(there, here, strict=True):
+        np.testing.assert_allclose(said.log_probs, meant.log_probs, atol=1e-4)
 
 
 def test_scores_are_the_same(pair: Pair) -> None:
-    sounds = clips(24, longest_s=6)
-    said = pair.here.continue_(sounds, [[] for _ in sounds], [EN_DE] * len(sounds))
-    targets = [tokens[:12] or [pair.here.eos_id] for tokens in (*said[1:], said[0])]
-    here = pair.here.score(sounds, targets, [EN_DE] * len(sounds))
-    for answer, expected in zip(pair.ask(sounds, targets, max_tokens=1, scored=1), here, strict=True):
-        np.testing.assert_allclose(answer.prompt_log_probs, expected.log_probs, atol=1e-4)
+    ours, theirs = pair.heard(clips(24, longest_s=6))
+    said = [said.tokens for said in pair.here.continue_(ours, [[]] * 24)]
+    targets = [tokens[:12] for tokens in (*said[1:], said[0])]
+    here = pair.here.score(ours, targets)
+    for found, meant in zip(pair.there.score(theirs, targets), here, strict=True):
+        np.testing.assert_allclose(found.log_probs, meant.log_probs, atol=1e-4)
         # among hundreds of words that the model would never say, two may be closer than rounding
-        likely = expected.ranks < 100
-        np.testing.assert_array_equal(answer.prompt_ranks[likely], expected.ranks[likely])
-        np.testing.assert_allclose(answer.prompt_ranks, expected.ranks, atol=1)
+        likely = meant.ranks < 100
+        np.testing.assert_array_equal(found.ranks[likely], meant.ranks[likely])
+        np.testing.assert_allclose(found.ranks, meant.ranks, atol=1)
 
 
 def test_the_longest_clip_is_heard_whole(pair: Pair) -> None:
-    sound = clips(1, longest_s=1)[0]
-    longest = np.resize(sound, pair.here.max_samples)
-    here = pair.here.continue_([longest], [[]], [EN_DE])[0]
-    assert pair.here._finish(pair.ask([longest], [[]])[0].tokens, LONGEST) == here
+    ours, theirs = pair.heard([np.resize(clips(1, longest_s=1)[0], pair.here.max_samples)])
+    assert pair.there.continue_(theirs, [[]])[0].tokens == pair.here.continue_(ours, [[]])[0].tokens
 
 
 def test_the_placeholder_is_never_said(pair: Pair) -> None:
     placeholder = pair.here.audio_token_id
-    (answer,) = pair.ask(clips(1, longest_s=2), [[]], bias={placeholder: 100.0})
+    (clip,) = pair.there.hear(clips(1, longest_s=2), [EN_DE])
+    (answer,) = pair.there.client.generate([Request(clip.prompt, clip.audio, 8, bias={placeholder: 100.0})])
     assert placeholder not in answer.tokens
 
 
-def test_a_server_says_what_it_is(pair: Pair) -> None:
-    with pair.client() as vllm:
-        about = vllm.server()
-    assert about.version.count(".") >= 2
-    assert about.contexts[pair.name] >= 512
+# the commands' work, on speech
+
+
+def rows(count: int) -> list[Utterance]:
+    return read_manifest(DATA / "test.jsonl")[:count]
+
+
+def without_model(made: list[Utterance]) -> list[dict[str, Any]]:
+    return [{**vars(row), "made_by": {**(row.made_by or {}), "model": "", "run": ""}} for row in made]
+
+
+AUGMENT = AugmentConfig(num=16, batch_size=4, preflight=False)
+EVALUATE = EvaluateConfig(chunk_ms=(1000, float("inf")), rollback=(0, 3), batch_size=8, preflight=False)
+
+
+def test_augmented_rows_are_the_same(embedded: Pair) -> None:
+    here, there = (augment(rows(16), lalm, AUGMENT) for lalm in (embedded.here, embedded.there))
+    assert without_model(there) == without_model(here)
+    assert any(row.target_tokens for row in here)
+
+
+def test_a_table_of_an_evaluation_is_the_same(adapter: Pair) -> None:
+    here, there = (table(evaluate(lalm, rows(8), EVALUATE).scores) for lalm in (adapter.here, adapter.there))
+    assert there == here
+
+
+def table(scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**score, "signature": ""} for score in scores]
+
+
+def test_a_live_session_over_each_protocol(adapter: Pair) -> None:
+    stream, audio = StreamConfig(chunk_ms=800, rollback=2), rows(1)[0].load()
+    with running(adapter.there, stream) as server:
+        data = pcm(audio)
+        with talking(server) as socket:
+            for start in range(0, len(data), 9_600):
+                say(socket, "session.input_audio_buffer.append", audio=as_base64(data[start : start + 9_600]))
+            say(socket, "session.close")
+            assert transcript(events_until(socket, "session.closed")) == expected(adapter.here, data, 24_000, stream)
+        with server.connect("/simulstream") as socket:
+            socket.send(json.dumps({"sample_rate": SAMPLE_RATE, "source_lang": "en", "target_lang": "de"}))
+            socket.send(data)
+            socket.send(json.dumps({"end_of_stream": True}))
+            assert simulstream_text(socket) == expected(adapter.here, data, SAMPLE_RATE, stream)
+        file = io.BytesIO()
+        soundfile.write(file, audio, SAMPLE_RATE, format="WAV", subtype="FLOAT")
+        upload = {"files": {"file": ("a.wav", file.getvalue())}, "timeout": 120}
+        answer = httpx2.post(f"{server.url}/v1/audio/translations", **upload)
+        here = Stream(adapter.here, stream)
+        here.push(audio)
+        assert answer.json()["text"] == here.finish()[-1].committed != ""
+
+
+def as_base64(data: bytes) -> str:
+    import base64
+
+    return base64.b64encode(data).decode()
+
+
+def simulstream_text(socket: Any) -> str:
+    text = ""
+    while "end_of_processing" not in (answer := json.loads(socket.recv(timeout=120))):
+        text += answer["new"]
+    return text
+
+
+# the last test: it ends the server
+
+
+def test_a_server_that_is_killed_in_the_middle(embedded: Pair, embedded_server: Served, tmp_path: Path) -> None:
+    """`augment` and `evaluate` are both at work when it dies, and go on when it is back."""
+    out, scores = tmp_path / "rows.jsonl", tmp_path / "scores"
+    config = EvaluateConfig(chunk_ms=(1000, 2000), rollback=(0,), batch_size=8, preflight=False, out=scores)
+    dead = threading.Barrier(2, action=embedded_server.process.kill, timeout=300)
+    errors: dict[str, Exception] = {}
+
+    def attempt(name: str, work: Callable[[Any], Any], is_in_the_middle: Callable[[], bool]) -> None:
+        lalm = embedded_server.engine()
+        lalm.client.patience_s = 2.0
+        generate = lalm.client.generate
+
+        def watched(requests: Sequence[Request]) -> Any:
+            if is_in_the_middle() and not dead.broken and not embedded_server.process.process.poll():
+                dead.wait()
+            return generate(requests)
+
+        lalm.client.generate = watched
+        try:
+            work(lalm)
+        except Exception as error:
+            errors[name] = error
+
+    journal = out.with_suffix(".partial.jsonl")
+    threads = [
+        threading.Thread(target=attempt, args=arguments)
+        for arguments in (
+            ("augment", lambda lalm: augment(rows(16), lalm, AUGMENT, out), journal.exists),
+            ("evaluate", lambda lalm: evaluate(lalm, rows(8), config), (scores / "scores.json").exists),
+        )
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(600)
+    assert set(errors) == {"augment", "evaluate"}
+    assert all(isinstance(error, LALMError) for error in errors.values()), errors
+    assert not out.exists()
+    assert len(journal.read_text(encoding="utf-8").splitlines()) < 16
+    assert [score["chunk_ms"] for score in json.loads((scores / "scores.json").read_text(encoding="utf-8"))] == [1000]
+
+    port = int(embedded_server.process.url.rpartition(":")[2])
+    with vllm_process(embedded_server.folder, embedded_server.place / "log-again", *LORA, port=port):
+        lalm = embedded_server.engine()
+        assert without_model(augment(rows(16), lalm, AUGMENT, out)) == without_model(augment(rows(16), embedded.here, AUGMENT))
+        alone = EvaluateConfig(chunk_ms=(1000, 2000), rollback=(0,), batch_size=8, preflight=False)
+        assert table(evaluate(lalm, rows(8), config).scores) == table(evaluate(embedded.here, rows(8), alone).scores)

@@ -249,16 +249,39 @@ def test_an_aborted_answer_is_an_error() -> None:
 
 
 def test_a_server_says_what_it_is() -> None:
-    with serving(model="adapter") as (_, vllm):
-        assert vllm.server() == vllm_client.Server("0.32.0", {"model": 512, "adapter": 512})
+    with serving({"roots": {"model": "/models/base"}}, model="adapter") as (_, vllm):
+        assert vllm.server() == vllm_client.Server(
+            "0.32.0", {"model": 512, "adapter": 512}, {"model": "/models/base", "adapter": "adapter"}
+        )
 
 
 def test_a_model_that_the_server_has_not_is_an_error() -> None:
     with (
         serving(model="other") as (_, vllm),
-        pytest.raises(VLLMError, match="has no model 'other'; it serves 'model', 'adapter'"),
+        pytest.raises(VLLMError, match="has no model 'other'; it serves 'model', 'adapter': choose one with --engine-model"),
     ):
         vllm.server()
+
+
+@pytest.mark.parametrize(("names", "found"), [(["x", "adapter"], "adapter"), (["/models/base"], "model"), (["model"], "model")])
+def test_a_model_is_found_by_its_name_or_by_its_place(names: list[str], found: str) -> None:
+    with serving({"roots": {"model": "/models/base", "adapter": "model"}}, model="x") as (server, vllm):
+        vllm.use(names)
+        vllm.generate([request(20)])
+        assert server.seen[0]["model"] == found
+
+
+def test_a_placeholder_that_no_word_stands_for_is_not_ruled_out() -> None:
+    with serving(vocabulary_size=PLACEHOLDER) as (server, vllm):
+        vllm.generate([request(20)])
+        assert server.seen[0]["sampling_params"]["logit_bias"] == {}
+
+
+def test_a_number_that_is_none_is_an_error_at_once() -> None:
+    with serving({"faults": [(200, b'{"choices": [-Infinity]}')]}) as (server, vllm):
+        with pytest.raises(VLLMError, match="-Infinity is no JSON"):
+            vllm.generate([request(20)])
+        assert len(server.headers) == 1
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://", ""])

@@ -106,7 +106,7 @@ def random_model(folder: Path, window_s: int = 30) -> Path:
     )
 
     from recipes.tiny.architecture import AUDIO, sinusoids
-    from simulsa.lalm.load import EMBEDDED_MODELS
+    from simulsa.lalm.parts import EMBEDDED_MODELS
 
     embedded = AutoProcessor.from_pretrained(EMBEDDED_MODELS / "tiny-en-de")
     tokenizer = embedded.tokenizer

@@ -22,8 +22,12 @@ Reply = tuple[int, bytes]  # status and body; status 0 closes the connection wit
 
 @dataclass
 class Scripted:
-    """Answers every prompt with its last token plus one, then EOS; `faults` are given out first, one a request."""
+    """Answers prompts by `answer`; `faults` are given out first, one a request, and a server that is `dead` drops connections."""
 
+    answer: Callable[[dict[str, Any]], dict[str, Any]] = lambda request: answer(request)
+    dead: bool = False
+    roots: dict[str, str] = field(default_factory=dict)
+    context: int = 512
     faults: list[Reply] = field(default_factory=list)
     change: Callable[[dict[str, Any]], Any] = lambda answer: answer
     seen: list[dict[str, Any]] = field(default_factory=list)
@@ -38,21 +42,31 @@ class Scripted:
         with self.lock:
             if self.faults:
                 return self.faults.pop(0)
+        if self.dead:
+            return 0, b""
         if path == "/version":
             return _json({"version": "0.32.0"})
         if path == "/v1/models":
-            return _json({"data": [{"id": name, "max_model_len": None if name == "adapter" else 512} for name in self.models]})
+            return _json({"data": [self.card(name) for name in self.models]})
         if path != "/inference/v1/generate":
             return 404, b'{"detail":"Not Found"}'
         request = json.loads(body)
         with self.lock:
             self.seen.append(request)
         self.before_answer()
+        if self.dead:
+            return 0, b""
         if request["model"] not in self.models:
             return _json({"error": {"message": f"The model `{request['model']}` does not exist.", "code": 404}}, 404)
         if request["sampling_params"]["max_tokens"] < 1:
             return _json({"error": {"message": "max_tokens must be at least 1, got 0.", "code": 400}}, 400)
-        return _json(self.change(answer(request)))
+        try:
+            return _json(self.change(self.answer(request)))
+        except Exception as error:
+            return _json({"error": {"message": f"the stand-in failed: {error!r}", "code": 500}}, 500)
+
+    def card(self, name: str) -> dict[str, Any]:
+        return {"id": name, "root": self.roots.get(name), "max_model_len": None if name == "adapter" else self.context}
 
 
 def audio_of(request: dict[str, Any]) -> np.ndarray:
@@ -65,23 +79,42 @@ def audio_of(request: dict[str, Any]) -> np.ndarray:
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """What vLLM says to a request, as far as the client reads it."""
+    """What vLLM says to a request, as far as the client reads it: the prompt's last token plus one, then EOS."""
     heard = [PLACEHOLDER] * -(-len(audio_of(request)) // SAMPLES_PER_TOKEN)
     place = request["token_ids"].index(PLACEHOLDER)
     prompt = [*request["token_ids"][:place], *heard, *request["token_ids"][place + 1 :]]
     sampling = request["sampling_params"]
     tokens = [prompt[-1] + 1, EOS][: sampling["max_tokens"]]
-    scores = [None, *({str(token): {"logprob": -token / 10, "rank": token, "decoded_token": None}} for token in prompt[1:])]
-    content = [{"token_id": token, "logprob": -token / 100, "rank": 1, "top_logprobs": []} for token in tokens]
+    scores, log_probs = [(-token / 10, token) for token in prompt[1:]], [-token / 100 for token in tokens]
+    return as_vllm(request, prompt, scores, tokens, log_probs, ended=tokens[-1] == EOS)
+
+
+def as_vllm(
+    request: dict[str, Any],
+    prompt: list[int],
+    scores: list[tuple[float, int]],
+    tokens: list[int],
+    log_probs: list[float],
+    ended: bool,
+) -> dict[str, Any]:
+    """An answer in vLLM's words; `scores` are log-probabilities and ranks, from 1, of the prompt's tokens behind the first."""
+    given = [
+        {str(token): {"logprob": logprob, "rank": rank, "decoded_token": None}}
+        for token, (logprob, rank) in zip(prompt[1:], scores, strict=True)
+    ]
+    content = [
+        {"token_id": token, "logprob": log_prob, "rank": 1, "top_logprobs": []}
+        for token, log_prob in zip(tokens, log_probs, strict=True)
+    ]
     return {
         "model": request["model"],
         "prompt_token_ids": prompt if request.get("return_token_ids") else None,
-        "prompt_logprobs": scores if sampling.get("prompt_logprobs") is not None else None,
+        "prompt_logprobs": [None, *given] if request["sampling_params"].get("prompt_logprobs") is not None else None,
         "choices": [
             {
                 "index": 0,
                 "token_ids": tokens,
-                "finish_reason": "stop" if tokens[-1] == EOS else "length",
+                "finish_reason": "stop" if ended else "length",
                 "logprobs": {"content": content},
             }
         ],

@@ -13,7 +13,7 @@ from recipes.command import run
 from recipes.tiny.experiments.systems import BEST
 from recipes.tiny.experiments.workers import LabConfig
 from simulsa.files import write_json
-from simulsa.lalm.load import RECORD, read_record
+from simulsa.lalm.parts import RECORD, read_record
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 

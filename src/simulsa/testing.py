@@ -34,6 +34,7 @@ class FakeLALM:
     frame_samples: int = SAMPLE_RATE // 25
     max_target_tokens: int = 100_000
     directions: tuple[Direction, ...] = ()
+    approximate: str = ""
     calls: list[tuple[str, int]] = field(default_factory=list)
 
     def encode(self, text: str) -> list[int]:

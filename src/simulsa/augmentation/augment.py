@@ -51,8 +51,9 @@ def augment(
     (.partial.jsonl), and an existing manifest made from the same rows, model and settings is returned as is. `workers` score
     batches instead of `lalm`, with copies of it; the rows are the same.
 
-    Raises `AugmentError` if fewer rows than `num` can be cut or `out` holds something else, `JournalError` for another run's
-    journal, `AudioError` for broken audio unless `config.on_error` is `skip`, and `LALMError` if the model fails the preflight.
+    Raises `AugmentError` if fewer rows than `num` can be cut, `out` holds something else or the model's scores are approximate
+    (unless that is accepted), `JournalError` for another run's journal, `AudioError` for broken audio unless `config.on_error` is
+    `skip`, and `LALMError` if the model fails the preflight.
     """
     config = config or AugmentConfig()
     offline = [row for row in rows if not row.is_augmented]
@@ -96,6 +97,11 @@ class _Run:
         # rows with broken audio are candidates that turned out bad later: `skip` is asked to do without them
         if len(cuts) + len(self.broken) < self.config.num:
             raise AugmentError(self._too_few(len(cuts) + len(self.broken), len(offline)))
+        if self.lalm.approximate and not self.config.accept_approximate:
+            raise AugmentError(
+                f"{self.lalm.name}: its scores, by which rows are made, are approximate: {self.lalm.approximate}; or take them "
+                "as they are with --accept-approximate"
+            )
         kept = journal.start(self.config.overwrite) if journal else {}
         if kept:
             logger.info("augment: resuming after %d finished rows", len(kept))

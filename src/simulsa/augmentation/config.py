@@ -47,6 +47,8 @@ class AugmentConfig:
     """on a row with broken audio: `fail`, or `skip` it and use another row"""
     preflight: bool = True
     """first check that the model hears and that batches equal single rows (takes seconds)"""
+    accept_approximate: bool = False
+    """make rows even if the model's scores are approximate, as an engine's may be; the rows record it"""
     overwrite: bool = False
     """start over even if the output, or the journal of another run, exists"""
 

@@ -35,5 +35,5 @@ def main(arguments: Sequence[str]) -> None:
     rows = read_manifest(command.offline)
     for path in command.augmented:
         rows += read_manifest(path)
-    lalm = command.model.load()
+    lalm = command.model.load_weights()
     train(lalm, rows, command.settings)

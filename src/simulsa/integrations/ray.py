@@ -90,7 +90,7 @@ def workers_of(config: RayConfig, model: ModelConfig, encoder_cache_mib: float =
         logger.warning(
             "ray: %d workers are requested but the cluster has %g cores; waiting for it to scale up", config.ray_workers, cores
         )
-    return RayWorkers(model.load, config.ray_workers, float(on_gpus(model)), encoder_cache_mib)
+    return RayWorkers(model.load, config.ray_workers, float(model.on_gpu), encoder_cache_mib)
 
 
 def join(address: str) -> Any:
@@ -100,10 +100,3 @@ def join(address: str) -> Any:
         # `local` starts a Ray of its own, even where a cluster's address is in the environment
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     return ray
-
-
-def on_gpus(model: ModelConfig) -> bool:
-    """Whether copies of the model take a GPU each."""
-    import torch
-
-    return model.device.startswith("cuda") or (model.device == "auto" and torch.cuda.is_available())

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulsa.extras import optional
-from simulsa.integrations.ray import LOCAL_CLUSTER, join, on_gpus
+from simulsa.integrations.ray import LOCAL_CLUSTER, join
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import ModelConfig
 from simulsa.serving.config import ServeConfig
@@ -100,7 +100,7 @@ def app(arguments: dict[str, Any]) -> Any:
     Raises `SettingsError` for what does not exist or cannot be.
     """
     model, config, stream, replicas = _settings(arguments, ModelConfig, ServeConfig, StreamConfig, ReplicasConfig)
-    return application(model.load, config, stream, replicas, float(on_gpus(model)))
+    return application(model.load, config, stream, replicas, float(model.on_gpu))
 
 
 @contextlib.contextmanager
@@ -135,7 +135,7 @@ def served(
 
 def serve_replicas(model: ModelConfig, config: ServeConfig, stream: StreamConfig, replicas: ReplicasConfig) -> None:
     """Serve until a signal says to stop."""
-    with served(model.load, config, stream, replicas, float(on_gpus(model))):
+    with served(model.load, config, stream, replicas, float(model.on_gpu)):
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):  # (only now: Ray sets handlers of its own when it starts)
             signal.signal(number, lambda *_: stop.set())

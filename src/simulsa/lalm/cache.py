@@ -63,7 +63,7 @@ class _Wrapped:
         self.lalm = lalm
         self.name, self.signature, self.max_samples = lalm.name, lalm.signature, lalm.max_samples
         self.vocabulary_size, self.eos_id = lalm.vocabulary_size, lalm.eos_id
-        self.directions = lalm.directions
+        self.directions, self.approximate = lalm.directions, lalm.approximate
         self.encode, self.decode = lalm.encode, lalm.decode
         self.frontend, self.device = getattr(lalm, "frontend", None), getattr(lalm, "device", None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,15 @@ class Frontend:
         """Say once what speaks against a direction: before loader processes do, which would say it once each."""
         self._check_language(direction)
         self._check_direction(direction)
+
+    def encode(self, text: str) -> list[int]:
+        """Text to target token ids, without special tokens."""
+        return list(self.processor.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Target token ids to text, special tokens left out; an incomplete character decodes to U+FFFD."""
+        text = self.processor.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(text)
 
     def _check_language(self, direction: Direction) -> None:
         """Warn once per source language that the family's model card does not list."""

@@ -107,6 +107,8 @@ class LALM(Protocol):
     eos_id: int
     directions: tuple[Direction, ...]
     """What it was trained to translate, the most frequent first; empty where that is not known."""
+    approximate: str
+    """Why its scores are approximate, and what would make them exact; empty where they are what the model computes."""
 
     @property
     def exact(self) -> bool:

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from simulsa import strict_json
-from simulsa.lalm.families import EXTRA, FAMILIES, UNKNOWN, Family, extractor_of, family_of, hears
+from simulsa.lalm.families import FAMILIES, UNKNOWN, Family, family_of
 from simulsa.lalm.instructions import check_template
-from simulsa.lalm.interface import Direction, LALMError
+from simulsa.lalm.interface import LALM, LALMError
 from simulsa.lalm.merge import with_adapter, with_adapters_merged, without_adapters
+from simulsa.lalm.parts import (
+    RECORD,
+    asking,
+    errors_about,
+    first_line,
+    local_folder,
+    read_parts,
+    read_record,
+    trained_directions,
+)
 from simulsa.lalm.precision import warn_of_slow_bfloat16
 from simulsa.lalm.quantized import loading_options
 from simulsa.lalm.signature import earlier_signature, folder_signature, text_signature, weights_part
 
 if TYPE_CHECKING:  # torch is slow to import, and every command's flags need `ModelConfig`
+    from simulsa.lalm.engine import EngineLALM
     from simulsa.lalm.model import HuggingFaceLALM
-
-EMBEDDED_MODELS = Path(str(files("simulsa"))) / "models"
-NAME_RULE = "give a Hugging Face id, a model folder, an adapter folder, 'tiny-en-de' or 'tiny-en-de-simul'"
-RECORD = "simulsa.json"  # in an adapter folder: which base it was trained on, on what, and how
 
 logger = logging.getLogger("simulsa")
 
@@ -42,37 +48,95 @@ class ModelConfig:
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; `auto` uses a GPU if there is one"""
     dtype: Dtype = "auto"
-    """number format; `auto` is float32 on a CPU and bfloat16 on a GPU"""
+    """number format; `auto` is float32 on a CPU and bfloat16 on a GPU. With an engine, what that was started with: `auto` is then
+    vLLM's default, the format of the model's files, or bfloat16 where that is float32"""
     instruction: str = ""
     """prompt for a translation, with {source} and {target} for the languages; empty: the model family's own"""
     four_bit: bool = False
     """keep the decoder layers in 4 bits, a quarter of their memory, for training (QLoRA) or inference; needs
     `simulsa[quantization]`"""
+    engine_url: str = ""
+    """address of a vLLM server that has the model's weights, such as http://localhost:8000 (docs/engines.md); empty: none"""
+    engine_model: str = ""
+    """the server's name for the model or adapter; empty: the name given as model"""
 
     def __post_init__(self) -> None:
         check_template(self.instruction)
+        _check_engine(self.engine_url, self.engine_model, self.device, self.four_bit)
 
-    def load(self) -> HuggingFaceLALM:
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a copy of the model takes a GPU of this machine."""
+        import torch
+
+        if self.engine_url:
+            return False
+        return self.device.startswith("cuda") or (self.device == "auto" and torch.cuda.is_available())
+
+    def load(self) -> LALM:
         """The model, ready for use; see the function `load` for the errors."""
+        return load(
+            self.model, self.device, self.dtype, self.instruction, self.four_bit, self.engine_url, engine_model=self.engine_model
+        )
+
+    def load_weights(self) -> HuggingFaceLALM:
+        """The model in this process, for training. Raises `LALMError` for one on an engine, which gives no gradients."""
+        if self.engine_url:
+            raise LALMError(f"{self.model}: an engine gives no gradients, and training needs them; leave out --engine-url")
         return load(self.model, self.device, self.dtype, self.instruction, self.four_bit)
 
 
+@overload
 def load(
-    model: str = "tiny-en-de", device: str = "auto", dtype: Dtype = "auto", instruction: str = "", four_bit: bool = False
-) -> HuggingFaceLALM:
-    """Load a model and its processor; see `ModelConfig` for the arguments.
+    model: str = ..., device: str = ..., dtype: Dtype = ..., instruction: str = ..., four_bit: bool = ...
+) -> HuggingFaceLALM: ...
+
+
+@overload
+def load(
+    model: str,
+    device: str = ...,
+    dtype: Dtype = ...,
+    instruction: str = ...,
+    four_bit: bool = ...,
+    engine_url: str = ...,
+    engine_model: str = ...,
+) -> LALM: ...
+
+
+def load(
+    model: str = "tiny-en-de",
+    device: str = "auto",
+    dtype: Dtype = "auto",
+    instruction: str = "",
+    four_bit: bool = False,
+    engine_url: str = "",
+    engine_model: str = "",
+) -> LALM:
+    """Load a model and its processor; see `ModelConfig` for the arguments. With `engine_url`, the weights stay with the server.
 
     Raises `LALMError` if the name cannot be resolved, a package is missing, the model does not hear, an unknown family fails its
-    checks, or an adapter belongs to another base; `ValueError` for an instruction with unknown fields.
+    checks, an adapter belongs to another base, or a server cannot be used; `ValueError` for an instruction with unknown fields,
+    and for settings that exclude each other.
     """
     check_template(instruction)
-    place, number_format = _resolve(device, dtype)
+    _check_engine(engine_url, engine_model, device, four_bit)
     folder = local_folder(model)
-    if folder is None and (model.startswith((".", "/", "~")) or model.partition("@")[0].count("/") > 1):  # no hub id looks so
-        raise LALMError(f"{model}: no such folder; {NAME_RULE}")
+    if engine_url:
+        return _load_served(model, folder, engine_url, engine_model, dtype, instruction)
+    place, number_format = _resolve(device, dtype)
     if folder is not None and _is_adapter(folder):
         return _load_adapter(model, folder, place, number_format, instruction, four_bit)
-    return _load_model(model, folder, place, number_format, instruction, four_bit)
+    return _load_model(model, place, number_format, instruction, four_bit)
+
+
+def _check_engine(engine_url: str, engine_model: str, device: str, four_bit: bool) -> None:
+    """Raise `ValueError` for settings of a model in this process beside an engine, and the other way round."""
+    if engine_model and not engine_url:
+        raise ValueError("engine_model names a model on a server; give the server's address as engine_url")
+    if engine_url and (device != "auto" or four_bit):
+        given = "four_bit" if four_bit else f"device {device!r}"
+        raise ValueError(f"{given} is of a model in this process, and engine_url gives it to a server; leave one of them out")
 
 
 def family_of_model(model: str) -> Family:
@@ -86,7 +150,7 @@ def family_of_model(model: str) -> Family:
         return known
     folder = local_folder(model)
     try:
-        with _errors_about(model):
+        with errors_about(model):
             from transformers import AutoConfig
 
             version = {"revision": revision} if revision and folder is None else {}
@@ -94,14 +158,6 @@ def family_of_model(model: str) -> Family:
     except LALMError as error:
         logger.warning("%s; the instruction is the one of a family that is not known", error)
         return UNKNOWN
-
-
-def local_folder(model: str) -> Path | None:
-    """The folder of an embedded model or a user's folder; `None` for a hub id."""
-    embedded = EMBEDDED_MODELS / model
-    if "/" not in model and embedded.is_dir():
-        return embedded
-    return Path(model) if Path(model).is_dir() else None
 
 
 def _is_adapter(folder: Path) -> bool:
@@ -122,49 +178,31 @@ def _resolve(device: str, dtype: Dtype) -> tuple[str, Any]:
     return device, getattr(torch, dtype)
 
 
-def _load_model(name: str, folder: Path | None, device: str, dtype: Any, instruction: str, four_bit: bool) -> HuggingFaceLALM:
+def _load_model(name: str, device: str, dtype: Any, instruction: str, four_bit: bool) -> HuggingFaceLALM:
     from simulsa.lalm.model import HuggingFaceLALM
     from simulsa.lalm.preflight import check_logits, preflight
 
-    source, _, revision = (str(folder), "", "") if folder is not None else name.partition("@")
-    version = {"revision": revision} if revision else {}
+    parts = read_parts(name, instruction)
+    family, adapter = parts.family, parts.family.speech_adapter
     rounding = loading_options(device, dtype) if four_bit else {}
     if _name(dtype) == "bfloat16":
         warn_of_slow_bfloat16(device, "dtype bfloat16")
-    with _errors_about(name):
-        from transformers import AutoConfig, AutoProcessor
-
-        config = AutoConfig.from_pretrained(source, **version)
-        family = family_of(config)
-        if not hears(config):
-            raise LALMError(
-                f"{name}: a {config.model_type!r} model has no audio tower; an audio-language model such as Qwen2-Audio is needed"
-            )
-        if missing := family.missing_packages:
-            raise LALMError(f"{name}: {family.name} needs {' and '.join(missing)}; pip install '{EXTRA}'")
-        model = _model_class(config, family).from_pretrained(source, dtype=dtype, **version, **rounding)
-        if family.speech_adapter and (folder is None or (folder / family.speech_adapter).is_dir()):
-            model.load_adapter(source, adapter_kwargs={"subfolder": family.speech_adapter, **version})
+    with errors_about(name):
+        loaded = _model_class(parts.config, family)
+        model = loaded.from_pretrained(parts.source, dtype=dtype, **parts.version, **rounding)
+        if adapter and (parts.folder is None or (parts.folder / adapter).is_dir()):
+            model.load_adapter(parts.source, adapter_kwargs={"subfolder": adapter, **parts.version})
         model = without_adapters(model)
         if not four_bit:  # which lies there already, and cannot be moved
             model = model.to(device)
-        processor = AutoProcessor.from_pretrained(source, **version)
-    if extractor_of(processor) is None:
-        raise LALMError(f"{name}: its processor has no feature extractor, so audio would be ignored; add preprocessor files")
-    if family.chat_template and not processor.chat_template:
-        processor.chat_template = family.chat_template
-    digits = folder_signature(folder) if folder is not None else text_signature([name, str(config._commit_hash)])
-    with _trial(name, config.model_type) if family is UNKNOWN else contextlib.nullcontext():
-        lalm = HuggingFaceLALM(model, processor, name, f"{name}@{_asking(digits, instruction)}", instruction=instruction)
+    with _trial(name, parts.config.model_type) if family is UNKNOWN else contextlib.nullcontext():
+        lalm = HuggingFaceLALM(
+            model, parts.processor, name, parts.content, instruction=parts.instruction, directions=parts.directions
+        )
         if family is UNKNOWN:
             check_logits(lalm)
             preflight(lalm)
     return lalm
-
-
-def _asking(digits: str, instruction: str) -> str:
-    """The digits of a model that is asked in words of the user's own."""
-    return text_signature([digits, instruction]) if instruction else digits
 
 
 def _model_class(config: Any, family: Family) -> Any:
@@ -184,27 +222,57 @@ def _trial(name: str, model_type: str) -> Iterator[None]:
     except Exception as error:
         raise LALMError(
             f"{name}: the family {model_type!r} is not known and fails a check: "
-            f"{_first_line(error).removeprefix(f'{name}: ')}; simulsa models lists the known ones"
+            f"{first_line(error).removeprefix(f'{name}: ')}; simulsa models lists the known ones"
         ) from error
 
 
 def _load_adapter(name: str, folder: Path, device: str, dtype: Any, instruction: str, four_bit: bool) -> HuggingFaceLALM:
     record = read_record(folder)
     base_name = _base_name(folder, record)
-    trained_with = str(record.get("instruction", "")) if record else ""
-    base = load(base_name, device, "float32" if str(dtype) == "torch.float32" else _name(dtype), trained_with, four_bit)
-    if record:
-        _check_base(name, record, base_name, base.content, trained_with)
-    with _errors_about(name):
+    base = load(base_name, device, _name(dtype), _trained_with(record), four_bit)
+    content = _adapter_content(name, folder, base_name, base.content, instruction)
+    with errors_about(name):
         model = with_adapter(base.model, folder)
         if not four_bit:  # whose weights would have to be rounded again
             model = with_adapters_merged(model.to(device))
+    return base.carrying(model, name, content, trained_directions(record), instruction)
+
+
+def _load_served(
+    name: str, folder: Path | None, engine_url: str, engine_model: str, number_format: Dtype, instruction: str
+) -> EngineLALM:
+    """A model or adapter whose weights a server has; everything else is read here."""
+    from simulsa.lalm.engine import on_engine
+
+    adapter = folder if folder is not None and _is_adapter(folder) else None
+    record = read_record(adapter) if adapter is not None else None
+    base_name = _base_name(adapter, record) if adapter is not None else name
+    parts = read_parts(base_name, _trained_with(record) or (instruction if adapter is None else ""))
+    if adapter is not None:
+        content = _adapter_content(name, adapter, base_name, parts.content, instruction)
+        directions = tuple(trained_directions(record))
+        asked = instruction or parts.instruction
+        parts = dataclasses.replace(parts, name=name, content=content, directions=directions, instruction=asked)
+    # a server calls a model by what it was told to load, unless it was told a name as well
+    names = [engine_model] if engine_model else [name, name.partition("@")[0], str(Path(name).resolve())]
+    return on_engine(parts, engine_url, names, number_format)
+
+
+def _trained_with(record: dict[str, Any] | None) -> str:
+    """The user's own instruction that an adapter was trained with, or nothing."""
+    return str((record or {}).get("instruction", ""))
+
+
+def _adapter_content(name: str, folder: Path, base_name: str, base: str, instruction: str) -> str:
+    """`name@digits` of an adapter on `base`, the content of its base as trained. Raises `LALMError` for another base."""
+    record = read_record(folder)
+    trained_with = _trained_with(record)
     digits = folder_signature(folder)
-    if not record:  # which alone says that the base is the one that it was trained on
-        digits = text_signature([digits, weights_part(base.content)])
-    if instruction and instruction != trained_with:
-        digits = _asking(digits, instruction)
-    return base.carrying(model, name, f"{name}@{digits}", trained_directions(record), instruction)
+    if record:
+        _check_base(name, record, base_name, base, trained_with)
+    else:  # only a record says that the base is the one that it was trained on
+        digits = text_signature([digits, weights_part(base)])
+    return f"{name}@{asking(digits, instruction) if instruction not in ('', trained_with) else digits}"
 
 
 def _check_base(name: str, record: dict[str, Any], base_name: str, base: str, instruction: str) -> None:
@@ -213,7 +281,7 @@ def _check_base(name: str, record: dict[str, Any], base_name: str, base: str, in
     if trained_on == weights_part(base):
         return
     folder = local_folder(base_name)
-    if folder is not None and trained_on == _asking(earlier_signature(folder), instruction):
+    if folder is not None and trained_on == asking(earlier_signature(folder), instruction):
         logger.warning(
             "%s: its record knows its base by the first MiB of each weight file only, which other fine-tunes may share; if %s is "
             'that base, write "base_signature": "%s" into %s. The next release will not take the record as it is',
@@ -224,11 +292,6 @@ def _check_base(name: str, record: dict[str, Any], base_name: str, base: str, in
         f"{name}: the adapter was trained on {record['base_signature']} and {base_name!r} is now {base}; "
         "restore that base, or train the adapter again"
     )
-
-
-def trained_directions(record: dict[str, Any] | None) -> list[Direction]:
-    """The directions an adapter was trained on, most frequent first; empty if its record is older than that or absent."""
-    return [Direction(source, target) for source, target in (record or {}).get("directions", [])]
 
 
 def base_of(model: str) -> str:
@@ -254,45 +317,3 @@ def _base_name(folder: Path, record: dict[str, Any] | None) -> str:
 def _name(dtype: Any) -> Dtype:
     name: Dtype = str(dtype).removeprefix("torch.")  # type: ignore[assignment]
     return name
-
-
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """What `simulsa train` wrote about an adapter, or `None` for one from another trainer."""
-    path = folder / RECORD
-    return dict(strict_json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
-
-
-@contextlib.contextmanager
-def _errors_about(name: str) -> Iterator[None]:
-    """Turn what transformers and peft raise into one clear line; silence their progress bars and warnings."""
-    import transformers
-
-    verbosity = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # what peft and transformers tell each other of coming releases
-            yield
-    except LALMError:
-        raise
-    except ImportError as error:
-        raise LALMError(f"{name}: a package is missing or broken ({_first_line(error)}); pip install '{EXTRA}'") from error
-    except Exception as error:  # safetensors and tokenizers raise bare subclasses of Exception for damaged files
-        if _is_gated(error):
-            page = f"https://huggingface.co/{name.partition('@')[0]}"
-            raise LALMError(f"{name}: is gated; accept its terms on {page} and log in with: hf auth login") from error
-        raise LALMError(f"{name}: cannot be loaded ({_first_line(error)}); {NAME_RULE}") from error
-    finally:
-        transformers.logging.set_verbosity(verbosity)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _is_gated(error: BaseException | None) -> bool:
-    """Whether the hub refused because the user has not accepted a model's terms, or was not logged in."""
-    from huggingface_hub.errors import GatedRepoError
-
-    return error is not None and (isinstance(error, GatedRepoError) or _is_gated(error.__cause__))

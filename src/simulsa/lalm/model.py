@@ -19,6 +19,7 @@ from simulsa.lalm.batching import equally_shaped, padded
 from simulsa.lalm.decoder import Decoder, HeardClip
 from simulsa.lalm.decoding import HEAD_POSITIONS, Row, decode
 from simulsa.lalm.device import copied, set_up
+from simulsa.lalm.endings import eos_ids, token_limit
 from simulsa.lalm.families import audio_token_id, context_tokens, family_of, longest_clip
 from simulsa.lalm.frontend import MIN_SAMPLES, Frontend, PreparedClip
 from simulsa.lalm.graphs import StaticSteps
@@ -28,9 +29,6 @@ from simulsa.lalm.signature import marks
 from simulsa.lalm.window import longer, narrowed
 from simulsa.manifest import too_long
 
-# more than any speech takes, even where a letter is several tokens: a model that says more repeats itself, and would go on to the
-# end of its context
-LEAST_TOKENS, TOKENS_PER_S = 256, 32
 # one more pass costs a CPU as much as so much padding does (measured)
 ENCODER_PASS_SAMPLES = 8 * SAMPLE_RATE
 DECODER_PASS_TOKENS = 200
@@ -45,6 +43,8 @@ class HuggingFaceLALM:
     `max_target_tokens` bounds translations further than `token_limit` does of itself. Raises `LALMError` for a model whose parts
     are not where they should be.
     """
+
+    approximate = ""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class HuggingFaceLALM:
         self.audio_token_id = self.decoder.audio_token_id
         self.vocabulary_size = self.decoder.vocabulary_size
         self.encoder = self.decoder.backbone.audio_tower if self.family.whisper_window else None
-        self.eos_ids = _eos_ids(whole.generation_config, self.tokenizer, self.family.turn_end)
+        self.eos_ids = eos_ids(whole.generation_config, self.tokenizer, self.family.turn_end)
         self.eos_id = self.eos_ids[0]
         self.max_samples = longest_clip(self.family, whole.config, processor)
         self._context = context_tokens(whole.config)
@@ -110,19 +110,15 @@ class HuggingFaceLALM:
 
     def token_limit(self, clip: HeardClip) -> int:
         """The most tokens that a translation of the clip can have, its prefix included (see `Continuation`)."""
-        limit = LEAST_TOKENS + math.ceil(TOKENS_PER_S * clip.samples / SAMPLE_RATE)
-        if self._context is not None:
-            limit = min(limit, self._context - len(clip))
-        return max(1, limit if self.max_target_tokens is None else min(limit, self.max_target_tokens))
+        return token_limit(clip.samples, len(clip), self._context, self.max_target_tokens)
 
     def encode(self, text: str) -> list[int]:
         """Text to target token ids, without special tokens."""
-        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+        return self.frontend.encode(text)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Target token ids to text, special tokens left out; an incomplete character decodes to U+FFFD."""
-        text = self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return str(text)
+        return self.frontend.decode(tokens)
 
     def hear(self, audios: Sequence[np.ndarray | PreparedClip], directions: Sequence[Direction]) -> list[HeardClip]:
         """Encode each clip behind the prompt that asks for its translation (see `LALM.hear`).
@@ -229,17 +225,3 @@ class HuggingFaceLALM:
     def _move(self, tensor: torch.Tensor) -> torch.Tensor:
         tensor = copied(tensor, self.device)
         return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
-
-
-def _eos_ids(generation_config: Any, tokenizer: Any, turn_end: str) -> list[int]:
-    """Every token that ends an answer, the one to train on first."""
-    configured = generation_config.eos_token_id
-    ids = [configured] if isinstance(configured, int) else list(configured or [])
-    own = tokenizer.get_vocab().get(turn_end, tokenizer.eos_token_id) if turn_end else tokenizer.eos_token_id
-    if own is not None and own in ids:
-        ids.remove(own)
-    if own is not None:
-        ids.insert(0, own)
-    if not ids:
-        raise LALMError("neither the tokenizer nor the generation config names an end-of-sequence token; set eos_token")
-    return [int(token) for token in ids]

@@ -18,6 +18,10 @@ _DEAF_BELOW_NATS = 1e-4  # two sounds that change no log-probability by more tha
 _TOLERANCE_NATS = {True: 1e-2, False: 0.5}  # batch against single, by whether the numbers are float32
 
 
+class InexactError(LALMError):
+    """A model whose answers depend on the batch, or on how they are asked for."""
+
+
 def preflight(lalm: LALM, direction: Direction = ENGLISH_TO_GERMAN) -> None:
     """Check that the model hears, that a batch equals its rows, and that prefix forcing and drafts equal free decoding.
 
@@ -36,7 +40,7 @@ def preflight(lalm: LALM, direction: Direction = ENGLISH_TO_GERMAN) -> None:
         alone = lalm.score(lalm.hear([sound], [direction]), [probe])[0].log_probs
         difference = float(np.max(np.abs(alone - together)))
         if difference > _TOLERANCE_NATS[exact]:
-            raise LALMError(
+            raise InexactError(
                 f"{lalm.name}: clip {number} scores differently in a batch than alone (by {difference:.3g} nats); "
                 "this model mixes rows of different lengths: use --batch-size 1"
             )
@@ -73,16 +77,16 @@ def _check_hearing(lalm: LALM, log_probs: list[np.ndarray]) -> None:
 def _check_decoding(lalm: LALM, sounds: list[np.ndarray], outputs: list[list[int]], direction: Direction) -> None:
     alone = [_continued(lalm, lalm.hear([sound], [direction]), [[]])[0] for sound in sounds]
     if alone != outputs:
-        raise LALMError(f"{lalm.name}: a batch decodes to other tokens than its rows alone; use --batch-size 1")
+        raise InexactError(f"{lalm.name}: a batch decodes to other tokens than its rows alone; use --batch-size 1")
     halves = [len(output) // 2 for output in outputs]
     heads = [output[:half] for output, half in zip(outputs, halves, strict=True)]
     tails = [output[half:] for output, half in zip(outputs, halves, strict=True)]
     heard = lalm.hear(sounds, [direction] * len(sounds))
     if _continued(lalm, heard, heads) != tails:
-        raise LALMError(f"{lalm.name}: continuing a forced prefix differs from decoding freely; its prompt is not stable")
+        raise InexactError(f"{lalm.name}: continuing a forced prefix differs from decoding freely; its prompt is not stable")
     wrong_end = [[*tail[: len(tail) // 2], lalm.eos_id] for tail in tails]
     if _continued(lalm, heard, heads, wrong_end) != tails:
-        raise LALMError(f"{lalm.name}: verifying a draft changes the translation; its attention ignores the mask")
+        raise InexactError(f"{lalm.name}: verifying a draft changes the translation; its attention ignores the mask")
 
 
 def _continued(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import logging
 import struct
 import threading
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from simulsa import strict_json
 from simulsa.audio import SAMPLE_RATE
 from simulsa.extras import optional
 from simulsa.lalm.interface import LALMError
@@ -56,8 +56,8 @@ class Request:
     """One prompt to continue greedily, to score, or both.
 
     `prompt` has as many audio placeholders as the clip has audio tokens, as transformers' processors make it, then the committed
-    or scored tokens. `audio` is base64 of a WAV file (see `encode_audio`). `scored` is the number of tokens at the prompt's end
-    whose log-probabilities are wanted. `bias` adds to logits by token id.
+    or scored tokens. `audio` is base64 of a WAV file (see `encode_audio`), or empty where a clip is shorter than an audio token.
+    `scored` is the number of tokens at the prompt's end whose log-probabilities are wanted. `bias` adds to logits by token id.
     """
 
     prompt: Sequence[int]
@@ -82,19 +82,22 @@ class Answer:
 
 @dataclass(frozen=True)
 class Server:
-    """What a server says of itself: vLLM's version, and the longest context in tokens of each model and adapter by name."""
+    """What a server says of itself: vLLM's version, and by the name of each model and adapter its longest context in tokens, and
+    the id or folder that it was loaded from.
+    """
 
     version: str
     contexts: dict[str, int]
+    sources: dict[str, str]
 
 
 class VLLMClient:
     """Sends requests to one model of one vLLM server; usable from any thread.
 
     `model` is the name under which the server has the model or a LoRA adapter, `placeholder` the id of the audio token, which is
-    never generated, and `stop_ids` what ends an answer beside the model's own end-of-sequence tokens. Connections are kept
-    between calls; at most `in_flight` requests are with the server at a time. A request that fails for a reason that may pass is
-    sent again, which is safe because requests change nothing, for `patience_s` at most.
+    never generated (an id of `vocabulary_size` or more cannot be), and `stop_ids` what ends an answer beside the model's own
+    end-of-sequence tokens. Connections are kept between calls; at most `in_flight` requests are with the server at a time. A
+    request that fails for a reason that may pass is sent again for `patience_s` at most, which is safe: requests change nothing.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class VLLMClient:
         placeholder: int,
         stop_ids: Sequence[int] = (),
         key: str = "",
+        vocabulary_size: int | None = None,
         in_flight: int = IN_FLIGHT,
         patience_s: float = PATIENCE_S,
     ) -> None:
@@ -111,6 +115,7 @@ class VLLMClient:
         self.model = model
         self.placeholder = placeholder
         self.stop_ids = list(stop_ids)
+        self._ruled_out = {placeholder: _NEVER} if vocabulary_size is None or placeholder < vocabulary_size else {}
         self.patience_s = patience_s
         self._warned = False
         self._aiohttp = optional("aiohttp", "engine", "a model on a vLLM server")
@@ -134,7 +139,21 @@ class VLLMClient:
 
     def server(self) -> Server:
         """What the server is and has. Raises `VLLMError` where there is none, or it has not the model."""
-        return self._run(self._server())
+        return self.use([self.model])
+
+    def use(self, names: Sequence[str]) -> Server:
+        """Ask the model or adapter from now on that has one of these names, or was loaded from a place of one.
+
+        Raises `VLLMError` where there is no server, or it has none of them.
+        """
+        server = self._run(self._server())
+        known = {**{source: name for name, source in server.sources.items()}, **{name: name for name in server.contexts}}
+        found = next((known[name] for name in names if name in known), None)
+        if found is None:
+            served = ", ".join(map(repr, server.contexts)) or "none"
+            raise VLLMError(f"{self.url}: has no model {names[0]!r}; it serves {served}: choose one with --engine-model")
+        self.model = found
+        return server
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
         """Send all requests, as many at once as may be in flight; the answers in the order of the requests.
@@ -158,12 +177,14 @@ class VLLMClient:
 
     async def _server(self) -> Server:
         version, models = await self._json("GET", "/version"), await self._json("GET", "/v1/models")
-        contexts = {str(model["id"]): int(model.get("max_model_len") or 0) for model in models.get("data", ())}
-        if self.model not in contexts:
-            raise VLLMError(f"{self.url}: has no model {self.model!r}; it serves {', '.join(map(repr, contexts)) or 'none'}")
-        # an adapter has the context of its base
-        longest = max(contexts.values())
-        return Server(str(version.get("version", "unknown")), {name: length or longest for name, length in contexts.items()})
+        listed = models.get("data") or []
+        contexts = {str(model["id"]): int(model.get("max_model_len") or 0) for model in listed}
+        longest = max(contexts.values(), default=0)  # an adapter has the context of its base
+        return Server(
+            str(version.get("version", "unknown")),
+            {name: length or longest for name, length in contexts.items()},
+            {str(model["id"]): str(model.get("root") or model["id"]) for model in listed},
+        )
 
     async def _all(self, requests: Sequence[Request]) -> list[Answer]:
         tasks = [asyncio.ensure_future(self._one(number, len(requests), request)) for number, request in enumerate(requests)]
@@ -185,7 +206,7 @@ class VLLMClient:
         sampling: dict[str, Any] = {
             "temperature": 0,
             "max_tokens": request.max_tokens,
-            "logit_bias": {str(token): bias for token, bias in {self.placeholder: _NEVER, **request.bias}.items()},
+            "logit_bias": {str(token): bias for token, bias in {**self._ruled_out, **request.bias}.items()},
             "stop_token_ids": self.stop_ids,
             "detokenize": False,
             "logprobs": 0,
@@ -198,8 +219,11 @@ class VLLMClient:
             "sampling_params": sampling,
             "return_token_ids": True,
         }
-        opening = json.dumps(rest).removesuffix("}") + ', "content_parts": [{"type": "audio_url", "url": "data:audio/wav;base64,'
-        return (opening + request.audio + '"}]}').encode("ascii")
+        if not request.audio:
+            return strict_json.dumps(rest, escape=True).encode("ascii")
+        opening = strict_json.dumps(rest, escape=True).removesuffix("}")
+        audio = '"content_parts": [{"type": "audio_url", "url": "data:audio/wav;base64,' + request.audio + '"}]'
+        return f"{opening}, {audio}}}".encode("ascii")
 
     def _collapsed(self, prompt: Sequence[int]) -> list[int]:
         """The prompt with one placeholder for each clip: vLLM expands it, and would expand each of many."""
@@ -240,7 +264,9 @@ class VLLMClient:
         if status != 200:
             raise VLLMError(f"{path}: {status}, {_message(content)}")
         try:
-            answer = json.loads(content)
+            answer = strict_json.loads(content)
+        except strict_json.NumberError as error:
+            raise VLLMError(f"{path}: {error}") from error
         except ValueError as error:
             raise _TemporaryError(f"{path}: {_message(content)} where JSON was expected") from error
         if not isinstance(answer, dict):
@@ -309,7 +335,7 @@ def _checked(url: str) -> str:
 def _message(content: bytes) -> str:
     """What a server says in its own words, in one line."""
     try:
-        said = json.loads(content)
+        said = strict_json.loads(content)
         text = str(said["error"]["message"])
     except (ValueError, KeyError, TypeError):
         text = content.decode("utf-8", "replace")

@@ -11,7 +11,8 @@ import numpy as np
 from simulsa.audio import SAMPLE_RATE
 from simulsa.files import write_json
 from simulsa.lalm.interface import LALMError
-from simulsa.lalm.load import RECORD, Dtype, base_of, load, local_folder, read_record
+from simulsa.lalm.load import Dtype, base_of, load
+from simulsa.lalm.parts import RECORD, local_folder, read_record
 from simulsa.lalm.preflight import ENGLISH_TO_GERMAN
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ def merge(run: str, out: str | Path, dtype: Dtype = "auto") -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise LALMError(f"{out}: exists already; choose another --out, or remove it")
     lalm = load(run, "cpu", dtype)
-    instruction = lalm.instruction
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
     try:
@@ -42,7 +42,7 @@ def merge(run: str, out: str | Path, dtype: Dtype = "auto") -> None:
         lalm.model.unload().save_pretrained(partial)  # the weights have the adapter in them since it was loaded
         write_json(partial / RECORD, _record(run, lalm))
         del lalm  # before the model is loaded once more
-        _check_same(run, before, _behaviour(load(str(partial), "cpu", dtype, instruction)))
+        _check_same(run, before, _behaviour(load(str(partial), "cpu", dtype)))
         if out.exists():
             out.rmdir()
         partial.rename(out)

@@ -12,7 +12,7 @@ from typing import Any
 
 from simulsa import strict_json
 from simulsa.files import atomic_write, write_json
-from simulsa.lalm.load import RECORD
+from simulsa.lalm.parts import RECORD
 from simulsa.training.config import DECISIVE_SETTINGS, TrainConfig
 from simulsa.training.examples import TrainError
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulsa import strict_json
 from simulsa._version import __version__
-from simulsa.lalm.load import EMBEDDED_MODELS, local_folder
+from simulsa.lalm.parts import EMBEDDED_MODELS, local_folder
 from simulsa.lalm.signature import text_signature
 from simulsa.manifest import Utterance
 from simulsa.settings import to_mapping

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from simulsa.lalm.interface import LALMError
-from simulsa.lalm.load import read_record, trained_directions
 from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.lalm.parts import read_record, trained_directions
 from simulsa.lalm.precision import warn_of_slow_bfloat16
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import folder_signature
@@ -110,6 +110,8 @@ def _fit_to_the_end(
 
 
 def _check_model(lalm: HuggingFaceLALM) -> None:
+    if not hasattr(lalm, "model"):
+        raise LALMError(f"{lalm.name}: its weights are not in this process, and training needs them; load it without engine_url")
     if hasattr(lalm.model, "get_base_model"):
         raise LALMError(f"{lalm.name}: carries an adapter already; train on its base model, with all rows in one stage")
     if lalm.dtype == torch.float16:

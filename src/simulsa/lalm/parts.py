@@ -1,0 +1,135 @@
+"""What a model's name stands for, and all of it but the weights: configuration, processor, signature."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from simulsa import strict_json
+from simulsa.lalm.families import EXTRA, Family, extractor_of, family_of, hears
+from simulsa.lalm.interface import Direction, LALMError
+from simulsa.lalm.signature import folder_signature, text_signature
+
+EMBEDDED_MODELS = Path(str(files("simulsa"))) / "models"
+NAME_RULE = "give a Hugging Face id, a model folder, an adapter folder, 'tiny-en-de' or 'tiny-en-de-simul'"
+# in an adapter's folder: which base it was trained on, on what, and how; in a merged model's: what it was made of
+RECORD = "simulsa.json"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A model without its weights.
+
+    `source` and `version` are what transformers loads it by. `content` is `name@digits`, for the weights and the `instruction`,
+    which is the user's own template or the one that a merged adapter was trained with.
+    """
+
+    name: str
+    folder: Path | None
+    source: str
+    version: dict[str, str]
+    config: Any
+    family: Family
+    processor: Any
+    instruction: str
+    directions: tuple[Direction, ...]
+    content: str
+
+
+def read_parts(name: str, instruction: str = "") -> Parts:
+    """Read the parts of a whole model, from its folder or the hub.
+
+    Raises `LALMError` when the name leads nowhere, a package is missing, or the model does not hear.
+    """
+    folder = local_folder(name)
+    if folder is None and (name.startswith((".", "/", "~")) or name.partition("@")[0].count("/") > 1):  # no hub id looks so
+        raise LALMError(f"{name}: no such folder; {NAME_RULE}")
+    source, _, revision = (str(folder), "", "") if folder is not None else name.partition("@")
+    version = {"revision": revision} if revision else {}
+    with errors_about(name):
+        from transformers import AutoConfig, AutoProcessor
+
+        config = AutoConfig.from_pretrained(source, **version)
+        family = family_of(config)
+        if not hears(config):
+            raise LALMError(
+                f"{name}: a {config.model_type!r} model has no audio tower; an audio-language model such as Qwen2-Audio is needed"
+            )
+        if missing := family.missing_packages:
+            raise LALMError(f"{name}: {family.name} needs {' and '.join(missing)}; pip install '{EXTRA}'")
+        processor = AutoProcessor.from_pretrained(source, **version)
+        record = (read_record(folder) if folder is not None else None) or {}
+    if extractor_of(processor) is None:
+        raise LALMError(f"{name}: its processor has no feature extractor, so audio would be ignored; add preprocessor files")
+    if family.chat_template and not processor.chat_template:
+        processor.chat_template = family.chat_template
+    digits = folder_signature(folder) if folder is not None else text_signature([name, str(config._commit_hash)])
+    asked = instruction or str(record.get("instruction", ""))
+    directions = tuple(trained_directions(record.get("training")))
+    return Parts(name, folder, source, version, config, family, processor, asked, directions, f"{name}@{asking(digits, asked)}")
+
+
+def local_folder(model: str) -> Path | None:
+    """The folder a name stands for: an embedded model or a folder of the user's; `None` for a hub id."""
+    embedded = EMBEDDED_MODELS / model
+    if "/" not in model and embedded.is_dir():
+        return embedded
+    return Path(model) if Path(model).is_dir() else None
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """What `simulsa train` wrote about an adapter, or `simulsa merge` about a whole model; `None` for those of other makers."""
+    path = folder / RECORD
+    return dict(strict_json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
+def trained_directions(record: dict[str, Any] | None) -> list[Direction]:
+    """What an adapter was trained to translate, the most frequent first; none where its record is older than that or absent."""
+    return [Direction(source, target) for source, target in (record or {}).get("directions", [])]
+
+
+def asking(digits: str, instruction: str) -> str:
+    """The digits of a model that is asked in words of the user's own."""
+    return text_signature([digits, instruction]) if instruction else digits
+
+
+@contextlib.contextmanager
+def errors_about(name: str) -> Iterator[None]:
+    """Turn what transformers and peft raise into one clear line; silence their progress bars and warnings."""
+    import transformers
+
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # what peft and transformers tell each other of coming releases
+            yield
+    except LALMError:
+        raise
+    except ImportError as error:
+        raise LALMError(f"{name}: a package is missing or broken ({first_line(error)}); pip install '{EXTRA}'") from error
+    except Exception as error:  # safetensors and tokenizers raise bare subclasses of Exception for damaged files
+        if _is_gated(error):
+            page = f"https://huggingface.co/{name.partition('@')[0]}"
+            raise LALMError(f"{name}: is gated; accept its terms on {page} and log in with: hf auth login") from error
+        raise LALMError(f"{name}: cannot be loaded ({first_line(error)}); {NAME_RULE}") from error
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _is_gated(error: BaseException | None) -> bool:
+    """Whether the hub refused because the user has not accepted a model's terms, or was not logged in."""
+    from huggingface_hub.errors import GatedRepoError
+
+    return error is not None and (isinstance(error, GatedRepoError) or _is_gated(error.__cause__))
