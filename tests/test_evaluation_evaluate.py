@@ -32,7 +32,8 @@ def fake(signature: str = "fake@0") -> FakeLALM:
 
 
 def config(out: Path | None, **other) -> EvaluateConfig:
-    return EvaluateConfig(**{"chunk_ms": (500, math.inf), "rollback": (0, 3), "out": out, "preflight": False, **other})
+    rollback = () if "policy" in other else (0, 3)
+    return EvaluateConfig(**{"chunk_ms": (500, math.inf), "rollback": rollback, "out": out, "preflight": False, **other})
 
 
 def test_an_evaluation_writes_its_folder(make_rows: Rows, tmp_path: Path) -> None:
