@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulsa.lalm.interface import Direction
-from simulsa.lalm.window import narrowed, padded_samples
+from simulsa.lalm.window import padded_samples, trimmed_window
 from tests.conftest import noise
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ def test_the_encoder_gives_the_same_as_with_the_whole_window(random_lalm: Huggin
 def test_an_error_leaves_the_window_as_it_was(random_lalm: HuggingFaceLALM) -> None:
     tower = random_lalm.model.model.audio_tower
     embedding = tower.embed_positions
-    with narrowed(tower, 40):
+    with trimmed_window(tower, 40):
         assert tower.embed_positions.weight.shape[0] == 20
-    with pytest.raises(ZeroDivisionError), narrowed(tower, 40):
+    with pytest.raises(ZeroDivisionError), trimmed_window(tower, 40):
         1 / 0  # noqa: B018
     assert tower.embed_positions is embedding
     assert tower.config.max_source_positions == embedding.weight.shape[0] == 250

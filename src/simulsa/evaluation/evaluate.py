@@ -120,8 +120,8 @@ def evaluate(
     quality_metrics(target_lang)  # a missing tokenizer shows now, not after hours
     clips = admit(rows, lalm.max_samples, config.on_error)
     # not where computing time is measured
-    ears = lalm if config.batch_size == 1 or not config.encoder_cache_mib else CachedLALM(lalm, config.encoder_cache_mib)
-    job = _Job(lalm, workers or LocalWorker(ears), clips, target_lang, len(rows), _test_set(clips), config)
+    cached = lalm if config.batch_size == 1 or not config.encoder_cache_mib else CachedLALM(lalm, config.encoder_cache_mib)
+    job = _Job(lalm, workers or LocalWorker(cached), clips, target_lang, len(rows), _test_set(clips), config)
     scores = _known(job)
     todo = [setting for setting in config.grid if setting not in scores]
     if todo and config.preflight:

@@ -26,7 +26,7 @@ from simulsa.lalm.graphs import StaticSteps
 from simulsa.lalm.grouping import grouped
 from simulsa.lalm.interface import TOKENS_ONLY, Continuation, Direction, LALMError, TokenScores, Want
 from simulsa.lalm.signature import marks
-from simulsa.lalm.window import longer, narrowed
+from simulsa.lalm.window import longer, trimmed_window
 from simulsa.manifest import too_long
 
 # one more pass costs a CPU as much as so much padding does (measured)
@@ -164,7 +164,7 @@ class HuggingFaceLALM:
         if self.encoder is None:
             yield
             return
-        with narrowed(self.encoder, audio["input_features"].shape[-1]):
+        with trimmed_window(self.encoder, audio["input_features"].shape[-1]):
             yield
 
     def _frames(self, clip: PreparedClip) -> torch.Tensor:

@@ -42,7 +42,7 @@ def longer(features: Mapping[str, torch.Tensor], round_up: RoundUp, positions: i
 
 
 @contextlib.contextmanager
-def narrowed(tower: Any, frames: int) -> Iterator[None]:
+def trimmed_window(tower: Any, frames: int) -> Iterator[None]:
     """Let a `Qwen2AudioEncoder` take features of `frames` frames instead of its window; not for two threads at a time."""
     positions = frames // (tower.conv1.stride[0] * tower.conv2.stride[0])
     window, embedding = tower.config.max_source_positions, tower.embed_positions

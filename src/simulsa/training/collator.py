@@ -17,7 +17,7 @@ from simulsa.training.examples import Example
 
 IGNORED = -100  # a label that carries no loss, by PyTorch's convention
 
-_NOTHING = Example(Utterance("nothing", "", "en", "de", ""), ())
+_EMPTY_ROW = Example(Utterance("nothing", "", "en", "de", ""), ())
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Collator:
         """The batch of the examples among `passed`; silence without labels when there are none."""
         examples = [example for example in passed if example is not None]
         if not examples:
-            return self._batch([_NOTHING], [None], {})
+            return self._batch([_EMPTY_ROW], [None], {})
         broken: dict[str, str] = {}
         return self._batch(examples, [self._load(example, broken) for example in examples], broken)
 
