@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from simulsa._version import __version__
+from simulsa._version import __version__ as __version__
 
 _HOMES = {
     "load": "simulsa.lalm.load",
@@ -36,52 +36,32 @@ _HOMES = {
     "score_log": "simulsa.evaluation.score",
     "ScoreConfig": "simulsa.evaluation.score",
 }
-__all__ = [
-    "AugmentConfig",
-    "Direction",
-    "EvaluateConfig",
-    "LALMError",
-    "Policy",
-    "ScoreConfig",
-    "SegmentationConfig",
-    "Stream",
-    "StreamConfig",
-    "StreamState",
-    "TrainConfig",
-    "Update",
-    "Utterance",
-    "__version__",
-    "augment",
-    "evaluate",
-    "load",
-    "load_audio",
-    "merge",
-    "preflight",
-    "read_manifest",
-    "score_log",
-    "step",
-    "train",
-    "write_manifest",
-]
 
 if TYPE_CHECKING:
-    from simulsa.audio import load_audio
-    from simulsa.augmentation.augment import AugmentConfig, augment
-    from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
-    from simulsa.evaluation.score import ScoreConfig, score_log
-    from simulsa.lalm.interface import Direction, LALMError
-    from simulsa.lalm.load import load
-    from simulsa.lalm.preflight import preflight
-    from simulsa.lalm.whole import merge
-    from simulsa.manifest import Utterance, read_manifest, write_manifest
-    from simulsa.streaming.config import StreamConfig
-    from simulsa.streaming.policies import Policy
-    from simulsa.streaming.segmentation import SegmentationConfig
-    from simulsa.streaming.state import StreamState, Update
-    from simulsa.streaming.step import step
-    from simulsa.streaming.stream import Stream
-    from simulsa.training.config import TrainConfig
-    from simulsa.training.train import train
+    from simulsa.audio import load_audio as load_audio
+    from simulsa.augmentation.augment import AugmentConfig as AugmentConfig
+    from simulsa.augmentation.augment import augment as augment
+    from simulsa.evaluation.evaluate import EvaluateConfig as EvaluateConfig
+    from simulsa.evaluation.evaluate import evaluate as evaluate
+    from simulsa.evaluation.score import ScoreConfig as ScoreConfig
+    from simulsa.evaluation.score import score_log as score_log
+    from simulsa.lalm.interface import Direction as Direction
+    from simulsa.lalm.interface import LALMError as LALMError
+    from simulsa.lalm.load import load as load
+    from simulsa.lalm.preflight import preflight as preflight
+    from simulsa.lalm.whole import merge as merge
+    from simulsa.manifest import Utterance as Utterance
+    from simulsa.manifest import read_manifest as read_manifest
+    from simulsa.manifest import write_manifest as write_manifest
+    from simulsa.streaming.config import StreamConfig as StreamConfig
+    from simulsa.streaming.policies import Policy as Policy
+    from simulsa.streaming.segmentation import SegmentationConfig as SegmentationConfig
+    from simulsa.streaming.state import StreamState as StreamState
+    from simulsa.streaming.state import Update as Update
+    from simulsa.streaming.step import step as step
+    from simulsa.streaming.stream import Stream as Stream
+    from simulsa.training.config import TrainConfig as TrainConfig
+    from simulsa.training.train import train as train
 
 
 def __getattr__(name: str) -> Any:
@@ -93,4 +73,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return ["__version__", *_HOMES]
