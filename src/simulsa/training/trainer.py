@@ -75,6 +75,7 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
         lalm.model.train = lambda *_: lalm.model  # Trainer asks at every pass, which would walk all modules
         super().__init__(model=lalm.model, data_collator=collator, **options)
         self.model_accepts_loss_kwargs = True
+        self._loss_shifts_labels = False  # newer releases would leave the first label of each row out of the count
         self._lalm = lalm
         self._config = config
         self._cache = EncoderCache(config.encoder_cache_mib)
