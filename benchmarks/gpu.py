@@ -4,13 +4,14 @@
 
 Takes at most five minutes on one GPU with 40 GB and no network. PyTorch with CUDA and transformers must be there; of the packages
 in pyproject.toml, what is missing is named first and must be brought as wheels (typically soundfile, soxr, peft, accelerate,
-tyro, babel, sacrebleu, OmniSTEval, and pytest, pytest-timeout and hypothesis for the tests). Without a GPU all of it runs at a
+tyro, babel, sacrebleu, OmniSTEval, and pytest and hypothesis for the tests). Without a GPU all of it runs at a
 trial size on the CPU, except the tests, which `make test` runs there.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import itertools
 import os
 import statistics
@@ -149,7 +150,7 @@ def missing_packages() -> list[str]:
     from packaging.requirements import Requirement
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = [Requirement(text).name for text in project["dependencies"]] + ["pytest", "pytest-timeout", "hypothesis"]
+    names = [Requirement(text).name for text in project["dependencies"]] + ["pytest", "hypothesis"]
     installed = {
         (name or "").lower().replace("_", "-") for name in (d.metadata["Name"] for d in importlib.metadata.distributions())
     }
@@ -159,6 +160,8 @@ def missing_packages() -> list[str]:
 def run_tests(report: Report) -> None:
     """The tests that follow the device, in a process of their own."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/test_{name}.py" for name in TESTS)]
+    if importlib.util.find_spec("xdist") is not None:
+        command += ["--numprocesses", "4"]
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "SIMULSA_TEST_DEVICE": "cuda", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
     try:
