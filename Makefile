@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv extras interop vllm demo test fuzz soak lint format
+.PHONY: venv extras interop vllm demo test fuzz soak gpu lint format
 
 # the environment: .venv with simulsa, its synthesiser and its test tools
 venv: .venv/.installed
@@ -59,6 +59,12 @@ fuzz: extras
 soak: extras
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak --minutes 60
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quiet --minutes 60
+
+# tests, equality and rates on one NVIDIA GPU, with the packages that are there (benchmarks/gpu.py says which it misses); at a trial
+# size on a CPU. GPU_PYTHON is the interpreter whose PyTorch sees the GPU
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+gpu:
+	PYTHONPATH=src:. HF_HUB_OFFLINE=1 $(GPU_PYTHON) -m benchmarks.gpu
 
 lint: extras
 	$(BIN)/ruff check .

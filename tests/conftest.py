@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import simulsa.lalm.load
 from simulsa.audio import SAMPLE_RATE
 from simulsa.manifest import Utterance, write_manifest
 from tests.score_logs import Lines
@@ -27,6 +28,12 @@ CAPTIONS = [
     ("Children climb over a wooden fence.", "Kinder klettern über einen Holzzaun."),
 ]
 
+
+if device := os.environ.get("SIMULSA_TEST_DEVICE"):  # `make gpu`: what the tests load on a CPU lies there, as exact as on a CPU
+    _resolve = simulsa.lalm.load._resolve
+    simulsa.lalm.load._resolve = lambda place, dtype: _resolve(  # type: ignore[misc]
+        device if place == "cpu" else place, "float32" if dtype == "auto" else dtype
+    )
 
 # Every run draws the same examples (`make test`, CI), unless it looks for new ones (`make fuzz`); no test is about time.
 settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.padding import drawn, grid_cost
-from simulsa.lalm.device import copied, on_grid, rounding
+from simulsa.lalm.device import _set_up_cuda, as_it_is, copied, on_grid, rounding, set_up
 from simulsa.lalm.interface import Direction
 from simulsa.training.config import TrainConfig
 from simulsa.training.order import passed_examples
@@ -39,10 +39,31 @@ def test_padding_to_the_grid_costs_few_tokens_of_read_speech(size: int, grouping
     assert 0 < grid_cost(passed_examples(drawn(4000), config), size) <= 0.08
 
 
+def test_a_gpu_plans_no_attention_and_keeps_float32_exact(random_lalm: Any) -> None:
+    _set_up_cuda.cache_clear()
+    cudnn = torch.backends.cudnn.allow_tf32
+    precision, attention = torch.get_float32_matmul_precision(), torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        torch.set_float32_matmul_precision("high")
+        set_up(torch.device("cpu"))
+        assert torch.backends.cuda.cudnn_sdp_enabled()
+        set_up(torch.device("cuda"))
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+        assert torch.get_float32_matmul_precision() == "highest"
+        assert not torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = cudnn
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cuda.enable_cudnn_sdp(attention)
+        _set_up_cuda.cache_clear()
+        set_up(random_lalm.device)
+
+
 def test_only_a_gpu_rounds(random_lalm: Any) -> None:
     assert rounding(torch.device("cpu"))(131) == 131
     assert rounding(torch.device("cuda"))(131) == 144
-    assert random_lalm.decoder.round_up(131) == 131
+    assert random_lalm.decoder.round_up(131) == rounding(random_lalm.device)(131)
 
 
 def test_a_copy_on_the_same_device_is_no_copy() -> None:
@@ -71,6 +92,7 @@ def test_results_are_the_same_on_the_grid(random_lalm: Any, monkeypatch: pytest.
             hook.remove()
         return said, scores, encoded, decoded - {1}
 
+    monkeypatch.setattr(random_lalm.decoder, "round_up", as_it_is)
     said, scores, _, _ = results()
     monkeypatch.setattr(random_lalm.decoder, "round_up", on_grid)
     said_on_grid, scores_on_grid, encoded, decoded = results()

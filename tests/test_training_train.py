@@ -31,6 +31,7 @@ DIRECTION = Direction("en", "de")
 
 def settings(out: Path, **changes: Any) -> TrainConfig:
     values = {"batch_size": 8, "micro_batch_size": 8, "learning_rate": 1e-2, "epochs": 1, "preflight": False, **changes}
+    values = {"workers": 0, "compile": "off", **values}  # on a GPU they would be started and compiled for every test
     return TrainConfig(out=out, **values)
 
 

@@ -10,6 +10,7 @@ import io
 import os
 import pickle
 import sys
+import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -93,10 +94,11 @@ def unpacked(packed: Iterator[Any]) -> Generator[Any, None, None]:
             except RuntimeError as error:
                 if "DataLoader worker" not in str(error):
                     raise
+                traceback.clear_frames(error.__traceback__)  # which hold the other processes
                 raise LoadingError(
                     f"a process that loads data ended unexpectedly ({str(error).splitlines()[0]}); it may have lacked memory: "
                     "use fewer --workers, or --workers 0 to load in this process"
-                ) from error
+                ) from None
             result = pickle.loads(batch)
             if isinstance(result, _Failed):
                 raise result.error

@@ -1,0 +1,369 @@
+"""Is simulsa right and fast on this GPU? Tests on CUDA, equality of decoding paths, rates of a model of 7 billion weights.
+
+    make gpu          # or: python -m benchmarks.gpu [--no-tests] [--out docs/results/gpu.md]
+
+Takes at most five minutes on one GPU with 40 GB and no network. PyTorch with CUDA and transformers must be there; of the packages
+in pyproject.toml, what is missing is named first and must be brought as wheels (typically soundfile, soxr, peft, accelerate,
+tyro, babel, sacrebleu, OmniSTEval, and pytest and hypothesis for the tests). Without a GPU all of it runs at a
+trial size on the CPU, except the tests, which `make test` runs there.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+
+from benchmarks.paper_model import TRIAL, Shape, build, operations, parameters
+from benchmarks.setup import machine, rows_of
+from simulsa.audio import SAMPLE_RATE
+from simulsa.augmentation.augment import AugmentConfig, augment
+from simulsa.lalm.device import on_grid
+from simulsa.lalm.graphs import StaticSteps
+from simulsa.lalm.instructions import instruction
+from simulsa.lalm.interface import Direction
+from simulsa.lalm.load import load
+from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.manifest import Utterance
+from simulsa.training.config import TrainConfig
+from simulsa.training.train import train_adapter
+from simulsa.training.trainer import TokenMeanTrainer
+
+ROOT = Path(__file__).parent.parent
+TESTS = [  # which follow SIMULSA_TEST_DEVICE
+    *(
+        "lalm",
+        "lalm_cache",
+        "lalm_device",
+        "lalm_families",
+        "lalm_graphs",
+        "lalm_grouping",
+        "lalm_window",
+        "streaming",
+        "policies",
+    ),
+    *("evaluation_simulate", "training_data", "training_train", "training_speed", "serving_session"),
+]
+TESTS_S = 120  # at most, of the five minutes
+EN_DE = Direction("en", "de")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is done, and where the table goes."""
+
+    tests: bool = True
+    """run the tests on CUDA first"""
+    out: Path | None = None
+    """where the table is written; by default docs/results/gpu.md on a GPU and nowhere without"""
+    peak_tflops: float = 989
+    """the GPU's dense peak in bfloat16 (989: H100, H200)"""
+
+
+@dataclass
+class Report:
+    """Lines of the table, and whether all that must hold does."""
+
+    lines: list[str] = field(default_factory=list)
+    passed: bool = True
+
+    def say(self, line: str) -> None:
+        """Add a line, and print it."""
+        self.lines.append(line)
+        print(line, flush=True)
+
+    def row(self, what: str, figure: str, others: str = "", limit: str = "") -> None:
+        """A row of the table."""
+        self.say(f"| {what} | {figure} | {others} | {limit} |")
+
+    def check(self, what: str, holds: bool, figures: str) -> None:
+        """A thing that must hold."""
+        self.passed &= holds
+        self.say(f"- {'PASS' if holds else 'FAIL'}: {what} ({figures})")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    shape: Shape
+    augmented: int
+    trained: int
+    micro_batch: int
+    streams: tuple[int, ...]
+    lengths_s: tuple[float, ...]
+    tokens: int
+    """of the answers by which a further token is timed"""
+
+
+FULL = Size(Shape(), 768, 640, 32, (1, 8, 32), (2, 5, 10, 20, 29), 64)
+SMALL = Size(TRIAL, 8, 8, 4, (1, 2), (1, 2), 6)
+
+
+def main(options: Options) -> int:
+    """Do all of it; the exit code says whether everything that must hold does."""
+    started = time.perf_counter()
+    cuda = torch.cuda.is_available()
+    print(f"packages that are missing and must be brought as wheels: {', '.join(missing_packages()) or 'none'}", flush=True)
+    report, size = Report(), FULL if cuda else SMALL
+    report.say(
+        f"{machine()}; one run of `python -m benchmarks.gpu`" + ("" if cuda else ", at a trial size: no figure means anything")
+    )
+    report.say("")
+    if options.tests and cuda:
+        run_tests(report)
+    decoding_paths(report, torch.device("cuda" if cuda else "cpu"))
+    lalm = build(size.shape, torch.device("cuda" if cuda else "cpu"), torch.bfloat16 if cuda else torch.float32)
+    counts = ", ".join(f"{name} {count / 1e9:.2f} billion parameters" for name, count in parameters(lalm).items())
+    report.say(f"\nRandom weights: {counts}; {str(lalm.dtype).removeprefix('torch.')}; clips of about 3 s.\n")
+    report.say("| what | simulsa | transformers' `generate` | limit |\n|---|---|---|---|")
+    speaking(report, lalm, size)
+    augmentation(report, lalm, size, options.peak_tflops)
+    training(report, lalm, size, options.peak_tflops)
+    report.say(f"\nAll of it took {time.perf_counter() - started:.0f} s.")
+    out = options.out or (ROOT / "docs" / "results" / "gpu.md" if cuda else None)
+    if out is not None:
+        out.write_text("# On a GPU\n\n" + "\n".join(report.lines) + "\n", encoding="utf-8")
+    return 0 if report.passed else 1
+
+
+def missing_packages() -> list[str]:
+    """Which of simulsa's own requirements, and of its tests', are not installed."""
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10
+        return []
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = [Requirement(text).name for text in project["dependencies"]] + ["pytest", "hypothesis"]
+    installed = {
+        (name or "").lower().replace("_", "-") for name in (d.metadata["Name"] for d in importlib.metadata.distributions())
+    }
+    return [name for name in names if name.lower().replace("_", "-") not in installed]
+
+
+def run_tests(report: Report) -> None:
+    """The tests that follow the device, in a process of their own."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/test_{name}.py" for name in TESTS)]
+    if importlib.util.find_spec("xdist") is not None:
+        command += ["--numprocesses", "4"]
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "SIMULSA_TEST_DEVICE": "cuda", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TESTS_S)
+        lines = done.stdout.strip().splitlines()
+        failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+        report.check("tests on CUDA", done.returncode == 0, lines[-1] if lines else done.stderr.strip()[-300:])
+        for line in failed[:20]:
+            report.say(f"  - {line}")
+    except subprocess.TimeoutExpired:
+        report.check("tests on CUDA", False, f"not done after {TESTS_S} s")
+
+
+def decoding_paths(report: Report, device: torch.device) -> None:
+    """The embedded model in float32: whatever the path, the tokens must be those of the plain one."""
+    lalm = load("tiny-en-de", device=device.type, dtype="float32")
+    rows = rows_of(None, 60 if device.type == "cuda" else 6)
+    audios = [row.load() for row in rows]
+    cuda = device.type == "cuda"
+    heard = lalm.hear(audios, [EN_DE] * len(rows))
+    lalm.decoder.steps = None
+    plain = [said.tokens for said in lalm.continue_(heard, [[]] * len(rows))]
+    lalm.decoder.steps = StaticSteps(lalm.decoder, graphs=cuda)
+    fixed = [said.tokens for said in lalm.continue_(heard, [[]] * len(rows))]
+    drafted = [
+        said.tokens for said in lalm.continue_(heard, [[]] * len(rows), [[*tokens[: len(tokens) // 2], 5] for tokens in plain])
+    ]
+    alone = [lalm.continue_([clip], [[]])[0].tokens for clip in heard]
+    for name, tokens in (("in fixed memory", fixed), ("with drafts", drafted), ("one by one", alone)):
+        equal = sum(one == other for one, other in zip(tokens, plain, strict=True))
+        report.check(f"float32, {name}: the tokens of the plain path", equal == len(rows), f"{equal} of {len(rows)}")
+    captures = lalm.decoder.steps.captures
+    report.check("steps are CUDA graphs" if cuda else "no graphs without a GPU", (captures > 0) is cuda, f"{captures} captured")
+    report.check("fixed memory was used", lalm.decoder.steps.steps > 0, f"{lalm.decoder.steps.steps} steps")
+
+
+def speaking(report: Report, lalm: HuggingFaceLALM, size: Size) -> None:
+    """Streams, prefills and further tokens, each beside `generate`."""
+    limit = token_limit_ms(lalm)
+    stream_ms(lalm, size, 0)  # captures the graphs; its lengths are not met again
+    for name, shift in (("a live stream, 20 chunks of new lengths, 4 tokens a chunk", 37), ("the same again, other lengths", 91)):
+        times = stream_ms(lalm, size, shift)
+        figures = f"median {statistics.median(times):.0f}, worst {max(times):.0f} ms a chunk"
+        report.row(name, figures, "", f"about {4 * limit:.0f} ms and the prefill" if limit else "")
+    for count in (1, min(16, size.streams[-1])):
+        own, others = further_token_ms(lalm, count, size, said), further_token_ms(lalm, count, size, generated)
+        report.row(f"a further token, {count} streams", f"{own:.1f} ms", f"{others:.1f} ms", f"{limit:.1f} ms" if limit else "")
+    for length_s in size.lengths_s:
+        clips = sounds(1, length_s)
+        own, others = milliseconds(lambda: said(lalm, clips, 1)), milliseconds(lambda: generated(lalm, clips, 1))  # noqa: B023
+        report.row(f"one token behind {length_s:g} s", f"{own:.0f} ms", f"{others:.0f} ms")
+    for count in size.streams:
+        clips = sounds(count, 10 if lalm.device.type == "cuda" else 1)
+        own, others = milliseconds(lambda: said(lalm, clips, 4)), milliseconds(lambda: generated(lalm, clips, 4))  # noqa: B023
+        report.row(f"{count} streams of 10 s, one step of 4 tokens", f"{own:.0f} ms", f"{others:.0f} ms")
+    steps = lalm.decoder.steps
+    if steps is not None:
+        report.row("memory of the cache", f"{steps.nbytes / 1e9:.1f} GB, {steps.captures} graphs")
+
+
+def sounds(count: int, length_s: float) -> list[np.ndarray]:
+    """Noises of about a length."""
+    rng = np.random.default_rng(0)
+    return [(0.1 * rng.standard_normal(round(SAMPLE_RATE * length_s) - 160 * i)).astype(np.float32) for i in range(count)]
+
+
+def said(lalm: HuggingFaceLALM, clips: Sequence[np.ndarray], tokens: int) -> None:
+    """Hear the clips and say so many tokens of each."""
+    lalm.max_target_tokens = tokens
+    lalm.continue_(lalm.hear(clips, [EN_DE] * len(clips)), [[]] * len(clips))
+
+
+def generated(lalm: HuggingFaceLALM, clips: Sequence[np.ndarray], tokens: int) -> None:
+    """The same by transformers' own means: processor and `generate`, greedily."""
+    text = {"type": "text", "text": instruction(EN_DE, lalm.family.name)}
+    conversations = [[{"role": "user", "content": [lalm.family.audio_content(clip), text]}] for clip in clips]
+    batch = lalm.processor.apply_chat_template(
+        conversations,
+        tokenize=True,
+        add_generation_prompt=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs={"text_kwargs": {"padding": True, "padding_side": "left"}},
+    )
+    inputs = {name: value.to(lalm.device) for name, value in batch.items()}
+    inputs = {name: value.to(lalm.dtype) if value.is_floating_point() else value for name, value in inputs.items()}
+    with torch.no_grad():
+        lalm.model.generate(**inputs, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, pad_token_id=0)
+
+
+def stream_ms(lalm: HuggingFaceLALM, size: Size, shift: int) -> list[float]:
+    """The time of each of 20 chunks of 500 ms, as `step` hears and speaks, behind prefixes that grow by 4 tokens."""
+    audio = sounds(1, 10.5)[0]
+    chunk = 8000 if size is FULL else 1600
+    times = []
+    for number in range(1, 21 if size is FULL else 4):
+        prefix = [10 + i % 50 for i in range(4 * (number - 1))]
+        lalm.max_target_tokens = len(prefix) + 4
+        clip = audio[: number * chunk + 16 * shift]
+        times.append(
+            milliseconds(lambda: lalm.continue_(lalm.hear([clip], [EN_DE]), [prefix]), runs=1)  # noqa: B023
+        )
+    return times
+
+
+def further_token_ms(
+    lalm: HuggingFaceLALM, count: int, size: Size, speak: Callable[[HuggingFaceLALM, Sequence[np.ndarray], int], None]
+) -> float:
+    """What a token costs when others follow it."""
+    clips = sounds(count, 3 if size is FULL else 1)
+    few, many = (milliseconds(lambda: speak(lalm, clips, tokens)) for tokens in (1, 1 + size.tokens))  # noqa: B023
+    return (many - few) / size.tokens
+
+
+def milliseconds(work: Callable[[], Any], runs: int = 3) -> float:
+    """The median time of `work`; of several runs the first sets things up and does not count."""
+    times = []
+    for _ in range(runs + (runs > 1)):
+        synchronise()
+        started = time.perf_counter()
+        work()
+        synchronise()
+        times.append(1000 * (time.perf_counter() - started))
+    return statistics.median(times[1:] if runs > 1 else times)
+
+
+def synchronise() -> None:
+    """Wait for the GPU."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def token_limit_ms(lalm: HuggingFaceLALM) -> float:
+    """How long the GPU takes to read the language model's weights, at the rate of a copy; 0 without a GPU."""
+    if lalm.device.type != "cuda":
+        return 0.0
+    source = torch.empty(2**30, dtype=torch.uint8, device=lalm.device)
+    target = torch.empty_like(source)
+    rate = 2 * source.nbytes / milliseconds(lambda: target.copy_(source), runs=5)
+    weights = sum(weight.nbytes for weight in (*lalm.decoder.language_model.layers.parameters(), lalm.decoder.head.weight))
+    return float(weights / rate)
+
+
+def bundled(count: int) -> list[Utterance]:
+    """Rows of 2.5 to 3.5 s: few sizes of the grid, so few are compiled."""
+    rows = [row for row in rows_of(None, 10_000) if 2.5 <= row.length_samples() / SAMPLE_RATE <= 3.5]
+    return [replace(rows[i % len(rows)], id=f"row-{i}") for i in range(count)]
+
+
+def augmentation(report: Report, lalm: HuggingFaceLALM, size: Size, peak_tflops: float) -> None:
+    """Rows per second of `augment`, at its own settings."""
+    lalm.max_target_tokens = None
+    rows = bundled(size.augmented)
+    config = AugmentConfig(num=len(rows), truncation="beta-decay-full", preflight=False)
+    augment(rows[: max(2, len(rows) // 8)], lalm, replace(config, num=max(2, len(rows) // 8)))  # sets things up
+    made: list[Utterance] = []
+    ms = milliseconds(lambda: made.extend(augment(rows, lalm, config)), runs=1)
+    share = operations(lalm, made, 2) / (ms / 1000) / (peak_tflops * 1e12)
+    report.row("`augment`", f"{1000 * len(rows) / ms:.1f} rows/s, {share:.1%} of the peak", "", "")
+
+
+def training(report: Report, lalm: HuggingFaceLALM, size: Size, peak_tflops: float) -> None:
+    """Rows per second of `train`: all of it, with the start and the compiler, and a pass in the middle."""
+    rows = bundled(size.trained)
+    ends: list[float] = []
+    original = TokenMeanTrainer.training_step
+
+    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = original(self, *args, **kwargs)
+        synchronise()
+        ends.append(time.perf_counter())
+        return loss
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = TrainConfig(
+            out=Path(folder) / "run",
+            epochs=1,
+            batch_size=2 * size.micro_batch,
+            micro_batch_size=size.micro_batch,
+            length_grouping=True,
+            preflight=False,
+            encoder_cache_mib=0,
+        )
+        TokenMeanTrainer.training_step = step  # type: ignore[method-assign]
+        try:
+            if torch.cuda.is_available():
+                torch.cuda.reset_peak_memory_stats()
+            ms = milliseconds(lambda: train_adapter(lalm, rows, config), runs=1)
+        finally:
+            TokenMeanTrainer.training_step = original  # type: ignore[method-assign]
+    pass_s = statistics.median([end - begin for begin, end in itertools.pairwise(ends)] or [ms / 1000])
+    # frozen weights need no gradient: 2 operations a parameter forward, 2 backward
+    share = operations(lalm, rows, 4) / len(rows) * size.micro_batch / pass_s / (peak_tflops * 1e12)
+    memory = f", {torch.cuda.max_memory_allocated() / 1e9:.0f} GB" if torch.cuda.is_available() else ""
+    text = f"{size.micro_batch / pass_s:.1f} rows/s, {share:.1%} of the peak{memory}"
+    report.row(f"`train`, {size.micro_batch} rows a pass, a pass in the middle", text)
+    sizes = len({on_grid(80 + round(25 * row.length_samples() / SAMPLE_RATE)) for row in rows})
+    report.row(
+        f"`train`, {len(rows)} rows, start, compiler (about {sizes} sizes) and checkpoint counted",
+        f"{1000 * len(rows) / ms:.1f} rows/s",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Options, description=__doc__)))

@@ -1,0 +1,46 @@
+"""`make gpu` at its trial size: what runs unseen on a GPU runs here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import gpu
+from benchmarks.paper_model import Shape, build, parameters
+from recipes.covost2.estimate import Model
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="make gpu runs it at its full size")
+def test_the_trial_passes_and_has_every_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu.main(gpu.Options(out=tmp_path / "gpu.md")) == 0
+    assert capsys.readouterr().out.startswith("packages that are missing and must be brought as wheels: ")
+    text = (tmp_path / "gpu.md").read_text(encoding="utf-8")
+    assert text.startswith("# On a GPU\n")
+    assert "FAIL" not in text
+    for row in ("`augment`", "`train`", "a live stream", "a further token, 1 streams", "one token behind", "streams of 10 s"):
+        assert f"| {row}" in text or f" {row}" in text, row
+    assert not (gpu.ROOT / "docs" / "results" / "gpu.md").exists()
+
+
+def test_the_tests_that_run_on_a_gpu_exist() -> None:
+    assert [name for name in gpu.TESTS if not (gpu.ROOT / "tests" / f"test_{name}.py").exists()] == []
+
+
+def test_a_check_that_fails_fails_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    report = gpu.Report()
+    report.check("all is well", True, "3 of 3")
+    assert report.passed
+    report.check("all is well", False, "2 of 3")
+    report.check("all is well", True, "3 of 3")
+    assert not report.passed
+    assert capsys.readouterr().out.splitlines()[1] == "- FAIL: all is well (2 of 3)"
+
+
+def test_the_shape_is_that_of_the_papers_model() -> None:
+    shape = Shape()
+    assert (shape.layers, shape.width, shape.vocabulary) == (Model.layers, Model.width, Model.vocabulary)
+    lalm = build(Shape(layers=1, tower_layers=1, width=64, vocabulary=4096), torch.device("cpu"), torch.float32)
+    assert set(parameters(lalm)) == {"audio tower", "language model"}
+    assert lalm.dtype == torch.float32
