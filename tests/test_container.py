@@ -114,7 +114,7 @@ def test_the_extras_exist(compose: dict[str, Any]) -> None:
     assert set(compose["services"]["gpu"]["build"]["args"]) <= set(names)
 
 
-@pytest.mark.parametrize("name", ["cpu", "gpu"])
+@pytest.mark.parametrize("name", ["cpu", "gpu", "vllm"])
 def test_the_services_are_the_image(compose: dict[str, Any], name: str) -> None:
     service = compose["services"][name]
     assert service["profiles"] == [name]
@@ -129,12 +129,27 @@ def test_the_services_are_the_image(compose: dict[str, Any], name: str) -> None:
     assert ports.endswith(f":{config.port}")
 
 
-def test_the_gpu_is_for_the_gpu_service_only(compose: dict[str, Any]) -> None:
-    (device,) = compose["services"]["gpu"]["deploy"]["resources"]["reservations"]["devices"]
-    assert device["capabilities"] == ["gpu"]
+def test_the_gpu_is_for_those_that_have_the_weights(compose: dict[str, Any]) -> None:
+    for name in ("gpu", "engine"):
+        (device,) = compose["services"][name]["deploy"]["resources"]["reservations"]["devices"]
+        assert device["capabilities"] == ["gpu"]
     assert "deploy" not in compose["services"]["cpu"]
+    assert "deploy" not in compose["services"]["vllm"]
+
+
+def test_the_server_finds_its_engine(compose: dict[str, Any]) -> None:
+    front, engine = compose["services"]["vllm"], compose["services"]["engine"]
+    assert front["profiles"] == engine["profiles"] == ["vllm"]
+    assert list(front["depends_on"]) == ["engine"]
+    model = parse(Serve, front["command"][1:], "serve").model
+    assert urlsplit(model.engine_url).hostname == "engine"
+    assert engine["command"] == [f"--model={model.model}", "--enable-scale-out"]
+    assert "ports" not in engine
+    copied = re.findall(r"^COPY (.*) \S+$", engine["build"]["dockerfile_inline"], re.M)
+    assert {name for line in copied for name in line.split()} == {"pyproject.toml", "README.md", "LICENSE", "src"}
 
 
 def test_there_is_time_to_drain(compose: dict[str, Any]) -> None:
-    for service in compose["services"].values():
+    for name in ("cpu", "gpu", "vllm"):
+        service = compose["services"][name]
         assert float(service["stop_grace_period"].removesuffix("s")) > ServeConfig().drain_s

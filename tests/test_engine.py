@@ -17,6 +17,7 @@ from simulsa.augmentation.augment import AugmentConfig, AugmentError, augment
 from simulsa.cli import main
 from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
 from simulsa.files import write_json
+from simulsa.integrations.tools import Setup
 from simulsa.lalm.engine import UNMASKED, EngineLALM
 from simulsa.lalm.interface import ALL_HEADS, Direction, LALMError, Want
 from simulsa.lalm.load import ModelConfig, load
@@ -303,6 +304,17 @@ def test_training_needs_the_weights(
     arguments = ["train", "--offline", str(manifest), "--engine-url", server.url, "--out", str(tmp_path / "run")]
     assert main(arguments) == 1
     assert "an engine gives no gradients, and training needs them; leave out --engine-url" in capsys.readouterr().err
+
+
+def test_merging_needs_the_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["merge", "tiny-en-de-simul", "--out", str(tmp_path / "whole"), "--engine-url", "http://localhost:1"]) == 2
+    assert "merge needs the weights" in capsys.readouterr().err
+
+
+def test_other_peoples_tools_use_it_by_the_same_keys(server: Scripted) -> None:
+    values = {"model": "tiny-en-de", "engine_url": server.url, "dtype": "float32", "target_lang": "de"}
+    setup = Setup.of(values, 500, "settings.yaml")
+    assert isinstance(setup.model.load(), EngineLALM)
 
 
 def without_model(rows: list[Utterance]) -> list[dict[str, Any]]:

@@ -125,3 +125,17 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     assert workers_of(RayConfig(), ModelConfig()) is None
     with pytest.raises(RuntimeError, match=r"pip install 'simulsa\[ray\]'"):
         workers_of(RayConfig("local"), ModelConfig())
+
+
+def test_workers_may_share_an_engine(cluster: None, make_rows: Rows) -> None:
+    from tests.engine_server import engine
+
+    here = load("tiny-en-de", "cpu")
+    config = AugmentConfig(num=6, batch_size=2, tau=1e-4, preflight=False)
+    with engine({"tiny-en-de": here}) as server:
+        model = ModelConfig("tiny-en-de", dtype="float32", engine_url=server.url)
+        there = model.load()
+        alone = augment(make_rows(6), there, config)
+        server.seen.clear()
+        assert augment(make_rows(6), there, config, workers=RayWorkers(model.load)) == alone
+        assert len(server.seen) > 6  # the workers' own checks are among them
