@@ -45,8 +45,8 @@ def model(monkeypatch: pytest.MonkeyPatch, random_lalm: HuggingFaceLALM, random_
     """The folder of the random model; loading it gives the one that is loaded already."""
     load = simulsa.lalm.load.load
 
-    def quick(name: str, *options: Any) -> HuggingFaceLALM:
-        return random_lalm if name == str(random_model_folder) else load(name, *options)
+    def quick(name: str, *options: Any, **more: Any) -> HuggingFaceLALM:
+        return random_lalm if name == str(random_model_folder) else load(name, *options, **more)
 
     monkeypatch.setattr(simulsa.lalm.load, "load", quick)
     return str(random_model_folder)
