@@ -1,0 +1,142 @@
+"""Spoken captions as the encoder hears them: its outputs, computed once and kept on disk.
+
+A *reading* is every caption spoken once, each by a speaker and under conditions drawn from a seed made of the reading's name and
+the caption's number. It is a folder of shards, each whole or absent, so a killed run goes on and training may begin on
+the shards that are there. The encoder is frozen, so its outputs are all that training needs.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from recipes.base.architecture import FRAMES_PER_WINDOW, HOP_SAMPLES, build_encoder, build_extractor, encode
+from recipes.base.conditions import record, without_speech
+from recipes.base.synthesis import Synthesisers
+from recipes.base.voices import KOKORO, training_speaker
+from simulsa.audio import SAMPLE_RATE
+from simulsa.files import atomic_write
+
+SHARD_CAPTIONS = 256
+WITHOUT_SPEECH_SHARE = 0.03  # clips of silence, noise or music beside the captions
+NO_CAPTION = -1  # their number
+LONGEST_SAMPLES = int(9.7 * SAMPLE_RATE)
+BATCH = 16
+MASK_BINS, MASK_FRAMES = 12, 20  # SpecAugment (arXiv 1904.08779): the widest band and the longest stretch, two of each
+OTHERS = 12  # clips kept for babble
+
+
+@dataclass(frozen=True)
+class ReadingJob:
+    """What a worker needs to make a shard."""
+
+    name: str
+    captions: tuple[tuple[int, str], ...]
+    assets: Path
+    path: Path
+
+
+def make_reading(name: str, captions: Sequence[tuple[int, str]], assets: Path, folder: Path, processes: int) -> None:
+    """Speak and encode `(number, caption)` pairs into `folder`; shards that exist are kept. Names that begin with "kokoro" are
+    spoken by Kokoro, others by the mix."""
+    jobs = []
+    for start in range(0, len(captions), SHARD_CAPTIONS):
+        path = folder / f"{start // SHARD_CAPTIONS:04d}.npz"
+        if not path.exists():
+            jobs.append(ReadingJob(name, tuple(captions[start : start + SHARD_CAPTIONS]), assets, path))
+    if not jobs:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with multiprocessing.get_context("spawn").Pool(processes, torch.set_num_threads, (1,)) as pool:
+        for _ in tqdm(pool.imap_unordered(make_shard, jobs), f"reading {name}", total=len(jobs), mininterval=5):
+            pass
+
+
+def make_shard(job: ReadingJob) -> None:
+    """Write one shard: `numbers` int32 and `tokens` int16 of each clip beside `.npy` float16 `[tokens, width]` of all."""
+    extractor, encoder = build_extractor(), build_encoder(job.assets)
+    clips = [(number, *mel_of(extractor, samples, rng)) for number, samples, rng in spoken(job)]
+    outputs: list[np.ndarray] = [np.zeros(0)] * len(clips)
+    by_length = sorted(range(len(clips)), key=lambda i: clips[i][2])
+    for start in range(0, len(clips), BATCH):
+        chosen = by_length[start : start + BATCH]
+        for i, output in zip(chosen, encode(encoder, [clips[i][1] for i in chosen], [clips[i][2] for i in chosen]), strict=True):
+            outputs[i] = output.half().numpy()
+    with atomic_write(job.path.with_suffix(".npy"), "wb") as file:
+        np.save(file, np.concatenate(outputs))
+    with atomic_write(job.path, "wb") as file:  # last: it marks the shard complete
+        np.savez(file, numbers=np.array([n for n, *_ in clips], np.int32), tokens=np.array([len(o) for o in outputs], np.int16))
+
+
+def spoken(job: ReadingJob) -> Iterator[tuple[int, np.ndarray, np.random.Generator]]:
+    """The shard's clips and the state of their chance; captions that take longer than the window are left out."""
+    synthesisers, others = Synthesisers(job.assets), deque[np.ndarray](maxlen=OTHERS)
+    engine = KOKORO if job.name.startswith(KOKORO) else None
+    for number, caption in job.captions:
+        rng = np.random.default_rng([zlib.crc32(job.name.encode()), number])
+        speech = synthesisers.speak(caption, training_speaker(rng, engine), rng)
+        samples = record(speech, others, rng)
+        others.append(speech)
+        if len(samples) <= LONGEST_SAMPLES:
+            yield number, samples, rng
+        if rng.random() < WITHOUT_SPEECH_SHARE:
+            yield NO_CAPTION, without_speech(rng.uniform(0.3, 9), rng), rng
+
+
+def mel_of(extractor, samples: np.ndarray, rng: np.random.Generator | None) -> tuple[np.ndarray, int]:  # type: ignore[no-untyped-def]
+    """Float32 `[80, frames or more]` of a clip as the model's own front end gives it, masked by SpecAugment if `rng` is given,
+    and how many of its frames are real: behind them is silence, as far as the encoder's convolutions look."""
+    frames = min(-(-len(samples) // HOP_SAMPLES), FRAMES_PER_WINDOW)
+    padded = min(len(samples) + 1000, FRAMES_PER_WINDOW * HOP_SAMPLES)
+    features = extractor(
+        samples, sampling_rate=SAMPLE_RATE, padding="max_length", max_length=padded, truncation=True, return_tensors="np"
+    )
+    mel: np.ndarray = features.input_features[0]
+    if rng is not None:
+        mean = mel.mean()
+        for _ in range(2):
+            width, length = int(rng.integers(MASK_BINS + 1)), int(rng.integers(min(MASK_FRAMES, frames // 4) + 1))
+            band, start = int(rng.integers(len(mel) - width + 1)), int(rng.integers(frames - length + 1))
+            mel[band : band + width, :frames] = mean
+            mel[:, start : start + length] = mean
+    return mel, frames
+
+
+class Features:
+    """Every finished shard of some readings, memory-mapped: `features[i]` is a clip's float16 `[tokens, width]`."""
+
+    def __init__(self, folders: Sequence[Path], wanted: set[int] | None = None) -> None:
+        """Only clips of captions in `wanted` (all if not given), and those without speech.
+
+        Raises `FileNotFoundError` where no shard is.
+        """
+        self._arrays: list[np.ndarray] = []
+        shard, start, tokens, numbers = [], [], [], []
+        for path in (path for folder in folders for path in sorted(folder.glob("*.npz"))):
+            index = np.load(path)
+            counts = index["tokens"].astype(np.int64)
+            tokens.append(counts)
+            numbers.append(index["numbers"].astype(np.int64))
+            start.append(np.cumsum(counts) - counts)
+            shard.append(np.full(len(counts), len(self._arrays)))
+            self._arrays.append(np.load(path.with_suffix(".npy"), mmap_mode="r"))
+        if not self._arrays:
+            raise FileNotFoundError(f"no finished shards in {', '.join(map(str, folders))}")
+        every = np.concatenate(numbers)
+        kept = np.isin(every, [*wanted, NO_CAPTION]) if wanted is not None else np.ones(len(every), bool)
+        self.numbers, self.tokens = every[kept], np.concatenate(tokens)[kept]
+        self._shard, self._start = np.concatenate(shard)[kept], np.concatenate(start)[kept]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self._arrays[self._shard[i]][self._start[i] : self._start[i] + self.tokens[i]]
