@@ -1,15 +1,14 @@
-"""The embedded model's shape: a small `Qwen2AudioForConditionalGeneration` with Whisper's encoder, its tokenizer, its processor."""
+"""The embedded model's shape: a small `Qwen2AudioForConditionalGeneration` with Whisper's encoder, and its processor."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn import functional
 from transformers import (
     PreTrainedTokenizerFast,
@@ -21,31 +20,13 @@ from transformers import (
 )
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
+from recipes.base.text import AUDIO, CHAT_TEMPLATE
 from recipes.base.whisper import encoder_weights
 
 MEL_BINS, HOP_SAMPLES, WINDOW_S = 80, 160, 10  # Whisper's, but for the window
 FRAMES_PER_WINDOW = WINDOW_S * 16_000 // HOP_SAMPLES  # 1,000: 100 a second
 POSITIONS_PER_WINDOW = FRAMES_PER_WINDOW // 2  # 500, after the stride of the second convolution; 25 audio tokens a second
 ENCODER = "whisper-tiny.en-ct2"  # folder among the assets
-VOCABULARY = 4000
-
-PAD, EOS, TURN = "<|endoftext|>", "<|im_end|>", "<|im_start|>"
-AUDIO, AUDIO_BEGIN, AUDIO_END = "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"
-SPECIAL_TOKENS = (PAD, TURN, EOS, AUDIO_BEGIN, AUDIO_END, AUDIO)
-
-TRANSLATE = "Translate the English speech into German."
-TRANSCRIBE = "Transcribe the English speech."
-
-# One user turn, audio first, then the instruction; then the answer begins.
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{% if message['role'] == 'user' %}<|im_start|>"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'audio' %}<|audio_bos|><|AUDIO|><|audio_eos|>"
-    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>"
-    "{% elif message['role'] == 'assistant' %}<|im_start|>"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{{ message['content'][0]['text'] }}{% endif %}"
-    "<|im_end|>{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}"
-)
 
 
 @dataclass(frozen=True)
@@ -57,28 +38,6 @@ class Shape:
     inner: int = 1024
     heads: int = 4
     key_value_heads: int = 2
-
-
-def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE over both languages; the instructions are counted often enough to become whole-word tokens."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([*texts, *[TRANSLATE, TRANSCRIBE] * 2000], trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=PAD,
-        eos_token=EOS,
-        additional_special_tokens=[TURN, AUDIO_BEGIN, AUDIO_END, AUDIO],
-        padding_side="left",
-        clean_up_tokenization_spaces=False,
-    )
 
 
 def build_extractor() -> WhisperFeatureExtractor:

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm import tqdm
+from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
 from recipes.base.architecture import FRAMES_PER_WINDOW, HOP_SAMPLES, build_encoder, build_extractor, encode
 from recipes.base.conditions import record, without_speech
 from recipes.base.synthesis import Synthesisers
-from recipes.base.voices import KOKORO, training_speaker
+from recipes.base.voices import ENGINES, training_speaker
 from simulsa.audio import SAMPLE_RATE
 from simulsa.files import atomic_write
 
@@ -44,9 +45,22 @@ class ReadingJob:
     path: Path
 
 
-def make_reading(name: str, captions: Sequence[tuple[int, str]], assets: Path, folder: Path, processes: int) -> None:
-    """Speak and encode `(number, caption)` pairs into `folder`; shards that exist are kept. Names that begin with "kokoro" are
-    spoken by Kokoro, others by the mix."""
+@dataclass(frozen=True)
+class HeardClip:
+    """A clip's caption, its float32 mel `[80, frames or more]`, and how many frames are real."""
+
+    number: int
+    mel: np.ndarray
+    frames: int
+
+
+def make_reading(
+    name: str, captions: Sequence[tuple[int, str]], assets: Path, folder: Path, processes: int, device: torch.device
+) -> None:
+    """Speak `(number, caption)` pairs in worker processes and encode them on `device` into `folder`; shards that exist are kept.
+
+    A name that begins with a synthesiser's, as "kokoro-0", is spoken by it alone, any other by the mix.
+    """
     jobs = []
     for start in range(0, len(captions), SHARD_CAPTIONS):
         path = folder / f"{start // SHARD_CAPTIONS:04d}.npz"
@@ -55,31 +69,39 @@ def make_reading(name: str, captions: Sequence[tuple[int, str]], assets: Path, f
     if not jobs:
         return
     folder.mkdir(parents=True, exist_ok=True)
+    encoder = build_encoder(assets).to(device)
     with multiprocessing.get_context("spawn").Pool(processes, torch.set_num_threads, (1,)) as pool:
-        for _ in tqdm(pool.imap_unordered(make_shard, jobs), f"reading {name}", total=len(jobs), mininterval=5):
-            pass
+        shards = pool.imap(heard_clips, jobs)
+        for job, clips in zip(jobs, tqdm(shards, f"reading {name}", total=len(jobs), mininterval=5), strict=True):
+            write_shard(job.path, clips, encoder)
 
 
-def make_shard(job: ReadingJob) -> None:
-    """Write one shard: `numbers` int32 and `tokens` int16 of each clip beside `.npy` float16 `[tokens, width]` of all."""
-    extractor, encoder = build_extractor(), build_encoder(job.assets)
-    clips = [(number, *mel_of(extractor, samples, rng)) for number, samples, rng in spoken(job)]
+def heard_clips(job: ReadingJob) -> list[HeardClip]:
+    """The mels of a shard's clips."""
+    extractor = build_extractor()
+    return [HeardClip(number, *mel_of(extractor, samples, rng)) for number, samples, rng in spoken(job)]
+
+
+def write_shard(path: Path, clips: Sequence[HeardClip], encoder: Qwen2AudioEncoder) -> None:
+    """Write one shard: `numbers` int32 and `tokens` int16 of each clip, and beside it all outputs, float16 `[tokens, width]`."""
     outputs: list[np.ndarray] = [np.zeros(0)] * len(clips)
-    by_length = sorted(range(len(clips)), key=lambda i: clips[i][2])
+    by_length = sorted(range(len(clips)), key=lambda i: clips[i].frames)
     for start in range(0, len(clips), BATCH):
         chosen = by_length[start : start + BATCH]
-        for i, output in zip(chosen, encode(encoder, [clips[i][1] for i in chosen], [clips[i][2] for i in chosen]), strict=True):
+        encoded = encode(encoder, [clips[i].mel for i in chosen], [clips[i].frames for i in chosen])
+        for i, output in zip(chosen, encoded, strict=True):
             outputs[i] = output.half().numpy()
-    with atomic_write(job.path.with_suffix(".npy"), "wb") as file:
+    with atomic_write(path.with_suffix(".npy"), "wb") as file:
         np.save(file, np.concatenate(outputs))
-    with atomic_write(job.path, "wb") as file:  # last: it marks the shard complete
-        np.savez(file, numbers=np.array([n for n, *_ in clips], np.int32), tokens=np.array([len(o) for o in outputs], np.int16))
+    with atomic_write(path, "wb") as file:  # last: it marks the shard complete
+        numbers = np.array([clip.number for clip in clips], np.int32)
+        np.savez(file, numbers=numbers, tokens=np.array([len(output) for output in outputs], np.int16))
 
 
 def spoken(job: ReadingJob) -> Iterator[tuple[int, np.ndarray, np.random.Generator]]:
     """The shard's clips and the state of their chance; captions that take longer than the window are left out."""
     synthesisers, others = Synthesisers(job.assets), deque[np.ndarray](maxlen=OTHERS)
-    engine = KOKORO if job.name.startswith(KOKORO) else None
+    engine = next((engine for engine in ENGINES if job.name.startswith(engine)), None)
     for number, caption in job.captions:
         rng = np.random.default_rng([zlib.crc32(job.name.encode()), number])
         speech = synthesisers.speak(caption, training_speaker(rng, engine), rng)

@@ -49,7 +49,7 @@ def trimmed(samples: np.ndarray, who: str) -> np.ndarray:
 
 
 class _Hibari:
-    """hibari's network with its source and filter bent: it predicts a pitch curve and spectra per frame, which leaves both open."""
+    """hibari with its source and filter bent: its network predicts a pitch curve and spectra, so both can be changed."""
 
     def __init__(self, british: bool) -> None:
         try:

@@ -23,8 +23,8 @@ MARGIN_SAMPLES = SAMPLE_RATE // 5  # of silence around an utterance
 LONGEST_SAMPLES = 10 * SAMPLE_RATE - 2 * MARGIN_SAMPLES
 
 
-def test_rows(data: Path, split: str, voices: str, limit: int | None, assets: Path, folder: Path) -> list[Utterance]:
-    """The first `limit` captions of a split by "kokoro" or "espeak" voices in turn, as manifest rows whose audio lies in `folder`.
+def spoken_split(data: Path, split: str, voices: str, limit: int | None, assets: Path, folder: Path) -> list[Utterance]:
+    """The first `limit` captions of a split by "kokoro" or "espeak" voices in turn, as rows whose audio lies in `folder`.
 
     Raises `RuntimeError` for an utterance that the model's window cannot hold.
     """
@@ -41,7 +41,15 @@ def test_rows(data: Path, split: str, voices: str, limit: int | None, assets: Pa
             with atomic_write(path, "wb") as file:
                 soundfile.write(file, np.pad(0.5 * speech, MARGIN_SAMPLES), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
         rows.append(
-            Utterance(f"{split}-{voices}-{number:05d}", str(path), "en", "de", target, source_text=source, extra={"voice": speaker.voice})
+            Utterance(
+                f"{split}-{voices}-{number:05d}",
+                str(path),
+                "en",
+                "de",
+                target,
+                source_text=source,
+                extra={"voice": speaker.voice},
+            )
         )
     write_manifest(folder / f"{split}-{voices}.jsonl", rows)
     return rows

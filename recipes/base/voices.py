@@ -37,7 +37,7 @@ UNHEARD_KOKORO = (
     *("af_sarah", "am_fenrir", "bf_isabella", "bm_fable"),
 )
 
-ESPEAK, HIBARI, KOKORO = "espeak", "hibari", "kokoro"
+ENGINES = ESPEAK, HIBARI, KOKORO = "espeak", "hibari", "kokoro"
 SHARES = {HIBARI: 0.55, ESPEAK: 0.45}  # of a reading in bulk; the slow Kokoro has a reading of its own
 
 
@@ -67,6 +67,8 @@ def training_speaker(rng: np.random.Generator, engine: str | None = None) -> Spe
     if engine == KOKORO:
         return Speaker(KOKORO, str(rng.choice(KOKORO_VOICES)), speed=rng.uniform(0.85, 1.25), tract=rng.uniform(0.94, 1.06))
     man = rng.random() < 0.5  # the voice is a woman's; a lower pitch with a longer tract makes others of it
-    pitch, tract = (rng.uniform(0.45, 0.75), rng.uniform(0.80, 0.95)) if man else (rng.uniform(0.75, 1.25), rng.uniform(0.90, 1.15))
+    pitch, tract = (
+        (rng.uniform(0.45, 0.75), rng.uniform(0.80, 0.95)) if man else (rng.uniform(0.75, 1.25), rng.uniform(0.90, 1.15))
+    )
     british = rng.random() < 0.3
     return Speaker(HIBARI, "british" if british else "american", rng.uniform(0.8, 1.3), float(pitch), float(tract))
