@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from recipes.base.architecture import (
     ENCODER,
@@ -49,7 +50,8 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("assets")
-    write_ctranslate2(folder / ENCODER / "model.bin", encoder_arrays())
+    write_ctranslate2(folder / "model.bin", encoder_arrays())
+    save_file(encoder_weights(folder / "model.bin"), folder / ENCODER)
     return folder
 
 
@@ -92,14 +94,14 @@ def test_training_never_draws_a_voice_of_the_test(engine: str) -> None:
 
 def test_whisper_weights_carry_over(assets: Path) -> None:
     arrays = encoder_arrays()
-    weights = encoder_weights(assets / ENCODER / "model.bin", positions=500)
-    assert weights["embed_positions.weight"].shape == (500, WIDTH)
-    joined = torch.from_numpy(arrays["encoder/layer_1/self_attention/linear_0/weight"]).float()
+    weights = encoder_weights(assets / "model.bin")
+    joined = torch.from_numpy(arrays["encoder/layer_1/self_attention/linear_0/weight"])
     query, key, value = (weights[f"layers.1.self_attn.{part}_proj.weight"] for part in "qkv")
     assert torch.equal(torch.cat([query, key, value]), joined)
     assert "layers.1.self_attn.k_proj.bias" not in weights
     encoder = build_encoder(assets)  # loads strictly: no weight is missing, none is left over
     assert len(encoder.layers) == LAYERS
+    assert encoder.embed_positions.weight.shape == (500, WIDTH)
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
@@ -273,7 +275,7 @@ def test_an_interrupted_stage_ends_as_an_uninterrupted_one(
     decoder.load_state_dict(start)
     run_stage(decoder, stage, dataset, tmp_path / "killed", CPU)
     for name, value in decoder.state_dict().items():
-        torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(value, expected[name], atol=1e-5, rtol=1e-3)  # half precision
     with pytest.raises(ValueError, match="learning_rate"):
         run_stage(decoder, replace(stage, learning_rate=0.5), dataset, tmp_path / "killed", CPU)
 
@@ -309,6 +311,11 @@ def test_from_text_to_a_model_that_loads(tmp_path: Path, assets: Path) -> None:
     before = weights.read_bytes()
     build(config, stages)
     assert weights.read_bytes() == before
+    # the last checkpoint is small and enough: the speech is not wanted again
+    (config.work / "readings").rename(tmp_path / "readings")
+    build(config, stages)
+    assert weights.read_bytes() == before
+    (tmp_path / "readings").rename(config.work / "readings")
     # half of the captions: another model out of the same reading
     half = replace(config, captions=(0, 2), out=tmp_path / "half")
     build(half, stages)

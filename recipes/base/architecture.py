@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional
 from transformers import (
     PreTrainedTokenizerFast,
@@ -21,12 +22,11 @@ from transformers import (
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
 from recipes.base.text import AUDIO, CHAT_TEMPLATE
-from recipes.base.whisper import encoder_weights
 
 MEL_BINS, HOP_SAMPLES, WINDOW_S = 80, 160, 10  # Whisper's, but for the window
 FRAMES_PER_WINDOW = WINDOW_S * 16_000 // HOP_SAMPLES  # 1,000: 100 a second
 POSITIONS_PER_WINDOW = FRAMES_PER_WINDOW // 2  # 500, after the stride of the second convolution; 25 audio tokens a second
-ENCODER = "whisper-tiny.en-ct2"  # folder among the assets
+ENCODER = "encoder.safetensors"  # among the assets
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,20 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen2AudioProcessor:
 
 def build_encoder(assets: Path) -> Qwen2AudioEncoder:
     """Whisper's encoder out of `assets`, frozen, in float32."""
-    weights = encoder_weights(assets / ENCODER / "model.bin", POSITIONS_PER_WINDOW)
+    weights = encoder_weights(assets)
     encoder = Qwen2AudioEncoder(Qwen2AudioEncoderConfig(**encoder_settings(weights)))
     encoder.load_state_dict(weights)
     return encoder.eval().requires_grad_(False)
+
+
+def encoder_weights(assets: Path) -> dict[str, torch.Tensor]:
+    """The encoder's weights in float32, with as many of its 1,500 positions as the window has."""
+    path = assets / ENCODER
+    if not path.exists():
+        raise FileNotFoundError(f"no {path}: fetch it with recipes/base/fetch.sh {assets}")
+    weights = {name: weight.float() for name, weight in load_file(path).items()}
+    weights["embed_positions.weight"] = weights["embed_positions.weight"][:POSITIONS_PER_WINDOW].clone()
+    return weights
 
 
 def encoder_settings(weights: dict[str, torch.Tensor]) -> dict[str, Any]:
@@ -101,7 +111,7 @@ def encode(encoder: Qwen2AudioEncoder, mels: Sequence[np.ndarray], frames: Seque
 
 def build_model(tokenizer: PreTrainedTokenizerFast, shape: Shape, assets: Path) -> Qwen2AudioForConditionalGeneration:
     """The model with Whisper's encoder out of `assets` and random weights above it."""
-    weights = encoder_weights(assets / ENCODER / "model.bin", POSITIONS_PER_WINDOW)
+    weights = encoder_weights(assets)
     config = Qwen2AudioConfig(
         audio_config=encoder_settings(weights),
         text_config={

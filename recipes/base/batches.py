@@ -74,14 +74,16 @@ class Rows:
     def assembled(self, content: Sequence[int], answers: Sequence[tuple[list[int], list[int]]]) -> np.ndarray:
         """Int64 `[4, length]`: ids, labels, positions, segments of a prompt's content and its `(instruction, answer)` pairs."""
         prompt = [*self.head, *content, self.end_of_audio]
-        columns = [(token, IGNORED, place, PROMPT) for place, token in enumerate(prompt)]
+        ids, labels = [*prompt], [IGNORED] * len(prompt)
+        positions, segments = [np.arange(len(prompt))], [np.full(len(prompt), PROMPT)]
         for segment, (instruction, answer) in enumerate(answers, start=PROMPT + 1):
-            asked = [*instruction, self.end_of_turn, self.turn]
-            said = [*answer, self.end_of_turn]
-            labels = [IGNORED] * len(asked) + said
-            for place, (token, label) in enumerate(zip([*asked, *said], labels, strict=True), start=len(prompt)):
-                columns.append((token, label, place, segment))
-        return np.array(columns, dtype=np.int64).T
+            asked, said = [*instruction, self.end_of_turn, self.turn], [*answer, self.end_of_turn]
+            length = len(asked) + len(said)
+            ids += asked + said
+            labels += [IGNORED] * len(asked) + said
+            positions.append(np.arange(len(prompt), len(prompt) + length))
+            segments.append(np.full(length, segment))
+        return np.stack([np.array(ids), np.array(labels), np.concatenate(positions), np.concatenate(segments)])
 
     def batch(self, rows: Sequence[np.ndarray], audio: Sequence[np.ndarray], width: int) -> Batch:
         """Pad rows to one length; padding is a segment of its own, which no answer sees."""

@@ -19,7 +19,7 @@ from recipes.base.architecture import Shape, build_model, build_processor
 from recipes.base.batches import Dataset, Rows
 from recipes.base.features import Features, make_reading
 from recipes.base.text import AUDIO, build_tokenizer
-from recipes.base.training import Decoder, Stage, run_stage
+from recipes.base.training import Decoder, Stage, finished, run_stage
 from recipes.base.voices import KOKORO
 from recipes.command import run
 from simulsa.corpora.multi30k import read_captions
@@ -67,17 +67,19 @@ def build(config: BuildConfig, stages: Sequence[Stage] = STAGES) -> None:
     if device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape, and nearly every batch has a new one
     chosen = range(*(config.captions or (0, len(sources))))
-    folders = [read_aloud(config, name, list(enumerate(sources)), device) for name in config.readings]
-    features = Features(folders, set(chosen))
     torch.manual_seed(config.seed)
     tokenizer = build_tokenizer([text for i in chosen for text in (sources[i], targets[i])])
     model = build_model(tokenizer, config.shape, config.assets)
     decoder = Decoder(model, tokenizer.convert_tokens_to_ids(AUDIO)).to(device)
-    print(f"decoder of {sum(p.numel() for p in decoder.parameters()) / 1e6:.1f} M parameters, {len(features)} clips, {device}")
-    rows = Rows(tokenizer, sources, targets)
-    for stage in stages:
-        dataset = Dataset(rows, chosen, stage.text, features if stage.speech else None, model.config.audio_config.d_model)
-        run_stage(decoder, stage, dataset, config.checkpoints, device)
+    print(f"decoder of {sum(p.numel() for p in decoder.parameters()) / 1e6:.1f} M parameters on {device}", flush=True)
+    if finished(last := config.checkpoints / f"{stages[-1].name}.pt"):
+        decoder.load_state_dict(torch.load(last, weights_only=True)["decoder"])
+    else:
+        folders = [read_aloud(config, name, list(enumerate(sources)), device) for name in config.readings]
+        rows, features = Rows(tokenizer, sources, targets), Features(folders, set(chosen))
+        for stage in stages:
+            dataset = Dataset(rows, chosen, stage.text, features if stage.speech else None, model.config.audio_config.d_model)
+            run_stage(decoder, stage, dataset, config.checkpoints, device)
     export(model, tokenizer, config.out)
     print(f"saved in {config.out}")
 

@@ -127,7 +127,8 @@ def run_stage(decoder: Decoder, stage: Stage, dataset: Dataset, folder: Path, de
             save(decoder, optimizer, path, step + 1, settings)
             saved = time.monotonic()
     if start < total:
-        save(decoder, optimizer, path, total, settings)
+        save(decoder.half(), None, path, total, settings)
+        decoder.float()  # from here as a run goes on that finds this stage finished
 
 
 def upcoming(dataset: Dataset, stage: Stage, start: int, total: int) -> Iterator[Batch]:
@@ -164,9 +165,20 @@ def restore(decoder: Decoder, optimizer: torch.optim.Optimizer, path: Path, sett
     return int(state["step"])
 
 
-def save(decoder: Decoder, optimizer: torch.optim.Optimizer, path: Path, step: int, settings: dict[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all."""
-    state = {"decoder": decoder.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "settings": settings}
+def finished(path: Path) -> bool:
+    """Whether a stage's checkpoint is its last."""
+    return path.exists() and bool(torch.load(path, map_location="cpu", weights_only=True)["finished"])
+
+
+def save(decoder: Decoder, optimizer: torch.optim.Optimizer | None, path: Path, step: int, settings: dict[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all; one without the optimizer's state is the last."""
+    state = {
+        "decoder": decoder.state_dict(),
+        "optimizer": optimizer.state_dict() if optimizer else None,
+        "step": step,
+        "settings": settings,
+        "finished": optimizer is None,
+    }
     with atomic_write(path, "wb") as file:
         torch.save(state, file)
 

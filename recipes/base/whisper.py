@@ -1,5 +1,7 @@
 """Whisper's encoder out of a CTranslate2 file, as weights of a `Qwen2AudioEncoder`.
 
+    python -m recipes.base.whisper model.bin encoder.safetensors
+
 A CTranslate2 model (binary version 6) is a list of named arrays. Whisper's encoder in Qwen2-Audio is Whisper's own with an
 average pooling by 2 between the last layer and the last norm, which has no weights; so all weights carry over.
 """
@@ -7,10 +9,12 @@ average pooling by 2 between the last layer and the last norm, which has no weig
 from __future__ import annotations
 
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 BINARY_VERSION = 6
 _DTYPES = (np.float32, np.int8, np.int16, np.int32, np.float16)  # by their number in the file
@@ -48,10 +52,10 @@ def read_ctranslate2(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def encoder_weights(path: Path, positions: int) -> dict[str, torch.Tensor]:
-    """The encoder's weights as float32 by the names of `Qwen2AudioEncoder`, with the first `positions` of its 1,500 positions."""
-    arrays = {name: torch.from_numpy(np.array(array)).float() for name, array in read_ctranslate2(path).items()}
-    weights = {"embed_positions.weight": arrays["encoder/position_encodings/encodings"][:positions].clone()}
+def encoder_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The encoder's weights by the names of `Qwen2AudioEncoder`, in the file's own number format."""
+    arrays = {name: torch.from_numpy(np.array(array)) for name, array in read_ctranslate2(path).items()}
+    weights = {"embed_positions.weight": arrays["encoder/position_encodings/encodings"]}
 
     def linear(name: str, source: str) -> None:
         weights[f"{name}.weight"], weights[f"{name}.bias"] = arrays[f"{source}/weight"], arrays[f"{source}/bias"]
@@ -77,3 +81,7 @@ def encoder_weights(path: Path, positions: int) -> dict[str, torch.Tensor]:
         norm(f"{name}.final_layer_norm", f"{source}/ffn/layer_norm")
         layer += 1
     return weights
+
+
+if __name__ == "__main__":
+    save_file(encoder_weights(Path(sys.argv[1])), sys.argv[2])
