@@ -275,7 +275,7 @@ def test_an_interrupted_stage_ends_as_an_uninterrupted_one(
     decoder.load_state_dict(start)
     run_stage(decoder, stage, dataset, tmp_path / "killed", CPU)
     for name, value in decoder.state_dict().items():
-        torch.testing.assert_close(value, expected[name], atol=1e-5, rtol=1e-3)  # half precision
+        torch.testing.assert_close(value, expected[name], atol=2e-4, rtol=1e-3)  # a step moves a weight by 1e-3
     with pytest.raises(ValueError, match="learning_rate"):
         run_stage(decoder, replace(stage, learning_rate=0.5), dataset, tmp_path / "killed", CPU)
 
