@@ -93,7 +93,8 @@ class Rows:
         for number, row in enumerate(rows):
             table[:, number, : row.shape[1]] = row
         joined = np.concatenate(audio) if audio else np.zeros((0, width), np.float16)
-        return Batch(*torch.from_numpy(table), torch.from_numpy(joined))
+        ids, labels, positions, segments = torch.from_numpy(table)
+        return Batch(ids, labels, positions, segments, torch.from_numpy(joined))
 
 
 @dataclass(frozen=True)

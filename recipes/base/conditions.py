@@ -6,7 +6,6 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.signal
 import soundfile
 
 from simulsa.audio import SAMPLE_RATE, resample
@@ -65,7 +64,8 @@ def in_a_room(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     tail = rng.standard_normal(len(time_s)) * 10 ** (-3 * time_s / decay_s)
     tail *= 10 ** (-rng.uniform(4, 20) / 20) / np.sqrt(np.sum(tail**2))
     tail[0] = 1.0
-    return np.asarray(scipy.signal.fftconvolve(samples, tail)[: len(samples)])
+    length = len(samples) + len(tail)
+    return np.asarray(np.fft.irfft(np.fft.rfft(samples, length) * np.fft.rfft(tail, length), length))[: len(samples)]
 
 
 def coloured_noise(count: int, rng: np.random.Generator) -> np.ndarray:
@@ -81,7 +81,9 @@ def coloured_noise(count: int, rng: np.random.Generator) -> np.ndarray:
 def babble(others: Sequence[np.ndarray], count: int, rng: np.random.Generator) -> np.ndarray:
     """Three to eight of the `others` at once, each from somewhere in its middle, repeated as long as needed."""
     voices = rng.integers(len(others), size=rng.integers(3, 9))
-    return np.sum([np.resize(np.roll(others[voice], rng.integers(len(others[voice]))), count) for voice in voices], axis=0)
+    return np.asarray(
+        np.sum([np.resize(np.roll(others[voice], rng.integers(len(others[voice]))), count) for voice in voices], axis=0)
+    )
 
 
 def music(count: int, rng: np.random.Generator) -> np.ndarray:
@@ -106,9 +108,11 @@ def music(count: int, rng: np.random.Generator) -> np.ndarray:
 
 def over_telephone(samples: np.ndarray) -> np.ndarray:
     """8 kHz, 300 to 3,400 Hz, μ-law (G.711)."""
-    band = scipy.signal.butter(4, TELEPHONE_BAND_HZ, "bandpass", fs=TELEPHONE_RATE, output="sos")
-    narrow = scipy.signal.sosfilt(band, resample(samples.astype(np.float32), SAMPLE_RATE, TELEPHONE_RATE))
-    coded = through_codec(narrow, "WAV", "ULAW", rate=TELEPHONE_RATE)
+    narrow = resample(samples.astype(np.float32), SAMPLE_RATE, TELEPHONE_RATE)
+    spectrum, hertz = np.fft.rfft(narrow), np.fft.rfftfreq(len(narrow), 1 / TELEPHONE_RATE)
+    lowest, highest = TELEPHONE_BAND_HZ
+    band = np.where((hertz >= lowest) & (hertz <= highest), spectrum, 0)
+    coded = through_codec(np.fft.irfft(band, len(narrow)), "WAV", "ULAW", rate=TELEPHONE_RATE)
     wide = resample(coded.astype(np.float32), TELEPHONE_RATE, SAMPLE_RATE)
     return np.resize(np.pad(wide, (0, max(0, len(samples) - len(wide)))), len(samples))
 

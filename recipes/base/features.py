@@ -161,4 +161,4 @@ class Features:
         return len(self.numbers)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        return self._arrays[self._shard[i]][self._start[i] : self._start[i] + self.tokens[i]]
+        return np.asarray(self._arrays[self._shard[i]][self._start[i] : self._start[i] + self.tokens[i]])
