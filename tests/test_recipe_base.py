@@ -301,24 +301,25 @@ def test_from_text_to_a_model_that_loads(tmp_path: Path, assets: Path) -> None:
         shape=SHAPE,
         processes=1,
         device="cpu",
+        text_epochs=1,
+        speech_epochs=1,
     )
-    stages = [Stage("text", epochs=1, text=1, speech=False), Stage("speech", epochs=1)]
-    build(config, stages)
+    build(config)
     lalm = load(str(config.out), device="cpu")
     assert lalm.continue_([np.zeros(SAMPLE_RATE, np.float32)], [lalm.encode("Ein")], [Direction("en", "de")])
     # a second run finds everything and gives the same weights
     weights = config.out / "model.safetensors"
     before = weights.read_bytes()
-    build(config, stages)
+    build(config)
     assert weights.read_bytes() == before
     # the last checkpoint is small and enough: the speech is not wanted again
     (config.work / "readings").rename(tmp_path / "readings")
-    build(config, stages)
+    build(config)
     assert weights.read_bytes() == before
     (tmp_path / "readings").rename(config.work / "readings")
     # half of the captions: another model out of the same reading
     half = replace(config, captions=(0, 2), out=tmp_path / "half")
-    build(half, stages)
+    build(half)
     assert (half.out / "model.safetensors").read_bytes() != before
     assert {path.name for path in config.work.iterdir()} == {"readings", "checkpoints", "checkpoints-0-2"}
 

@@ -105,6 +105,7 @@ def encode(encoder: Qwen2AudioEncoder, mels: Sequence[np.ndarray], frames: Seque
     mask = (torch.arange(hidden.shape[1], device=device)[None, :] < positions[:, None])[:, None, None, :]
     for layer in encoder.layers:
         hidden = layer(hidden, mask)
+        hidden = hidden[0] if isinstance(hidden, tuple) else hidden  # differs between versions of transformers
     outputs = encoder.layer_norm(encoder.avg_pooler(hidden.transpose(1, 2)).transpose(1, 2)).cpu()
     return [output[: audio_tokens(count)] for output, count in zip(outputs, frames, strict=True)]
 

@@ -24,11 +24,6 @@ from recipes.base.voices import KOKORO
 from recipes.command import run
 from simulsa.corpora.multi30k import read_captions
 
-STAGES = (
-    Stage("text", epochs=6, text=1, speech=False, decay=0.1),
-    Stage("speech", epochs=12),
-)
-
 
 @dataclass(frozen=True)
 class BuildConfig:
@@ -52,7 +47,21 @@ class BuildConfig:
     processes: int = os.cpu_count() or 1
     """synthesisers at work"""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    text_epochs: float = 6.0
+    """passes over the captions' text"""
+    speech_epochs: float = 12.0
+    """passes over the readings"""
+    batch_size: int = 32
+    """rows in a step; 128 keeps a GPU busy"""
     seed: int = 0
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What is done one after the other."""
+        return (
+            Stage("text", self.text_epochs, batch_size=self.batch_size, text=1, speech=False, seed=self.seed),
+            Stage("speech", self.speech_epochs, batch_size=self.batch_size, seed=self.seed),
+        )
 
     @property
     def checkpoints(self) -> Path:
@@ -60,7 +69,7 @@ class BuildConfig:
         return self.work / ("checkpoints" if self.captions is None else "checkpoints-{}-{}".format(*self.captions))
 
 
-def build(config: BuildConfig, stages: Sequence[Stage] = STAGES) -> None:
+def build(config: BuildConfig) -> None:
     """Speak, encode, train every stage, and save; what an earlier run finished is taken from `config.work`."""
     sources, targets = (read_captions(config.data, "train", lang) for lang in ("en", "de"))
     device = torch.device(config.device)
@@ -72,12 +81,12 @@ def build(config: BuildConfig, stages: Sequence[Stage] = STAGES) -> None:
     model = build_model(tokenizer, config.shape, config.assets)
     decoder = Decoder(model, tokenizer.convert_tokens_to_ids(AUDIO)).to(device)
     print(f"decoder of {sum(p.numel() for p in decoder.parameters()) / 1e6:.1f} M parameters on {device}", flush=True)
-    if finished(last := config.checkpoints / f"{stages[-1].name}.pt"):
+    if finished(last := config.checkpoints / f"{config.stages[-1].name}.pt"):
         decoder.load_state_dict(torch.load(last, weights_only=True)["decoder"])
     else:
         folders = [read_aloud(config, name, list(enumerate(sources)), device) for name in config.readings]
         rows, features = Rows(tokenizer, sources, targets), Features(folders, set(chosen))
-        for stage in stages:
+        for stage in config.stages:
             dataset = Dataset(rows, chosen, stage.text, features if stage.speech else None, model.config.audio_config.d_model)
             run_stage(decoder, stage, dataset, config.checkpoints, device)
     export(model, tokenizer, config.out)
