@@ -84,10 +84,11 @@ def build(config: BuildConfig) -> None:
     if finished(last := config.checkpoints / f"{config.stages[-1].name}.pt"):
         decoder.load_state_dict(torch.load(last, weights_only=True)["decoder"])
     else:
-        folders = [read_aloud(config, name, list(enumerate(sources)), device) for name in config.readings]
-        rows, features = Rows(tokenizer, sources, targets), Features(folders, set(chosen))
+        rows = Rows(tokenizer, sources, targets)
         for stage in config.stages:
-            dataset = Dataset(rows, chosen, stage.text, features if stage.speech else None, model.config.audio_config.d_model)
+            folders = [read_aloud(config, name, list(enumerate(sources)), device) for name in config.readings if stage.speech]
+            features = Features(folders, set(chosen)) if folders else None
+            dataset = Dataset(rows, chosen, stage.text, features, model.config.audio_config.d_model)
             run_stage(decoder, stage, dataset, config.checkpoints, device)
     export(model, tokenizer, config.out)
     print(f"saved in {config.out}")
