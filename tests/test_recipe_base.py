@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,11 @@ from recipes.base.build import BuildConfig, build
 from recipes.base.conditions import music, over_telephone, record, through_codec, without_speech
 from recipes.base.features import NO_CAPTION, Features, make_reading, mel_of
 from recipes.base.scores import MP3_BITS_PER_S, ScoresConfig, score, through_mp3
-from recipes.base.synthesis import warped
+from recipes.base.synthesis import Synthesisers, trimmed, warped
 from recipes.base.testsets import spoken_split
 from recipes.base.text import AUDIO, TRANSCRIBE, TRANSLATE, build_tokenizer
 from recipes.base.training import Decoder, Stage, run_stage
-from recipes.base.voices import ENGINES, UNHEARD_ESPEAK, UNHEARD_KOKORO, training_speaker
+from recipes.base.voices import ENGINES, HIBARI, KOKORO, UNHEARD_ESPEAK, UNHEARD_KOKORO, Speaker, training_speaker
 from recipes.base.whisper import encoder_weights, read_ctranslate2
 from simulsa.audio import SAMPLE_RATE
 from simulsa.corpora.synthesis import synthesizer
@@ -236,6 +237,37 @@ def test_formants_move_with_the_vocal_tract() -> None:
     spectrum[100] = 1
     assert warped(spectrum, 0.8)[:, 0].argmax() == 80
     assert warped(spectrum, 1.0).tolist() == spectrum.tolist()
+
+
+def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synthesisers, rng = Synthesisers(tmp_path), np.random.default_rng(0)
+    with pytest.raises(FileNotFoundError, match=r"fetch\.sh"):
+        synthesisers.speak("A dog.", Speaker(KOKORO, "af_heart"), rng)
+    monkeypatch.setitem(sys.modules, "hibari", None)
+    with pytest.raises(RuntimeError, match=r"pip install -r recipes/base/requirements\.txt"):
+        synthesisers.speak("A dog.", Speaker(HIBARI, "american"), rng)
+    with pytest.raises(FileNotFoundError, match=r"fetch\.sh"):
+        build_encoder(tmp_path)
+
+
+def test_speech_is_trimmed_and_loud() -> None:
+    quiet = np.concatenate([np.zeros(500), 0.01 * np.ones(100), np.zeros(300)]).astype(np.float32)
+    assert trimmed(quiet, "somebody").tolist() == [1.0] * 100
+    with pytest.raises(RuntimeError, match="somebody said nothing"):
+        trimmed(np.zeros(100, np.float32), "somebody")
+
+
+def test_hibari_becomes_other_speakers() -> None:
+    pytest.importorskip("hibari")
+    synthesisers, text = Synthesisers(Path()), "A man in an orange hat."
+
+    def centre_hz(speaker: Speaker) -> float:
+        spectrum = np.abs(np.fft.rfft(synthesisers.speak(text, speaker, np.random.default_rng(0)))) ** 2
+        return float((spectrum * np.linspace(0, SAMPLE_RATE / 2, len(spectrum))).sum() / spectrum.sum())
+
+    assert centre_hz(Speaker(HIBARI, "american", tract=0.8)) < centre_hz(Speaker(HIBARI, "american", tract=1.2))
+    slow, fast = (synthesisers.speak(text, Speaker(HIBARI, "british", speed), np.random.default_rng(0)) for speed in (0.8, 1.3))
+    assert len(slow) > 1.3 * len(fast)
 
 
 def test_the_learning_rate_rises_stays_and_falls() -> None:

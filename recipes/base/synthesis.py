@@ -81,13 +81,13 @@ class _Kokoro:
     """Kokoro-82M, one utterance at a time, with hibari's grapheme-to-phoneme conversion (both use misaki's alphabet)."""
 
     def __init__(self, assets: Path) -> None:
+        model = assets / "kokoro-int8.onnx"
+        if not model.exists():
+            raise FileNotFoundError(f"no {model}: fetch it with recipes/base/fetch.sh {assets}")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        model = assets / "kokoro-int8.onnx"
-        if not model.exists():
-            raise FileNotFoundError(f"no {model}: fetch it with recipes/base/fetch.sh {assets}")
         self.session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         self.vocabulary = json.loads((assets / "kokoro-vocab.json").read_text())["vocab"]
         self.voices = {path.stem: path for path in (assets / "kokoro-voices").glob("*.bin")}
