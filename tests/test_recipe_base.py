@@ -59,7 +59,7 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def reading(tmp_path_factory: pytest.TempPathFactory, assets: Path) -> Path:
     folder = tmp_path_factory.mktemp("readings") / READING
-    make_reading(READING, list(enumerate(SOURCES)), assets, folder, 1, CPU)
+    make_reading(READING, list(enumerate(SOURCES)), range(9), assets, folder, 1, CPU)
     return folder
 
 
@@ -175,7 +175,7 @@ def test_clips_without_speech_have_empty_answers(tokenizer: Any) -> None:
 def test_a_reading_goes_on_where_it_stopped(reading: Path, assets: Path) -> None:
     path = reading / "0000.npz"
     before = path.stat().st_mtime_ns
-    make_reading(READING, list(enumerate(SOURCES)), assets, reading, 1, CPU)
+    make_reading(READING, list(enumerate(SOURCES)), range(9), assets, reading, 1, CPU)
     assert path.stat().st_mtime_ns == before
     features = Features([reading])
     assert [number for number in features.numbers if number != NO_CAPTION] == list(range(len(SOURCES)))
@@ -189,6 +189,11 @@ def test_a_part_of_the_captions_has_its_clips_only(reading: Path) -> None:
     for i, number in enumerate(chosen.numbers):
         if number != NO_CAPTION:
             assert np.array_equal(chosen[i], every[every.numbers.tolist().index(number)])
+
+
+def test_shards_of_other_captions_are_not_made(assets: Path, tmp_path: Path) -> None:
+    make_reading(READING, list(enumerate(SOURCES)), range(4, 9), assets, tmp_path / READING, 1, CPU)
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_shards_is_an_error(tmp_path: Path) -> None:
@@ -354,6 +359,14 @@ def test_from_text_to_a_model_that_loads(tmp_path: Path, assets: Path) -> None:
     build(half)
     assert (half.out / "model.safetensors").read_bytes() != before
     assert {path.name for path in config.work.iterdir()} == {"readings", "checkpoints", "checkpoints-0-2"}
+
+    # an earlier edition's decoder goes on without the stage of text
+    further = replace(config, work=tmp_path / "further", out=tmp_path / "further-model", start=config.out)
+    (tmp_path / "further").mkdir()
+    (config.work / "readings").rename(further.work / "readings")
+    build(further)
+    assert [path.name for path in further.checkpoints.iterdir()] == ["speech.pt"]
+    assert (further.out / "model.safetensors").read_bytes() != before
 
     report = score(
         ScoresConfig(model=str(config.out), data=data, assets=assets, work=config.work, out=tmp_path, voices=("espeak",))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerFast, Qwen2AudioForConditionalGeneration
+from transformers import AutoProcessor, PreTrainedTokenizerFast, Qwen2AudioForConditionalGeneration
 
 from recipes.base.architecture import Shape, build_model, build_processor
 from recipes.base.batches import Dataset, Rows
@@ -47,6 +47,8 @@ class BuildConfig:
     processes: int = os.cpu_count() or 1
     """synthesisers at work"""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    start: Path | None = None
+    """folder of an earlier edition whose tokenizer and decoder to begin with, in place of the stage of text"""
     text_epochs: float = 6.0
     """passes over the captions' text"""
     speech_epochs: float = 12.0
@@ -58,10 +60,9 @@ class BuildConfig:
     @property
     def stages(self) -> tuple[Stage, ...]:
         """What is done one after the other."""
-        return (
-            Stage("text", self.text_epochs, batch_size=self.batch_size, text=1, speech=False, seed=self.seed),
-            Stage("speech", self.speech_epochs, batch_size=self.batch_size, seed=self.seed),
-        )
+        text = Stage("text", self.text_epochs, batch_size=self.batch_size, text=1, speech=False, seed=self.seed)
+        speech = Stage("speech", self.speech_epochs, batch_size=self.batch_size, seed=self.seed)
+        return (text, speech) if self.start is None else (speech,)
 
     @property
     def checkpoints(self) -> Path:
@@ -77,8 +78,7 @@ def build(config: BuildConfig) -> None:
         torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape, and nearly every batch has a new one
     chosen = range(*(config.captions or (0, len(sources))))
     torch.manual_seed(config.seed)
-    tokenizer = build_tokenizer([text for i in chosen for text in (sources[i], targets[i])])
-    model = build_model(tokenizer, config.shape, config.assets)
+    model, tokenizer = beginning(config, [text for i in chosen for text in (sources[i], targets[i])])
     decoder = Decoder(model, tokenizer.convert_tokens_to_ids(AUDIO)).to(device)
     print(f"decoder of {sum(p.numel() for p in decoder.parameters()) / 1e6:.1f} M parameters on {device}", flush=True)
     if finished(last := config.checkpoints / f"{config.stages[-1].name}.pt"):
@@ -86,7 +86,7 @@ def build(config: BuildConfig) -> None:
     else:
         rows = Rows(tokenizer, sources, targets)
         for stage in config.stages:
-            folders = [read_aloud(config, name, list(enumerate(sources)), device) for name in config.readings if stage.speech]
+            folders = [read_aloud(config, name, sources, chosen, device) for name in config.readings if stage.speech]
             features = Features(folders, set(chosen)) if folders else None
             dataset = Dataset(rows, chosen, stage.text, features, model.config.audio_config.d_model)
             run_stage(decoder, stage, dataset, config.checkpoints, device)
@@ -94,12 +94,25 @@ def build(config: BuildConfig) -> None:
     print(f"saved in {config.out}")
 
 
-def read_aloud(config: BuildConfig, name: str, captions: Sequence[tuple[int, str]], device: torch.device) -> Path:
-    """The folder of a reading's shards, made where they are not there."""
+def beginning(config: BuildConfig, texts: Sequence[str]) -> tuple[Qwen2AudioForConditionalGeneration, PreTrainedTokenizerFast]:
+    """The untrained model and its tokenizer, the decoder random or an earlier edition's."""
+    if config.start is None:
+        tokenizer = build_tokenizer(texts)
+        return build_model(tokenizer, config.shape, config.assets), tokenizer
+    tokenizer = AutoProcessor.from_pretrained(config.start).tokenizer
+    model = build_model(tokenizer, config.shape, config.assets)
+    earlier = Qwen2AudioForConditionalGeneration.from_pretrained(config.start, dtype=torch.float32)
+    model.model.language_model.load_state_dict(earlier.model.language_model.state_dict())
+    return model, tokenizer
+
+
+def read_aloud(config: BuildConfig, name: str, captions: Sequence[str], chosen: range, device: torch.device) -> Path:
+    """The folder of a reading's shards, with those made that are not there and hold a chosen caption."""
+    numbered = list(enumerate(captions))
     if name.startswith(KOKORO):
-        captions = captions[:: max(1, len(captions) // config.kokoro_captions)]
+        numbered = numbered[:: max(1, len(captions) // config.kokoro_captions)]
     folder = config.work / "readings" / name
-    make_reading(name, captions, config.assets, folder, config.processes, device)
+    make_reading(name, numbered, chosen, config.assets, folder, config.processes, device)
     return folder
 
 

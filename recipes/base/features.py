@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,17 +55,24 @@ class HeardClip:
 
 
 def make_reading(
-    name: str, captions: Sequence[tuple[int, str]], assets: Path, folder: Path, processes: int, device: torch.device
+    name: str,
+    captions: Sequence[tuple[int, str]],
+    chosen: Container[int],
+    assets: Path,
+    folder: Path,
+    processes: int,
+    device: torch.device,
 ) -> None:
-    """Speak `(number, caption)` pairs in worker processes and encode them on `device` into `folder`; shards that exist are kept.
+    """Speak `(number, caption)` pairs in worker processes and encode them on `device` into `folder`.
 
+    Shards that exist, and those of which no caption is `chosen`, are not made.
     A name that begins with a synthesiser's, as "kokoro-0", is spoken by it alone, any other by the mix.
     """
     jobs = []
     for start in range(0, len(captions), SHARD_CAPTIONS):
-        path = folder / f"{start // SHARD_CAPTIONS:04d}.npz"
-        if not path.exists():
-            jobs.append(ReadingJob(name, tuple(captions[start : start + SHARD_CAPTIONS]), assets, path))
+        path, part = folder / f"{start // SHARD_CAPTIONS:04d}.npz", captions[start : start + SHARD_CAPTIONS]
+        if not path.exists() and any(number in chosen for number, _ in part):
+            jobs.append(ReadingJob(name, tuple(part), assets, path))
     if not jobs:
         return
     folder.mkdir(parents=True, exist_ok=True)

@@ -91,7 +91,7 @@ class Decoder(nn.Module):
 def run_stage(decoder: Decoder, stage: Stage, dataset: Dataset, folder: Path, device: torch.device) -> None:
     """Train one stage to its end; picks up the checkpoint that `folder` holds and leaves a finished one there.
 
-    Raises `ValueError` for a checkpoint of other settings.
+    A run may go on with more readings than it began with. Raises `ValueError` for a checkpoint of other settings.
     """
     path = folder / f"{stage.name}.pt"
     per_epoch = -(-len(dataset) // stage.batch_size)
@@ -100,7 +100,7 @@ def run_stage(decoder: Decoder, stage: Stage, dataset: Dataset, folder: Path, de
     optimizer = torch.optim.AdamW(
         parameters, lr=0.0, betas=(0.9, 0.98), weight_decay=stage.weight_decay, fused=device.type == "cuda"
     )
-    settings = {**stage.settings(), "items": len(dataset)}
+    settings = stage.settings()
     start = restore(decoder, optimizer, path, settings)
     decoder.dropout.p = stage.dropout
     decoder.train()
