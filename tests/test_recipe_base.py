@@ -27,9 +27,9 @@ from recipes.base.architecture import (
 from recipes.base.batches import IGNORED, Dataset, Rows
 from recipes.base.build import BuildConfig, build
 from recipes.base.conditions import music, over_telephone, record, through_codec, without_speech
-from recipes.base.features import NO_CAPTION, Features, make_reading, mel_of
+from recipes.base.features import NO_CAPTION, Features, ReadingJob, make_reading, mel_of, spoken
 from recipes.base.scores import MP3_BITS_PER_S, ScoresConfig, score, through_mp3
-from recipes.base.synthesis import Synthesisers, trimmed, warped
+from recipes.base.synthesis import Synthesisers, UnspokenError, trimmed, warped
 from recipes.base.testsets import spoken_split
 from recipes.base.text import AUDIO, TRANSCRIBE, TRANSLATE, build_tokenizer
 from recipes.base.training import Decoder, Stage, run_stage
@@ -196,6 +196,23 @@ def test_shards_of_other_captions_are_not_made(assets: Path, tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
+def test_captions_that_are_left_out_are_named(
+    assets: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def speak(_self: Synthesisers, text: str, *_: Any) -> np.ndarray:
+        if text == "nothing":
+            raise UnspokenError("somebody said nothing")
+        return noise(12.0 if text == "long" else 1.0)
+
+    monkeypatch.setattr(Synthesisers, "speak", speak)
+    captions = ((0, "short"), (1, "nothing"), (2, "long"), (3, "short"))
+    clips = list(spoken(ReadingJob("mixed-0", captions, assets, assets / "0000.npz")))
+    assert [number for number, *_ in clips if number != NO_CAPTION] == [0, 3]
+    said = capsys.readouterr().out
+    assert "caption 1 is left out: somebody said nothing" in said
+    assert "caption 2 is left out: it lasts 12" in said
+
+
 def test_no_shards_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no finished shards"):
         Features([tmp_path])
@@ -258,7 +275,7 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_speech_is_trimmed_and_loud() -> None:
     quiet = np.concatenate([np.zeros(500), 0.01 * np.ones(100), np.zeros(300)]).astype(np.float32)
     assert trimmed(quiet, "somebody").tolist() == [1.0] * 100
-    with pytest.raises(RuntimeError, match="somebody said nothing"):
+    with pytest.raises(UnspokenError, match="somebody said nothing"):
         trimmed(np.zeros(100, np.float32), "somebody")
 
 

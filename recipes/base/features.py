@@ -21,7 +21,7 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncod
 
 from recipes.base.architecture import FRAMES_PER_WINDOW, HOP_SAMPLES, build_encoder, build_extractor, encode
 from recipes.base.conditions import record, without_speech
-from recipes.base.synthesis import Synthesisers
+from recipes.base.synthesis import Synthesisers, UnspokenError
 from recipes.base.voices import ENGINES, training_speaker
 from simulsa.audio import SAMPLE_RATE
 from simulsa.files import atomic_write
@@ -106,16 +106,23 @@ def write_shard(path: Path, clips: Sequence[HeardClip], encoder: Qwen2AudioEncod
 
 
 def spoken(job: ReadingJob) -> Iterator[tuple[int, np.ndarray, np.random.Generator]]:
-    """The shard's clips and the state of their chance; captions that take longer than the window are left out."""
+    """The shard's clips and the state of their chance. Captions that nobody could say, or that last longer than the window,
+    are left out and named."""
     synthesisers, others = Synthesisers(job.assets), deque[np.ndarray](maxlen=OTHERS)
     engine = next((engine for engine in ENGINES if job.name.startswith(engine)), None)
     for number, caption in job.captions:
         rng = np.random.default_rng([zlib.crc32(job.name.encode()), number])
-        speech = synthesisers.speak(caption, training_speaker(rng, engine), rng)
+        try:
+            speech = synthesisers.speak(caption, training_speaker(rng, engine), rng)
+        except UnspokenError as error:
+            print(f"{job.name}: caption {number} is left out: {error}", flush=True)
+            continue
         samples = record(speech, others, rng)
         others.append(speech)
         if len(samples) <= LONGEST_SAMPLES:
             yield number, samples, rng
+        else:
+            print(f"{job.name}: caption {number} is left out: it lasts {len(samples) / SAMPLE_RATE:.1f} s", flush=True)
         if rng.random() < WITHOUT_SPEECH_SHARE:
             yield NO_CAPTION, without_speech(rng.uniform(0.3, 9), rng), rng
 

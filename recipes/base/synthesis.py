@@ -18,6 +18,10 @@ NATURAL_RATE = 24_000  # hibari's and Kokoro's
 SILENT = 10 ** (-45 / 20)  # of the loudest sample: what hibari and Kokoro put around the speech is below
 
 
+class UnspokenError(RuntimeError):
+    """A synthesiser had nothing to say to a text."""
+
+
 class Synthesisers:
     """Speaks as any `Speaker`; `assets` is the folder that `fetch.sh` filled, which only Kokoro needs."""
 
@@ -25,7 +29,7 @@ class Synthesisers:
         self.assets = assets
 
     def speak(self, text: str, speaker: Speaker, rng: np.random.Generator) -> np.ndarray:
-        """Speak `text`, loudest sample 1, without the silence around it; raises `RuntimeError` where nothing can be heard."""
+        """Speak `text`, loudest sample 1, without the silence around it; raises `UnspokenError` where nothing can be heard."""
         if speaker.engine == ESPEAK:
             voice = Voice(speaker.voice, round(ESPEAK_WPM * speaker.speed), round(50 * speaker.pitch))
             samples = synthesizer().speak(text, voice).samples
@@ -39,11 +43,11 @@ class Synthesisers:
 
 
 def trimmed(samples: np.ndarray, who: str) -> np.ndarray:
-    """From the first to the last sample that can be heard, loudest 1; raises `RuntimeError` where there is none."""
+    """From the first to the last sample that can be heard, loudest 1; raises `UnspokenError` where there is none."""
     loudness = np.abs(samples)
     peak = float(loudness.max(initial=0))
     if peak < 1e-4:
-        raise RuntimeError(f"{who} said nothing")
+        raise UnspokenError(f"{who} said nothing")
     heard = np.flatnonzero(loudness > SILENT * peak)
     return np.asarray(samples[heard[0] : heard[-1] + 1] / peak, dtype=np.float32)
 
