@@ -293,8 +293,9 @@ def test_hibari_becomes_other_speakers() -> None:
 
 
 def test_the_learning_rate_rises_stays_and_falls() -> None:
-    stage = Stage("speech", epochs=1, warmup_steps=10, decay=0.2, learning_rate=1.0)
-    rates = [stage.rate_at(step, 100) for step in range(101)]
+    stage = Stage("speech", epochs=1, warmup_steps=10, decay=0.2, learning_rate=1.0, projector_rate=2.0)
+    rates = [stage.rates_at(step, 100)[1] for step in range(101)]
+    assert [2 * rate for rate in rates] == [stage.rates_at(step, 100)[0] for step in range(101)]
     assert rates[9] == rates[80] == max(rates) == 1.0
     assert rates[90] == pytest.approx(0.5)
     assert rates[100] == 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -62,7 +62,9 @@ class BuildConfig:
         """What is done one after the other."""
         text = Stage("text", self.text_epochs, batch_size=self.batch_size, text=1, speech=False, seed=self.seed)
         speech = Stage("speech", self.speech_epochs, batch_size=self.batch_size, seed=self.seed)
-        return (text, speech) if self.start is None else (speech,)
+        # a decoder that can translate speech has new ears to get used to, and much to lose
+        further = replace(speech, learning_rate=2e-4, projector_rate=2e-3)
+        return (text, speech) if self.start is None else (further,)
 
     @property
     def checkpoints(self) -> Path:

@@ -31,12 +31,15 @@ LOADERS, AHEAD = 4, 12  # threads that make batches, and how many are kept ready
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of training. The learning rate rises, stays, and falls to zero over the last `decay` of all steps: a run that
+    """One stage of training. The learning rates rise, stay, and fall to zero over the last `decay` of all steps: a run that
     has not begun to fall may be given more epochs."""
 
     name: str
     epochs: float
     learning_rate: float = 1e-3
+    """of the language model"""
+    projector_rate: float = 1e-3
+    """of the projector between encoder and language model"""
     batch_size: int = 32
     warmup_steps: int = 300
     decay: float = 0.4
@@ -48,10 +51,10 @@ class Stage:
     speech: bool = True
     seed: int = 0
 
-    def rate_at(self, step: int, total: int) -> float:
-        """The learning rate of a step."""
-        falling = max(1.0, self.decay * total)
-        return self.learning_rate * min(1.0, (step + 1) / self.warmup_steps, (total - step) / falling)
+    def rates_at(self, step: int, total: int) -> tuple[float, float]:
+        """The learning rates of a step, the projector's and the language model's."""
+        share = min(1.0, (step + 1) / self.warmup_steps, (total - step) / max(1.0, self.decay * total))
+        return share * self.projector_rate, share * self.learning_rate
 
     def settings(self) -> dict[str, Any]:
         """What a run that goes on must agree in: all but how long it takes and how it ends."""
@@ -96,10 +99,8 @@ def run_stage(decoder: Decoder, stage: Stage, dataset: Dataset, folder: Path, de
     path = folder / f"{stage.name}.pt"
     per_epoch = -(-len(dataset) // stage.batch_size)
     total = round(stage.epochs * per_epoch)
-    parameters = list(decoder.parameters())
-    optimizer = torch.optim.AdamW(
-        parameters, lr=0.0, betas=(0.9, 0.98), weight_decay=stage.weight_decay, fused=device.type == "cuda"
-    )
+    groups = [{"params": list(part.parameters())} for part in (decoder.projector, decoder.language_model)]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=stage.weight_decay, fused=device.type == "cuda")
     settings = stage.settings()
     start = restore(decoder, optimizer, path, settings)
     decoder.dropout.p = stage.dropout
@@ -107,21 +108,21 @@ def run_stage(decoder: Decoder, stage: Stage, dataset: Dataset, folder: Path, de
     started = saved = time.monotonic()
     losses: list[torch.Tensor] = []
     for step, batch in enumerate(upcoming(dataset, stage, start, total), start):
-        for group in optimizer.param_groups:
-            group["lr"] = stage.rate_at(step, total)
+        for group, rate in zip(optimizer.param_groups, stage.rates_at(step, total), strict=True):
+            group["lr"] = rate
         torch.manual_seed(stage.seed * 1_000_003 + step)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             logits, labels = decoder(batch.to(device))
             loss = functional.cross_entropy(logits, labels, label_smoothing=stage.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(parameters, 1.0)
+        nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
         optimizer.step()
         losses.append(loss.detach())
         if len(losses) == LOG_EVERY_STEPS:
-            rate = (step + 1 - start) * stage.batch_size / (time.monotonic() - started)
+            speed = (step + 1 - start) * stage.batch_size / (time.monotonic() - started)
             loss_mean = float(torch.stack(losses).mean())
-            print(f"{stage.name} {step + 1}/{total}  loss {loss_mean:.3f}  {rate:.0f} rows/s", flush=True)
+            print(f"{stage.name} {step + 1}/{total}  loss {loss_mean:.3f}  {speed:.0f} rows/s", flush=True)
             losses = []
         if time.monotonic() - saved > CHECKPOINT_EVERY_S:
             save(decoder, optimizer, path, step + 1, settings)
