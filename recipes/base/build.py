@@ -63,7 +63,7 @@ class BuildConfig:
         text = Stage("text", self.text_epochs, batch_size=self.batch_size, text=1, speech=False, seed=self.seed)
         speech = Stage("speech", self.speech_epochs, batch_size=self.batch_size, seed=self.seed)
         # a decoder that can translate speech has new ears to get used to, and much to lose
-        further = replace(speech, learning_rate=2e-4, projector_rate=2e-3)
+        further = replace(speech, learning_rate=2e-4, projector_rate=2e-3, warmup_steps=50)
         return (text, speech) if self.start is None else (further,)
 
     @property
