@@ -65,7 +65,8 @@ def random_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved Qwen2-Audio model of the real classes with random weights (one layer each, 10 s window)."""
     import torch
 
-    from recipes.tiny.architecture import build_model, build_processor, build_tokenizer
+    from recipes.base.text import build_tokenizer
+    from recipes.tiny.architecture import build_model, build_processor
 
     torch.manual_seed(0)
     tokenizer = build_tokenizer([text for pair in CAPTIONS for text in pair])

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from recipes.tiny.architecture import TRANSCRIBE, TRANSLATE, build_model, build_processor, build_tokenizer
+from recipes.base.text import TRANSCRIBE, TRANSLATE, build_tokenizer
+from recipes.tiny.architecture import build_model, build_processor
 from recipes.tiny.batches import IGNORED, Prompts, SpeechBatch, audio_tokens, order, speech_batch
 from recipes.tiny.build import BuildConfig, build
 from recipes.tiny.conditions import record

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     PreTrainedTokenizerFast,
     Qwen2AudioConfig,
@@ -15,6 +13,8 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
+from recipes.base.text import AUDIO, CHAT_TEMPLATE
+
 MEL_BINS = 80
 HOP_SAMPLES = 320  # 20 ms at 16 kHz: 50 frames/s, 25 encoder positions/s, 12.5 audio tokens/s
 FFT_SAMPLES = 512  # 32 ms
@@ -22,47 +22,6 @@ WINDOW_S = 10  # the longest clip
 FRAMES_PER_WINDOW = WINDOW_S * 16_000 // HOP_SAMPLES  # 500
 POSITIONS_PER_WINDOW = FRAMES_PER_WINDOW // 2  # 250, after the stride of the second convolution
 WIDTH = 256
-VOCABULARY = 4000
-
-PAD, EOS, TURN = "<|endoftext|>", "<|im_end|>", "<|im_start|>"
-AUDIO, AUDIO_BEGIN, AUDIO_END = "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"
-SPECIAL_TOKENS = (PAD, TURN, EOS, AUDIO_BEGIN, AUDIO_END, AUDIO)
-
-TRANSLATE = "Translate the English speech into German."
-TRANSCRIBE = "Transcribe the English speech."
-
-# One user turn, audio first, then the instruction; then the answer begins.
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{% if message['role'] == 'user' %}<|im_start|>"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'audio' %}<|audio_bos|><|AUDIO|><|audio_eos|>"
-    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>"
-    "{% elif message['role'] == 'assistant' %}<|im_start|>"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{{ message['content'][0]['text'] }}{% endif %}"
-    "<|im_end|>{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}"
-)
-
-
-def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE over both languages; the instructions are counted often enough to become whole-word tokens."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([*texts, *[TRANSLATE, TRANSCRIBE] * 2000], trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=PAD,
-        eos_token=EOS,
-        additional_special_tokens=[TURN, AUDIO_BEGIN, AUDIO_END, AUDIO],
-        padding_side="left",
-        clean_up_tokenization_spaces=False,
-    )
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen2AudioProcessor:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from recipes.tiny.architecture import AUDIO, AUDIO_BEGIN, AUDIO_END, EOS, FRAMES_PER_WINDOW, TURN
+from recipes.base.text import AUDIO, AUDIO_BEGIN, AUDIO_END, EOS, TURN
+from recipes.tiny.architecture import FRAMES_PER_WINDOW
 from recipes.tiny.speech import Rendition
 
 IGNORED = -100  # the label that carries no loss

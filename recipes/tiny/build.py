@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
 
+from recipes.base.text import build_tokenizer
 from recipes.command import run
-from recipes.tiny.architecture import build_model, build_processor, build_tokenizer
+from recipes.tiny.architecture import build_model, build_processor
 from recipes.tiny.pretrain import Pretraining, Stage, checkpoint, run_stage, validation_loss
 from recipes.tiny.speech import make_rendition, phoneme_inventory
 from simulsa.corpora.multi30k import read_captions

@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import Qwen2AudioForConditionalGeneration
 
-from recipes.tiny.architecture import TRANSCRIBE, TRANSLATE
+from recipes.base.text import TRANSCRIBE, TRANSLATE
 from recipes.tiny.batches import IGNORED, Prompts, SpeechBatch, audio_tokens, epochs, mask_spectrogram, speech_batch
 from recipes.tiny.speech import Rendition
 from simulsa.lalm.precision import has_bfloat16

@@ -1,0 +1,132 @@
+"""From captions to the embedded model, in one command that goes on where it was stopped.
+
+    python -m recipes.base.build --data ../shared/data/multi30k --assets .assets --work .base --out src/simulsa/models/tiny-en-de
+
+`--captions 0 14500` trains on a part of the captions only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from transformers import AutoProcessor, PreTrainedTokenizerFast, Qwen2AudioForConditionalGeneration
+
+from recipes.base.architecture import Shape, build_model, build_processor
+from recipes.base.batches import Dataset, Rows
+from recipes.base.features import Features, make_reading
+from recipes.base.text import AUDIO, build_tokenizer
+from recipes.base.training import Decoder, Stage, finished, run_stage
+from recipes.base.voices import KOKORO
+from recipes.command import run
+from simulsa.corpora.multi30k import read_captions
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """Where captions, synthesisers and intermediate files lie, what is trained on, and where the model goes."""
+
+    data: Path = Path("../shared/data/multi30k")
+    """folder with Multi30k's captions"""
+    assets: Path = Path(".assets")
+    """folder that fetch.sh filled"""
+    work: Path = Path(".base")
+    """folder of readings (used again by every run) and checkpoints"""
+    out: Path = Path("src/simulsa/models/tiny-en-de")
+    """folder of the model"""
+    captions: tuple[int, int] | None = None
+    """the first training caption and the one behind the last; all if not given"""
+    readings: tuple[str, ...] = ("mixed-0", "kokoro-0")
+    """readings of the captions: the name is the seed, and begins with a synthesiser's where it alone is to speak"""
+    kokoro_captions: int = 400
+    """captions of a Kokoro reading, evenly spread: each takes a core about 4 s"""
+    shape: Shape = field(default_factory=Shape)
+    processes: int = os.cpu_count() or 1
+    """synthesisers at work"""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    start: Path | None = None
+    """folder of an earlier edition whose tokenizer and decoder to begin with, in place of the stage of text"""
+    text_epochs: float = 6.0
+    """passes over the captions' text"""
+    speech_epochs: float = 12.0
+    """passes over the readings"""
+    batch_size: int = 32
+    """rows in a step; 128 keeps a GPU busy"""
+    seed: int = 0
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What is done one after the other."""
+        text = Stage("text", self.text_epochs, batch_size=self.batch_size, text=1, speech=False, seed=self.seed)
+        speech = Stage("speech", self.speech_epochs, batch_size=self.batch_size, seed=self.seed)
+        # a decoder that can translate speech has new ears to get used to, and much to lose
+        further = replace(speech, learning_rate=2e-4, projector_rate=2e-3, warmup_steps=50)
+        return (text, speech) if self.start is None else (further,)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where this selection of captions has its checkpoints."""
+        return self.work / ("checkpoints" if self.captions is None else "checkpoints-{}-{}".format(*self.captions))
+
+
+def build(config: BuildConfig) -> None:
+    """Speak, encode, train every stage, and save; what an earlier run finished is taken from `config.work`."""
+    sources, targets = (read_captions(config.data, "train", lang) for lang in ("en", "de"))
+    device = torch.device(config.device)
+    if device.type == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape, and nearly every batch has a new one
+    chosen = range(*(config.captions or (0, len(sources))))
+    torch.manual_seed(config.seed)
+    model, tokenizer = beginning(config, [text for i in chosen for text in (sources[i], targets[i])])
+    decoder = Decoder(model, tokenizer.convert_tokens_to_ids(AUDIO)).to(device)
+    print(f"decoder of {sum(p.numel() for p in decoder.parameters()) / 1e6:.1f} M parameters on {device}", flush=True)
+    if finished(last := config.checkpoints / f"{config.stages[-1].name}.pt"):
+        decoder.load_state_dict(torch.load(last, weights_only=True)["decoder"])
+    else:
+        rows = Rows(tokenizer, sources, targets)
+        for stage in config.stages:
+            folders = [read_aloud(config, name, sources, chosen, device) for name in config.readings if stage.speech]
+            features = Features(folders, set(chosen)) if folders else None
+            dataset = Dataset(rows, chosen, stage.text, features, model.config.audio_config.d_model)
+            run_stage(decoder, stage, dataset, config.checkpoints, device)
+    export(model, tokenizer, config.out)
+    print(f"saved in {config.out}")
+
+
+def beginning(config: BuildConfig, texts: Sequence[str]) -> tuple[Qwen2AudioForConditionalGeneration, PreTrainedTokenizerFast]:
+    """The untrained model and its tokenizer, the decoder random or an earlier edition's."""
+    if config.start is None:
+        tokenizer = build_tokenizer(texts)
+        return build_model(tokenizer, config.shape, config.assets), tokenizer
+    tokenizer = AutoProcessor.from_pretrained(config.start).tokenizer
+    model = build_model(tokenizer, config.shape, config.assets)
+    earlier = Qwen2AudioForConditionalGeneration.from_pretrained(config.start, dtype=torch.float32)
+    model.model.language_model.load_state_dict(earlier.model.language_model.state_dict())
+    return model, tokenizer
+
+
+def read_aloud(config: BuildConfig, name: str, captions: Sequence[str], chosen: range, device: torch.device) -> Path:
+    """The folder of a reading's shards, with those made that are not there and hold a chosen caption."""
+    numbered = list(enumerate(captions))
+    if name.startswith(KOKORO):
+        numbered = numbered[:: max(1, len(captions) // config.kokoro_captions)]
+    folder = config.work / "readings" / name
+    make_reading(name, numbered, chosen, config.assets, folder, config.processes, device)
+    return folder
+
+
+def export(model: Qwen2AudioForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Save the model in float16 and its processor in Hugging Face format."""
+    model.lm_head.weight = torch.nn.Parameter(model.get_input_embeddings().weight.detach().clone())
+    for part in (model.config.text_config, model.config.audio_config):
+        part.dtype = None  # one number format for all, given once
+    model.cpu().half().save_pretrained(out)
+    build_processor(tokenizer).save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)  # it is written for its owner only
+
+
+if __name__ == "__main__":
+    run(build, BuildConfig, __doc__)

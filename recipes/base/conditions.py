@@ -1,0 +1,129 @@
+"""What happens to speech between a mouth and a file: a room, other sounds, a level, a telephone, a lossy codec."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import soundfile
+
+from simulsa.audio import SAMPLE_RATE, resample
+
+ROOM_SHARE, NOISE_SHARE, BABBLE_SHARE, MUSIC_SHARE = 0.25, 0.35, 0.15, 0.05
+TELEPHONE_SHARE, CODEC_SHARE = 0.15, 0.3
+MAX_SILENCE_S = 0.5  # before and behind the speech
+LEVELS_DB = (-30, 0)  # of the loudest sample
+TELEPHONE_RATE, TELEPHONE_BAND_HZ = 8000, (300, 3400)
+CODECS = (("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS"))
+
+
+def record(speech: np.ndarray, others: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Put float32 `speech` through conditions drawn from `rng`; `others` is speech of which babble is made.
+
+    Returns float32 samples in [-1, 1].
+    """
+    margins = [int(margin) for margin in rng.uniform(0, MAX_SILENCE_S, 2) * SAMPLE_RATE]
+    samples = np.pad(speech, margins)
+    if rng.random() < ROOM_SHARE:
+        samples = in_a_room(samples, rng)
+    kind = rng.random()
+    if kind < NOISE_SHARE:
+        samples = mixed(samples, coloured_noise(len(samples), rng), rng.uniform(8, 40))
+    elif kind < NOISE_SHARE + BABBLE_SHARE and others:
+        samples = mixed(samples, babble(others, len(samples), rng), rng.uniform(12, 30))
+    elif kind < NOISE_SHARE + BABBLE_SHARE + MUSIC_SHARE:
+        samples = mixed(samples, music(len(samples), rng), rng.uniform(12, 30))
+    samples = samples * (10 ** (rng.uniform(*LEVELS_DB) / 20) / max(1e-4, float(np.abs(samples).max())))
+    if rng.random() < TELEPHONE_SHARE:
+        samples = over_telephone(samples)
+    if rng.random() < CODEC_SHARE:
+        samples = through_codec(samples, *CODECS[rng.integers(len(CODECS))], float(rng.uniform(0.2, 0.99)))
+    return np.clip(samples, -1, 1).astype(np.float32)
+
+
+def without_speech(seconds: float, rng: np.random.Generator) -> np.ndarray:
+    """A clip in which nobody speaks: digital silence, noise or music, at any level."""
+    count = int(seconds * SAMPLE_RATE)
+    kind = rng.integers(4)
+    samples = np.zeros(count) if kind == 0 else music(count, rng) if kind == 1 else coloured_noise(count, rng)
+    level = 10 ** (rng.uniform(-60, 0) / 20)
+    return (samples * (level / max(1.0, float(np.abs(samples).max())))).astype(np.float32)
+
+
+def mixed(speech: np.ndarray, sound: np.ndarray, ratio_db: float) -> np.ndarray:
+    """`speech` with `sound` so much weaker, by mean power."""
+    power = [max(float(np.mean(np.square(part))), 1e-12) for part in (speech, sound)]
+    return np.asarray(speech + sound * np.sqrt(power[0] / power[1]) * 10 ** (-ratio_db / 20))
+
+
+def in_a_room(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Reverberation by an exponentially decaying noise tail (60 dB in 0.1 to 0.6 s), 4 to 20 dB below the direct sound."""
+    decay_s = rng.uniform(0.1, 0.6)
+    time_s = np.arange(int(decay_s * SAMPLE_RATE)) / SAMPLE_RATE
+    tail = rng.standard_normal(len(time_s)) * 10 ** (-3 * time_s / decay_s)
+    tail *= 10 ** (-rng.uniform(4, 20) / 20) / np.sqrt(np.sum(tail**2))
+    tail[0] = 1.0
+    length = len(samples) + len(tail)
+    return np.asarray(np.fft.irfft(np.fft.rfft(samples, length) * np.fft.rfft(tail, length), length))[: len(samples)]
+
+
+def coloured_noise(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise whose spectrum lies between white and brown, in half the cases swelling and ebbing."""
+    spectrum = np.fft.rfft(rng.standard_normal(count))
+    noise = np.fft.irfft(spectrum * np.arange(1, len(spectrum) + 1) ** -rng.uniform(0, 1), count)
+    if rng.random() < 0.5:
+        rate_hz, phase = rng.uniform(0.2, 4), rng.uniform(0, 2 * np.pi)
+        noise = noise * (0.6 + 0.4 * np.sin(2 * np.pi * rate_hz * np.arange(count) / SAMPLE_RATE + phase))
+    return np.asarray(noise / max(1e-9, float(np.abs(noise).max())))
+
+
+def babble(others: Sequence[np.ndarray], count: int, rng: np.random.Generator) -> np.ndarray:
+    """Three to eight of the `others` at once, each from somewhere in its middle, repeated as long as needed."""
+    voices = rng.integers(len(others), size=rng.integers(3, 9))
+    return np.asarray(
+        np.sum([np.resize(np.roll(others[voice], rng.integers(len(others[voice]))), count) for voice in voices], axis=0)
+    )
+
+
+def music(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Chords, a melody and a beat, made up: decaying tones with harmonics on a random scale and tempo."""
+    samples = np.zeros(count)
+    beat = int(SAMPLE_RATE * rng.uniform(0.15, 0.6))
+    scale = 55 * 2 ** rng.uniform(0, 1) * 2 ** (np.array([0, 2, 4, 5, 7, 9, 11]) / 12)
+    brightness, decay_s, drums = rng.uniform(0.5, 2.5), rng.uniform(0.1, 1.5), rng.random() < 0.5
+    for start in range(0, count, beat):
+        length = min(count - start, 3 * beat)
+        time_s = np.arange(length) / SAMPLE_RATE
+        envelope = np.exp(-time_s / decay_s) * np.minimum(1, time_s / 0.01)
+        for _ in range(rng.integers(1, 4)):
+            pitch_hz = rng.choice(scale) * 2 ** rng.integers(0, 4)
+            harmonics = [h for h in range(1, 9) if h * pitch_hz < 7500]
+            tone = sum(np.sin(2 * np.pi * h * pitch_hz * time_s + rng.uniform(0, 6.3)) * h**-brightness for h in harmonics)
+            samples[start : start + length] += tone * envelope * rng.uniform(0.3, 1)
+        if drums:
+            samples[start : start + length] += rng.standard_normal(length) * np.exp(-time_s / 0.03) * rng.uniform(0.2, 1)
+    return np.asarray(samples / max(1e-9, float(np.abs(samples).max())))
+
+
+def over_telephone(samples: np.ndarray) -> np.ndarray:
+    """8 kHz, 300 to 3,400 Hz, μ-law (G.711)."""
+    narrow = resample(samples.astype(np.float32), SAMPLE_RATE, TELEPHONE_RATE)
+    spectrum, hertz = np.fft.rfft(narrow), np.fft.rfftfreq(len(narrow), 1 / TELEPHONE_RATE)
+    lowest, highest = TELEPHONE_BAND_HZ
+    band = np.where((hertz >= lowest) & (hertz <= highest), spectrum, 0)
+    coded = through_codec(np.fft.irfft(band, len(narrow)), "WAV", "ULAW", rate=TELEPHONE_RATE)
+    wide = resample(coded.astype(np.float32), TELEPHONE_RATE, SAMPLE_RATE)
+    return np.resize(np.pad(wide, (0, max(0, len(samples) - len(wide)))), len(samples))
+
+
+def through_codec(
+    samples: np.ndarray, container: str, codec: str, compression: float | None = None, rate: int = SAMPLE_RATE
+) -> np.ndarray:
+    """Encoded and decoded by libsndfile; `compression` from 0 (best) to 1 (smallest). As long as `samples`."""
+    file = io.BytesIO()
+    options = {} if compression is None else {"compression_level": compression}
+    soundfile.write(file, np.clip(samples, -1, 1), rate, format=container, subtype=codec, **options)
+    file.seek(0)
+    decoded = soundfile.read(file, dtype="float32")[0]
+    return np.pad(decoded, (0, max(0, len(samples) - len(decoded))))[: len(samples)]

@@ -1,0 +1,178 @@
+"""Spoken captions as the encoder hears them: its outputs, computed once and kept on disk.
+
+A *reading* is every caption spoken once, each by a speaker and under conditions drawn from a seed made of the reading's name and
+the caption's number. It is a folder of shards, each whole or absent, so a killed run goes on and training may begin on
+the shards that are there. The encoder is frozen, so its outputs are all that training needs.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import zlib
+from collections import deque
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
+
+from recipes.base.architecture import FRAMES_PER_WINDOW, HOP_SAMPLES, build_encoder, build_extractor, encode
+from recipes.base.conditions import record, without_speech
+from recipes.base.synthesis import Synthesisers, UnspokenError
+from recipes.base.voices import ENGINES, training_speaker
+from simulsa.audio import SAMPLE_RATE
+from simulsa.files import atomic_write
+
+SHARD_CAPTIONS = 256
+WITHOUT_SPEECH_SHARE = 0.03  # clips of silence, noise or music beside the captions
+NO_CAPTION = -1  # their number
+LONGEST_SAMPLES = int(9.7 * SAMPLE_RATE)
+BATCH = 16
+MASK_BINS, MASK_FRAMES = 12, 20  # SpecAugment (arXiv 1904.08779): the widest band and the longest stretch, two of each
+OTHERS = 12  # clips kept for babble
+
+
+@dataclass(frozen=True)
+class ReadingJob:
+    """What a worker needs to make a shard."""
+
+    name: str
+    captions: tuple[tuple[int, str], ...]
+    assets: Path
+    path: Path
+
+
+@dataclass(frozen=True)
+class HeardClip:
+    """A clip's caption, its float32 mel `[80, frames or more]`, and how many frames are real."""
+
+    number: int
+    mel: np.ndarray
+    frames: int
+
+
+def make_reading(
+    name: str,
+    captions: Sequence[tuple[int, str]],
+    chosen: Container[int],
+    assets: Path,
+    folder: Path,
+    processes: int,
+    device: torch.device,
+) -> None:
+    """Speak `(number, caption)` pairs in worker processes and encode them on `device` into `folder`.
+
+    Shards that exist, and those of which no caption is `chosen`, are not made.
+    A name that begins with a synthesiser's, as "kokoro-0", is spoken by it alone, any other by the mix.
+    """
+    jobs = []
+    for start in range(0, len(captions), SHARD_CAPTIONS):
+        path, part = folder / f"{start // SHARD_CAPTIONS:04d}.npz", captions[start : start + SHARD_CAPTIONS]
+        if not path.exists() and any(number in chosen for number, _ in part):
+            jobs.append(ReadingJob(name, tuple(part), assets, path))
+    if not jobs:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder = build_encoder(assets).to(device)
+    with multiprocessing.get_context("spawn").Pool(processes, torch.set_num_threads, (1,)) as pool:
+        shards = pool.imap(heard_clips, jobs)
+        for job, clips in zip(jobs, tqdm(shards, f"reading {name}", total=len(jobs), mininterval=5), strict=True):
+            write_shard(job.path, clips, encoder)
+
+
+def heard_clips(job: ReadingJob) -> list[HeardClip]:
+    """The mels of a shard's clips."""
+    extractor = build_extractor()
+    return [HeardClip(number, *mel_of(extractor, samples, rng)) for number, samples, rng in spoken(job)]
+
+
+def write_shard(path: Path, clips: Sequence[HeardClip], encoder: Qwen2AudioEncoder) -> None:
+    """Write one shard: `numbers` int32 and `tokens` int16 of each clip, and beside it all outputs, float16 `[tokens, width]`."""
+    outputs: list[np.ndarray] = [np.zeros(0)] * len(clips)
+    by_length = sorted(range(len(clips)), key=lambda i: clips[i].frames)
+    for start in range(0, len(clips), BATCH):
+        chosen = by_length[start : start + BATCH]
+        encoded = encode(encoder, [clips[i].mel for i in chosen], [clips[i].frames for i in chosen])
+        for i, output in zip(chosen, encoded, strict=True):
+            outputs[i] = output.half().numpy()
+    with atomic_write(path.with_suffix(".npy"), "wb") as file:
+        np.save(file, np.concatenate(outputs))
+    with atomic_write(path, "wb") as file:  # last: it marks the shard complete
+        numbers = np.array([clip.number for clip in clips], np.int32)
+        np.savez(file, numbers=numbers, tokens=np.array([len(output) for output in outputs], np.int16))
+
+
+def spoken(job: ReadingJob) -> Iterator[tuple[int, np.ndarray, np.random.Generator]]:
+    """The shard's clips and the state of their chance. Captions that nobody could say, or that last longer than the window,
+    are left out and named."""
+    synthesisers, others = Synthesisers(job.assets), deque[np.ndarray](maxlen=OTHERS)
+    engine = next((engine for engine in ENGINES if job.name.startswith(engine)), None)
+    for number, caption in job.captions:
+        rng = np.random.default_rng([zlib.crc32(job.name.encode()), number])
+        try:
+            speech = synthesisers.speak(caption, training_speaker(rng, engine), rng)
+        except UnspokenError as error:
+            print(f"{job.name}: caption {number} is left out: {error}", flush=True)
+            continue
+        samples = record(speech, others, rng)
+        others.append(speech)
+        if len(samples) <= LONGEST_SAMPLES:
+            yield number, samples, rng
+        else:
+            print(f"{job.name}: caption {number} is left out: it lasts {len(samples) / SAMPLE_RATE:.1f} s", flush=True)
+        if rng.random() < WITHOUT_SPEECH_SHARE:
+            yield NO_CAPTION, without_speech(rng.uniform(0.3, 9), rng), rng
+
+
+def mel_of(extractor, samples: np.ndarray, rng: np.random.Generator | None) -> tuple[np.ndarray, int]:  # type: ignore[no-untyped-def]
+    """Float32 `[80, frames or more]` of a clip as the model's own front end gives it, masked by SpecAugment if `rng` is given,
+    and how many of its frames are real: behind them is silence, as far as the encoder's convolutions look."""
+    frames = min(-(-len(samples) // HOP_SAMPLES), FRAMES_PER_WINDOW)
+    padded = min(len(samples) + 1000, FRAMES_PER_WINDOW * HOP_SAMPLES)
+    features = extractor(
+        samples, sampling_rate=SAMPLE_RATE, padding="max_length", max_length=padded, truncation=True, return_tensors="np"
+    )
+    mel: np.ndarray = features.input_features[0]
+    if rng is not None:
+        mean = mel.mean()
+        for _ in range(2):
+            width, length = int(rng.integers(MASK_BINS + 1)), int(rng.integers(min(MASK_FRAMES, frames // 4) + 1))
+            band, start = int(rng.integers(len(mel) - width + 1)), int(rng.integers(frames - length + 1))
+            mel[band : band + width, :frames] = mean
+            mel[:, start : start + length] = mean
+    return mel, frames
+
+
+class Features:
+    """Every finished shard of some readings, memory-mapped: `features[i]` is a clip's float16 `[tokens, width]`."""
+
+    def __init__(self, folders: Sequence[Path], wanted: set[int] | None = None) -> None:
+        """Only clips of captions in `wanted` (all if not given), and those without speech.
+
+        Raises `FileNotFoundError` where no shard is.
+        """
+        self._arrays: list[np.ndarray] = []
+        shard, start, tokens, numbers = [], [], [], []
+        for path in (path for folder in folders for path in sorted(folder.glob("*.npz"))):
+            index = np.load(path)
+            counts = index["tokens"].astype(np.int64)
+            tokens.append(counts)
+            numbers.append(index["numbers"].astype(np.int64))
+            start.append(np.cumsum(counts) - counts)
+            shard.append(np.full(len(counts), len(self._arrays)))
+            self._arrays.append(np.load(path.with_suffix(".npy"), mmap_mode="r"))
+        if not self._arrays:
+            raise FileNotFoundError(f"no finished shards in {', '.join(map(str, folders))}")
+        every = np.concatenate(numbers)
+        kept = np.isin(every, [*wanted, NO_CAPTION]) if wanted is not None else np.ones(len(every), bool)
+        self.numbers, self.tokens = every[kept], np.concatenate(tokens)[kept]
+        self._shard, self._start = np.concatenate(shard)[kept], np.concatenate(start)[kept]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return np.asarray(self._arrays[self._shard[i]][self._start[i] : self._start[i] + self.tokens[i]])

@@ -1,0 +1,127 @@
+"""The embedded model offline: BLEU by voices and under conditions that training never had, and what it hears where nobody speaks.
+
+python -m recipes.base.scores --data ../shared/data/multi30k --assets .assets --work .base --out docs/results
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import sacrebleu
+import soundfile
+from tqdm import tqdm
+
+import simulsa
+from recipes.base.conditions import babble, mixed, over_telephone, without_speech
+from recipes.base.testsets import SPEAKERS, spoken_split
+from recipes.command import run
+from simulsa.audio import SAMPLE_RATE
+from simulsa.files import atomic_write
+from simulsa.lalm.interface import LALM, Direction
+from simulsa.manifest import Utterance
+
+TRANSLATE = Direction("en", "de")
+TEST, CONFIRMATION = "test_2016_flickr", "test_2017_flickr"
+BATCH = 32
+BABBLE_DB = 20
+MP3_BITS_PER_S = 32_000
+MP3_RANGE = (160_000, 8_000)  # what libsndfile's compression levels 0 and 1 stand for at 16 kHz
+WITHOUT_SPEECH_CLIPS = 100
+
+Condition = Callable[[np.ndarray, Sequence[np.ndarray], np.random.Generator], np.ndarray]
+
+
+@dataclass(frozen=True)
+class ScoresConfig:
+    """Which model, and where the test speech and the scores go."""
+
+    model: str = "tiny-en-de"
+    """a folder or an embedded model's name"""
+    data: Path = Path("../shared/data/multi30k")
+    """folder with Multi30k's captions"""
+    assets: Path = Path(".assets")
+    """folder that fetch.sh filled"""
+    work: Path = Path(".base")
+    """folder of the spoken test sets"""
+    out: Path = Path("docs/results")
+    """folder for base.md"""
+    voices: tuple[str, ...] = tuple(SPEAKERS)
+    """whose voices: kokoro, espeak"""
+    limit: int | None = None
+    """only the first captions of each test set"""
+    device: str = "cpu"
+
+
+def through_mp3(samples: np.ndarray, _others: Sequence[np.ndarray], _rng: np.random.Generator) -> np.ndarray:
+    """MP3 at a constant 32 kbit/s."""
+    file = io.BytesIO()
+    most, least = MP3_RANGE
+    level = (most - MP3_BITS_PER_S) / (most - least)
+    options = {"format": "MP3", "subtype": "MPEG_LAYER_III", "compression_level": level, "bitrate_mode": "CONSTANT"}
+    soundfile.write(file, samples, SAMPLE_RATE, **options)
+    file.seek(0)
+    decoded: np.ndarray = soundfile.read(file, dtype="float32")[0]
+    return decoded[: len(samples)]
+
+
+CONDITIONS: dict[str, Condition] = {
+    "as spoken": lambda samples, _others, _rng: samples,
+    "MP3, 32 kbit/s": through_mp3,
+    "telephone, 8 kHz": lambda samples, _others, _rng: over_telephone(samples).astype(np.float32),
+    "babble, 20 dB": lambda samples, others, rng: mixed(samples, babble(others, len(samples), rng), BABBLE_DB).astype(np.float32),
+}
+
+
+def score(config: ScoresConfig) -> str:
+    """Measure the model and write the table."""
+    lalm = simulsa.load(config.model, device=config.device)
+    lines = ["| test set | voices never heard | condition | utterances | BLEU | chrF |", "|---|---|---|---|---|---|"]
+    for split, voices, conditions in (
+        *((TEST, voices, list(CONDITIONS)) for voices in config.voices),
+        *((CONFIRMATION, voices, ["as spoken"]) for voices in config.voices),
+    ):
+        rows = spoken_split(config.data, split, voices, config.limit, config.assets, config.work / "test")
+        for condition in conditions:
+            said = translations(lalm, heard(rows, CONDITIONS[condition]))
+            references = [[row.target_text for row in rows]]
+            bleu, chrf = sacrebleu.corpus_bleu(said, references).score, sacrebleu.corpus_chrf(said, references).score
+            lines.append(f"| {split} | {voices} | {condition} | {len(rows)} | {bleu:.1f} | {chrf:.1f} |")
+            print(lines[-1], flush=True)
+    empty = sum(not text.strip() for text in translations(lalm, silent_clips()))
+    lines += ["", f"Silence, noise and music alone: {empty} of {WITHOUT_SPEECH_CLIPS} texts are empty."]
+    report = "\n".join(lines) + "\n"
+    with atomic_write(config.out / "base.md") as file:
+        file.write(report)
+    return report
+
+
+def heard(rows: Sequence[Utterance], condition: Condition) -> list[np.ndarray]:
+    """The rows' audio under a condition; each clip's chance is its own."""
+    clips = [row.load() for row in rows]
+    return [condition(clip, clips, np.random.default_rng(number)) for number, clip in enumerate(clips)]
+
+
+def silent_clips() -> list[np.ndarray]:
+    """Clips without speech, drawn with other seeds than those of training."""
+    chances = [np.random.default_rng([1, number]) for number in range(WITHOUT_SPEECH_CLIPS)]
+    return [without_speech(rng.uniform(0.5, 9), rng) for rng in chances]
+
+
+def translations(lalm: LALM, clips: Sequence[np.ndarray]) -> list[str]:
+    """What the model says to each whole clip, clips of similar length together."""
+    texts = [""] * len(clips)
+    by_length = sorted(range(len(clips)), key=lambda i: len(clips[i]))
+    for start in tqdm(range(0, len(clips), BATCH), "translating", mininterval=10):
+        chosen = by_length[start : start + BATCH]
+        said = lalm.continue_([clips[i] for i in chosen], [[]] * len(chosen), [TRANSLATE] * len(chosen))
+        for i, tokens in zip(chosen, said, strict=True):
+            texts[i] = lalm.decode(tokens)
+    return texts
+
+
+if __name__ == "__main__":
+    run(lambda config: print(score(config)), ScoresConfig, __doc__)

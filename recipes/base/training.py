@@ -1,0 +1,196 @@
+"""Training of the decoder on cached encoder outputs; a killed run goes on from its last checkpoint.
+
+1. **text**: the captions' text is translated, which costs a third of a row of speech.
+2. **speech**: clips are translated and transcribed at once.
+
+No stage ever sees truncated speech.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import Qwen2AudioForConditionalGeneration
+
+from recipes.base.batches import IGNORED, Batch, Dataset
+from simulsa.files import atomic_write
+
+CHECKPOINT_EVERY_S = 120
+LOG_EVERY_STEPS = 50
+LOADERS, AHEAD = 4, 12  # threads that make batches, and how many are kept ready
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training. The learning rates rise, stay, and fall to zero over the last `decay` of all steps: a run that
+    has not begun to fall may be given more epochs."""
+
+    name: str
+    epochs: float
+    learning_rate: float = 1e-3
+    """of the language model"""
+    projector_rate: float = 1e-3
+    """of the projector between encoder and language model"""
+    batch_size: int = 32
+    warmup_steps: int = 300
+    decay: float = 0.4
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    dropout: float = 0.1
+    text: int = 0
+    """rows of text for every caption in an epoch, beside its clips"""
+    speech: bool = True
+    seed: int = 0
+
+    def rates_at(self, step: int, total: int) -> tuple[float, float]:
+        """The learning rates of a step, the projector's and the language model's."""
+        share = min(1.0, (step + 1) / self.warmup_steps, (total - step) / max(1.0, self.decay * total))
+        return share * self.projector_rate, share * self.learning_rate
+
+    def settings(self) -> dict[str, Any]:
+        """What a run that goes on must agree in: all but how long it takes and how it ends."""
+        return {name: value for name, value in asdict(self).items() if name not in ("epochs", "decay")}
+
+
+class Decoder(nn.Module):
+    """The trained part of the model, projector and language model, with dropout behind its sub-layers, where it has none."""
+
+    def __init__(self, model: Qwen2AudioForConditionalGeneration, audio_token: int) -> None:
+        super().__init__()
+        self.projector = model.model.multi_modal_projector
+        self.language_model = model.model.language_model
+        self.dropout = nn.Dropout(0.0)
+        self.audio_token = audio_token
+        for layer in self.language_model.layers:
+            for sublayer in (layer.self_attn, layer.mlp):
+                sublayer.register_forward_hook(self._drop)
+
+    def _drop(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
+        return (self.dropout(output[0]), *output[1:]) if isinstance(output, tuple) else self.dropout(output)
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and labels at every position of an answer, flattened: float32 `[tokens, vocabulary]` and int64 `[tokens]`."""
+        embedding = self.language_model.embed_tokens
+        inputs = embedding(batch.ids)
+        audio = self.projector(batch.audio.to(self.projector.linear.weight.dtype))
+        inputs = self.dropout(inputs.masked_scatter((batch.ids == self.audio_token)[..., None], audio.to(inputs.dtype)))
+        hidden = self.language_model(
+            inputs_embeds=inputs, attention_mask=batch.mask(), position_ids=batch.positions, use_cache=False
+        ).last_hidden_state
+        # the position before a token is the one that says it; no answer begins a row, and none is said by another's end
+        said = batch.labels[:, 1:] != IGNORED
+        return functional.linear(hidden[:, :-1][said], embedding.weight).float(), batch.labels[:, 1:][said]
+
+
+def run_stage(decoder: Decoder, stage: Stage, dataset: Dataset, folder: Path, device: torch.device) -> None:
+    """Train one stage to its end; picks up the checkpoint that `folder` holds and leaves a finished one there.
+
+    A run may go on with more readings than it began with. Raises `ValueError` for a checkpoint of other settings.
+    """
+    path = folder / f"{stage.name}.pt"
+    per_epoch = -(-len(dataset) // stage.batch_size)
+    total = round(stage.epochs * per_epoch)
+    groups = [{"params": list(part.parameters())} for part in (decoder.projector, decoder.language_model)]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=stage.weight_decay, fused=device.type == "cuda")
+    settings = stage.settings()
+    start = restore(decoder, optimizer, path, settings)
+    decoder.dropout.p = stage.dropout
+    decoder.train()
+    started = saved = time.monotonic()
+    losses: list[torch.Tensor] = []
+    for step, batch in enumerate(upcoming(dataset, stage, start, total), start):
+        for group, rate in zip(optimizer.param_groups, stage.rates_at(step, total), strict=True):
+            group["lr"] = rate
+        torch.manual_seed(stage.seed * 1_000_003 + step)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            logits, labels = decoder(batch.to(device))
+            loss = functional.cross_entropy(logits, labels, label_smoothing=stage.label_smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.detach())
+        if len(losses) == LOG_EVERY_STEPS:
+            speed = (step + 1 - start) * stage.batch_size / (time.monotonic() - started)
+            loss_mean = float(torch.stack(losses).mean())
+            print(f"{stage.name} {step + 1}/{total}  loss {loss_mean:.3f}  {speed:.0f} rows/s", flush=True)
+            losses = []
+        if time.monotonic() - saved > CHECKPOINT_EVERY_S:
+            save(decoder, optimizer, path, step + 1, settings)
+            saved = time.monotonic()
+    if start < total:
+        save(decoder.half(), None, path, total, settings)
+        decoder.float()  # from here as a run goes on that finds this stage finished
+
+
+def upcoming(dataset: Dataset, stage: Stage, start: int, total: int) -> Iterator[Batch]:
+    """The batches of steps `start` to `total`, made by threads ahead of time."""
+    with ThreadPoolExecutor(LOADERS) as loaders:
+        ready: deque[Any] = deque()
+        for items in _items(dataset, stage, start, total):
+            ready.append(loaders.submit(dataset.load, items))
+            if len(ready) > AHEAD:
+                yield ready.popleft().result()
+        while ready:
+            yield ready.popleft().result()
+
+
+def _items(dataset: Dataset, stage: Stage, start: int, total: int) -> Iterator[list[int]]:
+    per_epoch = -(-len(dataset) // stage.batch_size)
+    for epoch in range(start // per_epoch, -(-total // per_epoch)):
+        for number, items in enumerate(dataset.batches(stage.batch_size, stage.seed + epoch), epoch * per_epoch):
+            if start <= number < total:
+                yield items
+
+
+def restore(decoder: Decoder, optimizer: torch.optim.Optimizer, path: Path, settings: dict[str, Any]) -> int:
+    """Load a checkpoint if there is one; the step to go on from."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state["settings"] != settings:
+        changed = {name for name in settings if settings[name] != state["settings"].get(name)}
+        raise ValueError(f"{path} was made with other settings ({', '.join(sorted(changed))}): take them back, or another --work")
+    decoder.load_state_dict(state["decoder"])
+    if state["optimizer"] is not None:
+        optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+def finished(path: Path) -> bool:
+    """Whether a stage's checkpoint is its last."""
+    return path.exists() and bool(torch.load(path, map_location="cpu", weights_only=True)["finished"])
+
+
+def save(decoder: Decoder, optimizer: torch.optim.Optimizer | None, path: Path, step: int, settings: dict[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all; one without the optimizer's state is the last."""
+    state = {
+        "decoder": decoder.state_dict(),
+        "optimizer": optimizer.state_dict() if optimizer else None,
+        "step": step,
+        "settings": settings,
+        "finished": optimizer is None,
+    }
+    with atomic_write(path, "wb") as file:
+        torch.save(state, file)
+
+
+@torch.no_grad()
+def mean_loss(decoder: Decoder, dataset: Dataset, size: int, device: torch.device) -> float:
+    """Cross-entropy per token over a whole dataset, without dropout."""
+    decoder.eval()
+    total = count = 0.0
+    for items in dataset.batches(size, seed=0):
+        logits, labels = decoder(dataset.load(items).to(device))
+        total += float(functional.cross_entropy(logits, labels, reduction="sum"))
+        count += len(labels)
+    return total / count
