@@ -361,7 +361,7 @@ def test_from_text_to_a_model_that_loads(tmp_path: Path, assets: Path) -> None:
     )
     build(config)
     lalm = load(str(config.out), device="cpu")
-    assert lalm.continue_([np.zeros(SAMPLE_RATE, np.float32)], [lalm.encode("Ein")], [Direction("en", "de")])
+    assert lalm.continue_(lalm.hear([np.zeros(SAMPLE_RATE, np.float32)], [Direction("en", "de")]), [lalm.encode("Ein")])
     # a second run finds everything and gives the same weights
     weights = config.out / "model.safetensors"
     before = weights.read_bytes()

@@ -117,9 +117,9 @@ def translations(lalm: LALM, clips: Sequence[np.ndarray]) -> list[str]:
     by_length = sorted(range(len(clips)), key=lambda i: len(clips[i]))
     for start in tqdm(range(0, len(clips), BATCH), "translating", mininterval=10):
         chosen = by_length[start : start + BATCH]
-        said = lalm.continue_([clips[i] for i in chosen], [[]] * len(chosen), [TRANSLATE] * len(chosen))
-        for i, tokens in zip(chosen, said, strict=True):
-            texts[i] = lalm.decode(tokens)
+        heard = lalm.hear([clips[i] for i in chosen], [TRANSLATE] * len(chosen))
+        for i, said in zip(chosen, lalm.continue_(heard, [[]] * len(chosen)), strict=True):
+            texts[i] = lalm.decode(said.tokens)
     return texts
 
 
