@@ -26,7 +26,7 @@ from simulsa.lalm.engine import EngineLALM
 from simulsa.lalm.interface import LALM, Direction
 from simulsa.lalm.load import Dtype, load
 from simulsa.lalm.vllm_client import VLLMClient
-from simulsa.lalm.workers import Alone
+from simulsa.lalm.workers import LocalWorker
 from simulsa.streaming.config import StreamConfig
 
 ENGLISH_TO_GERMAN = Direction("en", "de")
@@ -59,7 +59,7 @@ def rate(lalm: LALM, clips: list[Clip], options: Options, rows: int) -> float:
     """Utterances per second of one pass over the clips."""
     started = time.perf_counter()
     work = Lockstep(StreamConfig(chunk_ms=options.chunk_ms, rollback=options.rollback))
-    simulate(Alone(lalm), clips, work, rows)
+    simulate(LocalWorker(lalm), clips, work, rows)
     return len(clips) / (time.perf_counter() - started)
 
 

@@ -16,7 +16,7 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.evaluation.simulate import Clip, Lockstep, admit, simulate
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import load
-from simulsa.lalm.workers import Alone
+from simulsa.lalm.workers import LocalWorker
 from simulsa.streaming.config import StreamConfig
 
 
@@ -41,7 +41,7 @@ def seconds(lalm: LALM, clips: list[Clip], options: Options, batch_size: int, dr
     """Wall time of one pass over the clips."""
     started = time.perf_counter()
     simulate(
-        Alone(lalm),
+        LocalWorker(lalm),
         clips,
         Lockstep(StreamConfig(chunk_ms=options.chunk_ms, rollback=options.rollback, drafts=drafts)),
         batch_size,

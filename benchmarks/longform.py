@@ -23,7 +23,7 @@ from simulsa.streaming.state import Segment
 from simulsa.streaming.stream import Stream
 from simulsa.streaming.vad import WINDOW_SAMPLES, SileroVAD
 
-EARS = 32  # that listen together, for what that costs
+STREAMS = 32  # per call of the network, to measure batched detection
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,13 @@ def main(options: Options) -> None:
         vad(recording.audio(start, start + WINDOW_SAMPLES))
     alone_s = time.process_time() - started
     started = time.process_time()
-    crowd = [SileroVAD() for _ in range(EARS)]
+    crowd = [SileroVAD() for _ in range(STREAMS)]
     for start in windows:
-        SileroVAD.together(crowd, [recording.audio(start, start + WINDOW_SAMPLES)] * EARS)
-    together_s = (time.process_time() - started) / EARS
+        SileroVAD.together(crowd, [recording.audio(start, start + WINDOW_SAMPLES)] * STREAMS)
+    together_s = (time.process_time() - started) / STREAMS
     print(
-        f"the ear: {1000 * alone_s / len(windows):.2f} ms of one core for each 32 ms, {1000 * together_s / len(windows):.3f} ms "
-        f"when {EARS} listen together"
+        f"voice activity detection: {1000 * alone_s / len(windows):.2f} ms of one core per 32 ms, "
+        f"{1000 * together_s / len(windows):.3f} ms per stream with {STREAMS} streams per call"
     )
 
 

@@ -1,4 +1,4 @@
-"""How much of a training's batches is speech, with and without length grouping.
+"""How much of a training's batches is speech, with and without length grouping, and what a GPU's grid of shapes adds.
 
 python -m benchmarks.padding
 
@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from simulsa.lalm.device import on_grid
 from simulsa.manifest import Utterance, read_manifest
 from simulsa.training.config import TrainConfig
 from simulsa.training.examples import Example
 from simulsa.training.order import passed_examples
+
+TOKENS_PER_S, TEXT_TOKENS = 25, 60  # of Qwen2-Audio's prompt; instruction and translation
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,19 @@ def speech_share(passed: Sequence[Example | None], size: int) -> float:
     return heard / padded
 
 
+def grid_cost(passed: Sequence[Example | None], size: int) -> float:
+    """The share of tokens that rounding each pass's length up to the grid adds to the language model's passes."""
+    exact = rounded = 0
+    for start in range(0, len(passed), size):
+        examples = [example for example in passed[start : start + size] if example is not None]
+        longest = max((TEXT_TOKENS + round(TOKENS_PER_S * example.length_s) for example in examples), default=0)
+        exact += longest * len(examples)
+        rounded += on_grid(longest) * len(examples)
+    return rounded / exact - 1
+
+
 def main(options: Options) -> None:
-    """Print the share of speech in both orders."""
+    """Print the share of speech in both orders, and the cost of the grid."""
     examples = drawn() if options.manifest is None else [Example(row, ()) for row in read_manifest(options.manifest)]
     print(f"{len(examples)} rows, {options.batch_size} a step, {options.micro_batch_size} a pass")
     for grouping in (False, True):
@@ -61,6 +75,7 @@ def main(options: Options) -> None:
         )
         share = speech_share(passed_examples(examples, config), options.micro_batch_size)
         print(f"{'grouped by length' if grouping else 'shuffled':<20}{share:6.1%} of the audio is speech")
+        print(f"{'':<20}{grid_cost(passed_examples(examples, config), options.micro_batch_size):6.1%} more tokens on the grid")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import tyro
 
 from benchmarks.setup import machine, rows_of
 from simulsa.augmentation.augment import AugmentConfig, augment
-from simulsa.integrations.ray import HERE, RayConfig, workers_of
+from simulsa.integrations.ray import LOCAL_CLUSTER, RayConfig, workers_of
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import ModelConfig
 from simulsa.lalm.workers import Workers
@@ -48,7 +48,7 @@ def main(options: Options) -> None:
     model = ModelConfig(options.model)
     lalm, rows = model.load(), rows_of(options.manifest, options.rows)
     started = time.perf_counter()
-    workers = workers_of(RayConfig(HERE, options.workers), model)
+    workers = workers_of(RayConfig(LOCAL_CLUSTER, options.workers), model)
     seconds(rows, lalm, options.workers, workers)
     print(f"starting Ray and {options.workers} workers: {time.perf_counter() - started:.1f} s")
     seconds(rows, lalm, 8, None)  # warm-up

@@ -48,7 +48,7 @@ class Options:
     batch: int = 32
     """the largest batch that is compared with one at a time"""
     longform: bool = False
-    """the server follows speech without end, as it does by default; otherwise each clip is one utterance"""
+    """long-form sessions, the default of the server; otherwise each clip is one utterance"""
     latency_clips: int = 40
     """bundled clips for the latency of one speaker"""
     only: str = ""

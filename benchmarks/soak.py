@@ -1,4 +1,4 @@
-"""Speech without end: an hour of speech, pauses, music, noise and silence through one stream; does its cost stay flat?
+"""Long-form streaming: an hour of speech, pauses, music, noise and silence through one stream; does its cost stay flat?
 
 python -m benchmarks.soak --minutes 60
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import simulsa.augmentation.augment as pipeline
 from simulsa.audio import SAMPLE_RATE, AudioError
 from simulsa.augmentation.augment import AugmentConfig, AugmentError, augment
 from simulsa.augmentation.journal import JournalError
+from simulsa.lalm.frontend import Frontend, PreparedClip
+from simulsa.lalm.grouping import batches
 from simulsa.lalm.interface import LALMError
 from simulsa.lalm.text import whole_characters
 from simulsa.manifest import ManifestError, Utterance, read_manifest
 from simulsa.settings import SettingsError, from_mapping
 from simulsa.testing import FakeLALM
+from tests.test_loading import no_process_is_left
 
 Rows = Callable[..., list[Utterance]]
 
@@ -356,7 +361,6 @@ def test_the_manifest_says_how_rows_were_made(rows: list[Utterance], lalm: FakeL
         ({"min_ms": float("nan")}, "min_ms is nan"),
         ({"max_ms": 500}, "max_ms is 500"),
         ({"max_ms": float("inf")}, "beta-decay-full"),
-        ({"grid_ms": 0}, "grid_ms is 0"),
     ],
 )
 def test_settings_say_what_is_wrong(change: dict[str, Any], message: str) -> None:
@@ -367,3 +371,43 @@ def test_settings_say_what_is_wrong(change: dict[str, Any], message: str) -> Non
 def test_the_defaults_are_the_papers() -> None:
     paper = AugmentConfig()
     assert (paper.num, paper.truncation, paper.tau, paper.min_ms, paper.max_ms) == (3000, "beta-decay", "auto", 500, 5000)
+
+
+def test_loader_processes_change_no_row(rows: list[Utterance], random_lalm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    here: list[int] = []
+    parent, original = os.getpid(), Frontend.prepare
+
+    def prepare(self: Frontend, *row: Any) -> PreparedClip:
+        if os.getpid() == parent:
+            here.append(1)
+        return original(self, *row)
+
+    monkeypatch.setattr(Frontend, "prepare", prepare)
+    for criterion in ("probability", "contrast"):
+        made = augment(rows, random_lalm, config(criterion=criterion, workers=0))
+        assert here
+        here.clear()
+        for workers in (1, 4):
+            assert augment(rows, random_lalm, config(criterion=criterion, workers=workers)) == made
+        assert not here
+    assert no_process_is_left()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_row_is_named_whoever_loads_it(workers: int, rows: list[Utterance], lalm: FakeLALM) -> None:
+    soundfile.write(rows[4].audio, np.full(2 * SAMPLE_RATE, np.nan, dtype=np.float32), SAMPLE_RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"^row 'row-4': .*NaN.*--on-error skip$"):
+        augment(rows, lalm, config(num=10, workers=workers))
+    made = augment(rows, lalm, config(num=9, workers=workers, on_error="skip"))
+    assert sorted(row.parent_id or "" for row in made) == sorted(row.id for row in rows if row.id != "row-4")
+    assert no_process_is_left()
+
+
+def test_a_pass_has_so_much_audio_at_most() -> None:
+    lengths = [30, 29, 12, 11, 10, 5, 1]
+    together = batches(lengths, lambda length: length, rows=3, total=40)
+    assert together == [[30], [29], [12, 11, 10], [5, 1]]
+    assert batches([50, 1], lambda length: length, rows=9, total=40) == [[50], [1]]
+    assert AugmentConfig().rows_per_pass(None) == 16
+    assert AugmentConfig().rows_per_pass(torch.device("cuda")) == 64
+    assert AugmentConfig(batch_size=5).rows_per_pass(torch.device("cuda")) == 5

@@ -38,10 +38,11 @@ def talk(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLALM:
-    """A scripted model in the place of the one that would be loaded, and a scripted ear."""
+    """A scripted model instead of the one that would be loaded, and a scripted voice activity detector."""
     lalm = FakeLALM(lambda audio: f"{round(len(audio) / 1600)} Zehntel.", max_samples=WINDOW_S * SAMPLE_RATE)
     monkeypatch.setattr(ModelConfig, "load", lambda _: lalm)
-    monkeypatch.setattr("simulsa.streaming.longform.SileroVAD", FakeVAD)
+    monkeypatch.setattr("simulsa.streaming.state.SileroVAD", FakeVAD)
+    monkeypatch.setattr("simulsa.streaming.stream.SileroVAD", FakeVAD)
     return lalm
 
 
@@ -70,7 +71,7 @@ def test_a_file_longer_than_the_window_just_works(
     updates = stream.push(load_audio(talk)) + stream.finish()
     assert out.splitlines() == [u.segment.text for u in updates if u.segment is not None and u.segment.complete]
     assert len(out.splitlines()) == 3
-    assert f"{talk}: 13.9 s, the model hears 10.0 s at a time: the speech is followed in segments, cut at pauses" in err
+    assert f"{talk}: 13.9 s, the model hears 10.0 s at a time: the speech is split into segments at pauses" in err
 
 
 def test_a_file_longer_than_a_segment_is_followed_in_segments(
@@ -80,7 +81,7 @@ def test_a_file_longer_than_a_segment_is_followed_in_segments(
     assert run("translate", recording, "--chunk-ms", "inf", "--max-segment-s", "7") == 0
     out, err = capsys.readouterr()
     assert out == "12 Zehntel.\n12 Zehntel.\n"
-    assert "8.0 s, the model hears 7.0 s at a time: the speech is followed in segments" in " ".join(err.split())
+    assert "8.0 s, the model hears 7.0 s at a time: the speech is split into segments" in " ".join(err.split())
     assert run("translate", recording, "--chunk-ms", "inf", "--max-segment-s", "8") == 0
     assert capsys.readouterr().out == "80 Zehntel.\n"
 

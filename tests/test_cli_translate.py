@@ -227,8 +227,8 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     ("number", "message"),
     [
         (errno.ENOSPC, "out.jsonl: the disk is full; free some space"),
-        (errno.EEXIST, "out.jsonl: a file is where a folder is needed"),
-        (errno.EACCES, "out.jsonl: you may not read or write here"),
+        (errno.EEXIST, "out.jsonl: a file is in the place of a folder"),
+        (errno.EACCES, "out.jsonl: permission denied"),
         (errno.EIO, "[Errno 5] Input/output error: 'out.jsonl'"),
     ],
 )
@@ -294,7 +294,7 @@ def test_validate(
     assert run("manifest", "validate", manifest) == 1
     err = capsys.readouterr().err.splitlines()
     assert err[0].startswith("row-2: ")
-    assert err[1] == f"simulsa manifest: {manifest}: 1 of 3 rows are broken; remove or mend them"
+    assert err[1] == f"simulsa manifest: {manifest}: 1 of 3 rows are broken; fix or remove them"
     manifest.write_text("{}\n")
     assert run("manifest", "validate", manifest) == 1
     assert f"{manifest}:1: missing id" in error_line(capsys)

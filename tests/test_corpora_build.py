@@ -73,7 +73,7 @@ def test_strict_fails_and_still_lists(tmp_path: Path) -> None:
 
 def test_no_audio_at_all_is_an_error(tmp_path: Path) -> None:
     rows = [Utterance("a", str(tmp_path / "a.wav"), "en", "de", "eins"), Utterance("b", "b.wav", "en", "de", " ")]
-    with pytest.raises(CorpusError, match=r"no row is left of 2: .*a.wav: no such audio file.*1 have no translation"):
+    with pytest.raises(CorpusError, match=r"none of 2 rows is left: .*a.wav: no such audio file.*1 have no translation"):
         write_corpus(rows, tmp_path / "rows.jsonl", CorpusConfig())
 
 

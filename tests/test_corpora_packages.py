@@ -200,7 +200,7 @@ def test_tables_that_cannot_be_read(datasets: Any, tmp_path: Path) -> None:
         read_datasets(DatasetsConfig(data=tmp_path / "table"))
     with pytest.raises(CorpusError, match=r"row 0: no 'translation.fr'; the columns are audio, translation"):
         read_datasets(DatasetsConfig(data=tmp_path / "table", target_column="translation.fr"))[0]
-    with pytest.raises(CorpusError, match=r"nobody/nothing: .*no such file or folder here, so it was looked for on the hub"):
+    with pytest.raises(CorpusError, match=r"nobody/nothing: .*no such file or folder here, so it was looked up on the hub"):
         read_datasets(DatasetsConfig(data=Path("nobody/nothing")))
     with pytest.raises(CorpusError, match=r"notes.txt: a table must be one of .parquet, .json"):
         read_datasets(DatasetsConfig(data=lines(tmp_path / "notes.txt", "no table")))

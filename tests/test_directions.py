@@ -17,6 +17,7 @@ from simulsa.lalm.load import ModelConfig, load
 from simulsa.lalm.parts import RECORD
 from simulsa.manifest import Utterance
 from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, FakeVAD, growing_script
 from simulsa.training.train import TrainConfig, adapted, train_adapter
@@ -48,7 +49,7 @@ def test_what_is_not_given_is_what_was_trained(
 ) -> None:
     config = StreamConfig(**given)
     lalm = trained(*known)
-    streams = (Stream(lalm, config), Stream(lalm, config, vad=FakeVAD()))
+    streams = (Stream(lalm, config), Stream(lalm, config, SegmentationConfig(), FakeVAD()))
     assert [(stream.config.source_lang, stream.config.target_lang) for stream in streams] == [expected] * 2
 
 
@@ -76,7 +77,7 @@ def test_training_records_them_and_the_model_warns_of_others(
         assert lalm.directions == (EN_ZH, EN_DE)
         with caplog.at_level(logging.WARNING, "simulsa"):
             caplog.clear()
-            for direction in (EN_ZH, EN_DE, Direction("en-GB", "de-AT", "fast"), FR_ZH, FR_ZH):
+            for direction in (EN_ZH, EN_DE, Direction("en-GB", "de-AT"), FR_ZH, FR_ZH):
                 lalm.hear([noise(0.5)], [direction])
         assert [record.getMessage() for record in caplog.records] == [
             f"{folder} was not trained on French to Chinese, but on English to Chinese, English to German"
@@ -84,7 +85,8 @@ def test_training_records_them_and_the_model_warns_of_others(
 
     monkeypatch.setattr(ModelConfig, "load", lambda _: lalm)
     asked = []
-    monkeypatch.setattr(type(lalm), "_warn_of_directions", lambda _, directions: asked.extend(directions))
+    hear = lalm.hear
+    monkeypatch.setattr(lalm, "hear", lambda audios, directions: asked.extend(directions) or hear(audios, directions))
     assert main(["translate", rows[0].audio, "--model", str(folder), "--chunk-ms", "inf"]) == 0
     assert asked == [EN_ZH]
 

@@ -126,7 +126,9 @@ def test_translate_with_a_policy(rows: list[Utterance], tmp_path: Path, capsys: 
     command = ["translate", str(path), "--chunk-ms", "1000", "--model", "tiny-en-de", "--json", "--policy"]
     assert main([*command, "alignatt:4"]) == 0
     shown = [json.loads(line)["committed"] for line in capsys.readouterr().out.splitlines()]
-    stream = simulsa.Stream(simulsa.load("tiny-en-de", device="cpu"), simulsa.StreamConfig(chunk_ms=1000, policy="alignatt:4"))
+    stream = simulsa.Stream(
+        simulsa.load("tiny-en-de", device="cpu"), simulsa.StreamConfig(chunk_ms=1000, policy=simulsa.Policy.parse("alignatt:4"))
+    )
     assert shown == [update.committed for update in [*stream.push(rows[0].load()), *stream.finish()]]
     assert main([*command, "alignatt:4,9"]) == 1
     assert "layer is 9; it has layers 0 to 3" in capsys.readouterr().err

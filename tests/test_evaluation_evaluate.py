@@ -19,8 +19,8 @@ from simulsa.evaluation.instances import EvaluationError, read_instances
 from simulsa.evaluation.report import comparison_table, markdown_table, plot_quality_latency
 from simulsa.lalm.interface import Direction
 from simulsa.manifest import Utterance
-from simulsa.settings import from_mapping
-from simulsa.streaming.policies import Rollback
+from simulsa.settings import SettingsError, from_mapping
+from simulsa.streaming.policies import Policy, Rollback
 from simulsa.testing import FakeLALM, growing_script
 
 Rows = Callable[..., list[Utterance]]
@@ -44,7 +44,7 @@ def test_an_evaluation_writes_its_folder(make_rows: Rows, tmp_path: Path) -> Non
     scores = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert scores == result.scores
     assert [(score["chunk_ms"], score["rollback"]) for score in scores] == [(500, 0), ("inf", 0), (500, 3), ("inf", 3)]
-    assert {**scores[1], "rollback": 3} == scores[3], "offline, b makes no difference"
+    assert {**scores[1], "rollback": 3, "policy": "rollback:3"} == scores[3], "offline, b makes no difference"
     assert scores[1]["yaal_ms"] is None
     assert scores[0]["laal_ms"] < scores[2]["laal_ms"] < scores[1]["laal_ms"]
     assert scores[0]["signature"].startswith("model:fake@0|test:")
@@ -72,7 +72,7 @@ def test_a_stopped_evaluation_goes_on(make_rows: Rows, tmp_path: Path, monkeypat
     def counting(workers, clips, work, *rest):
         if len(simulated) == 1 and stopping:
             raise KeyboardInterrupt
-        simulated.append((work.chunk_ms, work.rollback))
+        simulated.append((work.config.chunk_ms, work.config.commit_policy.rollback))
         return simulate(workers, clips, work, *rest)
 
     monkeypatch.setattr(module, "simulate", counting)
@@ -174,16 +174,24 @@ def test_the_preflight_comes_first_and_only_when_there_is_work(
         ({"chunk_ms": ()}, "at least one value"),
         ({"chunk_ms": 500}, "at least one value"),
         ({"rollback": (-1,)}, "rollback is -1"),
-        ({"rollback": (1.5,)}, "whole number"),
+        ({"rollback": (1.5,)}, "rollback is 1.5; it must be a number of tokens"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"policy": "eos"}, "policy is 'eos'; it must be a list"),
-        ({"policy": ("eos", "wait")}, "there is no 'wait', did you mean 'wait-k'"),
+        ({"policy": ("eos",)}, r"policy is 'eos'; it must be a policy, such as"),
+        ({"policy": (Rollback(3),), "rollback": (0, 5)}, "rollback is 0 5 and policy is rollback:3; give one of them"),
         ({"on_error": "stop"}, "'fail' or 'skip'"),
     ],
 )
 def test_settings_are_checked(values: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         EvaluateConfig(**values)
+
+
+def test_yaml_and_flags_may_write_policies() -> None:
+    settings = from_mapping(EvaluateConfig, {"policy": ["eos", "wait-k:2"]}, "x.yaml")
+    assert [str(policy) for policy in settings.policy] == ["eos", "wait-k:2,1"]
+    with pytest.raises(SettingsError, match=r"^x.yaml: policy is 'wait'; there is no 'wait', did you mean 'wait-k'"):
+        from_mapping(EvaluateConfig, {"policy": ["eos", "wait"]}, "x.yaml")
 
 
 def test_yaml_may_write_inf() -> None:
@@ -273,11 +281,12 @@ def test_scores_from_before_the_number_format_was_recorded(make_rows: Rows, tmp_
 
 def test_policies_beside_rollback(make_rows: Rows, tmp_path: Path) -> None:
     rows, out = make_rows(3), tmp_path / "out"
-    policies = ("rollback:3", "wait-k:2", "alignatt:4,1", "alignatt:16", "local-agreement:2", "eos")
+    texts = ("rollback:3", "wait-k:2", "alignatt:4,1", "alignatt:16", "local-agreement:2", "eos")
+    policies = tuple(map(Policy.parse, texts))
     result = evaluate(fake(), rows, config(out, policy=policies))
     finite = [score for score in result.scores if score["chunk_ms"] == 500]
     assert [(score["policy"], score["rollback"]) for score in finite] == [
-        ("rollback", 3), ("wait-k:2,1", None), ("alignatt:4,1", None), ("alignatt:16", None), ("local-agreement:2", None),
+        ("rollback:3", 3), ("wait-k:2,1", None), ("alignatt:4,1", None), ("alignatt:16", None), ("local-agreement:2", None),
         ("eos", None),
     ]  # fmt: skip
     assert {path.name for path in out.glob("*.log")} == {
@@ -286,17 +295,17 @@ def test_policies_beside_rollback(make_rows: Rows, tmp_path: Path) -> None:
     }  # fmt: skip
     saved = json.loads((out / "scores.json").read_text())
     assert [score["policy"] for score in saved if score["chunk_ms"] == 500] == [
-        "rollback", "alignatt:4,1", "alignatt:16", "eos", "local-agreement:2", "wait-k:2,1",
+        "rollback:3", "alignatt:4,1", "alignatt:16", "eos", "local-agreement:2", "wait-k:2,1",
     ]  # fmt: skip
     assert finite[1]["signature"].endswith("|k:500|policy:wait-k:2,1")
-    assert finite[0]["signature"].endswith("|k:500|b:3")
-    assert {score["signature"].rpartition("|k:")[2] for score in saved if score["chunk_ms"] == "inf"} == {"inf|b:any"}
+    assert finite[0]["signature"].endswith("|k:500|policy:rollback:3")
+    assert {score["signature"].rpartition("|k:")[2] for score in saved if score["chunk_ms"] == "inf"} == {"inf|policy:any"}
     table = (out / "table.md").read_text()
     assert table.startswith("| policy | k = 500 ms | offline |")
     assert "| alignatt:16 |" in table
     lalm = fake()
-    evaluate(lalm, rows, config(out, policy=(*policies, "wait-k:2,1"), rollback=(5,)))
-    assert lalm.calls == [], "all is there, and with policies the rollbacks do not count"
+    evaluate(lalm, rows, config(out, policy=(*policies, Policy.parse("wait-k:2,1"))))
+    assert lalm.calls == [], "all is there"
     evaluate(lalm, rows, config(out, policy=policies, overwrite=True, chunk_ms=(1000,)))
     assert not list(out.glob("instances-k500*"))
 
@@ -304,7 +313,7 @@ def test_policies_beside_rollback(make_rows: Rows, tmp_path: Path) -> None:
 def test_a_rollback_is_the_policy_of_that_name(make_rows: Rows, tmp_path: Path) -> None:
     rows = make_rows(3)
     one = evaluate(fake(), rows, config(tmp_path / "one", rollback=(3,)))
-    other = evaluate(fake(), rows, config(tmp_path / "other", policy=("rollback:3",)))
+    other = evaluate(fake(), rows, config(tmp_path / "other", policy=(Rollback(3),)))
     assert one.scores == other.scores
     for name in ("scores.json", "table.md", "instances-k500-b3.log"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -15,8 +16,11 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.evaluation import simulate as module
 from simulsa.evaluation.instances import EvaluationError, Instance, read_instances, write_instances
 from simulsa.evaluation.simulate import Clip, Lockstep, OnError, admit, done_ms, emissions
-from simulsa.lalm.interface import LALM
-from simulsa.lalm.workers import Alone
+from simulsa.lalm.cache import CachedLALM
+from simulsa.lalm.frontend import Frontend, PreparedClip
+from simulsa.lalm.interface import LALM, Direction
+from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.lalm.workers import LocalWorker
 from simulsa.languages import unit_ends
 from simulsa.manifest import Utterance
 from simulsa.streaming.config import StreamConfig
@@ -25,6 +29,7 @@ from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, growing_script
 from tests.conftest import examples
 from tests.lalms import continue_
+from tests.test_loading import no_process_is_left
 
 Rows = Callable[..., list[Utterance]]
 TEXT = "eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf"
@@ -42,9 +47,10 @@ def simulate(
     batch_size: int = 16,
     drafts: bool = True,
     on_error: OnError = "fail",
+    processes: int = 0,
 ) -> list[Instance]:
-    work = Lockstep(chunk_ms, rollback, drafts, timed=batch_size == 1)
-    return module.simulate(Alone(lalm), clips, work, batch_size, on_error)
+    work = Lockstep(StreamConfig(chunk_ms=chunk_ms, rollback=rollback, drafts=drafts), timed=batch_size == 1)
+    return module.simulate(LocalWorker(lalm), clips, work, batch_size, on_error, processes)
 
 
 def untimed(instances: list[Instance]) -> list[tuple[object, ...]]:
@@ -202,3 +208,41 @@ def test_clips_are_loaded_when_they_are_needed(make_rows: Rows, monkeypatch: pyt
     simulate(lalm, admit(make_rows(6), 10**9), 500, 0, batch_size=2)
     assert loaded_after[:2] == [0, 0]
     assert min(loaded_after[2:]) > 0
+
+
+@pytest.mark.parametrize("chunk_ms", [400, math.inf])
+def test_loader_processes_change_nothing(chunk_ms: float, make_rows: Rows, random_lalm: HuggingFaceLALM) -> None:
+    clips = admit(make_rows(7, seconds=1.0), random_lalm.max_samples)
+    here = simulate(random_lalm, clips, chunk_ms, 2, batch_size=3)
+    assert untimed(simulate(random_lalm, clips, chunk_ms, 2, batch_size=3, processes=2)) == untimed(here)
+    assert no_process_is_left()
+
+
+def test_the_model_finds_everything_prepared_by_the_loaders(
+    make_rows: Rows, random_lalm: HuggingFaceLALM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = admit(make_rows(4, seconds=1.0), random_lalm.max_samples)
+    here: list[int] = []
+    parent, original = os.getpid(), Frontend.prepare
+
+    def prepare(self: Frontend, audio: np.ndarray, direction: Direction) -> PreparedClip:
+        if os.getpid() == parent:
+            here.append(len(audio))
+        return original(self, audio, direction)
+
+    monkeypatch.setattr(Frontend, "prepare", prepare)
+    simulate(CachedLALM(random_lalm, 10), clips, 300, 2, batch_size=2, processes=1)
+    assert not here
+    simulate(random_lalm, clips, 300, 2, batch_size=1, processes=1)  # computing time is measured, all of it
+    assert here
+
+
+def test_broken_audio_is_reported_by_loader_processes_too(make_rows: Rows) -> None:
+    rows = make_rows(5)
+    clips = admit(rows, 10**9)
+    soundfile.write(rows[2].audio, np.full(SAMPLE_RATE, np.nan, dtype=np.float32), SAMPLE_RATE, subtype="FLOAT")
+    with pytest.raises(EvaluationError, match=r"row 'row-2': .*NaN"):
+        simulate(fake(), clips, 500, 0, batch_size=2, processes=2)
+    left = simulate(fake(), clips, 500, 0, batch_size=2, on_error="skip", processes=2)
+    assert [instance.id for instance in left] == ["row-0", "row-1", "row-3", "row-4"]
+    assert no_process_is_left()

@@ -27,7 +27,7 @@ from simulsa.evaluation.diagnostics import flicker
 from simulsa.evaluation.instances import Instance, read_instances
 from simulsa.evaluation.logs import read_log
 from simulsa.evaluation.score import ScoreConfig, score_log
-from simulsa.integrations.tools import Growth, from_pieces, pieces
+from simulsa.integrations.tools import AppendOnlyText, from_pieces, pieces
 from simulsa.manifest import Utterance, read_manifest, write_manifest
 from simulsa.settings import SettingsError
 from simulsa.streaming.config import StreamConfig
@@ -329,7 +329,7 @@ def followed(samples: np.ndarray) -> str:
 
 
 def test_a_talk_longer_than_the_window_is_followed_with_longform() -> None:
-    pytest.importorskip("silero_vad", reason="speech without end needs silero-vad")
+    pytest.importorskip("silero_vad", reason="long-form streaming needs silero-vad")
     samples = talk()
     speech = processor(longform=True, min_silence_ms=500)
     for _ in range(2):
@@ -342,7 +342,7 @@ def test_a_talk_longer_than_the_window_is_followed_with_longform() -> None:
 
 
 def test_segments_go_with_longform() -> None:
-    with pytest.raises(SettingsError, match="history is about speech of any length; it goes with longform: true"):
+    with pytest.raises(SettingsError, match="history is a long-form setting; it requires longform: true"):
         processor(history="sentence")
     with pytest.raises(SettingsError, match="longform is 'yes'; it must be true or false"):
         processor(longform="yes")
@@ -454,7 +454,7 @@ def test_pieces_are_the_text_again(text: str) -> None:
 
 
 def test_growth_is_what_scorers_count() -> None:
-    growth = Growth()
+    growth = AppendOnlyText()
     added = [growth.of([Update(text, "", 0, 0.0, False)]) for text in ("Ein ", "Ein \n Mann", "Ein \n Mann.")]
     assert added == ["Ein", " Mann", "."]
     assert growth.of([]) == ""

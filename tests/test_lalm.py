@@ -203,7 +203,7 @@ class TestAttend:
 
     def test_a_model_that_does_not_show_its_attention(self, lively: HuggingFaceLALM, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("simulsa.lalm.attention._weights", lambda output: None)
-        with pytest.raises(LALMError, match="its attention cannot be seen; choose a policy that does not need it"):
+        with pytest.raises(LALMError, match="its attention is not exposed; choose a policy that does not need it"):
             attend(lively, sounds()[:1], [[7, 8]], [EN_DE])
 
 
@@ -450,7 +450,7 @@ class TestLoad:
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
     def test_a_gpu_that_is_not_there(self, random_model_folder: Path) -> None:
-        with pytest.raises(LALMError, match="'cuda:1' was asked for and PyTorch sees no GPU; use --device cpu"):
+        with pytest.raises(LALMError, match="'cuda:1' was requested but PyTorch finds no GPU; use --device cpu"):
             load(str(random_model_folder), device="cuda:1")
 
     def test_number_formats(self, random_model_folder: Path, random_lalm: HuggingFaceLALM) -> None:

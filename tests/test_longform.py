@@ -1,4 +1,4 @@
-"""Speech without end: segments, their text and times, with scripted models and a scripted ear."""
+"""Long-form streaming: segments, their text and times, with scripted models and a scripted voice activity detector."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ configs = st.builds(
 stretches = st.lists(st.tuples(st.integers(1, 150_000), st.integers(1, 30_000)), min_size=1, max_size=4)
 
 
-def exact_ear(seed: int = 0) -> FakeLALM:
+def exact_lalm(seed: int = 0) -> FakeLALM:
     """A model that hears every single sample: another audio, by one sample, is another text."""
 
     def script(audio: np.ndarray) -> str:
@@ -110,8 +110,8 @@ def test_any_split_gives_the_same_updates(
     seed: int, config: StreamConfig, lengths: list[tuple[int, int]], cuts: list[int]
 ) -> None:
     audio = session(lengths)
-    whole = run(long_stream(exact_ear(seed), config), audio)
-    assert run(long_stream(exact_ear(seed), config), audio, [min(cut, len(audio)) for cut in cuts]) == whole
+    whole = run(long_stream(exact_lalm(seed), config), audio)
+    assert run(long_stream(exact_lalm(seed), config), audio, [min(cut, len(audio)) for cut in cuts]) == whole
     check_session(whole, audio)
 
 
@@ -120,7 +120,7 @@ def test_any_split_gives_the_same_updates(
 def test_chunks_heard_at_once_are_fewer_steps_of_the_same_segments(
     seed: int, config: StreamConfig, lengths: list[tuple[int, int]], chunks: int
 ) -> None:
-    lalm, audio = exact_ear(seed), session(lengths)
+    lalm, audio = exact_lalm(seed), session(lengths)
     state = StreamState(lalm, config, SegmentationConfig(), FakeVAD())
     state.receive(audio)
     state.close()
@@ -145,7 +145,7 @@ def test_chunks_heard_at_once_are_fewer_steps_of_the_same_segments(
 @settings(max_examples=examples(60), deadline=None)
 def test_the_text_is_that_of_its_segments(seed: int, config: StreamConfig, lengths: list[tuple[int, int]]) -> None:
     audio = session(lengths)
-    lalm = exact_ear(seed)
+    lalm = exact_lalm(seed)
     updates = run(long_stream(lalm, config), audio)
     texts = []
     for segment in segments_of(updates):
@@ -160,7 +160,7 @@ def test_the_text_is_that_of_its_segments(seed: int, config: StreamConfig, lengt
 @settings(max_examples=examples(60), deadline=None)
 def test_all_speech_is_in_segments_that_fit(lengths: list[tuple[int, int]]) -> None:
     audio = session(lengths)
-    updates = run(long_stream(exact_ear(), min_speech_ms=0), audio)
+    updates = run(long_stream(exact_lalm(), min_speech_ms=0), audio)
     covered = np.zeros(len(audio), dtype=bool)
     for segment in segments_of(updates):
         assert segment.end_samples - segment.start_samples <= (WINDOW_S - 0.5) * SAMPLE_RATE
@@ -170,7 +170,7 @@ def test_all_speech_is_in_segments_that_fit(lengths: list[tuple[int, int]]) -> N
 
 def test_times_are_those_of_the_windows_with_speech() -> None:
     audio = session([(20_000, 16_000), (9_999, 20_000)])
-    segments = segments_of(run(long_stream(exact_ear()), audio))
+    segments = segments_of(run(long_stream(exact_lalm()), audio))
     speech = [(5_000, 25_000), (41_000, 50_999)]
     assert [(segment.start_samples, segment.end_samples) for segment in segments] == [
         (
@@ -183,7 +183,7 @@ def test_times_are_those_of_the_windows_with_speech() -> None:
 
 def test_pauses_and_noises_that_are_too_short() -> None:
     def spans(*lengths: tuple[int, int], **longform: Any) -> int:
-        return len(segments_of(run(long_stream(exact_ear(), **longform), session(lengths))))
+        return len(segments_of(run(long_stream(exact_lalm(), **longform), session(lengths))))
 
     assert spans((20_000, 7_000), (9_000, 20_000)) == 1
     assert spans((20_000, 9_500), (9_000, 20_000)) == 2
@@ -197,7 +197,7 @@ def test_running_speech_is_cut_where_it_is_quietest_and_nothing_is_heard_twice()
     quiet = [3 * SAMPLE_RATE, round(5.75 * SAMPLE_RATE)]
     for middle in quiet:
         audio[middle - 1_000 : middle + 1_000] *= 0.1
-    lalm, heard = exact_ear(), []
+    lalm, heard = exact_lalm(), []
 
     class Recording(FakeLALM):
         def hear(self, audios: Any, directions: Any) -> list[FakeHeard]:
@@ -216,7 +216,7 @@ def test_running_speech_is_cut_where_it_is_quietest_and_nothing_is_heard_twice()
 
 
 def test_silence_costs_nothing() -> None:
-    lalm = exact_ear()
+    lalm = exact_lalm()
     stream = long_stream(lalm)
     assert stream.push(np.zeros(MINUTE, dtype=np.float32)) == []
     (last,) = stream.finish()
@@ -240,14 +240,14 @@ def test_a_push_of_an_hour_and_exact_times_at_its_end() -> None:
 
 def test_pushes_of_one_sample() -> None:
     audio = session([(9_000, 9_000), (3_000, 100)])
-    whole = run(long_stream(exact_ear()), audio)
+    whole = run(long_stream(exact_lalm()), audio)
     assert len(segments_of(whole)) == 2
-    assert run(long_stream(exact_ear()), audio, range(1, len(audio))) == whole
+    assert run(long_stream(exact_lalm()), audio, range(1, len(audio))) == whole
 
 
 def test_audio_that_stops_arriving_is_flushed_by_finish() -> None:
     audio = session([(20_000, 100)])
-    stream = long_stream(exact_ear())
+    stream = long_stream(exact_lalm())
     updates = timeless(stream.push(audio))
     assert segments_of(updates) == []
     assert timeless(stream.push(np.zeros(0))) == []
@@ -260,7 +260,7 @@ def test_audio_that_stops_arriving_is_flushed_by_finish() -> None:
 
 
 def test_a_session_without_audio_cannot_finish() -> None:
-    stream = long_stream(exact_ear())
+    stream = long_stream(exact_lalm())
     with pytest.raises(AudioError, match=r"ended with no audio \(0 samples\)"):
         stream.finish()
     stream.push(np.zeros(10))
@@ -276,11 +276,11 @@ def test_a_session_without_audio_cannot_finish() -> None:
 )
 def test_a_broken_push_is_refused_and_leaves_the_session_alone(samples: np.ndarray, message: str) -> None:
     audio = session([(20_000, 10_000)])
-    stream = long_stream(exact_ear())
+    stream = long_stream(exact_lalm())
     stream.push(audio[:100])
     with pytest.raises(AudioError, match=message):
         stream.push(samples)
-    assert run(stream, audio[100:]) == run(long_stream(exact_ear()), audio)
+    assert run(stream, audio[100:]) == run(long_stream(exact_lalm()), audio)
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])
@@ -293,8 +293,8 @@ def test_a_failing_model_leaves_the_session_able_to_go_on(at: int) -> None:
             return outputs
 
     audio = session([(20_000, 300)])
-    expected = run(long_stream(exact_ear()), audio)
-    stream = long_stream(Failing(exact_ear().script, max_samples=exact_ear().max_samples))
+    expected = run(long_stream(exact_lalm()), audio)
+    stream = long_stream(Failing(exact_lalm().script, max_samples=exact_lalm().max_samples))
     acts = [lambda first=first: stream.push(audio[first : first + 500]) for first in range(0, len(audio), 500)]
     updates: list[Update] = []
     failures = 0
@@ -311,8 +311,8 @@ def test_a_failing_model_leaves_the_session_able_to_go_on(at: int) -> None:
 @pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
 def test_another_rate_is_resampled_on_its_way(rate: int) -> None:
     audio = np.concatenate([np.zeros(rate), 0.1 * np.sin(np.arange(3 * rate)), np.zeros(rate)]).astype(np.float32)
-    expected = run(long_stream(exact_ear()), resample(audio, rate))
-    stream = long_stream(exact_ear())
+    expected = run(long_stream(exact_lalm()), resample(audio, rate))
+    stream = long_stream(exact_lalm())
     updates: list[Update] = []
     for first in range(0, len(audio), 1_234):
         updates += stream.push(audio[first : first + 1_234], rate)
@@ -321,12 +321,12 @@ def test_another_rate_is_resampled_on_its_way(rate: int) -> None:
 
 
 def test_a_change_of_rate_is_refused() -> None:
-    stream = long_stream(exact_ear())
+    stream = long_stream(exact_lalm())
     stream.push(np.zeros(100), 48_000)
     with pytest.raises(AudioError, match="the audio has 16000 Hz and began with 48000 Hz; a stream has one rate"):
         stream.push(np.zeros(100))
     with pytest.raises(AudioError, match="sample_rate is 0"):
-        long_stream(exact_ear()).push(np.zeros(100), 0)
+        long_stream(exact_lalm()).push(np.zeros(100), 0)
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -337,7 +337,7 @@ def test_many_sessions_share_a_step(together: bool) -> None:
             assert all(session.next_window() is None for session in sessions)
         return [(i, session) for i, session in enumerate(sessions) if session.ready() is not None]
 
-    lalm = exact_ear()
+    lalm = exact_lalm()
     audios = [session([(30_000, 12_000), (9_000, 5_000)]), session([(50_000, 9_000)]), np.zeros(9_000)]
     configs = [StreamConfig(), StreamConfig(chunk_ms=300, rollback=0), StreamConfig()]
     sessions = [StreamState(lalm, config, SegmentationConfig(), FakeVAD()) for config in configs]
@@ -350,13 +350,13 @@ def test_many_sessions_share_a_step(together: bool) -> None:
             updates[i].append(update)
     assert ("continue_", 2) in lalm.calls
     for state, done, config, audio in zip(sessions, updates, configs, audios, strict=True):
-        assert timeless([*done, state.conclude()]) == run(long_stream(exact_ear(), config), audio)
+        assert timeless([*done, state.conclude()]) == run(long_stream(exact_lalm(), config), audio)
 
 
 def test_the_halves_of_a_session_out_of_turn() -> None:
-    state = StreamState(exact_ear(), None, SegmentationConfig(), FakeVAD())
+    state = StreamState(exact_lalm(), None, SegmentationConfig(), FakeVAD())
     state.receive(np.zeros(100))
-    with pytest.raises(ValueError, match="the stream goes on"):
+    with pytest.raises(ValueError, match="the stream is not finished"):
         state.conclude()
     with pytest.raises(ValueError, match="no segment is open"):
         state.apply(Advance([], 0, "", "", False, 0, False), 0.0)
@@ -385,7 +385,7 @@ def test_settings_that_the_window_cannot_hold() -> None:
 
 
 class Probabilities:
-    """An ear that hears what it is told, a window after the other."""
+    """A detector that returns the given probabilities, window by window."""
 
     def __init__(self, probabilities: Sequence[float]) -> None:
         self.probabilities = list(probabilities)
@@ -401,8 +401,8 @@ class Probabilities:
     ("threshold", "dip", "segments"), [(0.5, 0.36, 1), (0.5, 0.34, 2), (0.1, 0.02, 1), (0.1, 0.005, 2), (0.005, 0.006, 1)]
 )
 def test_speech_goes_on_a_little_below_its_threshold(threshold: float, dip: float, segments: int) -> None:
-    ear = Probabilities([0.9] * 20 + [dip] * 20 + [0.9] * 20)
-    stream = Stream(exact_ear(), segmentation=SegmentationConfig(speech_threshold=threshold), vad=ear)
+    vad = Probabilities([0.9] * 20 + [dip] * 20 + [0.9] * 20)
+    stream = Stream(exact_lalm(), segmentation=SegmentationConfig(speech_threshold=threshold), vad=vad)
     assert len(segments_of(run(stream, np.zeros(60 * WINDOW_SAMPLES, dtype=np.float32)))) == segments
 
 
@@ -421,7 +421,7 @@ def test_speech_behind_a_cut_is_kept_though_a_pause_has_begun() -> None:
     audio = noise(6, seed=4)
     dip, last = 88 * WINDOW_SAMPLES, 100  # in samples, in windows; the longest segment ends after window 109
     audio[dip - 1_000 : dip + 1_000] *= 0.1
-    ear = Probabilities([0.9] * last + [0.0] * 88)
-    first, second = segments_of(run(Stream(exact_ear(), None, SegmentationConfig(), ear), audio))
+    vad = Probabilities([0.9] * last + [0.0] * 88)
+    first, second = segments_of(run(Stream(exact_lalm(), None, SegmentationConfig(), vad), audio))
     assert abs(first.end_samples - dip) <= WINDOW_SAMPLES
     assert (second.start_samples, second.end_samples) == (first.end_samples, last * WINDOW_SAMPLES + PADDING)

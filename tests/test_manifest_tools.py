@@ -112,7 +112,7 @@ def test_wrong_flags(flags: list[str], message: str, tmp_path: Path, capsys: pyt
 
 def test_a_verb_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("manifest") == 2
-    assert "manifest needs a verb: validate, stats" in capsys.readouterr().err
+    assert "manifest needs a subcommand: validate, stats" in capsys.readouterr().err
     assert run("manifest", "--help") == 0
     out = capsys.readouterr().out
     assert all(f"\n  {name} " in out for name in (*CORPORA, "validate", "stats", "filter", "multi30k"))

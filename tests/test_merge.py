@@ -93,7 +93,7 @@ def test_half_precision_is_half_as_large(tmp_path: Path, merged: Path) -> None:
 
 def test_what_is_no_adapter_cannot_be_merged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["merge", "tiny-en-de", "--out", str(tmp_path / "merged")]) == 1
-    assert "'tiny-en-de' is no adapter folder" in capsys.readouterr().err
+    assert "'tiny-en-de' is not an adapter folder" in capsys.readouterr().err
     assert not (tmp_path / "merged").exists()
 
 

@@ -281,8 +281,8 @@ class TestText:
             ("", "there is no ''"),
             ("eos:1", "with too many arguments; it must be eos"),
             ("wait-k:3,1,1", "too many arguments; it must be wait-k:CHUNKS,WORDS"),
-            ("wait-k:two", "it must be wait-k:CHUNKS,WORDS: 'two' is no number"),
-            ("wait-k:", "'' is no number"),
+            ("wait-k:two", "it must be wait-k:CHUNKS,WORDS: 'two' is not a number"),
+            ("wait-k:", "'' is not a number"),
             ("wait-k:1.5", "chunks is 1.5; it must be a whole number, 1 or more"),
             ("local-agreement:1", "hypotheses is 1; it must be a whole number, 2 or more"),
             ("rollback:-1", "rollback is -1; it must be a number of tokens from 0 to 1000"),
@@ -299,5 +299,5 @@ class TestText:
             parse_policy(text)
 
     def test_a_head_needs_a_layer(self) -> None:
-        with pytest.raises(ValueError, match="head is 1 and there is no layer"):
+        with pytest.raises(ValueError, match="head is 1 but layer is not set"):
             AlignAtt(8, None, 1)

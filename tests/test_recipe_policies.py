@@ -15,10 +15,12 @@ from recipes.policies.run import MODELS, POLICIES, budget_table, write_results
 from recipes.tiny.document import filled
 from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
 from simulsa.manifest import Utterance
-from simulsa.streaming.policies import parse_policy
+from simulsa.streaming.policies import Policy, parse_policy
 from simulsa.testing import FakeLALM, growing_script
 
 TEXT = "Ein Mann in einem roten Hemd fährt Fahrrad und noch viel mehr"
+
+CHOSEN = (Policy.parse("eos"), Policy.parse("wait-k:1,1"))
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def folders(make_rows: Callable[..., list[Utterance]], tmp_path: Path) -> list[P
     """Two evaluations: the second model hears twice as fast."""
     rows = make_rows(3)
     for name, samples_per_word in zip(MODELS, (4_000, 2_000), strict=True):
-        config = EvaluateConfig((500, 1000, math.inf), policy=("eos", "wait-k:1,1"), out=tmp_path / name, preflight=False)
+        config = EvaluateConfig((500, 1000, math.inf), policy=CHOSEN, out=tmp_path / name, preflight=False)
         evaluate(FakeLALM(growing_script(TEXT, samples_per_word)), rows, config)
     return [tmp_path / name for name in MODELS]
 

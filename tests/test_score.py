@@ -245,7 +245,7 @@ def test_other_numbers_of_delays_are_refused(written: Lines, count: int) -> None
     ("changed", "problem"),
     [
         ({"delays": [1000, 1500, "x", 2000]}, "delays: number 3 is 'x'"),
-        ({"delays": [1000, 1500, float("nan"), 2000]}, "not JSON (NaN is no JSON"),
+        ({"delays": [1000, 1500, float("nan"), 2000]}, "not JSON (NaN is not JSON"),
         ({"delays": None}, "delays is None"),
         ({"delays": [-40, 1500, 1500, 2000]}, "delay 1 is -40 ms"),
         ({"elapsed": [1, 2]}, "2 elapsed times for 4 delays"),
@@ -262,11 +262,11 @@ def test_values_that_cannot_be_are_refused_with_their_line(written: Lines, chang
 def test_a_log_cut_off_in_the_middle(written: Lines) -> None:
     whole = json.dumps(record(1))
     path = written([record(0), whole[: len(whole) // 2]], end="")
-    with pytest.raises(EvaluationError, match=r"a\.log:2: the log is cut off in the middle of its last line.*--partial"):
+    with pytest.raises(EvaluationError, match=r"a\.log:2: the last line of the log is incomplete.*--partial"):
         read_log(path)
     log = read_log(path, partial=True)
     assert len(log.recordings) == 1
-    assert log.notes == ["line 2 is cut off and was left out"]
+    assert log.notes == ["line 2 is incomplete and was skipped"]
     with pytest.raises(EvaluationError, match=r"a\.log:1: not JSON"):
         read_log(written([whole[:40], record(1)]), partial=True)
 
@@ -278,9 +278,9 @@ def test_a_run_that_was_not_finished(written: Lines) -> None:
         score_log(path, ScoreConfig(references))
     scores = score_log(path, ScoreConfig(references, partial=True))
     assert scores["utterances"] == 2
-    assert "1 references without a recording were left out" in scores["notes"]
+    assert "1 references without a recording were skipped" in scores["notes"]
     lines = [*chunks(0, "a.wav", (1.0, 0, ["a"], [])), *chunks(1, "b.wav")]
-    with pytest.raises(EvaluationError, match="recording 'b' has no chunk; the log is cut off"):
+    with pytest.raises(EvaluationError, match="recording 'b' has no chunk; the log is incomplete"):
         read_log(written(lines))
     assert [recording.name for recording in read_log(written(lines), partial=True).recordings] == ["a"]
 
@@ -292,16 +292,16 @@ def test_a_run_that_was_not_finished(written: Lines) -> None:
         (["[1]"], r":1: a list; a log has a JSON object in each line"),
         ([{"text": "Ein"}], r"keys text; it must be a log of SimulEval"),
         ([{"model_loading_time": 1.0}], "holds no recording that was translated"),
-        ([record(0), record(0)], "index 0 is there twice; the log holds two runs"),
-        (chunks(0, "x/a.wav", (1.0, 0, ["a"], [])) + chunks(1, "y/a.wav", (1.0, 0, ["b"], [])), "name 'a' is there twice"),
+        ([record(0), record(0)], "index 0 occurs twice; the log holds two runs"),
+        (chunks(0, "x/a.wav", (1.0, 0, ["a"], [])) + chunks(1, "y/a.wav", (1.0, 0, ["b"], [])), "name 'a' occurs twice"),
         (chunks(0, "a.wav", (1.0, 0, ["a", 1], [])), r"generated_tokens is \['a', 1\]; it must be a list of texts"),
-        (chunks(0, "a.wav", (1.0, 0, ["a"], []))[1:], "no line before says which recording 0 is"),
+        (chunks(0, "a.wav", (1.0, 0, ["a"], []))[1:], "no earlier line names the recording 0"),
         (chunks(0, "a.wav", (1.0, 0, ["a"], []), (0.5, 0, ["b"], [])), "less than in the line before"),
         (
             chunks(0, "a.wav", (1.0, 0, ["a"], []), (1.5, 0, ["b"], ["c"])),
-            r"\['c'\] is taken back, but is not what the text ends with",
+            r"\['c'\] is deleted, but the text does not end with it",
         ),
-        (chunks(0, "a.wav", (1.0, 0, ["a"], []), (1.5, 0, [], ["z", "a"])), "is taken back, but is not what the text ends with"),
+        (chunks(0, "a.wav", (1.0, 0, ["a"], []), (1.5, 0, [], ["z", "a"])), "is deleted, but the text does not end with it"),
     ],
 )
 def test_what_is_no_log_is_refused(written: Lines, lines: list[Any], problem: str) -> None:

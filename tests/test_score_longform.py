@@ -105,7 +105,7 @@ def test_a_long_recording_that_was_not_begun_is_refused_or_left_out_with_its_seg
     with pytest.raises(EvaluationError, match=r"recording 'b' has segments but is not in the log \(a\).*--partial"):
         score_log(log, ScoreConfig(references, tmp_path / "segments.yaml", sources))
     scores = score_log(log, ScoreConfig(references, tmp_path / "segments.yaml", sources, partial=True))
-    assert scores["notes"] == ["1 segments of recordings that are not in the log were left out"]
+    assert scores["notes"] == ["1 segments of recordings missing from the log were skipped"]
     assert scores["segments"] == 2
     assert scores["bleu"] == pytest.approx(100)
 

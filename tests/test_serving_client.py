@@ -103,7 +103,7 @@ def test_the_settings_are_the_clients_or_else_the_servers(server: Running) -> No
 
 
 def test_settings_that_the_server_does_not_take(server: Running) -> None:
-    with pytest.raises(RemoteError, match=r"invalid_value.*chunk_ms is 60; this server takes 100 or more"):
+    with pytest.raises(RemoteError, match=r"invalid_value.*chunk_ms is 60; this server accepts 100 or more"):
         list(translate_remote(server.url, [SPEECH], StreamConfig(chunk_ms=60)))
 
 
@@ -190,7 +190,7 @@ def test_a_server_that_is_stopped_gives_the_rest_first() -> None:
         seen = [next(updates)]
         stopping = threading.Thread(target=stack.close)
         stopping.start()
-        with pytest.raises(RemoteError, match="session_shutting_down: the server is being stopped"):
+        with pytest.raises(RemoteError, match="session_shutting_down: the server is shutting down"):
             seen.extend(updates)
         stopping.join()
     assert seen[-1].final
@@ -211,7 +211,7 @@ def test_a_model_that_fails_in_the_middle(wav: Path, capsys: pytest.CaptureFixtu
         assert main(["translate", str(wav), *flags, "--json"]) == 1
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert out == "Ein Mann in einem roten Hemd fährt\n"
-    assert err.startswith("simulsa translate: the server says model_failed: the model failed on this speech")
+    assert err.startswith("simulsa translate: the server says model_failed: the model failed on this audio")
     assert [line["audio_s"] for line in lines] == [0.4, 0.8, 1.2, 1.6, 2.0]
     assert not lines[-1]["final"]
     assert lines[-1]["committed"] == out.strip()
@@ -248,7 +248,7 @@ def test_a_line_that_is_cut(wav: Path, capsys: pytest.CaptureFixture[str]) -> No
         assert main(["translate", str(wav), "--url", url]) == 1
     out, err = capsys.readouterr()
     assert out == "Ein\n"
-    assert err.startswith("simulsa translate: the connection to the server broke off (")
+    assert err.startswith("simulsa translate: the connection to the server was lost (")
     assert err.count("\n") == 1
 
 

@@ -187,16 +187,6 @@ def test_a_client_that_is_too_fast_is_made_to_wait() -> None:
         assert transcript(events_until(socket, "session.closed")) == expected(fake(), long, 24_000, STREAM)
 
 
-def test_audio_per_second_has_a_limit() -> None:
-    with running(fake(), STREAM, max_speed=4.0) as server:
-        started = time.monotonic()  # the session's own clock starts later
-        with talking(server) as socket:
-            append(socket, SPEECH)  # 1.93 s
-            say(socket, "session.close")
-            events_until(socket, "session.closed")
-        assert time.monotonic() - started > 1.8 / 4
-
-
 def test_offline_sessions_are_not_held_up_by_the_limit_on_unheard_audio() -> None:
     with running(fake(), StreamConfig(chunk_ms=float("inf")), max_unheard_s=0.5) as server, talking(server) as socket:
         append(socket, SPEECH)
@@ -204,13 +194,13 @@ def test_offline_sessions_are_not_held_up_by_the_limit_on_unheard_audio() -> Non
         assert transcript(events_until(socket, "session.closed")) == " ".join(TEXT.split()[:7])
 
 
-@pytest.mark.parametrize("in_front", [16 * 1024, 2**24])  # what lies in front, as Ray's proxy may, lets more through
+@pytest.mark.parametrize("in_front", [2**20, 2**24])  # what lies in front, as Ray's proxy may, lets more through
 def test_messages_have_a_limit(in_front: int) -> None:
-    with running(fake(), STREAM, max_message_kib=16) as server:
+    with running(fake(), STREAM) as server:
         server.server.config.ws_max_size = in_front
         for path in ("/v1/realtime/translations", "/"):
             with server.connect(path) as socket:
-                socket.send("x" * 20_000)
+                socket.send("x" * 1_100_000)
                 with pytest.raises(ConnectionClosed):
                     list(socket)
                 assert socket.close_code == 1009
@@ -256,13 +246,17 @@ def test_what_the_command_refuses(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert "cannot be read" in capsys.readouterr().err
     with running(fake(), STREAM) as server:
         assert main(["serve", "--model", "tiny-en-de", "--port", str(server.port)]) == 1
-    assert "the port is taken" in capsys.readouterr().err
+    assert "the port is in use" in capsys.readouterr().err
 
 
 def test_flags_and_a_file_make_the_settings(tmp_path: Path) -> None:
-    (tmp_path / "serve.yaml").write_text("max-sessions: 3\nchunk_ms: 250\nallow_origins: [https://a.example]\nmax_speed: .inf\n")
+    (tmp_path / "serve.yaml").write_text(
+        "max-sessions: 3\nchunk_ms: 250\nallow_origins: [https://a.example]\nmax_session_s: .inf\n"
+    )
     command = parse(Serve, ["--config", str(tmp_path / "serve.yaml"), "--idle-s", "7", "--no-merge-chunks"], "serve")
     assert command.model.model == "tiny-en-de-simul"
     assert command.stream == StreamConfig(chunk_ms=250)
     origins = ("https://a.example",)
-    assert command.serve == ServeConfig(max_sessions=3, allow_origins=origins, idle_s=7.0, merge_chunks=False)
+    assert command.serve == ServeConfig(
+        max_sessions=3, allow_origins=origins, max_session_s=float("inf"), idle_s=7.0, merge_chunks=False
+    )

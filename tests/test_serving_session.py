@@ -159,8 +159,8 @@ def test_an_ear_that_fails_takes_no_other_along() -> None:
 
     lalm = FakeLALM(growing_script(TEXT))
     turns = []
-    for ear in (FakeVAD(), Deaf(), FakeVAD()):
-        talk = StreamState(lalm, STREAM, SegmentationConfig(), ear)
+    for detector in (FakeVAD(), Deaf(), FakeVAD()):
+        talk = StreamState(lalm, STREAM, SegmentationConfig(), detector)
         turns.append(Turn(talk, [noise(1.2)], False, 1))
     take_turns(lalm, turns, max_batch=9)
     assert [str(turn.error) for turn in turns] == ["None", "deaf", "None"]
@@ -359,7 +359,7 @@ def test_a_speech_of_several_segments_whose_end_takes_no_step() -> None:
         ({"max_sessions": 0}, "max_sessions"),
         ({"max_batch": 1.5}, "max_batch"),
         ({"idle_s": 0.0}, "idle_s"),
-        ({"max_speed": -1.0}, "max_speed"),
+        ({"max_lag_chunks": -1.0}, "max_lag_chunks"),
         ({"ping_s": float("nan")}, "ping_s"),
         ({"drain_s": -1.0}, "drain_s"),
         ({"tls_cert": Path("a.pem")}, "tls_key"),

@@ -260,8 +260,8 @@ def test_a_microphone_that_another_program_holds(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--mic", "a.wav"], "--mic goes with neither files nor --realtime"),
-        (["--mic", "--realtime"], "--mic goes with neither files nor --realtime"),
+        (["--mic", "a.wav"], "--mic excludes files and --realtime"),
+        (["--mic", "--realtime"], "--mic excludes files and --realtime"),
         (["a.wav", "--mic-device", "1"], "--mic-device needs --mic"),
     ],
 )

@@ -93,13 +93,13 @@ def test_in_a_manifest_it_is_an_error_of_the_line(tmp_path: Path, number: str) -
 
 def test_in_a_log_it_is_an_error_of_the_line(written: Any) -> None:
     line = {"index": 0, "prediction": "Ja", "delays": [100.0], "elapsed": [100.0], "source_length": 100.0}
-    with pytest.raises(EvaluationError, match=r"a.log:1: not JSON \(NaN is no JSON"):
+    with pytest.raises(EvaluationError, match=r"a.log:1: not JSON \(NaN is not JSON"):
         read_log(written([dumps(line).replace("100.0]", "NaN]", 1), line]))
 
 
 def test_scores_that_are_not_json(tmp_path: Path) -> None:
     (tmp_path / "scores.json").write_text('[{"bleu": NaN}]')
-    with pytest.raises(EvaluationError, match="NaN is no JSON"):
+    with pytest.raises(EvaluationError, match="NaN is not JSON"):
         read_scores(tmp_path)
 
 

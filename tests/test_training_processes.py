@@ -77,5 +77,5 @@ def test_a_step_is_shared_out_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_process_trains_on_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
     processes.join(torch.device("cuda:1"))
-    with pytest.raises(RuntimeError, match="lies on cuda:0 and this process trains on GPU 1"):
+    with pytest.raises(RuntimeError, match="is on cuda:0 and this process trains on GPU 1"):
         processes.join(torch.device("cuda:0"))

@@ -60,8 +60,8 @@ def test_streams_heard_together_are_heard_as_alone(speech: np.ndarray) -> None:
     heard = [windows(speech), windows(noise(3)), windows(speech[8_000:])]
     alone = []
     for stream in heard:
-        ears = SileroVAD()
-        alone.append([ears(window) for window in stream])
+        detector = SileroVAD()
+        alone.append([detector(window) for window in stream])
     vads = [SileroVAD() for _ in heard]
     for number in range(max(map(len, heard))):
         rows = [row for row, stream in enumerate(heard) if number < len(stream)]

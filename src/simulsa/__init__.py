@@ -1,4 +1,4 @@
-"""Make any audio-language model translate while the speaker talks, by SimulSA (arXiv 2509.15692).
+"""Turn any audio-language model into a simultaneous speech translator with SimulSA (arXiv 2509.15692).
 
 Names are imported on first use, so that `import simulsa` and `simulsa --help` stay fast.
 """

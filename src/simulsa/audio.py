@@ -1,4 +1,4 @@
-"""Audio in and out: one rate, one layout, time in integer samples.
+"""Audio input and output: one sample rate, one layout, time in integer samples.
 
 Everywhere in simulsa, audio is float32 mono PCM in [-1, 1] at `SAMPLE_RATE`. Files of any rate, channel count and format that
 libsndfile reads (WAV, FLAC, OGG/Opus, MP3, ...) are converted here, and only here.
@@ -34,11 +34,11 @@ _MP3_RUN_IN_S = 1  # an MP3 frame borrows bits from earlier ones, so a decoder t
 
 
 class AudioError(ValueError):
-    """An audio file or array that cannot be used; the message names it, the value found, the rule and the fix."""
+    """An audio file or array that cannot be used; the message gives its name, the value found, the rule and the fix."""
 
 
 class AudioTooLongError(AudioError):
-    """A file with more seconds of audio than are taken."""
+    """A file that is longer than the limit."""
 
 
 def s_to_samples(seconds: float, rate: int = SAMPLE_RATE) -> int:
@@ -86,16 +86,15 @@ class StreamResampler:
 
 
 def resampled_length(frames: int, rate: int) -> int:
-    """How many samples `resample` makes of `frames` at `rate` Hz: halves are rounded up, as soxr does."""
+    """Number of samples `resample` returns for `frames` at `rate` Hz: halves are rounded up, as in soxr."""
     return (2 * frames * SAMPLE_RATE + rate) // (2 * rate)
 
 
 def audio_length(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> int:
-    """The length in samples (at `SAMPLE_RATE`) of a file or a slice of it: what `load_audio` gives.
+    """Length in samples (at `SAMPLE_RATE`) of a file or a slice of it, equal to that of `load_audio`.
 
-    It comes from the header alone, unless that has no length (FLAC from a pipe, MP3 without a Xing header): then the file is
-    decoded and counted. Raises `AudioError` when the file is missing, unreadable, empty, cut off or several in one, or the slice
-    lies outside it.
+    The length comes from the header. A file without one (FLAC from a pipe, MP3 without a Xing header) is decoded and counted.
+    Raises `AudioError` if the file is missing, unreadable, empty, truncated or concatenated, or the slice lies outside it.
     """
     with _open(path, str(path)) as sound:
         frames = sound.frames if sound.seekable() else sum(map(len, _blocks(sound, str(path))))
@@ -106,8 +105,8 @@ def audio_length(path: str | Path, start_s: float = 0.0, duration_s: float | Non
 def load_audio(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
     """Read a file, or `duration_s` seconds of it from `start_s`, as float32 mono `[samples]` at `SAMPLE_RATE`.
 
-    Only the slice is decoded, where the header has a length. Channels are averaged; where they cancel each other, the loudest is
-    taken with a warning. Raises `AudioError` when the file is missing, unreadable, empty, cut off, several in one or holds NaN or
+    Only the slice is decoded if the header has a length. Channels are averaged; if they cancel each other, the loudest one is
+    used, with a warning. Raises `AudioError` if the file is missing, unreadable, empty, truncated, concatenated, or holds NaN or
     infinite samples, or the slice lies outside it.
     """
     samples, rate = _decoded(path, str(path), start_s, duration_s)
@@ -115,7 +114,7 @@ def load_audio(path: str | Path, start_s: float = 0.0, duration_s: float | None 
 
 
 def load_audio_within(path: str | Path, max_s: float, name: str) -> np.ndarray:
-    """As `load_audio`, of a whole file that nobody vouches for: decoded in pieces, so that memory follows the result's length.
+    """Like `load_audio` for an untrusted whole file: decoded in pieces, so that memory is proportional to the duration.
 
     A few kilobytes of FLAC may hold hours. Raises `AudioTooLongError` beyond `max_s` seconds, with both numbers; messages call
     the file `name`.
@@ -137,7 +136,7 @@ def load_audio_within(path: str | Path, max_s: float, name: str) -> np.ndarray:
 
 
 def _cancelled_channel(path: str | Path, max_s: float, name: str) -> int | None:
-    """The channel to hear alone, of a file whose channels cancel each other (see `_mono`)."""
+    """The channel to use alone if the channels of a file cancel each other (see `_mono`), else `None`."""
     with _open(path, name) as sound:
         if sound.channels == 1:
             return None
@@ -155,13 +154,13 @@ def _blocks_within(sound: soundfile.SoundFile, max_s: float, name: str) -> Itera
         if frames > max_s * sound.samplerate:
             length_s = (max(sound.frames, frames) if sound.seekable() else frames) / sound.samplerate
             raise AudioTooLongError(
-                f"{name} lasts {length_s:.1f} s or more; this server takes uploads of up to {max_s:g} s: send it in parts"
+                f"{name} lasts {length_s:.1f} s or more; this server accepts uploads of up to {max_s:g} s: send it in parts"
             )
         yield block
 
 
 def decode_audio(data: bytes, name: str) -> tuple[np.ndarray, int]:
-    """An encoded file in memory as float32 `[samples, channels]` and its rate in Hz; `AudioError` as in `load_audio`."""
+    """Decode a file in memory to float32 `[samples, channels]` and its rate in Hz; raises `AudioError` like `load_audio`."""
     return _decoded(data, name)
 
 
@@ -184,25 +183,25 @@ def _decoded(
         if sound.format == "FLAC" and last - first == sound.frames:  # looked for only where all of it is read anyway
             with _bytes_of(source) as file:
                 if has_second_flac(file):
-                    raise AudioError(f"{name}: several FLAC files, one after the other; decode each and join them as WAV")
+                    raise AudioError(f"{name}: several concatenated FLAC files; decode each and join them as WAV")
     return samples, rate
 
 
 def _mono(samples: np.ndarray, name: str) -> np.ndarray:
-    """`[samples, channels]` to `[samples]`: the average, or the loudest channel where the average cancels."""
+    """`[samples, channels]` to `[samples]`: the average, or the loudest channel if the channels cancel each other."""
     average = samples.mean(axis=1)
     channel = _loudest_of_cancelled(np.einsum("sc,sc->c", samples, samples), float(average @ average), name)
     return np.asarray(average) if channel is None else np.ascontiguousarray(samples[:, channel])
 
 
 def _loudest_of_cancelled(powers: np.ndarray, power: float, name: str) -> int | None:
-    """The loudest channel, by the `powers` of all, where the `power` of their average says that they cancel each other."""
-    if power >= _CANCELLED * powers.sum() / len(powers) ** 2 or not powers.any():
+    """The loudest channel by `powers`, if the `power` of the average shows that the channels cancel each other."""
+    if not power < _CANCELLED * powers.sum() / len(powers) ** 2:  # NaN is reported elsewhere
         return None
     loudest = int(powers.argmax())
     _warn_once(
         f"{name}: the channels cancel each other when they are averaged (out of phase: one cable is wired the wrong way); "
-        f"channel {loudest + 1} of {len(powers)} alone is heard"
+        f"channel {loudest + 1} of {len(powers)} is used alone"
     )
     return loudest
 
@@ -214,12 +213,12 @@ def _warn_once(message: str) -> None:
 
 
 def flac_path(folder: Path, name: str, tag: int) -> Path:
-    """Where the clip called `name` lies in `folder`; `tag`, of 32 bits, tells what is in it from what else had the name."""
+    """Path of the clip `name` in `folder`; the 32-bit `tag` distinguishes different audio under the same name."""
     return folder / f"{re.sub(r'[^0-9A-Za-z._-]', '_', name)[-100:]}-{tag:08x}.flac"
 
 
 def write_flac(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:
-    """Write `[samples]` or `[samples, channels]` in 16 bits, whole or not at all.
+    """Write `[samples]` or `[samples, channels]` as 16-bit FLAC, atomically.
 
     Raises `AudioError` for what FLAC cannot hold: more than eight channels, or a rate above 655,350 Hz.
     """
@@ -253,7 +252,7 @@ def check_samples(samples: np.ndarray, name: str) -> np.ndarray:
 
 
 def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
-    """A file, or the bytes of one, whose header is right; not seekable where the header has no number of frames."""
+    """Open a file, or its bytes, after checking the header; not seekable if the header has no frame count."""
     import soundfile
 
     content = source if isinstance(source, bytes) else _existing(Path(source), name)

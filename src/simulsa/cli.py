@@ -1,6 +1,7 @@
-"""The command line: one thin command per verb, flags made from the settings dataclasses by tyro.
+"""The command line: one thin module per command, flags generated from settings dataclasses by tyro.
 
-Exit codes: 0 done, 1 failed (one line says why and what to do; `--debug` shows the traceback), 2 wrong usage, 130 interrupted.
+Exit codes: 0 success, 1 failure (one line gives the cause and the fix; `--debug` shows the traceback), 2 wrong usage, 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -17,24 +18,24 @@ from typing import Any
 from simulsa._version import __version__
 
 VERBS = {  # verb -> (module of the command, what it does)
-    "demo": ("demo", "the whole method on the embedded model and speech, in minutes"),
+    "demo": ("demo", "run the whole method on the embedded model and speech, in minutes"),
     "augment": ("augment", "make simultaneous training rows from offline ones"),
     "train": ("train", "fine-tune a model on offline and simultaneous rows"),
-    "merge": ("merge", "write an adapter and its base as one model, for other engines"),
-    "translate": ("translate", "translate audio files while they play"),
+    "translate": ("translate", "translate audio files or a microphone live"),
     "evaluate": ("evaluate", "measure quality and latency over chunk sizes and policies"),
-    "score": ("score", "score the log of any system that SimulEval or simulstream ran"),
-    "serve": ("serve", "translate live: a web page and an API"),
-    "compare": ("compare", "one table and one plot from several evaluations"),
-    "manifest": ("manifest", "make and check manifests"),
-    "export": ("export", "hand rows over to ms-swift, LLaMA-Factory or Hugging Face datasets"),
-    "models": ("models", "which families of audio-language models are known, and what they need"),
+    "score": ("score", "score the log of any system run with SimulEval or simulstream"),
+    "serve": ("serve", "run the live server: a web page and an API"),
+    "compare": ("compare", "compare several evaluations in one table and one plot"),
+    "manifest": ("manifest", "create, check and filter manifests"),
+    "merge": ("merge", "write an adapter and its base as one model, for other engines"),
+    "export": ("export", "export rows for ms-swift, LLaMA-Factory or Hugging Face datasets"),
+    "models": ("models", "list the supported families of audio-language models and their requirements"),
 }
 REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
-    errno.EEXIST: "a file is where a folder is needed; choose another place",
-    errno.ENOTDIR: "a file is where a folder is needed; choose another place",
-    errno.EACCES: "you may not read or write here; choose another place or change the permissions",
+    errno.EEXIST: "a file is in the place of a folder; choose another path",
+    errno.ENOTDIR: "a file is in the place of a folder; choose another path",
+    errno.EACCES: "permission denied; choose another path or change the permissions",
 }
 USAGE = 2
 INTERRUPTED = 130
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_what_it_can() -> None:
-    """Let no character that the terminal's encoding lacks end a command: replace it, and say so once."""
+    """Replace characters missing from the terminal's encoding instead of failing, and say so once."""
     told = False
 
     def replace(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -68,8 +69,8 @@ def _print_what_it_can() -> None:
             told = True
             lacking = ascii(error.object[error.start : error.end])
             print(
-                f"simulsa: the output's encoding, {sys.stdout.encoding}, has no {lacking}; what it lacks is written as '?': "
-                "set PYTHONIOENCODING=utf-8 to keep it",
+                f"simulsa: the output's encoding, {sys.stdout.encoding}, has no {lacking}; missing characters become '?': "
+                "set PYTHONIOENCODING=utf-8 to keep them",
                 file=sys.stderr,
             )
         return codecs.replace_errors(error)
@@ -89,7 +90,7 @@ def _run(verb: str, arguments: list[str], debug: bool) -> int:
     except UsageError as error:
         return _wrong_usage(str(error))
     except KeyboardInterrupt:
-        print("\nsimulsa: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("\nsimulsa: interrupted; run the same command again to resume", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away; nothing more can be said

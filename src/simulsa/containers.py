@@ -1,7 +1,7 @@
-"""Whether a sound file holds the audio that its header promises; libsndfile believes the header.
+"""Check that an audio file holds the audio its header declares; libsndfile trusts the header.
 
-A header may promise more than there is (a copy that broke off), less (files joined end to end, a length that was never updated)
-or nothing (a stream written to a pipe). The container's own structure tells these apart without decoding.
+A header may declare more than there is (an interrupted copy), less (concatenated files, a length that was never updated) or
+nothing (a stream written to a pipe). The container's own structure distinguishes these cases without decoding.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _STREAM_INFO = b"fLaC\x00\x00\x00\x22"  # how every FLAC file begins
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a file, and what to do."""
+    """What is wrong with a file, and the fix."""
 
     found: str
     fix: str
 
 
 def fault_of(file: BinaryIO, log: str = "") -> Fault | None:
-    """What makes the length in the header of `file` wrong; `None` where nothing does.
+    """Why the length in the header of `file` is wrong; `None` if it is right.
 
-    `log` is what libsndfile said on opening it: for formats other than WAV, Ogg and MP3, it compares sizes itself.
+    `log` is libsndfile's log of opening the file: it compares sizes itself for formats other than WAV, Ogg and MP3.
     """
     size = file.seek(0, 2)
     file.seek(0)
@@ -68,7 +68,7 @@ def mp3_promise(file: BinaryIO, position: int = 0) -> tuple[int, int] | None:
 
 
 def has_second_flac(file: BinaryIO) -> bool:
-    """Whether a FLAC file is several, one after the other, of which a decoder hears the first. Reads the whole file."""
+    """Whether a FLAC file consists of several files of which a decoder reads only the first. Reads the whole file."""
     file.seek(len(_STREAM_INFO))
     return _STREAM_INFO in file.read()
 
@@ -78,7 +78,7 @@ def _cut(found: str) -> Fault:
 
 
 def _joined(found: str) -> Fault:
-    return Fault(f"{found}; only the first would be heard", "decode all of it into one: ffmpeg -i FILE NEW.flac")
+    return Fault(f"{found}; only the first would be read", "decode all of it into one: ffmpeg -i FILE NEW.flac")
 
 
 def _is_placeholder(size: int) -> bool:
@@ -164,5 +164,5 @@ def _mp3_fault(file: BinaryIO, first: int, promised: int, size: int) -> Fault | 
     if goes_on[:3] != b"ID3" and not (goes_on[:1] == b"\xff" and goes_on[1:2] >= b"\xe0"):
         return None  # a tag, or nothing
     if size - end > _MP3_SLACK or mp3_promise(file, end) is not None:
-        return _joined(f"the header promises {promised} bytes of MP3, {there} are there: several MP3s, one after the other")
+        return _joined(f"the header promises {promised} bytes of MP3, {there} are there: several concatenated MP3s")
     return None

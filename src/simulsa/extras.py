@@ -1,4 +1,4 @@
-"""Packages that only some uses need: the extras that pip installs."""
+"""Optional dependencies: packages that pip installs as extras."""
 
 from __future__ import annotations
 

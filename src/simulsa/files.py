@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and JSON Lines that survive a kill."""
+"""Atomic file writes, and JSON Lines journals that survive a kill."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from simulsa import strict_json
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a file beside `path` that takes its place only when everything was written; on any error `path` is untouched."""
+    """Open a temporary file that replaces `path` once everything is written; on any error `path` is untouched."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -29,13 +29,13 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write indented JSON, whole or not at all. Raises `JSONError` for NaN and infinity."""
+    """Write indented JSON atomically. Raises `JSONError` for NaN and infinity."""
     with atomic_write(path) as file:
         file.write(strict_json.dumps(value, indent=2) + "\n")
 
 
 def append_jsonl(path: str | Path, values: Iterable[dict[str, Any]]) -> None:
-    """Append objects to a JSON Lines file and make sure that they are on disk before returning."""
+    """Append objects to a JSON Lines file and sync it to disk before returning."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = memoryview("".join(strict_json.dumps(value) + "\n" for value in values).encode("utf-8"))
@@ -54,7 +54,7 @@ def append_jsonl(path: str | Path, values: Iterable[dict[str, Any]]) -> None:
 
 
 def read_jsonl_after_a_kill(path: str | Path) -> list[dict[str, Any]]:
-    """The objects of a journal that `append_jsonl` wrote; a last line that a kill cut off is removed from the file."""
+    """The objects of a journal written by `append_jsonl`; an incomplete last line is removed from the file."""
     path = Path(path)
     if not path.exists():
         return []

@@ -1,4 +1,4 @@
-"""Languages: codes, names, and how their text is counted and scored. Names come from Babel's CLDR data."""
+"""Languages: codes, names, latency units and tokenizers. Names come from Babel's CLDR data."""
 
 from __future__ import annotations
 

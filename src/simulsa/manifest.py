@@ -1,4 +1,4 @@
-"""Manifests: one `Utterance` a line, in JSON Lines."""
+"""Manifests: JSON Lines with one `Utterance` per line."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ logger = logging.getLogger("simulsa")
 
 
 class ManifestError(ValueError):
-    """A manifest or one of its rows is broken; the message names file, line and row, the rule and the fix."""
+    """A broken manifest or row; the message gives file, line and row, the rule and the fix."""
 
 
 @dataclass(frozen=True)
 class Utterance:
     """One row: a stretch of speech and its translation.
 
-    `audio` is the path of the file; `start_s` and `duration_s` choose a slice of it (default: all). An augmented row has a
-    `parent_id`, its cut as `duration_s`, the partial translation as `target_text` (it may be empty) and as the token ids
-    `target_tokens` that its model gave it, `rest_tokens`, with which the translation goes on where nothing was heard any more,
-    and `made_by`, which says how it was made. `extra` keeps fields that simulsa does not know.
+    `audio` is the path of the file; `start_s` and `duration_s` select a slice of it (default: all). An augmented row has a
+    `parent_id`, its cut as `duration_s`, the partial translation as `target_text` (possibly empty) and as the token ids
+    `target_tokens` of its model, the tokens behind the cut as `rest_tokens`, and its provenance as `made_by`. `extra` keeps
+    fields unknown to simulsa.
     """
 
     id: str
@@ -78,10 +78,10 @@ _ELSEWHERE = {"offset": "start_s", "start": "start_s", "duration": "duration_s"}
 
 
 def read_manifest(path: str | Path, *, empty_targets: bool = False) -> list[Utterance]:
-    """Read a manifest; audio paths come out absolute. A BOM, CRLF line ends and blank lines are fine.
+    """Read a manifest; audio paths become absolute. A BOM, CRLF line ends and blank lines are accepted.
 
-    With `empty_targets` an offline row without a translation is no error, for those who want to find such rows.
-    Raises `ManifestError` at the first broken line, naming it.
+    With `empty_targets`, offline rows without a translation are accepted. Raises `ManifestError` at the first broken line, naming
+    it.
     """
     rows = []
     seen: dict[str, int] = {}
@@ -101,7 +101,7 @@ def read_manifest(path: str | Path, *, empty_targets: bool = False) -> list[Utte
 
 
 def write_manifest(path: str | Path, rows: Iterable[Utterance]) -> None:
-    """Write rows, whole or not at all; audio inside the manifest's folder gets a relative path."""
+    """Write rows atomically; audio inside the manifest's folder gets a relative path."""
     with atomic_write(path) as file:
         for row in rows:
             file.write(strict_json.dumps(to_json(row, Path(path).parent)) + "\n")
@@ -135,12 +135,12 @@ def check_audio(rows: Sequence[Utterance], max_samples: int | None = None) -> It
 
 
 def unheard(row: Utterance, error: AudioError) -> AudioError:
-    """The error for a row whose audio is broken, where such rows may be left out."""
+    """The error for a row with broken audio in a context where such rows may be skipped."""
     return AudioError(f"row {row.id!r}: {error}; or leave such rows out with --on-error skip")
 
 
 def too_long(name: str, length: int, max_samples: int) -> str:
-    """What to say of a clip that does not fit the model."""
+    """The message for a clip that does not fit the model's window."""
     digits = 2 if length - max_samples > 160 else 5  # so that the two differ
     return (
         f"{name}: the clip lasts {length / 16_000:.{digits}f} s and the model hears at most {max_samples / 16_000:.{digits}f} s; "
@@ -173,9 +173,7 @@ def _row(values: dict[str, Any], path: Path, number: int, empty_targets: bool) -
     where = f"{path}:{number}" + (f" (id {values['id']!r})" if "id" in values else "")
     for name, value in values.items():
         if not strict_json.is_text([name, value]):
-            raise ManifestError(
-                f"{where}: {name!r} is {value!r}, with half of a surrogate pair, which is no text; write it again"
-            )
+            raise ManifestError(f"{where}: {name!r} is {value!r}, with a lone surrogate, which is not valid text; re-enter it")
     missing = [name for name in _REQUIRED if values.get(name) is None]
     if missing:
         raise ManifestError(f"{where}: missing {', '.join(missing)}; every row needs {', '.join(_REQUIRED)}")
@@ -210,7 +208,7 @@ def _check_row(row: Utterance, where: str, empty_targets: bool) -> None:
 
 
 def _warn_of_look_alikes(rows: Sequence[Utterance], path: str | Path) -> None:
-    """Say which keys are kept but not used although they look like a field of ours that is not there."""
+    """Warn of unknown keys that resemble a manifest field that is absent."""
     for key in dict.fromkeys(key for row in rows for key in row.extra):
         near = difflib.get_close_matches(key, FIELDS, n=1, cutoff=0.8)
         name = _ELSEWHERE.get(key, near[0] if near else "")

@@ -1,4 +1,4 @@
-"""Progress bars that are quiet where nobody looks."""
+"""Progress bars, shown only on a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Go through `items` with a bar on standard error, if that is a terminal."""
+    """Iterate over `items` with a progress bar on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
         yield from items
         return

@@ -1,4 +1,4 @@
-"""Settings: one frozen dataclass per stage is at once Python API, YAML file and command-line flags."""
+"""Settings: one frozen dataclass per stage serves as Python API, YAML file and command-line flags."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ Settings = TypeVar("Settings")
 
 
 class SettingsError(ValueError):
-    """A setting that does not exist or cannot have the value given."""
+    """An unknown setting, or an invalid value."""
 
 
 def from_mapping(kind: type[Settings], values: Mapping[str, Any], where: str) -> Settings:
-    """Build the settings dataclass `kind` from a mapping (of a YAML file, say); keys may use hyphens.
+    """Build the settings dataclass `kind` from a mapping (for example of a YAML file); keys may use hyphens.
 
-    Lists become tuples, and text becomes a path or a number where the settings say so (YAML takes `1e-4` for text). Raises
-    `SettingsError` for an unknown key, naming the nearest known one, and for a value of another type or that the settings refuse.
+    Lists become tuples, and text becomes a path or a number where the field requires it (YAML reads `1e-4` as text). Raises
+    `SettingsError` for an unknown key, suggesting the nearest known one, and for a value of the wrong type or rejected by the
+    settings.
     """
     normal = known_keys(values, [f.name for f in dataclasses.fields(kind)], where)  # type: ignore[arg-type]  # a dataclass
     hints = typing.get_type_hints(kind)
@@ -33,7 +34,7 @@ def from_mapping(kind: type[Settings], values: Mapping[str, Any], where: str) ->
 
 
 def known_keys(values: Mapping[str, Any], names: Sequence[str], where: str) -> dict[str, Any]:
-    """`values` with underscores in its keys. Raises `SettingsError` for one that is not in `names`, naming the nearest."""
+    """`values` with underscores in its keys. Raises `SettingsError` for a key not in `names`, suggesting the nearest."""
     normal = {str(key).replace("-", "_"): value for key, value in values.items()}
     for key in normal:
         if key not in names:
@@ -43,7 +44,7 @@ def known_keys(values: Mapping[str, Any], names: Sequence[str], where: str) -> d
 
 
 def _fit(key: str, value: Any, kind: Any) -> Any:
-    """`value` as the type that a setting is annotated with; raises `ValueError` if it is of another."""
+    """`value` converted to the type of a field; raises `ValueError` if it does not fit."""
     origin, options = typing.get_origin(kind), typing.get_args(kind)
     named = next((option for option in (kind, *options) if hasattr(option, "parse")), None)  # objects written as text: policies
     if named is not None and isinstance(value, str) and origin is not tuple:
@@ -65,7 +66,7 @@ def _fit(key: str, value: Any, kind: Any) -> Any:
 
 
 def _rule(kind: Any) -> str:
-    """What a type asks of a value, in words: `"one of probability, rank"`, `"of type float"`, or several of these."""
+    """The rule of a type in words: `"one of probability, rank"`, `"of type float"`, or several of these."""
     origin, options = typing.get_origin(kind), typing.get_args(kind)
     if origin in (Union, types.UnionType):
         return " or ".join(_rule(option) for option in options)
@@ -77,12 +78,12 @@ def _rule(kind: Any) -> str:
 
 
 def _is_a(value: Any, kind: type) -> bool:
-    """`isinstance`, but whole numbers are floats too and booleans are no numbers."""
+    """Like `isinstance`, but integers are also floats and booleans are not numbers."""
     return isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
 
 
 def shares(values: Mapping[str, Any], kinds: Sequence[type]) -> list[dict[str, Any]]:
-    """What of one flat mapping each settings dataclass has a field for."""
+    """The part of one flat mapping that each settings dataclass has fields for."""
     return [{key: value for key, value in values.items() if key in field_names(kind)} for kind in kinds]
 
 

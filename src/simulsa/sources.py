@@ -1,6 +1,6 @@
-"""Where live audio comes from: chunks of float32 mono at `SAMPLE_RATE`, one after the other, as they are spoken.
+"""Live audio sources: iterables of float32 mono chunks at `SAMPLE_RATE`, in the order of speech.
 
-Whatever can be iterated over for such chunks will do as a source; here are a recording and a microphone.
+Any such iterable works as a source; a recording and a microphone are provided.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PACKET_SAMPLES = SAMPLE_RATE // 25  # audio arrives in packets of 40 ms, as from
 
 
 def packets(audio: np.ndarray, realtime: bool = False) -> Iterator[np.ndarray]:
-    """A recording, `[samples]`, in small packets; `realtime` paces them by the clock, as if it were spoken now."""
+    """A recording, `[samples]`, in small packets; `realtime` paces them as if it were being spoken."""
     started = time.monotonic()
     for start in range(0, len(audio), PACKET_SAMPLES):
         packet = audio[start : start + PACKET_SAMPLES]
@@ -31,9 +31,9 @@ def packets(audio: np.ndarray, realtime: bool = False) -> Iterator[np.ndarray]:
 
 
 class Microphone:
-    """A microphone, open inside a `with` block, from its first sound until `stop`.
+    """A microphone, open inside a `with` block, from its first audio until `stop`.
 
-    What comes in while nobody asks for it is kept, and handed over in one chunk.
+    Audio that arrives between two reads is kept and returned in one chunk.
     """
 
     def __init__(self, device: str = "") -> None:
@@ -98,7 +98,7 @@ class Microphone:
 
 @contextlib.contextmanager
 def at_interrupt(stop: Callable[[], None]) -> Iterator[None]:
-    """Inside the block the first Ctrl-C calls `stop`; the next one interrupts as ever."""
+    """Inside the block the first Ctrl-C calls `stop`; a second one interrupts as usual."""
 
     def first(*_: object) -> None:
         signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 defines it. Python's own module also reads and writes NaN and Infinity, which other parsers refuse."""
+"""JSON as defined by RFC 8259. Python's own module also reads and writes NaN and Infinity, which other parsers reject."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def dumps(value: Any, *, indent: int | None = None, escape: bool = False) -> str
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise NumberError(f"{name} is no JSON; numbers must be finite")
+    raise NumberError(f"{name} is not JSON; numbers must be finite")
 
 
 def _float(text: str) -> float:

@@ -1,4 +1,4 @@
-"""A translation that grows in the terminal: committed text plain, tentative text dimmed."""
+"""Live translation in the terminal: committed text plain, tentative text dimmed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from rich.live import Live
 from rich.text import Text
 
 from simulsa import strict_json
-from simulsa.audio import samples_to_ms, samples_to_s
+from simulsa.audio import samples_to_s
+from simulsa.serving.subtitles import timestamp
 from simulsa.streaming.state import Segment, Update
 from simulsa.streaming.stream import Stream
 
 
 @dataclass(frozen=True)
 class Totals:
-    """How long the speech of a stream was, and how long the model computed."""
+    """Total duration of the speech and total computing time."""
 
     audio_s: float
     compute_s: float
@@ -35,7 +36,7 @@ class Totals:
 def updates_of(stream: Stream, chunks: Iterable[np.ndarray], live: bool = False) -> Iterator[Update]:
     """Push a source's chunks (float32 mono `[samples]`) through a stream and finish it.
 
-    When the model is behind a `live` source, a step hears everything that waits, so that the translation catches up.
+    If the model falls behind a `live` source, a step processes all waiting chunks, so that the translation catches up.
     """
     if live:
         stream.state.chunks_at_once = sys.maxsize
@@ -45,7 +46,7 @@ def updates_of(stream: Stream, chunks: Iterable[np.ndarray], live: bool = False)
 
 
 class _Lines:
-    """The final text, a line for each segment; one in all where nothing is known of segments."""
+    """Final text, one line per segment; a single line if there are no segments."""
 
     def __init__(self, timestamps: bool) -> None:
         self._timestamps = timestamps
@@ -55,16 +56,16 @@ class _Lines:
         """The line that `update` completes, if any."""
         segment = update.segment
         if segment is None:
-            return update.committed if update.final and not self._segmented else None
+            return update.committed if update.final and update.committed and not self._segmented else None
         self._segmented = True
         if not segment.complete or not (segment.text or update.final):
             return None
-        times = f"[{_clock(segment.start_samples)} --> {_clock(segment.end_samples)}] "
+        times = f"[{timestamp(samples_to_s(segment.start_samples))} --> {timestamp(samples_to_s(segment.end_samples))}] "
         return times + segment.text if self._timestamps else segment.text
 
 
 def show_live(updates: Iterable[Update], console: Console, timestamps: bool = False) -> Totals:
-    """Show a stream while it runs; the final text stays on the screen, a line for each segment."""
+    """Show a stream live; final text stays on the screen, one line per segment."""
     lines = _Lines(timestamps)
     with Live(Text(), console=console, auto_refresh=False) as live:
 
@@ -78,7 +79,7 @@ def show_live(updates: Iterable[Update], console: Console, timestamps: bool = Fa
 
 
 def show_final(updates: Iterable[Update], console: Console, timestamps: bool = False) -> Totals:
-    """Print only final text, for pipes and files: a line for each segment."""
+    """Print final text only, for pipes and files: one line per segment."""
     lines = _Lines(timestamps)
 
     def show(update: Update) -> None:
@@ -96,7 +97,7 @@ def show_json(updates: Iterable[Update], console: Console) -> Totals:
 
 
 def _to_the_end(updates: Iterable[Update]) -> Iterator[Update]:
-    """The updates; if they break off, first a final one with what was committed, then the error."""
+    """The updates; if they break off, first a final one with the text committed so far, then the error."""
     last = None
     try:
         for update in updates:
@@ -109,7 +110,7 @@ def _to_the_end(updates: Iterable[Update]) -> Iterator[Update]:
 
 
 def _closed(last: Update) -> Update:
-    """The final update in the place of those that did not come."""
+    """The final update that replaces the missing ones."""
     segment = last.segment
     if segment is not None:
         segment = None if segment.complete else dataclasses.replace(segment, complete=True)
@@ -129,13 +130,6 @@ def _print(line: str, console: Console) -> None:
     """Write a line as it is: no wrapping, no markup; at once, for whoever reads the pipe."""
     console.file.write(line + "\n")
     console.file.flush()
-
-
-def _clock(samples: int) -> str:
-    """A position as WebVTT writes it: hours, minutes, seconds, milliseconds."""
-    milliseconds = round(samples_to_ms(samples))
-    minutes, seconds = divmod(milliseconds // 1000, 60)
-    return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}.{milliseconds % 1000:03}"
 
 
 def _json(update: Update) -> str:

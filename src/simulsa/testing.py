@@ -1,4 +1,4 @@
-"""Stand-ins for tests, the project's own and those of its users: no weights, no network."""
+"""Test doubles, for the project's own tests and its users': no weights, no network."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""`augment`: cut utterances at random points and keep as much of each translation as the model finds supported."""
+"""`augment`: truncate utterances at random points and keep the part of each translation that the model finds supported."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -21,10 +22,11 @@ from simulsa.augmentation.scoring import Cut, Speculation
 from simulsa.augmentation.speculation import resolve_tau
 from simulsa.augmentation.summary import AugmentSummary
 from simulsa.augmentation.truncation import draw_cut, row_generator
+from simulsa.lalm.grouping import PASS_SAMPLES, batches
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
-from simulsa.lalm.workers import Alone, Workers
+from simulsa.lalm.workers import LocalWorker, Workers, ahead, announce
 from simulsa.manifest import ManifestError, Utterance, unheard, write_manifest
 from simulsa.progress import track
 
@@ -42,31 +44,31 @@ def augment(
 ) -> list[Utterance]:
     """Make `config.num` simultaneous rows from offline ones; the model scores each batch in one forward pass.
 
-    The rows come in the order in which a seeded permutation picks their parents, the same for any batch size. Rows of `rows`
-    that are augmented already are left alone. A partial translation may be empty: the model should then say nothing yet.
+    Rows come in the order of a seeded permutation of their parents, whatever the batch size. Augmented rows among `rows` are
+    ignored. A partial translation may be empty: the model should then output nothing yet.
 
-    With `out`, the manifest is written there and a histogram of the cuts beside it (.png). A run that was stopped goes on
-    where it was, by a journal (.partial.jsonl), and a manifest that exists and was made from the same rows, model and
-    settings is returned as it is. `workers` score the batches in the place of `lalm`, with copies of it; the rows are the same.
+    With `out`, the manifest is written there, with a histogram of the cuts (.png). An interrupted run resumes from its journal
+    (.partial.jsonl), and an existing manifest made from the same rows, model and settings is returned as is. `workers` score
+    batches instead of `lalm`, with copies of it; the rows are the same.
 
-    Raises `AugmentError` when fewer rows than `num` can be cut, `out` holds something else or the model's scores are approximate
+    Raises `AugmentError` if fewer rows than `num` can be cut, `out` holds something else or the model's scores are approximate
     (unless that is accepted), `JournalError` for another run's journal, `AudioError` for broken audio unless `config.on_error` is
-    `skip`, and `LALMError` when the model fails preflight.
+    `skip`, and `LALMError` if the model fails the preflight.
     """
     config = config or AugmentConfig()
     offline = [row for row in rows if not row.is_augmented]
-    run = _Run(lalm, config, _signature(offline, lalm, config), workers or Alone(lalm))
+    run = _Run(lalm, config, _signature(offline, lalm, config), workers or LocalWorker(lalm))
     if out is None:
         return run.make(offline, None)
     out = Path(out)
     if out.suffix != ".jsonl":
-        raise AugmentError(f"{out}: the output must be a .jsonl file, because what lies beside it takes its name")
+        raise AugmentError(f"{out}: the output must be a .jsonl file, because files beside it are named after it")
     journal = Journal(out, run.signature)
     made = None if config.overwrite else finished_rows(out, run.signature)
     if made is None:
         made = run.make(offline, journal)
         summary = AugmentSummary.of(made)
-        logger.info("augment: what was kept, by the length of the cut audio\n%s", summary.table())
+        logger.info("augment: kept tokens by the length of the truncated audio\n%s", summary.table())
         summary.plot(out.with_suffix(".png"))
         write_manifest(out, made)
     journal.remove()
@@ -75,7 +77,7 @@ def augment(
 
 @dataclass
 class _Run:
-    """One run: its model and settings, and which rows could not be used."""
+    """One run: its model and settings, and the rows that could not be used."""
 
     lalm: LALM
     config: AugmentConfig
@@ -102,7 +104,7 @@ class _Run:
             )
         kept = journal.start(self.config.overwrite) if journal else {}
         if kept:
-            logger.info("augment: going on after %d finished rows", len(kept))
+            logger.info("augment: resuming after %d finished rows", len(kept))
         if self.config.preflight and cuts:
             preflight(self.lalm, cuts[0].direction)
         made: list[Utterance] = []
@@ -134,20 +136,24 @@ class _Run:
             yield Cut(row, length, samples)
 
     def _speculate_all(self, cuts: Sequence[Cut], kept: dict[str, int], journal: Journal | None) -> None:
-        """Add to `kept` how many tokens each cut keeps, batch by batch; cuts that are there already are not done again."""
+        """Add the number of kept tokens of each cut to `kept`, batch by batch; cuts already in `kept` are skipped."""
         # rows of a batch are about equally long, so little is padding; the longest come first, so that a batch that does not
         # fit into memory is the first one
         speculation = Speculation(self.config)
-        ordered = sorted(cuts, key=lambda cut: (-cut.length if speculation.needs_whole else -cut.samples, cut.row.id))
-        size = self.config.batch_size
-        batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
-        waiting = [todo for batch in batches if (todo := [cut for cut in batch if cut.id not in kept])]
-        for done, broken in track(self.workers.map(speculation, waiting), "augmenting", len(waiting)):
-            for row, problem in broken:
-                self._give_up(row, AudioError(problem))
-            if journal and done:
-                journal.append(done)
-            kept.update(done)
+        ordered = sorted(cuts, key=lambda cut: (-speculation.samples(cut), cut.row.id))
+        together = batches(
+            ordered, speculation.samples, self.config.rows_per_pass(getattr(self.lalm, "device", None)), PASS_SAMPLES
+        )
+        waiting = [todo for batch in together if (todo := [cut for cut in batch if cut.id not in kept])]
+        announce(self.lalm, (cut.direction for cut in cuts))
+        load = partial(speculation.load, self.lalm.max_samples)
+        with closing(ahead(self.workers, load, waiting, self.config.workers)) as work:
+            for done, broken in track(self.workers.map(speculation, work), "augmenting", len(waiting)):
+                for row, problem in broken:
+                    self._give_up(row, AudioError(problem))
+                if journal and done:
+                    journal.append(done)
+                kept.update(done)
 
     def _row(self, cut: Cut, kept: int) -> Utterance:
         tokens = self.lalm.encode(cut.row.target_text)
@@ -177,7 +183,7 @@ class _Run:
     def _give_up(self, row: Utterance, error: AudioError) -> None:
         if self.config.on_error == "fail":
             raise unheard(row, error) from error
-        logger.warning("augment: row %r left out: %s", row.id, error)
+        logger.warning("augment: row %r skipped: %s", row.id, error)
         self.broken.append(row.id)
 
     def _too_few(self, usable: int, offline: int) -> str:
@@ -197,7 +203,7 @@ def _check_ids(rows: Sequence[Utterance]) -> None:
 
 
 def _signature(offline: Sequence[Utterance], lalm: LALM, config: AugmentConfig) -> str:
-    """What decides about the rows, in twelve digits: settings, model, offline rows; not where the files lie."""
+    """Twelve hexadecimal digits of everything that determines the rows: settings, model, offline rows; not file locations."""
     tau = resolve_tau(config.tau, config.criterion, lalm.vocabulary_size)
     settings = [
         *(config.num, config.truncation, config.criterion, tau, config.whole_words),

@@ -3,54 +3,60 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from simulsa.audio import ms_to_samples
 from simulsa.augmentation.speculation import CRITERIA, Criterion
 from simulsa.augmentation.truncation import TRUNCATIONS, CutRange, Truncation
+from simulsa.loading import Processes, check_processes
 from simulsa.settings import check_whole_numbers
 
+_CPU_ROWS, _GPU_ROWS = 16, 64
 MIN_CUT_MS = 40  # shorter clips crash some feature extractors
+GRID_MS = 500  # spacing of the cut points of `beta-decay-discrete`, counted from min_ms
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How simultaneous rows are made from offline ones."""
+    """Settings of `augment`, which makes simultaneous rows from offline ones."""
 
     num: int = 3000
-    """M: how many rows to make"""
+    """M: number of rows to make"""
     truncation: Truncation = "beta-decay"
-    """how cuts are drawn: Beta(1, 3) or uniform over [min-ms, max-ms], over the full duration, or on a grid"""
+    """distribution of cut points: Beta(1, 3) or uniform over [min-ms, max-ms], over the full duration, or on a grid of 500 ms"""
     criterion: Criterion = "probability"
-    """a token is plausible by its `probability` (at least tau), its `rank` (below tau times the vocabulary), or in `contrast`
-    with the whole audio (at least tau times its probability there)"""
+    """when a token is plausible: by `probability` (at least tau), by `rank` (below tau times the vocabulary size), or by
+    `contrast` with the whole audio (at least tau times its probability there)"""
     tau: float | Literal["auto"] = "auto"
-    """plausibility that a target token needs to be kept; `auto` is 100 / vocabulary size, for contrast 0.5"""
+    """plausibility threshold for keeping a target token; `auto` is 100 / vocabulary size, or 0.5 for contrast"""
     whole_words: bool = False
-    """keep no part of a word"""
+    """never keep part of a word"""
     hold_back: int = 0
-    """of the tokens that are plausible, leave off the last so many: the model learns to wait, as rollback would make it"""
+    """drop this many of the last plausible tokens, so that the model learns to wait as with rollback"""
     min_ms: float = 500
-    """l: the earliest cut; utterances that are not longer are left out"""
+    """l: earliest cut; utterances that are not longer are skipped"""
     max_ms: float = 5000
-    """r: the latest cut"""
-    grid_ms: float = 500
-    """distance between the cut points of `beta-decay-discrete`, counted from min-ms"""
+    """r: latest cut"""
     seed: int = 0
-    """seed of the choice of rows and of the cuts"""
-    batch_size: int = 16
-    """utterances in one forward pass; does not change the rows"""
+    """random seed for choosing rows and cut points"""
+    batch_size: int | Literal["auto"] = "auto"
+    """maximum utterances per pass, fewer where they are long; `auto`: 16 on a CPU, 64 on a GPU; does not change the rows"""
+    workers: Processes = "auto"
+    """processes that load and prepare audio beside the model; `auto`: 0 on a CPU, up to 8 on a GPU; does not change the rows"""
     on_error: Literal["fail", "skip"] = "fail"
-    """what a row with broken audio does: end the run, or give way to another row"""
+    """on a row with broken audio: `fail`, or `skip` it and use another row"""
     preflight: bool = True
-    """check first that the model hears and that batches equal single rows (seconds)"""
+    """first check that the model hears and that batches equal single rows (takes seconds)"""
     accept_approximate: bool = False
-    """make rows although the model's scores are approximate, as those of an engine may be; the rows say so"""
+    """make rows even if the model's scores are approximate, as an engine's may be; the rows record it"""
     overwrite: bool = False
-    """start again although the output exists or another run's journal lies beside it"""
+    """start over even if the output, or the journal of another run, exists"""
 
     def __post_init__(self) -> None:
-        check_whole_numbers(self, {"num": 1, "batch_size": 1, "seed": 0, "hold_back": 0})
+        check_whole_numbers(self, {"num": 1, "seed": 0, "hold_back": 0})
+        if self.batch_size != "auto":
+            check_whole_numbers(self, {"batch_size": 1})
+        check_processes(self.workers)
         _check_name("truncation", self.truncation, TRUNCATIONS)
         _check_name("criterion", self.criterion, CRITERIA)
         _check_name("on_error", self.on_error, ("fail", "skip"))
@@ -63,13 +69,17 @@ class AugmentConfig:
                 f"max_ms is {self.max_ms} and min_ms {self.min_ms}; max_ms must be larger, and a number "
                 "(to cut anywhere, use truncation 'beta-decay-full')"
             )
-        if not 1 <= self.grid_ms < float("inf"):
-            raise ValueError(f"grid_ms is {self.grid_ms}; it must be 1 or more")
+
+    def rows_per_pass(self, device: Any) -> int:
+        """The batch size for a model on `device`."""
+        if self.batch_size != "auto":
+            return self.batch_size
+        return _CPU_ROWS if getattr(device, "type", "cpu") == "cpu" else _GPU_ROWS
 
     @property
     def cut_range(self) -> CutRange:
         """l, r and the grid step in samples."""
-        return CutRange(ms_to_samples(self.min_ms), ms_to_samples(self.max_ms), ms_to_samples(self.grid_ms))
+        return CutRange(ms_to_samples(self.min_ms), ms_to_samples(self.max_ms), ms_to_samples(GRID_MS))
 
 
 def _check_name(setting: str, value: str, known: tuple[str, ...]) -> None:

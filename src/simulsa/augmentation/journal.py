@@ -1,4 +1,4 @@
-"""What an augmentation run has done so far, in a file beside its output, so that a killed run goes on where it stopped."""
+"""Progress of an augmentation run, in a file beside its output, so that an interrupted run can resume."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from simulsa.files import append_jsonl, read_jsonl_after_a_kill
 
 
 class JournalError(ValueError):
-    """A journal that belongs to another run, or a file that is no journal."""
+    """A journal of another run, or a file that is not a journal."""
 
 
 class Journal:
-    """How many target tokens each finished row keeps, by its id.
+    """Number of target tokens that each finished row keeps, by id.
 
-    Whatever follows from the settings can be made again. The first line names the run, a signature of all that decides about
-    the rows.
+    Everything else follows from the settings. The first line holds the run's signature of all that determines the rows.
     """
 
     def __init__(self, out: Path, run: str) -> None:
@@ -43,7 +42,7 @@ class Journal:
             raise JournalError(f"{self.path}: not a journal of this command; move it away or use --overwrite") from error
         raise JournalError(
             f"{self.path}: an unfinished run with other settings, rows or model; repeat that run to finish it, "
-            "choose another --out, or start again with --overwrite"
+            "choose another --out, or start over with --overwrite"
         )
 
     def append(self, kept: Mapping[str, int]) -> None:

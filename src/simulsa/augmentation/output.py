@@ -1,4 +1,4 @@
-"""What an augmentation leaves: its errors, and the rows of a finished run."""
+"""Output of an augmentation: its errors, and the rows of a finished run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ logger = logging.getLogger("simulsa")
 
 
 class AugmentError(ValueError):
-    """Rows or an output that augmentation cannot work with; the message gives the values found, the rule and the fix."""
+    """Rows or an output that augmentation cannot use; the message gives the values found, the rule and the fix."""
 
 
 def finished_rows(out: Path, run: str) -> list[Utterance] | None:
@@ -26,7 +26,7 @@ def finished_rows(out: Path, run: str) -> list[Utterance] | None:
     except (ManifestError, OSError):
         rows = []
     if rows and all(row.made_by is not None and row.made_by.get("run") == run for row in rows):
-        logger.info("%s is complete already", out)
+        logger.info("%s is already complete", out)
         return rows
     raise AugmentError(
         f"{out}: exists and was made with other settings, rows or model; choose another --out, or replace it with --overwrite"

@@ -1,10 +1,11 @@
-"""What is kept of a batch of cuts: the part of augmentation that needs the model, and that any worker can do."""
+"""Number of tokens to keep for a batch of cuts: the part of augmentation that needs the model and that any worker can do."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +14,13 @@ from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.speculation import kept_tokens, resolve_tau
 from simulsa.lalm.interface import LALM, Direction, TokenScores
 from simulsa.lalm.text import whole_characters, whole_words
+from simulsa.lalm.workers import Prepare, preparing
 from simulsa.manifest import Utterance, too_long
 
 
 @dataclass(frozen=True)
 class Cut:
-    """An offline row, its length in samples, and how many of them stay."""
+    """An offline row, its length in samples, and the number of samples to keep."""
 
     row: Utterance
     length: int
@@ -36,13 +38,24 @@ class Cut:
 
     @property
     def heard(self) -> Utterance:
-        """The row without the audio behind the cut."""
+        """The row with its audio truncated at the cut."""
         return dataclasses.replace(self.row, duration_s=samples_to_s(self.samples))
 
 
 @dataclass(frozen=True)
+class LoadedCuts:
+    """A batch of cuts with what a model hears of each, before the cut and of the whole row (where that is asked for)."""
+
+    cuts: list[Cut]
+    heard: list[Any]
+    wholes: list[Any]
+    broken: list[tuple[Utterance, str]]
+    """rows whose audio cannot be read, with the problem"""
+
+
+@dataclass(frozen=True)
 class Speculation:
-    """The work on a batch of cuts: one forward pass, and one of the whole audio where the criterion compares with it."""
+    """The work on a batch of cuts: one forward pass, and another one on the whole audio if the criterion compares with it."""
 
     config: AugmentConfig
 
@@ -51,28 +64,40 @@ class Speculation:
         """Whether the criterion compares with the whole audio."""
         return self.config.criterion == "contrast"
 
-    def __call__(self, lalm: LALM, cuts: Sequence[Cut]) -> tuple[dict[str, int], list[tuple[Utterance, str]]]:
-        """How many target tokens each cut of a batch keeps, by id, and the rows whose audio cannot be read, with the problem."""
-        broken: list[tuple[Utterance, str]] = []
-        readable, audios = [], []
+    def samples(self, cut: Cut) -> int:
+        """How much of a cut's row is heard."""
+        return cut.length if self.needs_whole else cut.samples
+
+    def load(self, max_samples: int, cuts: Sequence[Cut], prepare: Prepare) -> LoadedCuts:
+        """Read the audio of a batch, which must fit the model's window of `max_samples`; needs no model."""
+        batch = LoadedCuts([], [], [], [])
         load = _load_whole if self.needs_whole else _load
         for cut in cuts:
             try:
-                audios.append(load(cut, lalm.max_samples))
-                readable.append(cut)
+                audio = load(cut, max_samples)
             except AudioError as error:
-                broken.append((cut.row, str(error)))
-        if not readable:
-            return {}, broken
-        targets = [lalm.encode(cut.row.target_text) for cut in readable]
-        directions = [cut.direction for cut in readable]
-        scores = lalm.score(lalm.hear([a[: cut.samples] for cut, a in zip(readable, audios, strict=True)], directions), targets)
-        wholes = lalm.score(lalm.hear(audios, directions), targets) if self.needs_whole else [None] * len(readable)
+                batch.broken.append((cut.row, str(error)))
+                continue
+            batch.cuts.append(cut)
+            batch.heard.append(prepare(audio[: cut.samples], cut.direction))
+            if self.needs_whole:
+                batch.wholes.append(prepare(audio, cut.direction))
+        return batch
+
+    def __call__(self, lalm: LALM, cuts: Sequence[Cut] | LoadedCuts) -> tuple[dict[str, int], list[tuple[Utterance, str]]]:
+        """How many target tokens each cut of a batch keeps, by id, and the rows whose audio cannot be read, with the problem."""
+        batch = cuts if isinstance(cuts, LoadedCuts) else self.load(lalm.max_samples, cuts, preparing(lalm))
+        if not batch.cuts:
+            return {}, batch.broken
+        targets = [lalm.encode(cut.row.target_text) for cut in batch.cuts]
+        directions = [cut.direction for cut in batch.cuts]
+        scores = lalm.score(lalm.hear(batch.heard, directions), targets)
+        wholes = lalm.score(lalm.hear(batch.wholes, directions), targets) if self.needs_whole else [None] * len(targets)
         kept = {
             cut.id: self._kept(lalm, cut, target, own, whole)
-            for cut, target, own, whole in zip(readable, targets, scores, wholes, strict=True)
+            for cut, target, own, whole in zip(batch.cuts, targets, scores, wholes, strict=True)
         }
-        return kept, broken
+        return kept, batch.broken
 
     def _kept(self, lalm: LALM, cut: Cut, target: Sequence[int], scores: TokenScores, whole: TokenScores | None) -> int:
         tau = resolve_tau(self.config.tau, self.config.criterion, lalm.vocabulary_size)

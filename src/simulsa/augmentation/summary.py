@@ -1,4 +1,4 @@
-"""What augmentation did: how much of the translations stayed, by the length of the cut audio."""
+"""Summary of an augmentation: how much of the translations was kept, by the length of the truncated audio."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class AugmentSummary:
         """Sum up augmented rows. Raises `ValueError` when one was not made by `augment` or there are none."""
         facts = [_facts(row) for row in rows]
         if not facts:
-            raise ValueError("there are no augmented rows to sum up; run augment first")
+            raise ValueError("no augmented rows to summarise; run augment first")
         numbers = [cut // ms_to_samples(BIN_MS) for cut, _, _ in facts]
         bins = []
         for number in range(min(numbers), max(numbers) + 1):

@@ -1,4 +1,4 @@
-"""Where to cut an utterance (SimulSA's truncation, arXiv 2509.15692): Beta(1, 3) decay and the variants it is compared with."""
+"""Where to truncate an utterance (SimulSA, arXiv 2509.15692): Beta(1, 3) decay and the variants it is compared with."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ def draw_cut(truncation: Truncation, length_samples: int, allowed: CutRange, rng
 
 
 def row_generator(seed: int, row_id: str) -> np.random.Generator:
-    """The random numbers of one row: they depend on the seed and its id, not on other rows or their order."""
+    """Random number generator of one row: depends on the seed and the row's id, not on other rows or their order."""
     digest = hashlib.sha256(row_id.encode("utf-8")).digest()
     return np.random.default_rng([seed, int.from_bytes(digest[:16], "big")])

@@ -1,1 +1,1 @@
-"""One module per verb of the command line; each has a `main(arguments)`."""
+"""One module per command of the command line; each has a `main(arguments)`."""

@@ -8,18 +8,18 @@ from pathlib import Path
 
 from simulsa.augmentation.augment import AugmentConfig
 from simulsa.commands.parsing import parse, show_log, with_default
-from simulsa.integrations.ray import HERE, RayConfig, workers_of
+from simulsa.integrations.ray import LOCAL_CLUSTER, RayConfig, workers_of
 from simulsa.lalm.load import ModelConfig
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Cut utterances at random points and keep as much of the translation as the model finds supported."""
+    """Truncate utterances at random points and keep the part of the translation that the model finds supported."""
 
     manifest: Path
     """offline rows (.jsonl)"""
     out: Path
-    """where the simultaneous rows go (.jsonl); a histogram goes beside it (.png)"""
+    """output manifest of simultaneous rows (.jsonl); a histogram is written beside it (.png)"""
     model: ModelConfig = field(default_factory=ModelConfig)
     settings: AugmentConfig = field(default_factory=AugmentConfig)
     cluster: RayConfig = field(default_factory=RayConfig)
@@ -27,7 +27,7 @@ class Augment:
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
-    command = parse(Augment, with_default(arguments, "--ray", HERE), "augment")
+    command = parse(Augment, with_default(arguments, "--ray", LOCAL_CLUSTER), "augment")
     show_log()
     from simulsa.augmentation.augment import augment
     from simulsa.manifest import read_manifest

@@ -13,21 +13,21 @@ from simulsa.commands.parsing import UsageError, parse, show_log
 
 @dataclass(frozen=True)
 class Compare:
-    """Put several evaluations of the same test set into one table and one quality-latency plot."""
+    """Compare several evaluations of the same test set in one table and one quality-latency plot."""
 
     dirs: tyro.conf.Positional[tuple[Path, ...]]
-    """folders that `simulsa evaluate` wrote"""
+    """folders written by `simulsa evaluate`"""
     out: Path = Path("comparison")
-    """where `table.md` and `quality-latency.png` go"""
+    """folder for `table.md` and `quality-latency.png`"""
     baseline: Path | None = None
-    """one of the folders: arrows mark what is significantly better or worse than the same setting there"""
+    """one of the folders; arrows mark settings significantly better or worse than there"""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     command = parse(Compare, arguments, "compare")
     if not command.dirs:
-        raise UsageError("compare needs at least one folder that simulsa evaluate wrote")
+        raise UsageError("compare needs at least one folder written by simulsa evaluate")
     show_log()
     from rich.console import Console
     from rich.markdown import Markdown

@@ -12,11 +12,11 @@ from simulsa.demo.run import DemoConfig, DemoResult, run_demo
 
 @dataclass(frozen=True)
 class Demo:
-    """Make an offline model simultaneous, on bundled speech, and show what it gained."""
+    """Make an offline model simultaneous on bundled speech and report the gain."""
 
     settings: DemoConfig = field(default_factory=DemoConfig)
     live: bool = True
-    """at the end, translate one sentence live in the terminal"""
+    """finally translate one sentence live in the terminal"""
 
 
 def main(arguments: Sequence[str]) -> None:

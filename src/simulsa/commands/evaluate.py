@@ -8,13 +8,13 @@ from pathlib import Path
 
 from simulsa.commands.parsing import parse, show_log, with_default
 from simulsa.evaluation.evaluate import EvaluateConfig
-from simulsa.integrations.ray import HERE, RayConfig, workers_of
+from simulsa.integrations.ray import LOCAL_CLUSTER, RayConfig, workers_of
 from simulsa.lalm.load import ModelConfig
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Translate a whole manifest simultaneously and measure BLEU, chrF and latency for each chunk size and policy."""
+    """Translate a manifest simultaneously and measure BLEU, chrF and latency for each chunk size and policy."""
 
     manifest: Path
     """test rows (.jsonl)"""
@@ -25,7 +25,7 @@ class Evaluate:
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
-    command = parse(Evaluate, with_default(arguments, "--ray", HERE), "evaluate")
+    command = parse(Evaluate, with_default(arguments, "--ray", LOCAL_CLUSTER), "evaluate")
     show_log()
     from rich.console import Console
     from rich.markdown import Markdown

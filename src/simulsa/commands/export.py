@@ -12,14 +12,14 @@ from simulsa.integrations.export import ExportConfig
 
 @dataclass(frozen=True)
 class Export:
-    """Hand offline and simultaneous rows over to ms-swift, LLaMA-Factory or Hugging Face datasets."""
+    """Export offline and simultaneous rows for ms-swift, LLaMA-Factory or Hugging Face datasets."""
 
     offline: Path
     """offline rows (.jsonl)"""
     out: Path
-    """folder of the rows, their audio and the trainer's settings"""
+    """output folder for rows, audio and trainer settings"""
     augmented: tuple[Path, ...] = ()
-    """simultaneous rows made by `simulsa augment` (.jsonl, one or more)"""
+    """simultaneous rows written by `simulsa augment` (.jsonl, one or more)"""
     settings: ExportConfig = field(default_factory=ExportConfig)
 
 

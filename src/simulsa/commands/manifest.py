@@ -36,7 +36,7 @@ CORPORA: dict[str, tuple[type[CorpusConfig], Callable[[Any], Sequence[Any]]]] = 
 
 @dataclass(frozen=True)
 class Validate:
-    """Read a manifest, open every audio file, and say what is wrong."""
+    """Read a manifest, open every audio file, and report errors."""
 
     manifest: tyro.conf.Positional[Path]
     """the manifest (.jsonl)"""
@@ -46,7 +46,7 @@ class Validate:
 
 @dataclass(frozen=True)
 class Stats:
-    """Count a manifest: rows, hours, and how durations and target lengths are distributed."""
+    """Summarise a manifest: rows, hours, and the distributions of durations and target lengths."""
 
     manifest: tyro.conf.Positional[Path]
     """the manifest (.jsonl)"""
@@ -56,21 +56,21 @@ class Stats:
 
 @dataclass(frozen=True)
 class Filter:
-    """Leave rows of a manifest out, and say which and why."""
+    """Remove rows from a manifest and list each with the reason."""
 
     manifest: tyro.conf.Positional[Path]
     """the manifest (.jsonl)"""
     out: Path
-    """the manifest to write (.jsonl); what is left out is listed in `<out>.dropped.tsv`"""
+    """the manifest to write (.jsonl); removed rows are listed in `<out>.dropped.tsv`"""
     settings: FilterConfig = field(default_factory=FilterConfig)
 
 
 @dataclass(frozen=True)
 class Multi30k:
-    """Speak Multi30k captions with the synthesiser and write their manifest (needs `simulsa[synthesis]`)."""
+    """Synthesise Multi30k captions and write their manifest (needs `simulsa[synthesis]`)."""
 
     out: Path
-    """the manifest to write (.jsonl); audio goes into a folder beside it"""
+    """the manifest to write (.jsonl); audio is written to a folder beside it"""
     settings: Multi30kConfig = field(default_factory=Multi30kConfig)
 
 
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str]) -> None:
     verbs = {"validate": _validate, "stats": _stats, "filter": _filter, "multi30k": _multi30k}
     names = ", ".join([*verbs, *CORPORA])
     if not arguments:
-        raise UsageError(f"manifest needs a verb: {names}; see simulsa manifest --help")
+        raise UsageError(f"manifest needs a subcommand: {names}; see simulsa manifest --help")
     verb, *rest = arguments
     if verb in ("-h", "--help"):
         print(_overview())
@@ -100,7 +100,7 @@ def _overview() -> str:
 
 def _corpus(verb: str, arguments: Sequence[str]) -> None:
     config, read = CORPORA[verb]
-    out = Annotated[Path, tyro.conf.arg(help="the manifest to write (.jsonl); what is left out is listed beside it")]
+    out = Annotated[Path, tyro.conf.arg(help="the manifest to write (.jsonl); removed rows are listed beside it")]
     kind = dataclasses.make_dataclass("Command", [("out", out), ("settings", config, field(default_factory=config))], frozen=True)
     kind.__doc__ = config.__doc__
     command: Any = parse(kind, arguments, f"manifest {verb}")
@@ -123,7 +123,7 @@ def _validate(arguments: Sequence[str]) -> None:
     for row, problem in problems:
         print(f"{row.id}: {problem}", file=sys.stderr)
     if problems:
-        raise ManifestError(f"{command.manifest}: {len(problems)} of {len(rows)} rows are broken; remove or mend them")
+        raise ManifestError(f"{command.manifest}: {len(problems)} of {len(rows)} rows are broken; fix or remove them")
     hours = sum(row.length_samples() for row in rows) / SAMPLE_RATE / 3600
     print(f"{command.manifest}: {len(rows)} rows, {hours:.2f} hours, all audio files open")
 

@@ -1,4 +1,4 @@
-"""Flags and YAML files to settings, for every command in the same way."""
+"""Flags and YAML files to settings, for every command."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def _policies(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.Pr
 
 
 class UsageError(ValueError):
-    """Flags or a settings file that cannot be used."""
+    """Invalid flags or an invalid settings file."""
 
 
 def parse(kind: type[Command], arguments: Sequence[str], verb: str) -> Command:
     """Parse the flags of a command.
 
-    `kind` is a dataclass; the settings dataclasses among its fields give their own flags without a prefix. `--config FILE.yaml`
-    sets them first, flags win over it. Raises `UsageError`, or `SystemExit` after help or an unknown flag.
+    `kind` is a dataclass; the settings dataclasses among its fields provide flags without a prefix. `--config FILE.yaml` sets
+    defaults that flags override. Raises `UsageError`, or `SystemExit` after help or an unknown flag.
     """
     arguments, path = _without_config(list(arguments))
     try:
@@ -83,7 +83,7 @@ def _without_config(arguments: list[str]) -> tuple[list[str], Path | None]:
 
 
 def _defaults(kind: type[Command], path: Path | None) -> Any:
-    """A `kind` filled from the YAML file; what neither file nor class sets stays missing."""
+    """A `kind` filled from the YAML file; fields set by neither file nor class stay missing."""
     if path is None:
         return None
     specs, hints = dataclasses.fields(kind), typing.get_type_hints(kind)  # type: ignore[arg-type]

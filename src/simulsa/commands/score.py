@@ -1,4 +1,4 @@
-"""`simulsa score`: the log of any system, scored."""
+"""`simulsa score`: score the log of any system."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from simulsa.commands.parsing import parse, show_log, with_default
 from simulsa.extras import optional
-from simulsa.integrations.ray import HERE
+from simulsa.integrations.ray import LOCAL_CLUSTER
 from simulsa.integrations.ray_serve import ReplicasConfig, serve_replicas
 from simulsa.lalm.load import ModelConfig
 from simulsa.serving.config import ServeConfig
@@ -28,7 +28,7 @@ class Serve:
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
-    command = parse(Serve, with_default(arguments, "--ray", HERE), "serve")
+    command = parse(Serve, with_default(arguments, "--ray", LOCAL_CLUSTER), "serve")
     for package in PACKAGES:
         optional(package, "serve", "simulsa serve")
     from simulsa.serving.server import listen, serve

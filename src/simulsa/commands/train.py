@@ -18,7 +18,7 @@ class Train:
     offline: Path
     """offline rows (.jsonl)"""
     augmented: tuple[Path, ...] = ()
-    """simultaneous rows made by `simulsa augment` (.jsonl, one or more); without them this is plain fine-tuning"""
+    """simultaneous rows written by `simulsa augment` (.jsonl, one or more); without them this is plain fine-tuning"""
     model: ModelConfig = field(default_factory=ModelConfig)
     settings: TrainConfig = field(default_factory=TrainConfig)
 

@@ -1,4 +1,4 @@
-"""`simulsa translate`: audio files or a microphone, translated while they are heard."""
+"""`simulsa translate`: translate audio files or a microphone live."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEFAULT = ModelConfig("tiny-en-de-simul")
 
 @dataclass(frozen=True)
 class Translate:
-    """Translate audio files or a microphone while they are heard: committed text plain, tentative text dimmed."""
+    """Translate audio files or a microphone live: committed text plain, tentative text dimmed."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
     """audio files (WAV, FLAC, OGG/Opus, MP3)"""
@@ -36,18 +36,18 @@ class Translate:
     remote: RemoteConfig = field(default_factory=RemoteConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
     realtime: bool = False
-    """pace the audio by the clock, as if it were spoken now"""
+    """pace the audio in real time, as if it were being spoken"""
     mic: bool = False
-    """translate what the microphone hears, until Ctrl-C"""
+    """translate the microphone until Ctrl-C"""
     mic_device: str = ""
-    """number or part of the name of another microphone than the system's default"""
+    """number or part of the name of a microphone other than the system's default"""
     json: bool = False
-    """print one JSON object per update instead"""
+    """print one JSON object per update"""
     longform: bool = False
-    """follow the speech in segments, cut at pauses, whatever its length; a microphone and files longer than max-segment-s (or the
-    model's window, if that is shorter) always are"""
+    """long-form: split the speech into segments at pauses; always on for a microphone and for files longer than max-segment-s (or
+    the model's window, if that is shorter)"""
     timestamps: bool = False
-    """print each segment with the times of its beginning and end (includes --longform)"""
+    """print each segment with its start and end time (implies --longform)"""
     segments: SegmentationConfig = field(default_factory=SegmentationConfig)
 
 
@@ -65,17 +65,17 @@ def _check(command: Translate) -> None:
     from simulsa.commands.parsing import UsageError
 
     if command.mic and (command.files or command.realtime):
-        raise UsageError("--mic goes with neither files nor --realtime")
+        raise UsageError("--mic excludes files and --realtime")
     if command.mic_device and not command.mic:
         raise UsageError("--mic-device needs --mic")
     if not command.files and not command.mic:
         raise UsageError("translate needs at least one audio file, or --mic")
     if command.remote.url and command.model != DEFAULT:
-        raise UsageError("with --url the server's model translates; leave out --model and what belongs to it")
+        raise UsageError("with --url the server's model translates; omit --model and its options")
     if command.remote.url and (command.longform or command.timestamps or command.segments != SegmentationConfig()):
-        raise UsageError("with --url the server decides about segments; leave out --longform, --timestamps and their options")
+        raise UsageError("with --url the server controls segmentation; omit --longform, --timestamps and their options")
     if command.json and command.timestamps:
-        raise UsageError("choose --json or --timestamps; the JSON of --longform has the times of its segments")
+        raise UsageError("choose --json or --timestamps; the JSON output of --longform includes segment times")
 
 
 def _translate_files(command: Translate) -> None:
@@ -93,7 +93,7 @@ def _translate_files(command: Translate) -> None:
         if window is not None and longer:
             at_a_time = min(samples_to_s(window), command.segments.max_segment_s)
             lengths = f"{samples_to_s(len(audio)):.1f} s, the model hears {at_a_time:.1f} s at a time"
-            _note(f"{path}: {lengths}: the speech is followed in segments, cut at pauses")
+            _note(f"{path}: {lengths}: the speech is split into segments at pauses")
         _show(command, str(path), translate(packets(audio, command.realtime), longer))
 
 
@@ -108,7 +108,7 @@ def _translate_microphone(command: Translate) -> None:
 
 
 def _translator(command: Translate) -> tuple[Translator, int | None]:
-    """What makes updates of a source's chunks, a model here or a server; and the samples that the model hears at once."""
+    """What turns a source's chunks into updates, a local model or a server; and the samples of the model's window."""
     if command.remote.url:
         from simulsa.serving.client import translate_remote
 

@@ -1,1 +1,1 @@
-"""Public speech-translation corpora, and captions spoken by a synthesiser, as manifests."""
+"""Public speech-translation corpora, and synthesised captions, as manifests."""

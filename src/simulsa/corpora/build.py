@@ -1,4 +1,4 @@
-"""From the rows that a corpus lists to a manifest whose audio is there: shards, missing audio, lengths."""
+"""From the rows of a corpus to a manifest with verified audio: shards, missing audio, lengths."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ logger = logging.getLogger("simulsa")
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    """What every corpus is asked for."""
+    """Settings common to all corpora."""
 
     data: Path = Path()
-    """the corpus' folder"""
+    """folder of the corpus"""
     source_lang: str = "en"
-    """language that is spoken"""
+    """language of the speech"""
     target_lang: str = "de"
     """language of the translation"""
     shard: str = "1/1"
-    """`i/n`: only the i-th of n parts, e.g. to make a manifest on several machines; the parts in order are the whole"""
+    """`i/n`: only the i-th of n parts, e.g. to use several machines; the concatenated parts are the whole manifest"""
     jobs: int = 8
-    """how many audio files are looked at together"""
+    """number of audio files read in parallel"""
     strict: bool = False
-    """fail when audio is missing or unreadable, instead of leaving its rows out"""
+    """fail if audio is missing or unreadable, instead of skipping its rows"""
     overwrite: bool = False
-    """replace a manifest that exists"""
+    """replace an existing manifest"""
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, {"jobs": 1})
@@ -58,10 +58,10 @@ class CorpusConfig:
 
 @dataclass(frozen=True)
 class Unwritten:
-    """A row whose sound lies in no file.
+    """A row whose audio is not in a file yet.
 
-    `load` gives samples (float32 `[samples]` or `[samples, channels]`) and their rate in Hz. `row.audio` says where the sound
-    comes from; it becomes the file that is written.
+    `load` returns samples (float32 `[samples]` or `[samples, channels]`) and their rate in Hz. `row.audio` describes the source
+    of the audio; it becomes the file that is written.
     """
 
     row: Utterance
@@ -78,10 +78,10 @@ def shard_of(shard: str, count: int) -> range:
 
 
 def write_corpus(listed: Sequence[Utterance | Unwritten], out: Path, config: CorpusConfig) -> list[Utterance]:
-    """Write the manifest `out` of the listed rows whose audio is there, with their lengths; returns them.
+    """Write the manifest `out` of the listed rows whose audio exists, with their lengths; returns the rows.
 
-    What is left out stands with its reason in `<out>.missing.txt`. Sound without a file goes into `<out without suffix>-audio/`.
-    Raises `CorpusError` when no row is left, audio is missing and `config.strict`, an id comes twice, or `out` exists.
+    Skipped rows are listed with the reason in `<out>.missing.txt`. Embedded audio is written to `<out without suffix>-audio/`.
+    Raises `CorpusError` if no row is left, audio is missing and `config.strict` is set, an id occurs twice, or `out` exists.
     """
     new_output(out, config.overwrite)
     part = shard_of(config.shard, len(listed))
@@ -102,9 +102,9 @@ def write_corpus(listed: Sequence[Utterance | Unwritten], out: Path, config: Cor
 
 
 def new_output(out: Path, overwrite: bool) -> None:
-    """Raise `CorpusError` when `out` is no place for a new manifest."""
+    """Raise `CorpusError` if `out` is not suitable for a new manifest."""
     if out.suffix != ".jsonl":
-        raise CorpusError(f"{out}: the output must be a .jsonl file, because what lies beside it takes its name")
+        raise CorpusError(f"{out}: the output must be a .jsonl file, because files beside it are named after it")
     if out.exists() and not overwrite:
         raise CorpusError(f"{out} exists; choose another --out, or replace it with --overwrite")
 
@@ -117,7 +117,7 @@ def _check_ids(ids: Sequence[str]) -> None:
     counted = collections.Counter(ids)
     if len(counted) < len(ids):
         name, times = counted.most_common(1)[0]
-        raise CorpusError(f"id {name!r} stands for {times} rows of the corpus; ids must be unique: remove the repeated rows")
+        raise CorpusError(f"id {name!r} stands for {times} rows of the corpus; ids must be unique: remove the duplicates")
 
 
 class _Missing:
@@ -152,15 +152,15 @@ class _Missing:
         with atomic_write(self.path) as file:
             file.writelines(lines)
         if self.untranslated:
-            logger.info("%d of %d rows have no translation and are left out: see %s", len(self.untranslated), count, self.path)
+            logger.info("%d of %d rows have no translation and are skipped: see %s", len(self.untranslated), count, self.path)
         found = f"the audio of {len(self.unheard)} of {count} rows is missing or unreadable, listed in {self.path}"
         example = f" (the first: {self.unheard[0][1]})" if self.unheard else ""
         if self.unheard and strict:
-            raise CorpusError(f"{found}{example}; bring the audio, or leave these rows out without --strict")
+            raise CorpusError(f"{found}{example}; add the audio, or skip these rows by omitting --strict")
         if not kept:
-            raise CorpusError(f"no row is left of {count}: {found}{example}; {len(self.untranslated)} have no translation")
+            raise CorpusError(f"none of {count} rows is left: {found}{example}; {len(self.untranslated)} have no translation")
         if self.unheard:
-            logger.warning("%s; these rows are left out%s", found, example)
+            logger.warning("%s; these rows are skipped%s", found, example)
 
 
 def _with_length(row: Utterance, length: int | AudioError) -> Utterance:

@@ -1,4 +1,4 @@
-"""Tables with columns of any name: which column means what, and rows made of them."""
+"""Tables with user-defined column names: the meaning of each column, and rows made from them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from simulsa.manifest import FIELDS, Utterance
 
 @dataclass(frozen=True)
 class ColumnsConfig(CorpusConfig):
-    """A table whose columns have names of their own."""
+    """A table with user-defined column names."""
 
     audio_column: str = "audio"
-    """the audio"""
+    """column with the audio"""
     target_column: str = "target_text"
-    """the translation; a dot goes into a column that holds several, e.g. translation.de"""
+    """column with the translation; a dot selects a field of a nested column, e.g. translation.de"""
     source_column: str | None = None
-    """what is said, if the table has it"""
+    """column with the transcript, if there is one"""
     id_column: str | None = None
-    """the id (default: the table's name and the row's number)"""
+    """column with the id (default: the table's name and the row number)"""
     start_column: str | None = None
-    """where the row begins in its audio, in seconds"""
+    """column with the start of the row in its audio, in seconds"""
     duration_column: str | None = None
-    """how long the row is, in seconds"""
+    """column with the duration of the row, in seconds"""
     extra_columns: tuple[str, ...] = ()
-    """columns to keep in the manifest, e.g. speaker"""
+    """further columns to keep in the manifest, e.g. speaker"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,10 +14,10 @@ _REMOVED = "REMOVE"  # what a translator wrote in the place of a translation tha
 
 @dataclass(frozen=True)
 class Covost2Config(CorpusConfig):
-    """CoVoST 2 as a manifest: Common Voice's clips and the tables of translations."""
+    """CoVoST 2 as a manifest: Common Voice's clips with translations from CoVoST 2's tables."""
 
     data: Path = Path()
-    """folder of Common Voice in the spoken language: validated.tsv and clips/"""
+    """Common Voice folder of the source language: validated.tsv and clips/"""
     tables: Path | None = None
     """folder with covost_v2.XX_YY.tsv (default: --data)"""
     split: str = "train"

@@ -15,7 +15,7 @@ class EuroparlStConfig(CorpusConfig):
     """Europarl-ST as a manifest of slices of its speeches."""
 
     data: Path = Path()
-    """folder with one folder per spoken language, as en/audios and en/de/train/segments.lst (the release's v1.1)"""
+    """folder with one folder per source language, such as en/audios and en/de/train/segments.lst (release v1.1)"""
     split: str = "train"
     """train, train-noisy, dev or test"""
 
@@ -49,6 +49,6 @@ def read_europarl_st(config: EuroparlStConfig) -> list[Utterance]:
 def _segment(line: str, where: str) -> tuple[str, float, float]:
     parts = line.split()
     if len(parts) != 3:
-        raise CorpusError(f"{where}: {line!r}; a line must be a speech, a start and an end in seconds; mend it")
+        raise CorpusError(f"{where}: {line!r}; a line must be a speech, a start and an end in seconds; fix it")
     start_s, end_s = seconds(parts[1], where), seconds(parts[2], where)
     return parts[0], start_s, end_s

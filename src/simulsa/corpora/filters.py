@@ -1,4 +1,4 @@
-"""Rows that a manifest is better without: too short, too long, badly matched, empty, repeated."""
+"""Filters for rows that are too short, too long, badly matched, empty or repeated."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ Duplicates = Literal["keep", "audio", "text"]
 
 @dataclass(frozen=True)
 class FilterConfig:
-    """Which rows to leave out. Text is judged in offline rows only: that of a simultaneous row is partial by design."""
+    """Which rows to remove. Text filters apply to offline rows only: the text of a simultaneous row is partial by design."""
 
     min_duration_s: float | None = None
-    """at least this much speech"""
+    """minimum duration"""
     max_duration_s: float | None = None
-    """at most this much speech"""
+    """maximum duration"""
     min_target_chars: int | None = None
-    """at least this many characters in the translation"""
+    """minimum number of characters in the translation"""
     max_target_chars: int | None = None
-    """at most this many characters in the translation"""
+    """maximum number of characters in the translation"""
     min_chars_per_s: float | None = None
-    """at least this many characters of translation per second of speech"""
+    """minimum characters of translation per second of speech"""
     max_chars_per_s: float | None = None
-    """at most this many characters of translation per second of speech"""
+    """maximum characters of translation per second of speech"""
     max_length_ratio: float | None = None
-    """source and translation, where both are there: the longer at most this many times as long as the other, in characters"""
+    """maximum ratio of the longer to the shorter text, in characters, for rows with a source text"""
     drop_empty: bool = True
-    """leave out rows whose translation, or whose source text if it is given, has no letter or digit"""
+    """remove rows whose translation, or source text if given, has no letter or digit"""
     duplicates: Duplicates = "audio"
-    """leave out rows that repeat an earlier one: its audio and translation (audio), its two texts (text); or none (keep)"""
+    """remove rows that repeat an earlier row's audio and translation (audio) or both texts (text), or none (keep)"""
     overwrite: bool = False
-    """replace a manifest that exists"""
+    """replace an existing manifest"""
 
     def __post_init__(self) -> None:
         for name in ("duration_s", "target_chars", "chars_per_s"):
@@ -57,7 +57,7 @@ class FilterConfig:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A row that was left out: its id, the filter, and what the filter found."""
+    """A removed row: its id, the filter, and the value the filter found."""
 
     id: str
     filter: str
@@ -83,9 +83,9 @@ def filter_manifest(manifest: Path, out: Path, config: FilterConfig) -> tuple[li
 
 
 def filter_rows(rows: Sequence[Utterance], config: FilterConfig) -> tuple[list[Utterance], list[Dropped]]:
-    """The rows that pass, and those that do not, each under the first filter that it fails.
+    """The rows that pass, and the removed ones, each under the first filter it fails.
 
-    A simultaneous row goes with its parent (filter `parent`), wherever the two stand.
+    A simultaneous row is removed with its parent (filter `parent`), wherever the two stand.
     """
     dropped: dict[str, Dropped] = {}
     seen: dict[Hashable, str] = {}
@@ -95,15 +95,15 @@ def filter_rows(rows: Sequence[Utterance], config: FilterConfig) -> tuple[list[U
             dropped[row.id] = Dropped(row.id, *failed)
     for row in rows:
         if row.id not in dropped and row.parent_id in dropped:
-            dropped[row.id] = Dropped(row.id, "parent", f"parent {row.parent_id} is left out")
+            dropped[row.id] = Dropped(row.id, "parent", f"parent {row.parent_id} is removed")
     return [row for row in rows if row.id not in dropped], list(dropped.values())
 
 
 def filter_table(kept: Sequence[Utterance], dropped: Sequence[Dropped]) -> Table:
-    """How many rows each filter left out, as a table for the terminal."""
+    """Number of rows that each filter removed, as a table for the terminal."""
     total = len(kept) + len(dropped)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for name in ("filter", "rows left out", "%"):
+    for name in ("filter", "rows removed", "%"):
         table.add_column(name, justify="left" if name == "filter" else "right")
     for name, count in collections.Counter(row.filter for row in dropped).most_common():
         table.add_row(name, f"{count:,}", f"{100 * count / total:.1f}")

@@ -16,12 +16,12 @@ _CODES = {"cmn": "zh"}  # what the corpus calls a language and the rest of the w
 
 @dataclass(frozen=True)
 class FleursConfig(CorpusConfig):
-    """FLEURS as a manifest: each recording with its sentence in another language."""
+    """FLEURS as a manifest: each recording paired with its sentence in another language."""
 
     data: Path = Path()
-    """folder with one folder per language, as en_us/train.tsv and en_us/audio/train/"""
+    """folder with one folder per language, such as en_us/train.tsv and en_us/audio/train/"""
     source_lang: str = "en_us"
-    """language that is spoken, as FLEURS names its folder"""
+    """language of the speech, as FLEURS names its folder"""
     target_lang: str = "de_de"
     """language of the translation, as FLEURS names its folder"""
     split: str = "train"

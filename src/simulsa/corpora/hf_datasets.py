@@ -21,16 +21,16 @@ _FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "c
 
 @dataclass(frozen=True)
 class DatasetsConfig(ColumnsConfig):
-    """A table of Hugging Face datasets as a manifest (needs `simulsa[datasets]`); sound without a file is written as FLAC."""
+    """A table of Hugging Face datasets as a manifest (needs `simulsa[datasets]`); embedded audio is written as FLAC."""
 
     data: Path = Path()
-    """a folder that save_to_disk made, a file or folder of parquet, JSON or CSV, or a hub id such as google/fleurs"""
+    """a folder written by save_to_disk, a file or folder of parquet, JSON or CSV, or a hub id such as google/fleurs"""
     name: str | None = None
-    """the configuration, where a hub id has several"""
+    """the configuration, if a hub id has several"""
     split: str = "train"
     """the split"""
     audio_root: Path | None = None
-    """folder where relative audio paths begin (default: the table's)"""
+    """base folder of relative audio paths (default: the table's)"""
 
 
 def read_datasets(config: DatasetsConfig) -> Sequence[Utterance | Unwritten]:
@@ -63,7 +63,7 @@ def _load(datasets: Any, config: DatasetsConfig) -> Any:
     except CorpusError:
         raise
     except Exception as error:  # the library raises what its readers raise
-        what = "" if path.exists() else " (there is no such file or folder here, so it was looked for on the hub)"
+        what = "" if path.exists() else " (there is no such file or folder here, so it was looked up on the hub)"
         raise CorpusError(f"{path}: cannot be loaded as split {config.split!r} of a table{what}: {_cause(error)}") from error
 
 

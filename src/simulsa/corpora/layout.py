@@ -1,4 +1,4 @@
-"""What the readers of corpora share: where files must be, and tables and lines whose errors name the line."""
+"""Shared by the readers of corpora: expected files, and tables and lines whose errors name the line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHOWN = 8  # names of a folder in an error
 
 
 class CorpusError(ValueError):
-    """A corpus that is not laid out as its readers expect; the message says what was expected and found, and the fix."""
+    """A corpus with an unexpected layout; the message gives what was expected and found, and the fix."""
 
 
 def need(path: Path, fix: str) -> Path:
@@ -88,7 +88,7 @@ def read_tsv(
         elif line.strip():
             raise CorpusError(
                 f"{path}:{number}: {len(values)} columns separated by tabs where there must be {len(header)} "
-                f"({', '.join(header)}); mend or remove the line"
+                f"({', '.join(header)}); fix or remove the line"
             )
 
 
@@ -120,7 +120,7 @@ def seconds(text: str, where: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise CorpusError(f"{where}: {text!r} where a number of seconds is needed; mend or remove the line") from None
+        raise CorpusError(f"{where}: {text!r} where a number of seconds is needed; fix or remove the line") from None
 
 
 class AudioFolder:

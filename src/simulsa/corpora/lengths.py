@@ -1,4 +1,4 @@
-"""How long sound files are, asked of many at a time and remembered, so that an interrupted run goes on."""
+"""Lengths of audio files, read in parallel and journaled, so that an interrupted run can resume."""
 
 from __future__ import annotations
 

@@ -18,14 +18,15 @@ from simulsa.manifest import Utterance
 
 @dataclass(frozen=True)
 class LhotseConfig(CorpusConfig):
-    """A Lhotse CutSet as a manifest (needs `simulsa[lhotse]`); cuts that are no plain slice of a file are written as FLAC."""
+    """A Lhotse CutSet as a manifest (needs `simulsa[lhotse]`); cuts that are not plain slices of a file are written as FLAC."""
 
     data: Path = Path()
     """the cuts (.jsonl or .jsonl.gz)"""
     target_field: str = "translation"
-    """custom field with the translation, of the supervision or else of the cut; a dot goes into a field, e.g. translation.de"""
+    """custom field with the translation, of the supervision or else of the cut; a dot selects a nested field, e.g.
+    translation.de"""
     audio_root: Path | None = None
-    """folder where relative audio paths begin (default: the folder of the command)"""
+    """base folder of relative audio paths (default: the current folder)"""
 
 
 def read_lhotse(config: LhotseConfig) -> Sequence[Utterance | Unwritten]:
@@ -41,7 +42,7 @@ def read_lhotse(config: LhotseConfig) -> Sequence[Utterance | Unwritten]:
         raise CorpusError(f"{path}: not readable as a CutSet ({type(error).__name__}: {error}); --data must be cuts") from error
     rows = [_row(cut, supervision, config) for cut in cuts for supervision in cut.supervisions]
     if not rows:
-        raise CorpusError(f"{path}: {len(cuts)} cuts without a supervision; the text must stand in supervisions")
+        raise CorpusError(f"{path}: {len(cuts)} cuts without a supervision; the text must be in the supervisions")
     if not any((row.row if isinstance(row, Unwritten) else row).target_text for row in rows):
         found = sorted({name for cut in cuts for supervision in cut.supervisions for name in supervision.custom or {}})
         raise CorpusError(

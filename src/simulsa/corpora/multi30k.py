@@ -21,7 +21,7 @@ SPLITS = ("train", "val", "test_2016_flickr", "test_2017_flickr", "test_2017_msc
 
 @dataclass(frozen=True)
 class Multi30kConfig:
-    """Which captions to speak, and how."""
+    """Which captions to synthesise, and how."""
 
     data: Path = Path("../shared/data/multi30k")
     """folder with the captions, e.g. `test_2016_flickr.en.gz`"""
@@ -30,13 +30,13 @@ class Multi30kConfig:
     target_lang: str = "de"
     """language of the translation: de or fr"""
     voices: tuple[str, ...] = ("en-us", "en", "en-us+f2", "en+m3")
-    """eSpeak NG voices that take turns"""
+    """eSpeak NG voices, used in turn"""
     rate_wpm: int = 165
     """words per minute"""
     pitch: int = 50
     """eSpeak's pitch, 0 to 99"""
     limit: int | None = None
-    """only the first captions"""
+    """use only the first captions"""
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:

@@ -1,4 +1,4 @@
-"""MuST-C (Di Gangi et al., 2019) and what is laid out as it is (mTEDx, IWSLT's TED): talks, segments, and lines of text."""
+"""MuST-C (Di Gangi et al., 2019) and corpora with its layout (mTEDx, IWSLT's TED): talks, segments, and lines of text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_mustc(config: MustcConfig) -> list[Utterance]:
     """The segments of a split in the order of its files. Raises `CorpusError` for a wrong layout or a broken segment."""
     fix = "--data must be the folder of one direction, e.g. en-de, and --split one of its splits"
     folder = need(config.data / "data" / config.split, fix)
-    talks = AudioFolder(need(folder / "wav", "the talks must lie there"))
+    talks = AudioFolder(need(folder / "wav", "the talks must be there"))
     listing = need(folder / "txt" / f"{config.split}.yaml", fix)
     texts = [need(listing.with_suffix(f".{lang}"), fix) for lang in (config.source_lang, config.target_lang)]
     lines = read_parallel(texts)

@@ -1,4 +1,4 @@
-"""What a manifest holds: rows, hours, languages, and how durations and target lengths are distributed."""
+"""Statistics of a manifest: rows, hours, languages, and the distributions of durations and target lengths."""
 
 from __future__ import annotations
 

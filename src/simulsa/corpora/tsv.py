@@ -12,12 +12,12 @@ from simulsa.manifest import Utterance
 
 @dataclass(frozen=True)
 class TsvConfig(ColumnsConfig):
-    """A tab-separated table, whose first line names its columns, as a manifest."""
+    """A tab-separated table as a manifest; its first line names the columns."""
 
     data: Path = Path()
-    """the table (.tsv); quotation marks in it are text"""
+    """the table (.tsv); quotation marks are literal"""
     audio_root: Path | None = None
-    """folder where relative audio paths begin (default: the table's)"""
+    """base folder of relative audio paths (default: the table's)"""
 
 
 def read_tsv_table(config: TsvConfig) -> list[Utterance]:

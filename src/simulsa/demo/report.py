@@ -1,4 +1,4 @@
-"""The demo's report: one HTML file with everything in it."""
+"""The demo's report: one self-contained HTML file."""
 
 from __future__ import annotations
 

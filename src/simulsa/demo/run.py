@@ -39,30 +39,30 @@ logger = logging.getLogger("simulsa")
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """How much of the bundled speech is used, and how the model is tuned."""
+    """How much of the bundled speech to use, and how to tune the model."""
 
     out: Path = Path("demo-out")
-    """folder for everything that the demo makes"""
+    """output folder"""
     test_rows: int = 120
-    """sentences to measure on, at most 120"""
+    """number of test sentences, at most 120"""
     train_rows: int = 680
-    """offline training sentences, at most 680"""
+    """number of offline training sentences, at most 680"""
     augmented_rows: int = 340
-    """of these, how many are also cut and added as simultaneous rows"""
+    """how many of these are also truncated and added as simultaneous rows"""
     tau: float | Literal["auto"] = "auto"
-    """plausibility that a token needs to be kept, given the audio before the cut; `auto` is 100 / vocabulary size"""
+    """plausibility threshold for keeping a token, given the audio before the cut; `auto` is 100 / vocabulary size"""
     learning_rate: float = 5e-4
-    """a model this small takes larger steps than the paper's 7 B one"""
+    """learning rate; a model this small takes larger steps than the paper's 7 B one"""
     batch_size: int = 16
     """rows per optimiser step"""
     epochs: float = 3.0
     """passes over the rows"""
     seed: int = 0
-    """seed of cuts, shuffling and weights"""
+    """random seed for cuts, shuffling and weights"""
     bundled: bool = False
-    """make and train nothing: compare with the bundled simultaneous model, in about a minute"""
+    """skip augmentation and training: compare with the bundled simultaneous model, in about a minute"""
     overwrite: bool = False
-    """start again although the folder holds a run"""
+    """start over even if the folder holds a run"""
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,9 @@ def _train_config(config: DemoConfig) -> TrainConfig:
 
 
 def _example(test: Sequence[Utterance], before: Path) -> Utterance:
-    """Of the longer half of the sentences, the one that the base translates best when it hears it all (by chrF).
+    """Among the longer half of the sentences, the one that the base translates best offline (by chrF).
 
-    It is there to show when words come, which a misheard sentence would hide.
+    The figure shows when words appear, which a misrecognised sentence would obscure.
     """
     from sacrebleu.metrics import CHRF
 

@@ -1,4 +1,4 @@
-"""When each word was spoken and when each word of the translation was committed."""
+"""When each source word was spoken and when each word of the translation was committed."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Evaluation: lock-step simulation of a whole test set, its scores, and reports of them."""
+"""Evaluation: lock-step simulation of a test set, its scores, and reports."""

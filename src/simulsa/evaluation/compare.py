@@ -30,7 +30,7 @@ def compare(dirs: Sequence[str | Path], out: str | Path | None = None, baseline:
     scorers are compared with a warning.
     """
     if not dirs:
-        raise EvaluationError("there is nothing to compare; give at least one folder that simulsa evaluate wrote")
+        raise EvaluationError("nothing to compare; give at least one folder written by simulsa evaluate")
     folders = [Path(folder) for folder in dirs]
     names = _names(folders)
     chosen = None if baseline is None else _chosen(Path(baseline), folders, names)
@@ -41,7 +41,7 @@ def compare(dirs: Sequence[str | Path], out: str | Path | None = None, baseline:
     table = comparison_table(evaluations, front, arrows)
     if chosen is not None:
         table += f"{BETTER} {WORSE}: better, worse than {chosen} with p < {SIGNIFICANT} (paired bootstrap, {RESAMPLES} samples)\n"
-    table += "\nBold is what no other setting beats in both, from the fastest on:\n\n" + front_list(front)
+    table += "\nBold settings form the Pareto front (no other is better in both), from the fastest:\n\n" + front_list(front)
     if out is not None:
         with atomic_write(Path(out) / "table.md") as file:
             file.write(table)

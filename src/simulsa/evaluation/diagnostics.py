@@ -1,4 +1,4 @@
-"""What neither quality nor latency shows: degenerate text, flicker, bursts."""
+"""What neither quality nor latency metrics show: degenerate text, flicker, bursts."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def simultaneity(instances: Sequence[Any]) -> Score:
 
 
 def flicker(recordings: Sequence[Recording]) -> Score:
-    """Normalised erasure (Arivazhagan et al., IWSLT 2020): units taken back for each unit that stayed; 0 if none ever is."""
+    """Normalised erasure (Arivazhagan et al., IWSLT 2020): retracted units per final unit; 0 for append-only output."""
     final = sum(len(recording.delays_ms) for recording in recordings)
     return {"normalised_erasure": sum(recording.erased for recording in recordings) / final if final else None}
 
 
 def burstiness(recordings: Sequence[Recording]) -> Score:
-    """How unevenly units come, in audio time: how many at once, and how long nothing comes between two outputs."""
+    """How unevenly units arrive, in audio time: number of units at once, and the gaps between two outputs."""
     bursts = [[(delay, len(list(group))) for delay, group in groupby(recording.delays_ms)] for recording in recordings]
     sizes = [size for burst in bursts for _, size in burst]
     gaps = [later - sooner for burst in bursts for (sooner, _), (later, _) in pairwise(burst)]

@@ -19,7 +19,8 @@ from simulsa.lalm.cache import CachedLALM
 from simulsa.lalm.interface import LALM, Direction
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
-from simulsa.lalm.workers import Alone, Workers
+from simulsa.lalm.workers import LocalWorker, Workers, announce
+from simulsa.loading import Processes, check_processes
 from simulsa.manifest import Utterance
 from simulsa.streaming.config import StreamConfig, check_chunk_ms
 from simulsa.streaming.policies import Policy, Rollback
@@ -34,28 +35,31 @@ Setting = tuple[float, Policy]
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Which settings are measured, and how. The defaults are the paper's grid (arXiv 2509.15692, table 1)."""
+    """Which settings to measure, and how. Defaults are the paper's grid (arXiv 2509.15692, table 1)."""
 
     chunk_ms: tuple[float, ...] = (500, 1000, 1500, 2000, math.inf)
     """k: milliseconds of new audio between two hypotheses; `inf` is offline translation"""
     rollback: tuple[int, ...] = ()
-    """b: tokens at the end of each hypothesis that are not committed yet; the same as policies `rollback:b`, by default 0 3 5"""
+    """b: number of tokens at the end of each hypothesis that stay tentative; shorthand for the policies `rollback:b`, by default
+    0 3 5"""
     out: Path | None = None
-    """folder for scores, instance logs, table and plot; an evaluation that was interrupted goes on there"""
+    """folder for scores, instance logs, table and plot; an interrupted evaluation resumes there"""
     batch_size: int = 16
-    """utterances that advance together; with 1, latency is measured with the computing time as well"""
+    """utterances advanced together; with 1, computation-aware latency is measured as well"""
     drafts: bool = True
     """verify the last hypothesis in one forward pass instead of decoding it again (never changes the output)"""
     encoder_cache_mib: float = 1024
-    """size of the encoder cache: audio that was heard with one setting is not encoded again; never changes the output"""
+    """size of the encoder cache, which keeps encoder outputs across settings; never changes the output"""
+    workers: Processes = "auto"
+    """processes that load and prepare audio beside the model; `auto`: 0 on a CPU, up to 8 on a GPU; never changes the output"""
     overwrite: bool = False
-    """start again although the folder holds another evaluation"""
+    """start over even if the folder holds another evaluation"""
     on_error: OnError = "fail"
-    """what to do with a row whose audio is broken or too long: `fail`, or `skip` it with a warning"""
+    """on a row whose audio is broken or too long: `fail`, or `skip` it with a warning"""
     preflight: bool = True
-    """check the model first: does it hear, and is its decoding exact?"""
+    """first check that the model hears and that batches equal single rows (takes seconds)"""
     policy: tuple[Policy, ...] = ()
-    """policies in the place of `rollback`, as `local-agreement:2` or `wait-k:3,1` (docs/policies.md)"""
+    """commit policies, such as `local-agreement:2` or `wait-k:3,1` (docs/policies.md); excludes `rollback`"""
 
     def __post_init__(self) -> None:
         for name, least in (("chunk_ms", 1), ("rollback", 0), ("policy", 0)):
@@ -78,6 +82,7 @@ class EvaluateConfig:
             )
         if not 0 <= self.encoder_cache_mib < math.inf:
             raise ValueError(f"encoder_cache_mib is {self.encoder_cache_mib!r}; it must be a number of MiB, 0 or more")
+        check_processes(self.workers)
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; it must be 1 or more")
         if self.on_error not in ("fail", "skip"):
@@ -103,12 +108,12 @@ def evaluate(
 ) -> EvaluationResult:
     """Translate `rows` simultaneously with every setting and score the translations.
 
-    Writes into `config.out` after each setting; settings that are there already, made with the same model and test set, are
-    not done again, and others stay beside the new ones. Offline (k = inf) a policy has nothing to hold back: it runs once and
-    stands for all. `workers` translate in the place of `lalm`, with copies of it; the result is the same.
+    Writes to `config.out` after each setting. Settings that are already there, made with the same model and test set, are
+    skipped, and others are kept beside the new ones. Offline (k = inf) a policy has nothing to hold back: one run stands for all
+    policies. `workers` translate instead of `lalm`, with copies of it; the result is the same.
 
-    Raises `EvaluationError` for a test set that cannot be scored, a row whose audio is broken (unless skipped), and a folder
-    with an evaluation of something else (unless overwritten); `LALMError` when the preflight fails.
+    Raises `EvaluationError` for a test set that cannot be scored, a row whose audio is broken (unless skipped), and a folder with
+    another evaluation (unless overwritten); `LALMError` if the preflight fails.
     """
     config = config or EvaluateConfig()
     target_lang = _target_lang(rows)
@@ -116,11 +121,12 @@ def evaluate(
     clips = admit(rows, lalm.max_samples, config.on_error)
     # not where computing time is measured
     ears = lalm if config.batch_size == 1 or not config.encoder_cache_mib else CachedLALM(lalm, config.encoder_cache_mib)
-    job = _Job(lalm, workers or Alone(ears), clips, target_lang, len(rows), _test_set(clips), config)
+    job = _Job(lalm, workers or LocalWorker(ears), clips, target_lang, len(rows), _test_set(clips), config)
     scores = _known(job)
     todo = [setting for setting in config.grid if setting not in scores]
     if todo and config.preflight:
         preflight(lalm, Direction(rows[0].source_lang, target_lang))
+    announce(lalm, (Direction(clip.row.source_lang, clip.row.target_lang) for clip in clips))
     for chunk_ms, policy in todo:
         offline = next((score for (k, _), score in scores.items() if k == chunk_ms and math.isinf(k)), None)
         # offline, the policy makes no difference
@@ -198,7 +204,7 @@ def _measure(job: _Job, chunk_ms: float, policy: Policy) -> Score:
     config = job.config
     started = time.monotonic()
     work = Lockstep(StreamConfig(chunk_ms=chunk_ms, policy=policy, drafts=config.drafts), timed=config.batch_size == 1)
-    instances = simulate(job.workers, job.clips, work, config.batch_size, config.on_error)
+    instances = simulate(job.workers, job.clips, work, config.batch_size, config.on_error, config.workers)
     seconds = time.monotonic() - started
     score: Score = {
         "chunk_ms": _json_number(chunk_ms),

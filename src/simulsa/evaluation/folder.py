@@ -30,7 +30,7 @@ def read_scores(folder: str | Path) -> list[Score]:
 
 
 def finished_scores(folder: Path) -> list[Score]:
-    """The scores of the settings that need not be done again: those whose instance log is there."""
+    """Scores of the finished settings: those whose instance log exists."""
     if not (folder / SCORES).exists():
         return []
     return [
@@ -51,6 +51,6 @@ def write_report(folder: Path, scores: Sequence[Score]) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what an evaluation wrote, and nothing else."""
+    """Remove the files of an evaluation, and nothing else."""
     for path in [folder / SCORES, folder / "table.md", folder / "quality-latency.png", *folder.glob("instances-*-*.log")]:
         path.unlink(missing_ok=True)

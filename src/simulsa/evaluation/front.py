@@ -1,4 +1,4 @@
-"""The Pareto front: the settings that one would choose, whatever latency one can afford."""
+"""The Pareto front: the best settings for every latency budget."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def setting_of(name: str, score: Score) -> OperatingPoint:
 
 
 def pareto_front(evaluations: Mapping[str, Sequence[Score]], latency: str = "laal_ms") -> dict[OperatingPoint, Score]:
-    """The settings that no other beats, from the fastest to the slowest.
+    """The settings that no other dominates, from the fastest to the slowest.
 
-    Another beats a setting when it has at least the BLEU at no more `latency`, and is better in one of the two. Offline
-    translation takes no part, nor what has no latency.
+    A setting is dominated by another that has at least its BLEU at no more `latency`, and is better in one of the two. Offline
+    translation and settings without latency are excluded.
     """
     settings = {
         setting_of(name, score): score

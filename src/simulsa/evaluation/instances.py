@@ -1,4 +1,4 @@
-"""What one utterance came to, and its file: SimulEval's instance log, which OmniSTEval's command line reads as well."""
+"""The result of one utterance, and its file: SimulEval's instance log, which OmniSTEval's command line reads as well."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from simulsa.streaming.policies import Policy
 
 
 class EvaluationError(ValueError):
-    """A test set, a setting or a folder that cannot be evaluated; the message says what was found and what to do."""
+    """A test set, a setting or a folder that cannot be evaluated; the message gives what was found and the fix."""
 
 
 @dataclass(frozen=True)
 class Instance:
     """One translated utterance.
 
-    A unit is a word of `prediction`, or a character in languages without spaces (`simulsa.languages.latency_unit`). Of each
-    unit, `delays_ms` has how much audio the model had heard when the whole unit was final, and `elapsed_ms` the moment at
-    which that was, in ms since the speech began, for a model that gets each chunk when it is spoken and starts on it as soon
-    as it is done with the one before: `max(chunk spoken, chunk before done) + compute`. `None` where the utterance was not
-    translated alone, because then its computing time is not known. `steps` counts the model's passes; `truncated` says that the
-    translation reached the model's limit of tokens, and may lack its end.
+    A unit is a word of `prediction`, or a character in languages without spaces (`simulsa.languages.latency_unit`). For each
+    unit, `delays_ms` is the amount of audio heard when the whole unit became final, and `elapsed_ms` the time at which that
+    happened, in ms since the start of the speech, for a model that receives each chunk when it is spoken and starts on it once
+    the previous one is done: `max(chunk spoken, previous chunk done) + compute`. It is `None` if the utterance was translated in
+    a batch, because its computing time is then unknown. `steps` counts model passes; `truncated` says that the translation
+    reached the model's token limit and may be incomplete.
     """
 
     id: str
@@ -43,7 +43,7 @@ class Instance:
 
 
 def single_spaced(text: str) -> str:
-    """`text` with single spaces between words and none around: so every scorer counts the same words."""
+    """`text` with single spaces between words and none around, so that every scorer counts the same words."""
     return " ".join(text.split())
 
 
@@ -58,11 +58,11 @@ def log_name(chunk_ms: float, policy: Policy) -> str:
 
 
 def write_instances(path: str | Path, instances: Iterable[Instance]) -> None:
-    """Write an instance log, whole or not at all.
+    """Write an instance log atomically.
 
-    `elapsed` is not SimulEval's: there each word's delay gets the computing time of all words before it added, even where the
-    model was idle in between. Here it is the moment at which the word was final (see `Instance`), which OmniSTEval reads
-    without `--fix_simuleval_emission_ca`.
+    `elapsed` differs from SimulEval's, which adds the computing time of all earlier words to each word's delay, even if the model
+    was idle in between. Here it is the time at which the word became final (see `Instance`), which OmniSTEval reads without
+    `--fix_simuleval_emission_ca`.
     """
     with atomic_write(path) as file:
         for instance in instances:
@@ -70,7 +70,7 @@ def write_instances(path: str | Path, instances: Iterable[Instance]) -> None:
 
 
 def read_instances(path: str | Path) -> list[Instance]:
-    """Read an instance log that `write_instances` wrote. Raises `EvaluationError` for a line that is none."""
+    """Read an instance log written by `write_instances`. Raises `EvaluationError` for an invalid line."""
     instances = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n"), start=1):
         if line.strip():

@@ -1,4 +1,4 @@
-"""Logs of any system that SimulEval or simulstream ran, to recordings that can be scored."""
+"""Logs of any system run with SimulEval or simulstream, as recordings that can be scored."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def read_log(
     partial: bool = False,
     count_end: bool = False,
 ) -> Log:
-    """Read SimulEval's `instances.log` (simulsa's too) or simulstream's metrics log; which one it is shows in its lines.
+    """Read SimulEval's `instances.log` (simulsa's too) or simulstream's metrics log; the format is detected from its lines.
 
-    `unit` is `word` or `char`. `partial` leaves out what a kill has cut off, which otherwise is an error; `count_end` makes a
-    word of SimulEval's end mark. Raises `EvaluationError` for what is no such log, names the line, and says what to do.
+    `unit` is `word` or `char`. `partial` skips what an interrupted run left incomplete, which is an error otherwise; `count_end`
+    counts SimulEval's end mark as a word. Raises `EvaluationError` for an invalid log, with the line and the fix.
     """
     lines, notes = _objects(Path(path), partial)
     if not lines:
@@ -43,9 +43,7 @@ def read_log(
     key = "name" if log.tool == "simulstream" else "index"
     for value, count in Counter(getattr(recording, key) for recording in log.recordings).items():
         if count > 1 and value != "":
-            raise EvaluationError(
-                f"{path}: {key} {value!r} is there twice; the log holds two runs: delete it before running again"
-            )
+            raise EvaluationError(f"{path}: {key} {value!r} occurs twice; the log holds two runs: delete it before running again")
     log.notes[:0] = notes
     return log
 
@@ -69,10 +67,9 @@ def _objects(path: Path, partial: bool) -> tuple[list[tuple[str, dict[str, Any]]
                 raise EvaluationError(f"{where}: not JSON ({error}); a log has a JSON object in each line") from error
             if not partial:
                 raise EvaluationError(
-                    f"{where}: the log is cut off in the middle of its last line; finish the run, or score what is whole with "
-                    "--partial"
+                    f"{where}: the last line of the log is incomplete; finish the run, or score the complete part with --partial"
                 ) from error
-            return objects, [f"line {number} is cut off and was left out"]
+            return objects, [f"line {number} is incomplete and was skipped"]
         if not isinstance(values, dict):
             raise EvaluationError(f"{where}: a {type(values).__name__}; a log has a JSON object in each line")
         objects.append((where, values))

@@ -1,4 +1,4 @@
-"""Long recordings: their translations cut into the reference's segments by OmniSTEval's SoftSegmenter, and scored."""
+"""Long recordings: translations resegmented to the reference's segments by OmniSTEval's SoftSegmenter, and scored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the log of a system, any system, says of one recording."""
+"""One recording of a log, from any system."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _SLACK_MS = 1.0  # clocks and rounding
 
 @dataclass(frozen=True)
 class Recording:
-    """One recording's final text, with single spaces and in NFC, and when its units came (words, or characters; see `units`).
+    """Final text of one recording, with single spaces and in NFC, and the times of its units (words or characters; see `units`).
 
-    `name` is the stem of the source's file, `id` simulsa's own; either may be empty. `delays_ms` has the audio heard when a unit
-    was there for good, `elapsed_ms` the moment; `None` where it was not logged or not asked for. `source_length_ms` is `None`
-    where the log does not say it, `reference` where it has none. `erased` counts units that were shown and taken back.
+    `name` is the stem of the source's file name, `id` simulsa's own; either may be empty. `delays_ms` is the audio heard when a
+    unit became final, `elapsed_ms` the time of that; `None` if not logged or not requested. `source_length_ms` and `reference`
+    are `None` if the log has none. `erased` counts units that were shown and retracted.
     """
 
     index: int
@@ -48,7 +48,7 @@ class Recording:
 
 @dataclass
 class Log:
-    """The recordings of a log in its order, what `elapsed_ms` means in it, and what a reader should know of it."""
+    """The recordings of a log in order, the definition of its `elapsed_ms`, and notes for the reader."""
 
     recordings: list[Recording]
     tool: str
@@ -85,10 +85,10 @@ def numbers(values: Any, what: str) -> tuple[float, ...]:
 
 
 def check_times(where: str, delays_ms: Sequence[float], elapsed_ms: Sequence[float] | None) -> None:
-    """Raise `EvaluationError` for a delay below 0, or an output that was there before its audio was. Ties are fine."""
+    """Raise `EvaluationError` for a negative delay, or an output before its audio. Ties are fine."""
     for place, delay in enumerate(delays_ms, start=1):
         if delay < 0:
-            raise EvaluationError(f"{where}: delay {place} is {delay:g} ms; nothing can be heard before the speech begins")
+            raise EvaluationError(f"{where}: delay {place} is {delay:g} ms; delays must be 0 or more")
     for place, (delay, moment) in enumerate(zip(delays_ms, elapsed_ms or (), strict=False), start=1):
         if moment < delay - _SLACK_MS:
             raise EvaluationError(

@@ -1,4 +1,4 @@
-"""References for the recordings of a log: matched by the reference's line or by name, never by the order alone."""
+"""References for the recordings of a log: matched by line or name, never by order alone."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def referenced(log: Log, path: Path | None, partial: bool = False) -> list[Recor
             "not finished, or of another test set: finish it, or score what is there with --partial"
         )
     if unused:
-        log.notes.append(f"{len(unused)} references without a recording were left out")
+        log.notes.append(f"{len(unused)} references without a recording were skipped")
     return _checked(log, path, dict(value for value in found.values() if value is not None))
 
 
 def sources(recordings: Sequence[Recording], path: Path) -> list[str]:
-    """What was said in each recording, from a text file by its index or from a manifest's `source_text`."""
+    """The transcript of each recording, from a text file by index or from a manifest's `source_text`."""
     found = [value for value in _sentences(recordings, path, "source_text").values() if value is not None]
     return [text for _, text in sorted(found)]
 
@@ -196,6 +196,6 @@ def by_recording(segments: Sequence[ReferenceSegment], log: Log, partial: bool =
         if heard_ms is not None and end_ms > heard_ms + _ROUNDED_MS and not partial:
             raise EvaluationError(
                 f"recording {recording.label}: {heard_ms / 1000:.1f} s of it were heard and its segments end at "
-                f"{end_ms / 1000:.1f} s; the log is cut off: finish the run, or score what is there with --partial"
+                f"{end_ms / 1000:.1f} s; the log is incomplete: finish the run, or score what is there with --partial"
             )
     return {name: (recordings[name], found) for name, found in places.items()}

@@ -24,25 +24,26 @@ _CUMULATED_MS = 2000.0  # from here on OmniSTEval too advises its correction
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """What a log is scored against, and how it is read."""
+    """What to score a log against, and how to read it."""
 
     references: Path | None = None
-    """a sentence a line (by the log's index, or one a segment) or a manifest (.jsonl); by default the log's own references"""
+    """one sentence per line (by the log's index, or one per segment) or a manifest (.jsonl); by default the log's own
+    references"""
     segments: Path | None = None
-    """long recordings: a list of wav, offset and duration in seconds (.yaml or .json), a segment for each reference"""
+    """for long recordings: a list of wav, offset and duration in seconds (.yaml or .json), one segment per reference"""
     sources: Path | None = None
-    """what was said, in the references' order or a manifest with source_text; for copies and COMET"""
+    """transcripts, in the order of the references, or a manifest with source_text; for copies and COMET"""
     lang: str = "de"
-    """language of the translations: says what is counted (words or characters) and how BLEU tokenizes"""
+    """language of the translations: determines the latency unit (words or characters) and BLEU's tokenizer"""
     tokens: Tokens = "auto"
     """how a simulstream log writes its tokens: whole words, chars, sentencepiece (▁) or byte-level BPE (Ġ)"""
     elapsed: Elapsed = "logged"
-    """computation-aware latency: by the log's own times, from its computing times as if chunks queued for the model, with
-    SimulEval's times corrected as by OmniSTEval's --fix_simuleval_emission_ca (incremental), or none"""
+    """computation-aware latency from the log's own times (logged), from its computing times as if chunks were queued (queued),
+    from SimulEval's times corrected like OmniSTEval's --fix_simuleval_emission_ca (incremental), or none"""
     count_end: bool = False
     """count a final </s> in SimulEval's logs as a word, as OmniSTEval does, to compare with published numbers"""
     partial: bool = False
-    """score what is there of a log that is cut off or has no recording for some references"""
+    """score an incomplete log: cut off, or without a recording for some references"""
     comet: str = ""
     """name of a COMET or xCOMET model, such as Unbabel/wmt22-comet-da; needs --sources and the package unbabel-comet"""
 
@@ -57,7 +58,7 @@ class ScoreConfig:
         if self.segments is not None and self.references is None:
             raise ValueError("segments need references, a line for each segment: give --references FILE")
         if self.comet and self.sources is None:
-            raise ValueError(f"comet is {self.comet!r}, which reads what was said: give --sources FILE")
+            raise ValueError(f"comet is {self.comet!r}, which needs the transcripts: give --sources FILE")
 
 
 def score_log(path: str | Path, config: ScoreConfig | None = None) -> Score:
@@ -123,7 +124,7 @@ def _longform(log: Log, config: ScoreConfig, segments: Sequence[ReferenceSegment
         begun = {recording.name for recording in log.recordings}
         kept = [place for place, segment in enumerate(segments) if segment.name in begun]
         if len(kept) < len(segments):
-            log.notes.append(f"{len(segments) - len(kept)} segments of recordings that are not in the log were left out")
+            log.notes.append(f"{len(segments) - len(kept)} segments of recordings missing from the log were skipped")
         segments = [segments[place] for place in kept]
         spoken = spoken and [spoken[place] for place in kept]
     instances = resegmented(log, segments, config.lang, config.partial)
@@ -170,7 +171,7 @@ def _comet(config: ScoreConfig) -> Any:
         importlib.import_module("comet")
     except ImportError as error:
         raise RuntimeError(
-            "COMET needs the package unbabel-comet, which wants an older transformers than simulsa does and so an environment of "
+            "COMET needs the package unbabel-comet, which needs an older transformers than simulsa and so an environment of "
             f"its own: docs/interop.md has the commands ({error})"
         ) from error
     from omnisteval.scoring import COMETScorer

@@ -1,4 +1,4 @@
-"""The scores of a log as a table to read."""
+"""The scores of a log as a readable table."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def score_table(scores: Score) -> str:
 
 
 def score_remarks(scores: Score) -> list[str]:
-    """What must be known to read the table: what was counted, how, and what was odd in the log."""
+    """What a reader must know about the table: what was counted, how, and oddities in the log."""
     parts = f"{scores['segments']} segments of " if "segments" in scores else ""
     remarks = [
         f"{scores['log']}: {parts}{scores['recordings']} recordings, a log of {scores['tool']}; latency counts {scores['unit']}s"

@@ -24,7 +24,7 @@ def score_instances(instances: Sequence[Instance], target_lang: str) -> Score:
     Raises `EvaluationError` without instances, or where a tokenizer is not installed.
     """
     if not instances:
-        raise EvaluationError("there is nothing to score: no utterance was translated; check the rows that were left out")
+        raise EvaluationError("nothing to score: no utterance was translated; check the skipped rows")
     wrong = missing_delays(instances, latency_unit(target_lang))
     if wrong is not None:
         raise EvaluationError(

@@ -1,4 +1,4 @@
-"""Is one system better than another, or was the test set kind? Paired bootstrap resampling, by sacreBLEU."""
+"""Significance of a difference between two systems: paired bootstrap resampling, by sacreBLEU."""
 
 from __future__ import annotations
 

@@ -1,18 +1,24 @@
-"""Lock-step simulation: many utterances of a test set go through `step` together, as if each were being spoken."""
+"""Lock-step simulation: many utterances of a test set go through `step` together, as if all were being spoken."""
 
 from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from simulsa.audio import AudioError, samples_to_ms
 from simulsa.evaluation.instances import EvaluationError, Instance, single_spaced
-from simulsa.lalm.interface import LALM
-from simulsa.lalm.workers import Workers
+from simulsa.lalm.cache import PreparedLALM, audio_key
+from simulsa.lalm.grouping import PASS_SAMPLES, batches
+from simulsa.lalm.interface import LALM, Direction
+from simulsa.lalm.workers import Prepare, Workers, ahead, unprepared
 from simulsa.languages import latency_unit, unit_ends
+from simulsa.loading import Processes
 from simulsa.manifest import Utterance, too_long
 from simulsa.progress import track
 from simulsa.streaming.config import StreamConfig
@@ -63,51 +69,83 @@ class Lockstep:
     """the setting; languages are the rows'"""
     timed: bool = False
 
-    def __call__(self, lalm: LALM, clips: Sequence[Clip]) -> tuple[list[Instance], list[tuple[Utterance, str]]]:
-        """The instances of `clips`, and the rows whose audio turned out to be broken, with the problem."""
-        runs, broken = [], []
+    def load(self, clips: Sequence[Clip], prepare: Prepare) -> LoadedClips:
+        """Read the audio of a group and, unless computing time is measured, prepare what each step hears; needs no model."""
+        loaded = LoadedClips([], {}, [])
         for clip in clips:
             try:
-                runs.append(_Run(clip, self._start(clip.row, lalm)))
+                audio = clip.row.load()
             except AudioError as error:
-                broken.append((clip.row, str(error)))
+                loaded.broken.append((clip.row, str(error)))
+                continue
+            loaded.audios.append((clip, audio))
+            if not self.timed:
+                direction = Direction(clip.row.source_lang, clip.row.target_lang)
+                for end in self._ends(len(audio)):
+                    loaded.prepared[direction, audio_key(audio[:end])] = prepare(audio[:end], direction)
+        return loaded
+
+    def __call__(self, lalm: LALM, clips: Sequence[Clip] | LoadedClips) -> tuple[list[Instance], list[tuple[Utterance, str]]]:
+        """The instances of `clips`, and the rows whose audio turned out to be broken, with the problem."""
+        group = clips if isinstance(clips, LoadedClips) else replace(self, timed=True).load(clips, unprepared)
+        runs = [_Run(clip, self._start(clip.row, audio, lalm)) for clip, audio in group.audios]
+        ears = PreparedLALM(lalm, group.prepared) if group.prepared else lalm
         active = runs
         while active:
-            for run, update in zip(active, step(lalm, [run.state for run in active]), strict=True):
+            for run, update in zip(active, step(ears, [run.state for run in active]), strict=True):
                 run.updates.append(update)
             active = [run for run in active if not run.state.finished]
-        return [run.instance(self.timed) for run in runs], broken
+        return [run.instance(self.timed) for run in runs], group.broken
 
     @property
     def label(self) -> str:
         """The setting in a few words."""
         return f"k = {self.config.chunk_ms:g}, {self.config.commit_policy.label}"
 
-    def _start(self, row: Utterance, lalm: LALM) -> StreamState:
+    def _ends(self, samples: int) -> list[int]:
+        """Up to where each step hears a clip."""
+        chunk = self.config.chunk_samples
+        return [*(range(chunk, samples, chunk) if chunk is not None else ()), samples]
+
+    def _start(self, row: Utterance, audio: np.ndarray, lalm: LALM) -> StreamState:
         """A stream that has received all of a row's audio."""
         state = StreamState(lalm, replace(self.config, target_lang=row.target_lang, source_lang=row.source_lang))
-        state.receive(row.load())
+        state.receive(audio)
         state.close()
         return state
 
 
+@dataclass(frozen=True)
+class LoadedClips:
+    """A group of clips with their audio, and what is prepared of it, by direction and content."""
+
+    audios: list[tuple[Clip, np.ndarray]]
+    prepared: dict[Hashable, Any]
+    broken: list[tuple[Utterance, str]]
+
+
 def simulate(
-    workers: Workers, clips: Sequence[Clip], work: Lockstep, batch_size: int = 16, on_error: OnError = "fail"
+    workers: Workers,
+    clips: Sequence[Clip],
+    work: Lockstep,
+    batch_size: int = 16,
+    on_error: OnError = "fail",
+    processes: Processes = 0,
 ) -> list[Instance]:
     """Translate every clip simultaneously with one setting; returns instances in the order of the manifest.
 
-    `batch_size` clips of about the same length advance together, a chunk each. The batch changes neither translations nor
+    At most `batch_size` clips of about the same length advance together, a chunk each. The batch changes neither translations nor
     delays; computing time is only recorded when clips run one at a time. Audio that turns out to be broken
-    raises `EvaluationError`, or is left out with a warning when `on_error` is `skip`.
+    raises `EvaluationError`, or is left out with a warning when `on_error` is `skip`. `processes` load beside the model.
     """
     # the longest first: what does not fit into memory fails at once
-    queue = sorted(clips, key=lambda clip: -clip.samples)
-    groups = [queue[start : start + batch_size] for start in range(0, len(queue), batch_size)]
+    groups = batches(sorted(clips, key=lambda clip: -clip.samples), lambda clip: clip.samples, batch_size, PASS_SAMPLES)
     instances: list[Instance] = []
-    for done, broken in track(workers.map(work, groups), work.label, len(groups)):
-        for row, problem in broken:
-            _refuse(row, problem, on_error)
-        instances += done
+    with closing(ahead(workers, work.load, groups, processes)) as loaded:
+        for done, broken in track(workers.map(work, loaded), work.label, len(groups)):
+            for row, problem in broken:
+                _refuse(row, problem, on_error)
+            instances += done
     return sorted(instances, key=lambda instance: instance.index)
 
 
@@ -154,4 +192,4 @@ def done_ms(updates: Sequence[Update]) -> list[float]:
 def _refuse(row: Utterance, problem: str, on_error: OnError) -> None:
     if on_error == "fail":
         raise EvaluationError(f"row {row.id!r}: {problem} (on_error 'skip' leaves such rows out)")
-    logger.warning("row %r is left out: %s", row.id, problem)
+    logger.warning("row %r is skipped: %s", row.id, problem)

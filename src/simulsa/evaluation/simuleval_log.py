@@ -1,4 +1,4 @@
-"""SimulEval's `instances.log`: a JSON object a recording, with a delay and an elapsed time for each unit."""
+"""SimulEval's `instances.log`: one JSON object per recording, with a delay and an elapsed time for each unit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""simulstream's metrics log: a JSON object a chunk, with the tokens that it added and took back."""
+"""simulstream's metrics log: one JSON object per chunk, with the tokens it added and retracted."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def read_simulstream(
         elif "generated_tokens" in values:
             if values.get("id") not in streams:
                 raise EvaluationError(
-                    f"{where}: no line before says which recording {values.get('id')!r} is; the log's beginning is cut off, or "
+                    f"{where}: no earlier line names the recording {values.get('id')!r}; the start of the log is missing, or "
                     "the client sent no metrics_metadata with a wav_name"
                 )
             streams[values["id"]].add(where, values)
     empty = [stream for stream in begun if not stream.chunks]
     if empty and not partial:
         raise EvaluationError(
-            f"{empty[0].where}: recording {empty[0].name!r} has no chunk; the log is cut off: finish the run, or score what is "
-            "whole with --partial"
+            f"{empty[0].where}: recording {empty[0].name!r} has no chunk; the log is incomplete: finish the run, or score "
+            "the complete part with --partial"
         )
     text = _text(tokens, unit, begun)
     recordings = [stream.recording(i, unit, text, elapsed) for i, stream in enumerate(s for s in begun if s.chunks)]
-    notes = [f"{len(empty)} recordings without a chunk were left out"] if empty else []
+    notes = [f"{len(empty)} recordings without a chunk were skipped"] if empty else []
     return Log(recordings, "simulstream", QUEUED if elapsed == "queued" else CHUNK_ALONE, notes)
 
 
@@ -101,7 +101,7 @@ class _Stream:
             if chunk.deleted:
                 kept = len(tokens) - len(chunk.deleted)
                 if tokens[max(kept, 0) :] != chunk.deleted:
-                    raise EvaluationError(f"{chunk.where}: {chunk.deleted!r} is taken back, but is not what the text ends with")
+                    raise EvaluationError(f"{chunk.where}: {chunk.deleted!r} is deleted, but the text does not end with it")
                 erased += len(units(normal(text(chunk.deleted)), unit))
                 tokens = tokens[:kept]
                 shown.become(units(normal(text(tokens)), unit), chunk.heard_ms, moment)

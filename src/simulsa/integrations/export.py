@@ -35,23 +35,23 @@ logger = logging.getLogger("simulsa")
 
 
 class ExportError(ValueError):
-    """Rows that cannot be handed over; the message gives what was found, the rule and the fix."""
+    """Rows that cannot be exported; the message gives what was found, the rule and the fix."""
 
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """For which trainer, and what its settings file says."""
+    """Target trainer and its settings."""
 
     format: Format = "ms-swift"
     """`ms-swift`, `llamafactory`, or a Hugging Face dataset folder (`hf-dataset`)"""
     base_model: str = "Qwen/Qwen2-Audio-7B-Instruct"
-    """the model that the trainer shall fine-tune; its family decides about the words of the instruction"""
+    """model to fine-tune; its family determines the wording of the instruction"""
     template: str = "qwen2_audio"
     """LLaMA-Factory's name for the model's chat template"""
     simultaneous_copies: int = 1
-    """how often each simultaneous row is there: what `simulsa train --simultaneous-weight` does with one"""
+    """number of copies of each simultaneous row, instead of `simulsa train --simultaneous-weight`"""
     on_error: Literal["fail", "skip"] = "fail"
-    """what a row with broken audio does: end the run, or be left out"""
+    """on a row with broken audio: `fail`, or `skip` it"""
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, {"simultaneous_copies": 1})
@@ -75,7 +75,7 @@ def export(rows: Sequence[Utterance], out: Path, config: ExportConfig | None = N
         except AudioError as error:
             if config.on_error == "fail":
                 raise unheard(row, error) from error
-            logger.warning("export: row %r left out: %s", row.id, error)
+            logger.warning("export: row %r skipped: %s", row.id, error)
     if not given:
         raise ExportError(f"none of the {len(rows)} rows can be written; see the warnings above, or give rows")
     family = family_of_model(config.base_model).name

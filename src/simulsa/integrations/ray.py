@@ -1,8 +1,8 @@
-"""Ray actors as the workers of `augment` and `evaluate`: each holds a copy of the model, on one machine or a cluster.
+"""Ray actors as workers for `augment` and `evaluate`: each holds a copy of the model, on one machine or a cluster.
 
-An actor that dies is started again by Ray and its batch is done again, so nothing is lost; results do not depend on who made
-them, so they are those of a single process. (Ray Data starts new actors for every data set, so that an evaluation would load
-the model again for every setting.)
+Ray restarts an actor that dies and repeats its batch, so nothing is lost. Results do not depend on the worker, so they equal
+those of a single process. (Ray Data would start new actors for every data set, so that an evaluation would reload the model for
+every setting.)
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ logger = logging.getLogger("simulsa")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-HERE = "local"
+LOCAL_CLUSTER = "local"
 
 
 @dataclass(frozen=True)
 class RayConfig:
-    """Whether Ray shares the work out, and among how many."""
+    """Whether to distribute the work with Ray, and over how many workers."""
 
     ray: str = ""
-    """address of a Ray cluster, `auto` for the one that this machine is part of, or `local` (also --ray alone); empty: no Ray"""
+    """address of a Ray cluster, `auto` for the one this machine belongs to, or `local` (also --ray alone); empty: no Ray"""
     ray_workers: int = 2
-    """actors, each with a copy of the model; on GPUs each has its own"""
+    """number of workers, each with a copy of the model and, on GPUs, a GPU of its own"""
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, {"ray_workers": 1})
@@ -82,13 +82,13 @@ class _Actor:
 
 
 def workers_of(config: RayConfig, model: ModelConfig, encoder_cache_mib: float = 0.0) -> RayWorkers | None:
-    """The workers that a command asks for, if any: joins the cluster. Raises `RuntimeError` when Ray is not installed."""
+    """The workers that a command requests, if any; joins the cluster. Raises `RuntimeError` if Ray is not installed."""
     if not config.ray:
         return None
     ray = join(config.ray)
     if (cores := ray.cluster_resources().get("CPU", 0)) < config.ray_workers:
         logger.warning(
-            "ray: %d workers are asked for and the cluster has %g cores; waiting until it has grown", config.ray_workers, cores
+            "ray: %d workers are requested but the cluster has %g cores; waiting for it to scale up", config.ray_workers, cores
         )
     return RayWorkers(model.load, config.ray_workers, float(model.on_gpu), encoder_cache_mib)
 

@@ -1,8 +1,8 @@
-"""The live server on Ray Serve: the same application in several replicas, which come and go with the number of sessions.
+"""The live server on Ray Serve: the same application in several replicas, scaled with the number of sessions.
 
-`simulsa serve --ray` starts it and stops it; on a cluster that is already there,
-`serve run simulsa.integrations.ray_serve:app model=tiny-en-de-simul max-replicas=8` leaves it to Ray. A session stays with the
-replica that it began on; when that one dies its connection breaks, and a new one leads to another.
+`simulsa serve --ray` starts and stops it; on an existing cluster, `serve run simulsa.integrations.ray_serve:app
+model=tiny-en-de-simul max-replicas=8` leaves it to Ray. A session stays on its replica; if that replica dies, the connection
+breaks, and a new one is routed to another.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulsa.extras import optional
-from simulsa.integrations.ray import HERE, join
+from simulsa.integrations.ray import LOCAL_CLUSTER, join
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import ModelConfig
 from simulsa.serving.config import ServeConfig
@@ -34,18 +34,18 @@ OTHER_REQUESTS = 64  # that a replica answers beside its sessions: the page, /he
 
 @dataclass(frozen=True)
 class ReplicasConfig:
-    """Whether Ray serves, and with how many copies of the model."""
+    """Whether to serve with Ray, and with how many copies of the model."""
 
     ray: str = ""
-    """address of a Ray cluster, `auto` for the one that this machine is part of, or `local` (also --ray alone); empty: no Ray"""
+    """address of a Ray cluster, `auto` for the one this machine belongs to, or `local` (also --ray alone); empty: no Ray"""
     replicas: int = 2
-    """copies of the model that are always there; on GPUs each has its own"""
+    """minimum number of replicas; on GPUs each has its own"""
     max_replicas: int = 0
-    """copies that there may be when many speak; 0: no more than --replicas"""
+    """maximum number of replicas; 0: the same as --replicas"""
     sessions_per_replica: int = 8
-    """as many copies are started as it takes for this number of sessions each"""
+    """target number of sessions per replica for autoscaling"""
     cpus_per_replica: float = 1.0
-    """processor cores that each copy takes"""
+    """CPU cores per replica"""
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, {"replicas": 1, "max_replicas": 0, "sessions_per_replica": 1})
@@ -126,8 +126,8 @@ def served(
         try:
             handle.broadcast("drain").results(timeout_s=config.drain_s + 10)
         except Exception as error:  # a replica that has just died has nothing to give
-            logger.warning("not every replica gave its sessions their final text (%s)", error)
-        if replicas.ray == HERE:
+            logger.warning("not all replicas gave their sessions their final text (%s)", error)
+        if replicas.ray == LOCAL_CLUSTER:
             serve.shutdown()
         else:
             serve.delete(NAME)

@@ -19,13 +19,13 @@ from simuleval.data.segments import TextSegment
 from simuleval.evaluator.instance import INSTANCE_TYPE_DICT, SpeechToTextInstance
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.integrations.tools import Growth, Setup, Speech
+from simulsa.integrations.tools import AppendOnlyText, Setup, Speech
 from simulsa.settings import SettingsError, read_yaml_mapping
 from simulsa.streaming.config import MIN_CHUNK_MS
 
 
 class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no types
-    """Writes what each segment of the source added to the committed text; the segment's size is SimulSA's k."""
+    """Writes what each segment of the source adds to the committed text; the segment size is SimulSA's k."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         values: Mapping[str, Any] = {} if args.settings is None else read_yaml_mapping(args.settings)
@@ -49,7 +49,7 @@ class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no
         super().reset()
         self._stream: Speech | None = None
         self._heard = 0  # samples
-        self._growth = Growth()
+        self._growth = AppendOnlyText()
 
     def policy(self) -> Action:
         """Hear what came since the last call, and write what that made final."""

@@ -16,7 +16,7 @@ import numpy as np
 from simulstream.server.speech_processors import IncrementalOutput, SpeechProcessor
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.integrations.tools import Growth, Setup, from_pieces, pieces
+from simulsa.integrations.tools import AppendOnlyText, Setup, from_pieces, pieces
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import ModelConfig
 from simulsa.languages import is_spaced
@@ -28,9 +28,9 @@ _OWN_KEYS = {"type", "speech_chunk_size", "detokenizer_type", "latency_unit", "b
 
 
 class SimulsaProcessor(SpeechProcessor):  # type: ignore[misc]  # simulstream has no types
-    """Translates each chunk that simulstream hands over, `speech_chunk_size` seconds long: SimulSA's k.
+    """Translates each chunk from simulstream, `speech_chunk_size` seconds long: SimulSA's k.
 
-    Processors of one model share its weights and take turns with it, so a pool of them costs no more memory.
+    Processors of one model share its weights and run in turn, so a pool of them takes no more memory.
     """
 
     _loaded: ClassVar[dict[ModelConfig, LALM]] = {}
@@ -93,7 +93,7 @@ class SimulsaProcessor(SpeechProcessor):  # type: ignore[misc]  # simulstream ha
     def _begin(self) -> None:
         self._stream = self._setup.start(self._lalm, self._config)
         self._heard = False
-        self._growth = Growth()
+        self._growth = AppendOnlyText()
 
     def _output(self, updates: Sequence[Update]) -> IncrementalOutput:
         first = not self._growth.text

@@ -1,4 +1,4 @@
-"""What simulsa's parts in other evaluation tools share: settings from one flat mapping, and text that is only added to."""
+"""Shared by the integrations: settings from one flat mapping, and append-only text."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _LONGFORM = "longform"
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What one flat mapping describes: the model, the stream, how long speech is cut into segments, and whether all speech is
-    (`longform`), none, or (`None`) what is longer than one segment."""
+    """Settings from one flat mapping: the model, the stream, and segmentation of all speech (`longform` true), of none (false),
+    or of speech longer than one segment (`None`)."""
 
     model: ModelConfig
     stream: StreamConfig
@@ -48,7 +48,7 @@ class Setup:
             raise SettingsError(f"{where}: longform is {longform!r}; it must be true or false")
         model, stream, segments = shares(given, kinds)
         if segments and not longform:
-            raise SettingsError(f"{where}: {min(segments)} is about speech of any length; it goes with longform: true")
+            raise SettingsError(f"{where}: {min(segments)} is a long-form setting; it requires longform: true")
         return cls(
             from_mapping(ModelConfig, model, where),
             from_mapping(StreamConfig, {"chunk_ms": chunk_ms, **stream}, where),
@@ -59,14 +59,15 @@ class Setup:
     def start(self, lalm: LALM, stream: StreamConfig) -> Speech:
         """New speech, with settings of the stream that a client may have changed."""
         if self.longform is None:
-            return AnyLength(lalm, stream, self.segments)
+            return AutoSegmentedStream(lalm, stream, self.segments)
         return Stream(lalm, stream, self.segments if self.longform else None)
 
 
-class AnyLength:
-    """A stream of speech whose length is not known: in segments from where it is longer than one segment may be.
+class AutoSegmentedStream:
+    """A stream of unknown length that is segmented once it exceeds the longest segment.
 
-    The cut is where the last second before that is quietest, so what comes in then waits until the speech has ended or gone on.
+    The first segment ends at the quietest spot of the second before that limit, so audio of that second waits until the speech
+    ends or continues.
     """
 
     def __init__(self, lalm: LALM, config: StreamConfig, segments: SegmentationConfig) -> None:
@@ -107,19 +108,19 @@ class AnyLength:
         return taken
 
     def _continued(self, update: Update) -> Update:
-        """An update of the long stream as it follows what the short one said."""
+        """An update of the segmented stream, preceded by the text of the first segment."""
         spaced = self._said and is_spaced(self._short.state.config.target_lang) and update.committed
         committed = f"{self._said} {update.committed}" if spaced else self._said + update.committed
         heard = self._short.state.received_samples + update.audio_samples
         return dataclasses.replace(update, committed=committed, audio_samples=heard)
 
 
-Speech = Stream | AnyLength
+Speech = Stream | AutoSegmentedStream
 
 
 @dataclasses.dataclass
-class Growth:
-    """What of a translation was handed over, in the spacing that every scorer counts."""
+class AppendOnlyText:
+    """The part of a translation that was handed over, in the spacing that every scorer counts."""
 
     text: str = ""
 

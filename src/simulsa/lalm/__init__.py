@@ -1,1 +1,1 @@
-"""Audio-language models behind one narrow interface; the only part of simulsa that knows transformers."""
+"""Audio-language models behind one narrow interface; the only package that depends on transformers."""

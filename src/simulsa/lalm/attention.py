@@ -1,7 +1,7 @@
-"""To what a language model attends: the weights of its self-attention, for the time of a few passes.
+"""Attention weights of the language model's self-attention, for the duration of a few passes.
 
-The fast implementations of attention never have the weights, so the passes are made with the plain one ("eager"). Layer after
-layer is averaged as it comes: only one has its weights in memory, not all at once as with transformers' `output_attentions`.
+Fast attention kernels do not expose their weights, so these passes use the eager implementation. Layers are averaged one by one:
+only one layer's weights are in memory, unlike with transformers' `output_attentions`.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Watch:
 
 @contextlib.contextmanager
 def watching(decoder: nn.Module, heads: Heads | None, name: str) -> Iterator[Watch | None]:
-    """Watch `decoder`, which attends the plain way meanwhile; not for two threads at a time. Nothing without `heads`.
+    """Collect the attention of `decoder`, in eager mode meanwhile; not thread-safe. Does nothing without `heads`.
 
-    Raises `LALMError` where there are no such heads, or where attention is not found (by then or when a pass is over).
+    Raises `LALMError` if there are no such heads, or if attention is not exposed (now or after a pass).
     """
     if heads is None:
         yield None
@@ -76,7 +76,7 @@ def watching(decoder: nn.Module, heads: Heads | None, name: str) -> Iterator[Wat
             handle.remove()
 
 
-_UNSEEN = "its attention cannot be seen; choose a policy that does not need it, such as rollback or local-agreement"
+_UNSEEN = "its attention is not exposed; choose a policy that does not need it, such as rollback or local-agreement"
 
 
 def _weights(output: Any) -> torch.Tensor | None:

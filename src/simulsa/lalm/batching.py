@@ -12,7 +12,7 @@ Features = Mapping[str, torch.Tensor]
 
 
 def padded(clips: Sequence[Features]) -> dict[str, torch.Tensor]:
-    """The tensors `[windows, ...]` of all clips below each other, padded with zeros at the end of every other dimension."""
+    """Concatenate the tensors `[windows, ...]` of all clips, zero-padded at the end of every other dimension."""
     return {name: torch.cat(_equally_large([clip[name] for clip in clips])) for name in clips[0]}
 
 

@@ -1,14 +1,14 @@
-"""An encoder cache: clips that were heard are kept, within a limit, for the next question about the same audio.
+"""An encoder cache: heard clips are kept, within a limit, for later calls on the same audio.
 
-An evaluation hears the same half utterance for every policy and for several chunk sizes, a training the same rows in every
-epoch. The encoder is frozen, so its outputs can only be the same (up to the rounding that another batch brings).
+An evaluation hears the same partial utterance for every policy and for several chunk sizes, a training the same rows in every
+epoch. The encoder is frozen, so its outputs are the same (up to rounding, which depends on the batch).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,12 @@ MIB = 2**20
 
 
 def audio_key(audio: np.ndarray) -> bytes:
-    """Identifies a clip, float32 `[samples]`, by its content."""
+    """Identifies a clip, float32 `[samples]`, by content."""
     return hashlib.blake2b(np.ascontiguousarray(audio, dtype=np.float32).data, digest_size=16).digest()
 
 
 class EncoderCache:
-    """What was heard, by key, the least recently used dropped first; `hits` and `misses` count clips."""
+    """Heard clips by key, least recently used dropped first; `hits` and `misses` count clips."""
 
     def __init__(self, max_mib: float) -> None:
         self.max_bytes = max_mib * MIB
@@ -56,26 +56,21 @@ class EncoderCache:
             self.bytes -= self._heard.popitem(last=False)[1].nbytes
 
 
-class CachedLALM:
-    """A LALM that hears equal audio once: `lalm` with an encoder cache of at most `max_mib` in front of `hear`."""
+class _Wrapped:
+    """A LALM that hears in another way than `lalm` and is `lalm` otherwise."""
 
-    def __init__(self, lalm: LALM, max_mib: float) -> None:
+    def __init__(self, lalm: LALM) -> None:
         self.lalm = lalm
-        self.cache = EncoderCache(max_mib)
         self.name, self.signature, self.max_samples = lalm.name, lalm.signature, lalm.max_samples
         self.vocabulary_size, self.eos_id = lalm.vocabulary_size, lalm.eos_id
         self.directions, self.approximate = lalm.directions, lalm.approximate
         self.encode, self.decode = lalm.encode, lalm.decode
+        self.frontend, self.device = getattr(lalm, "frontend", None), getattr(lalm, "device", None)
 
     @property
     def exact(self) -> bool:
         """Whether equal inputs give equal tokens whatever the batch."""
         return self.lalm.exact
-
-    def hear(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[Any]:
-        """As the model hears, from the cache where it can."""
-        keys = [(direction, audio_key(audio)) for audio, direction in zip(audios, directions, strict=True)]
-        return self.cache.fetch(keys, lambda rows: self.lalm.hear([audios[r] for r in rows], [directions[r] for r in rows]))
 
     def score(self, heard: Sequence[Any], targets: Sequence[Sequence[int]]) -> list[TokenScores]:
         """As the model scores."""
@@ -90,3 +85,30 @@ class CachedLALM:
     ) -> list[Continuation]:
         """As the model continues."""
         return self.lalm.continue_(heard, prefixes, drafts, want)
+
+
+class CachedLALM(_Wrapped):
+    """A LALM that hears equal audio once: `lalm` with an encoder cache of at most `max_mib` in front of `hear`."""
+
+    def __init__(self, lalm: LALM, max_mib: float) -> None:
+        super().__init__(lalm)
+        self.cache = EncoderCache(max_mib)
+
+    def hear(self, audios: Sequence[Any], directions: Sequence[Direction]) -> list[Any]:
+        """As the model hears, from the cache where it can."""
+        rows = zip(audios, directions, strict=True)
+        keys = [getattr(audio, "key", None) or (direction, audio_key(audio)) for audio, direction in rows]  # prepared, or audio
+        return self.cache.fetch(keys, lambda rows: self.lalm.hear([audios[r] for r in rows], [directions[r] for r in rows]))
+
+
+class PreparedLALM(_Wrapped):
+    """A LALM for audio that was prepared before: `prepared` has what `lalm.hear` takes, by direction and content."""
+
+    def __init__(self, lalm: LALM, prepared: Mapping[Hashable, Any]) -> None:
+        super().__init__(lalm)
+        self._prepared = prepared
+
+    def hear(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[Any]:
+        """As the model hears; what was not prepared is prepared now."""
+        rows = zip(audios, directions, strict=True)
+        return self.lalm.hear([self._prepared.get((asked, audio_key(audio)), audio) for audio, asked in rows], directions)

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
+from simulsa.lalm.device import copied, rounding
+from simulsa.lalm.graphs import StaticSteps
 from simulsa.lalm.interface import LALMError
 
 Embeddings = dict[str, torch.Tensor]
@@ -61,6 +64,8 @@ class Decoder:
         self.vocabulary_size = int(head.weight.shape[0])
         text = whole.config.get_text_config()
         self.slides = "sliding_attention" in (getattr(text, "layer_types", None) or ())
+        self.round_up = rounding(self.device)
+        self.steps: StaticSteps | None = None  # how tokens are decoded behind a prefill, if not the plain way
         self._scaling = getattr(text, "logits_scaling", None)
         self._softcap = getattr(text, "final_logit_softcapping", None)
 
@@ -75,10 +80,10 @@ class Decoder:
         return self.head.weight.dtype  # type: ignore[no-any-return]
 
     def embed(self, rows: Sequence[Sequence[int]], audio: Mapping[str, torch.Tensor] | None = None) -> list[Embeddings]:
-        """Each row's embeddings `[tokens, ...]`; placeholders become what the encoder makes of the `audio` tensors.
+        """Embeddings `[tokens, ...]` of each row; placeholders are replaced by the encoder's output for the `audio` tensors.
 
-        The model's own forward merges text and audio, which every family does in its own way; it is stopped where the language
-        model would begin.
+        The model's own forward merges text and audio, differently in every family; it is stopped where the language model would
+        begin.
         """
         ids, mask = left_padded(rows, self.device)
         found: Embeddings = {}
@@ -104,7 +109,10 @@ class Decoder:
         ]
 
     def batch(self, heard: Sequence[HeardClip], tails: Sequence[Sequence[int]]) -> tuple[Embeddings, torch.Tensor]:
-        """Prompts with token ids behind them, as one batch `[rows, length, ...]`, and its mask int64 `[rows, length]`."""
+        """Prompts with token ids behind them, as one batch `[rows, length, ...]`, and its mask int64 `[rows, length]`.
+
+        The length is that of the longest row, rounded up to the device's grid (see `device.on_grid`).
+        """
         parts = [clip.embeddings for clip in heard]
         if any(tails):
             texts = self.embed(tails)
@@ -112,11 +120,10 @@ class Decoder:
                 {name: torch.cat([part[name], text[name]]) for name in part} for part, text in zip(parts, texts, strict=True)
             ]
         lengths = [len(clip) + len(tail) for clip, tail in zip(heard, tails, strict=True)]
-        embeddings = {
-            name: pad_sequence([part[name] for part in parts], batch_first=True, padding_side="left") for name in parts[0]
-        }
-        _, mask = left_padded([[0] * length for length in lengths], self.device)
-        return embeddings, mask
+        longest = self.round_up(max(lengths))
+        embeddings = {name: _batched([part[name] for part in parts], longest) for name in parts[0]}
+        mask = torch.tensor([[0] * (longest - length) + [1] * length for length in lengths])
+        return embeddings, copied(mask, self.device)
 
     def forward(self, embeddings: Embeddings, mask: torch.Tensor, use_cache: bool = False) -> tuple[torch.Tensor, Any]:
         """Last hidden states `[rows, length, width]` of one pass, and its cache if asked for; gradients are kept."""
@@ -135,7 +142,7 @@ class Decoder:
         return result.last_hidden_state[:, -1]  # type: ignore[no-any-return]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Float32 logits with the audio placeholder ruled out: it must never be said."""
+        """Float32 logits with the audio placeholder masked: it must never be generated."""
         logits = self.head(hidden).float()
         if self._scaling is not None:
             logits = logits / self._scaling
@@ -155,7 +162,13 @@ def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[to
     longest = max(1, *(len(row) for row in rows))
     ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows])
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
-    return ids.to(device), mask.to(device)
+    return copied(ids, device), copied(mask, device)
+
+
+def _batched(rows: Sequence[torch.Tensor], length: int) -> torch.Tensor:
+    """Rows `[tokens, ...]`, padded on the left to `length`, as `[rows, length, ...]`."""
+    batch = pad_sequence(list(rows), batch_first=True, padding_side="left")
+    return pad(batch, (0, 0) * (batch.dim() - 2) + (length - batch.shape[1], 0))
 
 
 def _positions(mask: torch.Tensor) -> torch.Tensor:

@@ -111,6 +111,8 @@ class _Greedy:
     def go_on(self, rows: Sequence[Row], mask: torch.Tensor, cache: Any) -> None:
         """Decode all rows that have not ended, one token a step; rows that end leave the batch."""
         active = list(rows)
+        if self.decoder.steps is not None and self.watch is None:
+            active, mask, cache = self.decoder.steps.go_on(active, mask, cache, self.eos_ids, self._say)
         if self.watch is not None:
             self.watch.queries = 1
         while True:

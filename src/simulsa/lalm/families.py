@@ -1,7 +1,7 @@
 """Families of audio-language models: a table of the small differences between them, and nothing else.
 
-All of them are used in the same way: the chat template gives the prompt, the backbone the hidden states, the output head the
-logits. A family that is not in the table is tried with the same defaults, and checked before it is trusted (see `load`).
+All are used the same way: the chat template gives the prompt, the backbone the hidden states, the output head the logits. A
+family that is not in the table is loaded with the defaults and verified before use (see `load`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Limit = float | Literal["window", "windows", "context"]
 
 @dataclass(frozen=True)
 class Family:
-    """What sets a family apart."""
+    """Differences of a model family from the defaults."""
 
     name: str
     model_types: tuple[str, ...]
@@ -62,6 +62,8 @@ class Family:
     """the prompt has audio tokens for a whole window, whatever the clip: those behind its end are silence"""
     whisper_window: bool = False
     """the tower is a `Qwen2AudioEncoder`, whose padding can be left out and whose outputs can be remembered"""
+    graphs: bool = True
+    """on a GPU, a decoding step can be a CUDA graph: no cache that slides, no experts whose share of the tokens varies"""
     translates: bool = True
     """whether the published checkpoints translate; the others must be trained to"""
 
@@ -96,7 +98,7 @@ def extractor_of(processor: Any) -> Any:
 
 
 def longest_clip(family: Family, config: Any, processor: Any) -> int:
-    """How many samples of a clip are heard; what comes behind would be cut off without a word."""
+    """The model's window in samples; audio beyond it would be truncated silently."""
     extractor = extractor_of(processor)
     if isinstance(family.limit, float):
         return int(family.limit * SAMPLE_RATE)
@@ -109,7 +111,7 @@ def longest_clip(family: Family, config: Any, processor: Any) -> int:
 
 
 def context_tokens(config: Any) -> int | None:
-    """How many tokens a model's context holds: audio, text and translation together; `None` where that is not configured."""
+    """Number of tokens in a model's context: audio, text and translation together; `None` if not configured."""
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     return None if positions is None else int(positions)
 
@@ -161,6 +163,7 @@ FAMILIES = (
         mixes_lengths=True,
         packages=_VISION,
         model_class="Qwen3OmniMoeThinkerForConditionalGeneration",
+        graphs=False,
     ),
     Family(
         name="Qwen3-ASR",
@@ -228,6 +231,7 @@ FAMILIES = (
         packages=(*_VISION, "timm"),
         turn_end="<end_of_turn>",
         mixes_lengths=True,
+        graphs=False,
     ),
     Family(
         name="Gemma 4",
@@ -238,6 +242,7 @@ FAMILIES = (
         limit=30.0,
         packages=_VISION,
         turn_end="<turn|>",
+        graphs=False,
     ),
     Family(
         name="GLM-ASR",

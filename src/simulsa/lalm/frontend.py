@@ -1,4 +1,4 @@
-"""Audio to what a model's encoder takes: the work on a clip that needs no model, so that loader processes can do it."""
+"""Audio to encoder input: everything about a clip that does not need the model, so that data loader processes can do it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ logger = logging.getLogger("simulsa")
 class PreparedClip:
     """A clip that is ready for the encoder.
 
-    `prompt` are the prompt's token ids, with a placeholder for each audio token, up to where the answer begins. `features` are
+    `prompt` holds the prompt's token ids, with a placeholder for each audio token, up to where the answer begins. `features` are
     the processor's audio tensors by name, float32 or bool `[windows, ...]`, of this clip alone. `key` identifies clip and prompt
     by content.
     """
@@ -39,6 +39,9 @@ class PreparedClip:
     prompt: list[int]
     features: dict[str, torch.Tensor]
     samples: int
+
+    def __len__(self) -> int:
+        return self.samples
 
 
 @dataclass
@@ -57,8 +60,7 @@ class Frontend:
 
     def prepare(self, audio: np.ndarray, direction: Direction) -> PreparedClip:
         """Features and prompt of one clip, float32 mono `[samples]` at `SAMPLE_RATE`."""
-        self._check_language(direction)
-        self._check_direction(direction)
+        self.announce(direction)
         longer = audio if len(audio) >= MIN_SAMPLES else np.pad(audio, (0, MIN_SAMPLES - len(audio)))
         text = instruction(direction, self.family.name, self.instruction)
         conversation = [{"role": "user", "content": [self.family.audio_content(longer), {"type": "text", "text": text}]}]
@@ -79,6 +81,11 @@ class Frontend:
         features = {name: tensor for name, tensor in batch.items() if not name.endswith(_IMAGE_MASKS)}
         return PreparedClip((direction, audio_key(audio)), ids[mask.bool()].tolist(), features, len(audio))
 
+    def announce(self, direction: Direction) -> None:
+        """Say once what speaks against a direction: before loader processes do, which would say it once each."""
+        self._check_language(direction)
+        self._check_direction(direction)
+
     def encode(self, text: str) -> list[int]:
         """Text to target token ids, without special tokens."""
         return list(self.processor.tokenizer(text, add_special_tokens=False).input_ids)
@@ -89,7 +96,7 @@ class Frontend:
         return str(text)
 
     def _check_language(self, direction: Direction) -> None:
-        """Say once of each spoken language that the family's card does not list it."""
+        """Warn once per source language that the family's model card does not list."""
         code = base_language(direction.source_lang)
         if not self.family.languages or code in self.family.languages or code in self._warned:
             return
@@ -98,7 +105,7 @@ class Frontend:
         logger.warning("%s: %s does not list %s speech (%s)", self.name, self.family.name, language_name(code), known)
 
     def _check_direction(self, direction: Direction) -> None:
-        """Say once of each direction that the model was trained on others."""
+        """Warn once per direction that the model was not trained on."""
         asked = _base(direction)
         if not self.directions or asked in self._warned or asked in map(_base, self.directions):
             return
@@ -108,7 +115,7 @@ class Frontend:
 
 
 def _base(direction: Direction) -> Direction:
-    """Without regions: American English is English."""
+    """The direction without regions: American English is English."""
     return Direction(base_language(direction.source_lang), base_language(direction.target_lang))
 
 

@@ -1,19 +1,25 @@
-"""Rows of unequal length: several passes where padding would cost more than another pass, and their caches joined again."""
+"""Length bucketing within a batch: several passes if padding would cost more than another pass; their caches are joined."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch.nn.functional import pad
 
+from simulsa.audio import SAMPLE_RATE
+
+Item = TypeVar("Item")
+
+PASS_SAMPLES = 480 * SAMPLE_RATE  # of audio in one pass, padding included: 16 clips that fill Qwen2-Audio's window
+
 
 def grouped(lengths: Sequence[int], overhead: int) -> list[list[int]]:
-    """Which rows go together, each group with rows of similar length.
+    """Partition rows into buckets of similar length.
 
-    Of all ways to cut the rows, sorted by length, the one for which rows times the longest of them, summed over the groups, is
-    least, where each group costs `overhead` on top, in units of length.
+    Of all partitions of the rows sorted by length, the one that minimises the sum over buckets of rows times the longest row,
+    where each bucket costs `overhead` on top, in units of length.
     """
     rows = sorted(range(len(lengths)), key=lengths.__getitem__)
     least, begins = [0], []  # for the first rows: the cost, and where the last group begins
@@ -30,14 +36,28 @@ def grouped(lengths: Sequence[int], overhead: int) -> list[list[int]]:
     return groups
 
 
+def batches(ordered: Sequence[Item], length: Callable[[Item], int], rows: int, total: int) -> list[list[Item]]:
+    """`ordered`, the longest first, in batches of at most `rows`, and of at most `total` in length with padding.
+
+    An item that is longer than that is a batch of its own.
+    """
+    found: list[list[Item]] = []
+    for item in ordered:
+        if found and len(found[-1]) < rows and (len(found[-1]) + 1) * length(found[-1][0]) <= total:
+            found[-1].append(item)
+        else:
+            found.append([item])
+    return found
+
+
 def joined_masks(masks: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Attention masks `[rows, length]` below each other, padded on the left to the longest."""
+    """Concatenate attention masks `[rows, length]` along the rows, padded on the left to the longest."""
     longest = max(mask.shape[1] for mask in masks)
     return torch.cat([pad(mask, (longest - mask.shape[1], 0)) for mask in masks])
 
 
 def joined_caches(caches: Sequence[Any]) -> Any:
-    """The first cache with the rows of all, `[rows, heads, length, width]`, padded on the left to the longest."""
+    """Concatenate caches `[rows, heads, length, width]` along the rows into the first, padded on the left to the longest."""
     first, *others = caches
     if not others:
         return first

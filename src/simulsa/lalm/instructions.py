@@ -1,4 +1,4 @@
-"""The text instruction that goes with the audio: what is asked of a family, unless the user asks otherwise."""
+"""The text instruction of the prompt: the family's own wording, unless the user gives another."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ TRANSCRIBE_IN = {
 
 
 def instruction(direction: Direction, family: str = "", template: str = "") -> str:
-    """What the model is asked to do: to translate, or to transcribe where both languages are the same.
+    """The instruction to translate, or to transcribe if both languages are the same.
 
-    `template` is the user's own sentence for a translation, with `{source}` and `{target}` where the languages go.
+    `template` is the user's own wording of a translation request, with `{source}` and `{target}` for the languages.
     """
     source, target = language_name(direction.source_lang), language_name(direction.target_lang)
     own, default = (TRANSCRIBE_IN, TRANSCRIBE) if source == target else (TRANSLATE_IN, TRANSLATE)

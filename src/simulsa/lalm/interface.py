@@ -1,4 +1,4 @@
-"""What the rest of simulsa needs of an audio-language model (LALM)."""
+"""The interface of an audio-language model (LALM), as the rest of simulsa uses it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 
 class LALMError(RuntimeError):
-    """A model that cannot be loaded or used; the message says what was found and what to do."""
+    """A model that cannot be loaded or used; the message gives what was found and the fix."""
 
 
 class Direction(NamedTuple):
-    """Which language is spoken and which is written."""
+    """Language of the speech and language of the translation."""
 
     source_lang: str
     target_lang: str
@@ -22,10 +22,10 @@ class Direction(NamedTuple):
 
 @dataclass(frozen=True)
 class TokenScores:
-    """How plausible a model finds each token of a given target, under teacher forcing.
+    """Plausibility of each token of a given target, under teacher forcing.
 
-    `log_probs` float32 `[tokens]`, natural logarithm; `ranks` int64 `[tokens]`, the number of vocabulary entries that the
-    model finds more likely (0 is its first choice).
+    `log_probs` float32 `[tokens]`, natural logarithm; `ranks` int64 `[tokens]`, the number of vocabulary entries that the model
+    finds more likely (0 is its first choice).
     """
 
     log_probs: np.ndarray
@@ -45,9 +45,9 @@ ALL_HEADS = Heads()
 
 @dataclass(frozen=True)
 class Want:
-    """What a caller of `continue_` wants to know of the tokens besides their ids.
+    """What a caller of `continue_` wants besides token ids.
 
-    `log_probs`: how likely each was. `heads`: what each of them attends to in the audio, averaged over these heads.
+    `log_probs`: the probability of each token. `heads`: the audio attention of each token, averaged over these heads.
     """
 
     log_probs: bool = False
@@ -59,13 +59,13 @@ TOKENS_ONLY = Want()
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a model says behind a prefix, by greedy decoding.
+    """A greedy continuation of a prefix.
 
-    `tokens` are the new ids, without EOS. What was not wanted is `None`: `log_probs` float32 `[tokens]`, natural logarithm;
+    `tokens` are the new ids, without EOS. The rest is `None` unless requested: `log_probs` float32 `[tokens]`, natural logarithm;
     `attention` float32 `[tokens, frames]`, the attention weights on the audio at the position that predicts each token. Frames
-    divide the clip evenly; a row sums to 1 at most, because the model attends to text as well. `truncated` says that the
-    translation, its prefix included, reached the limit of tokens before EOS. The limit is what the model's context has room for
-    beside the clip, and no more than speech of that length takes in any language: a model that repeats itself is stopped.
+    divide the clip evenly; a row sums to at most 1, because the model attends to text as well. `truncated` says that the
+    translation, prefix included, reached the token limit before EOS. The limit is the room in the model's context besides the
+    clip, and at most what speech of that length needs in any language, so that a model that loops is stopped.
     """
 
     tokens: list[int]
@@ -75,9 +75,9 @@ class Continuation:
 
 
 class Heard(Protocol):
-    """A clip as a model has heard it, with the prompt around it: what `LALM.hear` returns for each row.
+    """A clip as heard by a model, with its prompt: the result of `LALM.hear` for one row.
 
-    It belongs to the model that made it. Keep it for as long as the same audio may be asked about again.
+    It belongs to the model that made it. Keep it for as long as the same audio may be needed again.
     """
 
     @property
@@ -91,9 +91,10 @@ class Heard(Protocol):
 
 
 class LALM(Protocol):
-    """An audio-language model. All verbs are batched; audio is float32 mono at `SAMPLE_RATE`, tokens are ids.
+    """An audio-language model. All methods are batched; audio is float32 mono at `SAMPLE_RATE`, tokens are ids.
 
-    Hearing and speaking are apart: `hear` encodes audio once, and any number of calls of `score` and `continue_` use the result.
+    Hearing and decoding are separate: `hear` encodes audio once, and any number of calls of `score` and `continue_` use the
+    result.
     """
 
     name: str
@@ -115,14 +116,14 @@ class LALM(Protocol):
         ...
 
     def hear(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[Any]:
-        """Encode each clip behind the prompt that asks for its translation; one `Heard` per row, which depends on no other row.
+        """Encode each clip together with its translation prompt; returns one `Heard` per row, independent of the other rows.
 
-        Raises `LALMError` for a clip that is longer than `max_samples`.
+        Raises `LALMError` for a clip longer than `max_samples`.
         """
         ...
 
     def score(self, heard: Sequence[Any], targets: Sequence[Sequence[int]]) -> list[TokenScores]:
-        """Score every target token given what was heard and the tokens before it, in one forward pass for the batch."""
+        """Score every target token given the audio and the tokens before it, in one forward pass for the batch."""
         ...
 
     def continue_(
@@ -134,9 +135,9 @@ class LALM(Protocol):
     ) -> list[Continuation]:
         """Continue each prefix greedily to the end of the translation.
 
-        `drafts` are guesses of the continuation: the part that greedy decoding would produce as well is verified in one
-        forward pass instead of being decoded token by token. They change the speed, never the tokens. Raises `LALMError` for a
-        model whose attention is wanted and cannot be seen, or that has no such heads.
+        `drafts` are guesses of the continuation: the part that agrees with greedy decoding is verified in one forward pass
+        instead of being decoded token by token. They change the speed, never the tokens. Raises `LALMError` for a model that does
+        not expose the attention asked for, or has no such heads.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""`load(name)`: from a name to a ready LALM."""
+"""`load(name)`: load a LALM by name."""
 
 from __future__ import annotations
 
@@ -41,23 +41,24 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which model to use, and where."""
+    """Which model to load, and where."""
 
     model: str = "tiny-en-de"
-    """Hugging Face id, local folder, adapter folder made by `simulsa train`, `tiny-en-de` or `tiny-en-de-simul`"""
+    """Hugging Face id, local folder, adapter folder written by `simulsa train`, `tiny-en-de` or `tiny-en-de-simul`"""
     device: str = "auto"
-    """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes a GPU when there is one"""
+    """`cpu`, `cuda`, `cuda:1`, ...; `auto` uses a GPU if there is one"""
     dtype: Dtype = "auto"
     """number format; `auto` is float32 on a CPU and bfloat16 on a GPU. With an engine, what that was started with: `auto` is then
     vLLM's default, the format of the model's files, or bfloat16 where that is float32"""
     instruction: str = ""
-    """what to ask of the model for a translation, with {source} and {target} for the languages; empty: the family's own"""
+    """prompt for a translation, with {source} and {target} for the languages; empty: the model family's own"""
     four_bit: bool = False
-    """keep the decoder layers in 4 bits: a quarter of their memory, for training (QLoRA) or use; needs `simulsa[quantization]`"""
+    """keep the decoder layers in 4 bits, a quarter of their memory, for training (QLoRA) or inference; needs
+    `simulsa[quantization]`"""
     engine_url: str = ""
     """address of a vLLM server that has the model's weights, such as http://localhost:8000 (docs/engines.md); empty: none"""
     engine_model: str = ""
-    """what the server calls the model or adapter; empty: by the name given as model"""
+    """the server's name for the model or adapter; empty: the name given as model"""
 
     def __post_init__(self) -> None:
         check_template(self.instruction)
@@ -114,9 +115,9 @@ def load(
 ) -> LALM:
     """Load a model and its processor; see `ModelConfig` for the arguments. With `engine_url`, the weights stay with the server.
 
-    Raises `LALMError` when the name leads nowhere, a package is missing, the model does not hear, a family that is not known
-    fails its checks, an adapter belongs to another base, or a server cannot be used; `ValueError` for an instruction with unknown
-    fields, and for settings that do not go together.
+    Raises `LALMError` if the name cannot be resolved, a package is missing, the model does not hear, an unknown family fails its
+    checks, an adapter belongs to another base, or a server cannot be used; `ValueError` for an instruction with unknown fields,
+    and for settings that exclude each other.
     """
     check_template(instruction)
     _check_engine(engine_url, engine_model, device, four_bit)
@@ -139,9 +140,9 @@ def _check_engine(engine_url: str, engine_model: str, device: str, four_bit: boo
 
 
 def family_of_model(model: str) -> Family:
-    """The family of a model that is not loaded: by the table's examples, or by its configuration, from its folder or the hub.
+    """The family of a model without loading it: from the table's examples, or from its configuration in a folder or on the hub.
 
-    Where no configuration can be read, it is `UNKNOWN`, with a warning.
+    `UNKNOWN`, with a warning, if no configuration can be read.
     """
     source, _, revision = model.partition("@")
     known = next((family for family in FAMILIES if family.example.partition("@")[0] == source), None)
@@ -171,7 +172,7 @@ def _resolve(device: str, dtype: Dtype) -> tuple[str, Any]:
         # of several processes that torchrun started on a machine, each takes its own
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise LALMError(f"device {device!r} was asked for and PyTorch sees no GPU; use --device cpu")
+        raise LALMError(f"device {device!r} was requested but PyTorch finds no GPU; use --device cpu")
     if dtype == "auto":
         return device, torch.bfloat16 if device.startswith("cuda") else torch.float32
     return device, getattr(torch, dtype)
@@ -215,7 +216,7 @@ def _model_class(config: Any, family: Family) -> Any:
 
 @contextlib.contextmanager
 def _trial(name: str, model_type: str) -> Iterator[None]:
-    """Of a model whose family is not in the table: whatever it raises becomes an `LALMError` that says what failed."""
+    """For a model whose family is not in the table: any error becomes an `LALMError` that says what failed."""
     try:
         yield
     except Exception as error:
@@ -275,7 +276,7 @@ def _adapter_content(name: str, folder: Path, base_name: str, base: str, instruc
 
 
 def _check_base(name: str, record: dict[str, Any], base_name: str, base: str, instruction: str) -> None:
-    """Raise `LALMError` unless the adapter was trained on these weights, in whatever number format or rounded to 4 bits."""
+    """Raise `LALMError` unless the adapter was trained on these weights, in whatever number format or quantisation."""
     trained_on = weights_part(record["base_signature"])
     if trained_on == weights_part(base):
         return
@@ -297,7 +298,7 @@ def base_of(model: str) -> str:
     """The base model of an adapter folder. Raises `LALMError` for anything else."""
     folder = local_folder(model)
     if folder is None or not _is_adapter(folder):
-        raise LALMError(f"{model!r} is no adapter folder, so it has no base model; give a folder made by simulsa train")
+        raise LALMError(f"{model!r} is not an adapter folder, so it has no base model; give a folder written by simulsa train")
     return _base_name(folder, read_record(folder))
 
 

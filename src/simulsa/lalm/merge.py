@@ -1,4 +1,4 @@
-"""LoRA adapters: put into a model, and made part of its weights."""
+"""LoRA adapters: attaching them to a model, and merging them into its weights."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from simulsa.lalm.interface import LALMError
 def with_adapter(model: Any, folder: Path) -> Any:
     """A `PeftModel` of `model`, which is changed, with the adapter in `folder`.
 
-    Raises `LALMError` unless every weight of the adapter finds its place and every place its weight: PEFT leaves the others out,
-    and the base would answer under the adapter's name.
+    Raises `LALMError` unless adapter weights and LoRA layers match one to one: PEFT ignores mismatches, and the base would answer
+    under the adapter's name.
     """
     from peft import PeftConfig, PeftModel
 
@@ -45,10 +45,10 @@ def _misfit(folder: Path, problem: str, weights: Sequence[str]) -> LALMError:
 
 
 def without_adapters(model: Any) -> Any:
-    """`model`, changed in place: what transformers has put in as active LoRA adapters is part of the weights.
+    """Merge the active LoRA adapters that transformers loaded into `model`, in place.
 
-    For adapters that a checkpoint brings along, without which it does not hear. LoRA can then be put into it as into any other
-    model, and taken out again without losing what came with the checkpoint.
+    For checkpoints that bring an adapter without which they do not hear. LoRA can then be added as to any other model, and
+    removed without losing the checkpoint's adapter.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -64,7 +64,7 @@ def without_adapters(model: Any) -> Any:
 
 
 def with_adapters_merged(model: Any) -> Any:
-    """A `PeftModel`, changed in place: its adapters are added to the weights, so that using them costs nothing."""
+    """Merge the adapters of a `PeftModel` into its weights, in place, so that inference costs nothing extra."""
     # PEFT puts the layers of experts into each other, and says of the inner one that it is merged already
     warnings.filterwarnings("ignore", "All adapters are already merged", UserWarning)
     # in a thread of its own that ends: where two threads of a process have computed, OpenMP lets the helpers of both sleep

@@ -18,13 +18,15 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.batching import equally_shaped, padded
 from simulsa.lalm.decoder import Decoder, HeardClip
 from simulsa.lalm.decoding import HEAD_POSITIONS, Row, decode
+from simulsa.lalm.device import copied, set_up
 from simulsa.lalm.endings import eos_ids, token_limit
 from simulsa.lalm.families import audio_token_id, context_tokens, family_of, longest_clip
 from simulsa.lalm.frontend import MIN_SAMPLES, Frontend, PreparedClip
+from simulsa.lalm.graphs import StaticSteps
 from simulsa.lalm.grouping import grouped
 from simulsa.lalm.interface import TOKENS_ONLY, Continuation, Direction, LALMError, TokenScores, Want
 from simulsa.lalm.signature import marks
-from simulsa.lalm.window import narrowed
+from simulsa.lalm.window import longer, narrowed
 from simulsa.manifest import too_long
 
 # one more pass costs a CPU as much as so much padding does (measured)
@@ -65,6 +67,9 @@ class HuggingFaceLALM:
         self.family = family_of(whole.config)
         self.frontend = Frontend(processor, self.family, name, instruction, self.directions)
         self.decoder = Decoder(whole, name, audio_token_id(whole.config))
+        set_up(self.device)
+        if self.device.type == "cuda" and self.family.graphs:
+            self.decoder.steps = StaticSteps(self.decoder, graphs=True)
         self.audio_token_id = self.decoder.audio_token_id
         self.vocabulary_size = self.decoder.vocabulary_size
         self.encoder = self.decoder.backbone.audio_tower if self.family.whisper_window else None
@@ -115,12 +120,18 @@ class HuggingFaceLALM:
         """Target token ids to text, special tokens left out; an incomplete character decodes to U+FFFD."""
         return self.frontend.decode(tokens)
 
-    def hear(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[HeardClip]:
-        """Encode each clip behind the prompt that asks for its translation (see `LALM.hear`)."""
+    def hear(self, audios: Sequence[np.ndarray | PreparedClip], directions: Sequence[Direction]) -> list[HeardClip]:
+        """Encode each clip behind the prompt that asks for its translation (see `LALM.hear`).
+
+        Some may be prepared by the `frontend` already, for these directions.
+        """
         for number, audio in enumerate(audios):
             if len(audio) > self.max_samples:
                 raise LALMError(too_long(f"clip {number} of the batch", len(audio), self.max_samples))
-        return self.listen([self.frontend.prepare(*row) for row in zip(audios, directions, strict=True)])
+        rows = zip(audios, directions, strict=True)
+        return self.listen(
+            [clip if isinstance(clip, PreparedClip) else self.frontend.prepare(clip, asked) for clip, asked in rows]
+        )
 
     @torch.no_grad()
     def listen(self, clips: Sequence[PreparedClip]) -> list[HeardClip]:
@@ -139,14 +150,17 @@ class HuggingFaceLALM:
         return grouped([clip.samples for clip in clips], ENCODER_PASS_SAMPLES)
 
     def _listen_at_once(self, clips: Sequence[PreparedClip]) -> list[HeardClip]:
-        audio = {name: self._move(tensor) for name, tensor in padded([clip.features for clip in clips]).items()}
+        features = padded([clip.features for clip in clips])
+        if self.encoder is not None:
+            features = longer(features, self.decoder.round_up, self.encoder.config.max_source_positions)
+        audio = {name: self._move(tensor) for name, tensor in features.items()}
         with self._trimmed(audio):
             embeddings = self.decoder.embed([clip.prompt for clip in clips], audio)
         return [HeardClip(own, self._frames(clip), clip.samples) for own, clip in zip(embeddings, clips, strict=True)]
 
     @contextlib.contextmanager
     def _trimmed(self, audio: dict[str, torch.Tensor]) -> Iterator[None]:
-        """The encoder without its padding, where it is one that can do so."""
+        """The encoder output without padding, if the encoder supports that."""
         if self.encoder is None:
             yield
             return
@@ -159,7 +173,7 @@ class HuggingFaceLALM:
         if self.family.fills_window:
             seconds = max(clip.samples, MIN_SAMPLES) / SAMPLE_RATE
             places = places[: math.ceil(seconds * self.family.tokens_per_s)]
-        return torch.tensor(places, dtype=torch.long, device=self.device)
+        return copied(torch.tensor(places, dtype=torch.long), self.device)
 
     def forward(self, heard: Sequence[HeardClip], tails: Sequence[Sequence[int]]) -> torch.Tensor:
         """Last hidden states `[rows, length, width]` of prompts with token ids behind them; rows end at the same position.
@@ -209,5 +223,5 @@ class HuggingFaceLALM:
         return grouped([len(row.heard) + len(row.prefix) + len(row.draft) for row in rows], DECODER_PASS_TOKENS)
 
     def _move(self, tensor: torch.Tensor) -> torch.Tensor:
-        tensor = tensor.to(self.device)
+        tensor = copied(tensor, self.device)
         return tensor.to(self.dtype) if tensor.is_floating_point() else tensor

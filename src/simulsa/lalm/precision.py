@@ -1,4 +1,4 @@
-"""Whether a processor computes in bfloat16 itself, and how slow it is where it does not."""
+"""Whether a processor supports bfloat16 natively, and how slow it is otherwise."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def quick_format(device: str = "auto") -> Literal["bfloat16", "float32"]:
 
 
 def warn_of_slow_bfloat16(device: str, asked: str) -> None:
-    """Say, where bfloat16 was asked for (by the setting `asked`) on a device that does not have it, how slow that is."""
+    """Warn about the measured slowdown if bfloat16 was requested (by the setting `asked`) on a device without support for it."""
     if not has_bfloat16(device):
         logger.warning(
             "%s: this processor has no bfloat16 of its own; a matrix product takes %.1f times as long as in float32",

@@ -1,4 +1,4 @@
-"""Seconds of checks that catch the silent faults of audio-language models before hours are spent on them."""
+"""Checks of a few seconds that catch silent faults of audio-language models before hours are spent on them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class InexactError(LALMError):
 def preflight(lalm: LALM, direction: Direction = ENGLISH_TO_GERMAN) -> None:
     """Check that the model hears, that a batch equals its rows, and that prefix forcing and drafts equal free decoding.
 
-    Takes seconds. Raises `LALMError` that says which check failed and what it means. Models in half precision are
-    held to log-probabilities within a tolerance instead of equal tokens, because near-ties may fall either way.
+    Takes seconds. Raises `LALMError` with the failed check and its meaning. Half-precision models are compared by
+    log-probabilities within a tolerance instead of by tokens, because near-ties may fall either way.
     """
     sounds = _sounds()
     exact = lalm.exact

@@ -1,4 +1,4 @@
-"""A base in 4 bits: QLoRA (Dettmers et al. 2023, arXiv 2305.14314), by bitsandbytes."""
+"""4-bit base models: QLoRA (Dettmers et al. 2023, arXiv 2305.14314), by bitsandbytes."""
 
 from __future__ import annotations
 

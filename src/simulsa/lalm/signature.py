@@ -1,4 +1,4 @@
-"""Content signatures: what exactly was used, in twelve hexadecimal digits."""
+"""Content signatures: twelve hexadecimal digits that identify exactly what was used."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def folder_signature(folder: Path) -> str:
 
 
 def earlier_signature(folder: Path) -> str:
-    """The signature that a folder had before every tensor counted: of a large weight file, its size and its first MiB.
+    """The signature of a folder before every tensor counted: of a large weight file, its size and first MiB.
 
-    It still recognises adapters that were trained under it, and goes with the next release.
+    Still accepted for adapters recorded under it; to be removed in the next release.
     """
     return _folder_signature(folder, lambda file: iter([file.read(2**20)]))
 

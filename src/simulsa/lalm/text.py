@@ -1,4 +1,4 @@
-"""Token ids to the text that may be shown: never half a character, never half a word."""
+"""Token ids to displayable text: never a partial character, never a partial word."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ INCOMPLETE = "\ufffd"  # what an unfinished multi-byte character decodes to
 
 
 def stable_text(lalm: LALM, committed: Sequence[int], hypothesis: Sequence[int], lang: str, final: bool) -> str:
-    """The text of the `committed` tokens that is safe to show for good.
+    """The text of the `committed` tokens that can be shown permanently.
 
-    `hypothesis` begins with `committed` and goes on with what the model would say next. A character whose bytes are not all
-    committed is held back, and so is a last word that the hypothesis continues, in languages that put spaces between words.
-    When `final`, everything is shown.
+    `hypothesis` begins with `committed` and continues with the tentative tokens. A character whose bytes are not all committed is
+    withheld, and so is a last word that the hypothesis continues, in languages with spaces between words. With `final`,
+    everything is shown.
     """
     text = lalm.decode(committed)
     if final:

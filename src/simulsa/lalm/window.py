@@ -1,29 +1,44 @@
-"""Leave padding out: the audio encoder computes as many positions as a batch's longest clip has, not its whole window.
+"""Trimmed padding: the audio encoder computes only the positions of a batch's longest clip, not its whole window.
 
-Whisper-style encoders want features padded to their window (30 s for Qwen2-Audio), so that half a second of speech costs as
-much as thirty. Attention masks the padding: without it the outputs are the same up to rounding, and sooner there.
+Whisper-style encoders expect features padded to their window (30 s for Qwen2-Audio), so half a second of speech costs as much as
+thirty. Attention masks the padding, so the outputs without it are the same up to rounding.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.functional import pad
+
+from simulsa.lalm.device import RoundUp
 
 _LOOKAHEAD_FRAMES = 2  # the encoder's two convolutions see so many frames behind the last one of a clip
 _FRAMES_PER_TOKEN = 4  # the second convolution and the pooling halve the rate each
 
 
 def padded_samples(longest: int, extractor: Any) -> int:
-    """To how many samples a batch must be padded whose longest clip has `longest`: whole audio tokens, at most the window.
+    """Number of samples to pad a batch to whose longest clip has `longest`: whole audio tokens, at most the window.
 
-    Behind the clip there must be silence as far as its last position sees: frames ahead, and half a Fourier window further.
+    The clip must be followed by silence within reach of its last position: the convolutions' look-ahead frames and half a Fourier
+    window.
     """
     needed = longest + _LOOKAHEAD_FRAMES * extractor.hop_length + extractor.n_fft // 2
     token = _FRAMES_PER_TOKEN * extractor.hop_length
     return int(min(-(-needed // token) * token, extractor.n_samples))
+
+
+def longer(features: Mapping[str, torch.Tensor], round_up: RoundUp, positions: int) -> dict[str, torch.Tensor]:
+    """Features and their mask, `[clips, ..., frames]`, with zeros behind them up to a number of audio tokens on the grid.
+
+    The encoder's window, `positions` of two frames each, is the limit.
+    """
+    frames = features["input_features"].shape[-1]
+    wanted = min(_FRAMES_PER_TOKEN * round_up(-(-frames // _FRAMES_PER_TOKEN)), 2 * positions)
+    return {name: pad(tensor, (0, max(wanted - frames, 0))) for name, tensor in features.items()}
 
 
 @contextlib.contextmanager

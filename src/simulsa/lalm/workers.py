@@ -1,19 +1,23 @@
-"""Who does the batches of a long job: this process with its model, or several with a copy of it each."""
+"""Workers for the batches of a long job: this process with its model, or several processes with a copy each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from simulsa.lalm.interface import LALM
+from simulsa.lalm.interface import LALM, Direction
+from simulsa.loading import Processes, loaded, processes_for
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+Prepare = Callable[[Any, Direction], Any]
+"""Audio and direction to what a model's `hear` takes in the place of the audio, without the model."""
+
 
 class Workers(Protocol):
-    """Models that share a job out. Work, items and results must be picklable; work must not depend on who does it."""
+    """Models that share a job. Work, items and results must be picklable; work must not depend on the worker."""
 
     def map(self, work: Callable[[LALM, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """`work(lalm, item)` of every item with some worker's model; the results come in any order."""
@@ -21,7 +25,7 @@ class Workers(Protocol):
 
 
 @dataclass(frozen=True)
-class Alone:
+class LocalWorker:
     """This process and its model."""
 
     lalm: LALM
@@ -29,3 +33,46 @@ class Alone:
     def map(self, work: Callable[[LALM, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """One item after the other."""
         return (work(self.lalm, item) for item in items)
+
+
+def ahead(
+    workers: Workers, load: Callable[[Any, Prepare], Any], items: Sequence[Any], processes: Processes
+) -> Generator[Any, None, None]:
+    """What the `workers` shall map over: where this process has the model, each item as `load` makes it in loader processes.
+
+    `load` gets the model's `Prepare`. Without processes, and for other workers, these are the items as they are: who works on one
+    loads it then. Close the generator, and no process is left.
+    """
+    count = processes_for(processes, getattr(workers.lalm, "device", None)) if isinstance(workers, LocalWorker) else 0
+    if isinstance(workers, LocalWorker) and count:
+        yield from loaded(_Loading(load, preparing(workers.lalm)), items, count)
+    else:
+        yield from items
+
+
+def preparing(lalm: LALM) -> Prepare:
+    """How audio is prepared for a model: by its frontend, or not at all where it has none."""
+    frontend = getattr(lalm, "frontend", None)
+    return unprepared if frontend is None else frontend.prepare
+
+
+def announce(lalm: LALM, directions: Iterable[Direction]) -> None:
+    """Let the model's frontend say here what it has against the directions of a job, not in every loader process."""
+    frontend = getattr(lalm, "frontend", None)
+    for direction in dict.fromkeys(directions):
+        if frontend is not None:
+            frontend.announce(direction)
+
+
+@dataclass(frozen=True)
+class _Loading:
+    load: Callable[[Any, Prepare], Any]
+    prepare: Prepare
+
+    def __call__(self, item: Any) -> Any:
+        return self.load(item, self.prepare)
+
+
+def unprepared(audio: Any, _: Direction) -> Any:
+    """The audio itself, which every model's `hear` takes."""
+    return audio

@@ -1,1 +1,1 @@
-"""The live server: one model, many speakers, three protocols."""
+"""The live server."""

@@ -1,4 +1,4 @@
-"""The web application: which path leads where."""
+"""The web application and its routes."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class PageFiles(StaticFiles):  # type: ignore[misc]  # starlette is not there when types are checked
-    """The page's files. Browsers ask every time whether theirs are still the ones, so that modules of two versions never meet."""
+    """The page's files. Browsers must revalidate them, so that modules of two versions never mix."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        """The file, or that it has not changed."""
+        """The file, or `304 Not Modified`."""
         response = super().file_response(*args, **kwargs)
         response.headers["Cache-Control"] = "no-cache"
         return response
 
 
 def create_app(service: Service) -> Starlette:
-    """The ASGI application of a service; it runs the scheduler as long as it lives."""
+    """The ASGI application of a service; runs the scheduler during its lifespan."""
 
     async def realtime(websocket: WebSocket) -> None:
         await converse(websocket, service, Realtime)

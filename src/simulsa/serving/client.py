@@ -38,14 +38,14 @@ class RemoteError(RuntimeError):
 
 @dataclass(frozen=True)
 class RemoteConfig:
-    """Which server translates, if not this machine."""
+    """Server to use instead of a local model."""
 
     url: str = ""
-    """server that translates (ws://HOST:PORT, or wss, http, https; see `simulsa serve`); empty: a model on this machine"""
+    """server to translate on (ws://HOST:PORT, or wss, http, https; see `simulsa serve`); empty: a local model"""
     api_key: str = ""
-    """key that the server asks for (others on this machine see it in the process list: prefer --api-key-file)"""
+    """the server's API key (visible to others in the process list: prefer --api-key-file)"""
     api_key_file: Path | None = None
-    """file with the key in its first line"""
+    """file whose first line is the API key"""
 
     def __post_init__(self) -> None:
         if self.url:
@@ -159,7 +159,7 @@ def _connected(url: str, api_key: str) -> Iterator[Any]:
             remedy = REMEDIES.get(status, "check the address")
             raise RemoteError(f"{place}: the server says {status} ({reason[:200]}); {remedy}") from error
         except InvalidHandshake as error:
-            raise RemoteError(f"{place}: this is no WebSocket server ({error}); check the address") from error
+            raise RemoteError(f"{place}: not a WebSocket server ({error}); check the address") from error
         except OSError as error:  # also of name resolution, TLS and time
             raise RemoteError(f"{place}: cannot be reached ({error}); check the address, and that the server runs") from error
         yield socket
@@ -175,7 +175,7 @@ def _events(socket: Any) -> Iterator[dict[str, Any]]:
         except strict_json.JSONError as error:
             raise RemoteError(f"the server sent a message that is not JSON ({error}); is it another version?") from error
         except ConnectionClosed as error:
-            raise RemoteError(f"the connection to the server broke off ({error}); what it had committed is kept") from error
+            raise RemoteError(f"the connection to the server was lost ({error}); committed text is kept") from error
         if event["type"] == "error":
             raise RemoteError(f"the server says {event['error']['code']}: {event['error']['message']}")
         yield event

@@ -1,4 +1,4 @@
-"""When speech was spoken, as far as its arrival tells: what lag is measured against."""
+"""When audio was due: the reference for measuring lag."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACE = 0.9
 class SpeechClock:
     """When each sample of a stream was due: at its arrival, but no sooner than it can have been spoken.
 
-    Positions are samples at `SAMPLE_RATE` from the start of the stream, times seconds of any monotonic clock.
+    Positions are samples at `SAMPLE_RATE` from the start of the stream, times are seconds of any monotonic clock.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class SpeechClock:
         self._due = 0.0
 
     def arrived(self, samples: int, now: float) -> None:
-        """Note that `samples` more have come in."""
+        """Record that `samples` more have arrived."""
         spoken_s = PACE * samples_to_s(samples)
         self._due = max(now, self._due + spoken_s) if self._end else now + spoken_s
         self._end += samples
@@ -32,14 +32,14 @@ class SpeechClock:
         self._dues.append(self._due)
 
     def due(self, position: int) -> float:
-        """When the audio before `position` was due; `inf` if it has not come in."""
+        """When the audio before `position` was due; `inf` if it has not arrived."""
         packet = bisect_left(self._ends, position)
         if packet == len(self._ends):
             return float("inf")
         return self._dues[packet] - PACE * samples_to_s(self._ends[packet] - position)
 
     def due_by(self, now: float) -> int:
-        """The position that was due at `now`; 0 if everything that was is forgotten."""
+        """The position that was due at `now`; 0 if all due audio is forgotten."""
         packet = bisect_right(self._dues, now)
         if packet == len(self._dues):
             return self._end
@@ -47,6 +47,6 @@ class SpeechClock:
         return max(start, self._ends[packet] - s_to_samples((self._dues[packet] - now) / PACE))
 
     def forget(self, position: int) -> None:
-        """Nothing before `position` will be asked for again."""
+        """Discard everything before `position`."""
         known = bisect_left(self._ends, position)
         del self._ends[:known], self._dues[:known]

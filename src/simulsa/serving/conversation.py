@@ -1,4 +1,4 @@
-"""What both WebSocket protocols share: one client, a reader and a writer beside each other, and the limits on them."""
+"""Common to both WebSocket protocols: one client, concurrent reader and writer, and their limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from simulsa import strict_json
 from simulsa.audio import AudioError
-from simulsa.serving.config import ServeConfig
+from simulsa.serving.config import MAX_MESSAGE_KIB, ServeConfig
 from simulsa.serving.gate import PROTOCOL
 from simulsa.serving.pcm import PcmReader
 from simulsa.serving.service import RefusedError, Service
@@ -23,11 +23,11 @@ from simulsa.serving.session import Result, Session
 # close codes of RFC 6455 and its registry
 NORMAL, GOING_AWAY, POLICY, TOO_BIG, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1008, 1009, 1011, 1013
 MAX_REASON_BYTES = 123
-MODEL_FAILED = "the model failed on this speech; the log of the server says why"
+MODEL_FAILED = "the model failed on this audio; see the server's log"
 
 
 class GoneError(Exception):
-    """The client is no longer there, or does not read what it is sent."""
+    """The client has disconnected, or does not read what it is sent."""
 
 
 class Socket:
@@ -36,7 +36,6 @@ class Socket:
     def __init__(self, websocket: WebSocket, config: ServeConfig) -> None:
         self._websocket = websocket
         self._send_timeout_s = config.send_timeout_s
-        self._max_message_kib = config.max_message_kib
 
     async def receive(self) -> str | bytes:
         """The next message. Raises `GoneError`, also for one that is too large."""
@@ -45,8 +44,8 @@ class Socket:
             raise GoneError
         text: str | None = message.get("text")
         data: str | bytes = message["bytes"] if text is None else text
-        if len(data) > 1024 * self._max_message_kib:  # our own server refuses it sooner, Ray's proxy lets it through
-            await self.close(TOO_BIG, f"a message of {len(data) / 1024:.0f} KiB; the largest is {self._max_message_kib}")
+        if len(data) > 1024 * MAX_MESSAGE_KIB:  # our own server refuses it sooner, Ray's proxy lets it through
+            await self.close(TOO_BIG, f"a message of {len(data) / 1024:.0f} KiB; the limit is {MAX_MESSAGE_KIB}")
             raise GoneError
         return data
 
@@ -68,7 +67,7 @@ class Socket:
 
 
 class Conversation(ABC):
-    """A client of one protocol. Each reads messages and writes results in its own way."""
+    """A client of one protocol; subclasses read its messages and write its results."""
 
     name: str
     pcm: PcmReader
@@ -82,27 +81,27 @@ class Conversation(ABC):
         session.flush = lambda: self.pcm.read(b"", last=True)
 
     async def greet(self) -> None:  # noqa: B027  # not every protocol has something to say
-        """Say something when the client has come in."""
+        """Send a greeting to a new client."""
 
     @abstractmethod
     async def on_message(self, message: str | bytes) -> None:
-        """Do what a message asks for."""
+        """Handle a message."""
 
     @abstractmethod
     async def on_result(self, result: Result) -> None:
-        """Tell the client of a result."""
+        """Send a result."""
 
     @classmethod
     @abstractmethod
     def error(cls, message: str, code: str, kind: str = "invalid_request_error") -> dict[str, Any]:
-        """An error as a message of the protocol; `kind` is `server_error` if it is not the client's."""
+        """An error as a message of the protocol; `kind` is `server_error` if it is not the client's fault."""
 
     @abstractmethod
     async def part(self, reason: str) -> None:
-        """Say good-bye to a client whose session has ended well."""
+        """Say goodbye to a client whose session ended normally."""
 
     async def run(self) -> None:
-        """Talk until the session ends or the client goes."""
+        """Serve the client until the session ends or the client leaves."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._read, tasks.cancel_scope)
             await self._write()
@@ -119,7 +118,7 @@ class Conversation(ABC):
             scope.cancel()
 
     async def _next_message(self) -> str | bytes | None:
-        """The next message; `None` if the client had nothing to say for so long that its session ends."""
+        """The next message; `None` if the session ends because the client was idle or its time is over."""
         left_s = self.expires_at - time.time()
         idle_s = self.service.config.idle_s
         with anyio.move_on_after(min(left_s, idle_s)):
@@ -152,7 +151,7 @@ class Conversation(ABC):
 
 
 async def converse(websocket: WebSocket, service: Service, kind: type[Conversation]) -> None:
-    """Let a client in if it may, and serve it; one that cannot be served now is told so and closed with 1013."""
+    """Admit a client if allowed, and serve it; one that is rejected gets the reason and close code 1013."""
     problem = service.gate.problem(websocket)
     if problem is not None:
         status, reason = problem

@@ -1,4 +1,4 @@
-"""The gate: keys, and web pages of other origins."""
+"""Access control: API keys and cross-origin requests."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ PROTOCOL = "realtime"  # the subprotocol that goes with it
 
 
 class Gate:
-    """Decides whom the server talks to. A `connection` is a request or WebSocket of Starlette."""
+    """Decides which connections to accept. A `connection` is a request or WebSocket of Starlette."""
 
     def __init__(self, config: ServeConfig, keys: Sequence[str]) -> None:
         self._config = config
         self._keys = [key.encode() for key in keys]
 
     def problem(self, connection: Any) -> tuple[int, str] | None:
-        """The HTTP status and the reason to turn a connection away, if there is one."""
+        """HTTP status and reason for rejecting a connection; `None` to accept it."""
         origin = connection.headers.get("origin")
         if origin is not None and not self._is_welcome(origin, connection.headers.get("host", "")):
             return 403, f"pages of {origin} may not use this server; start it with --allow-origins {origin}"

@@ -1,4 +1,4 @@
-"""What the server tells Prometheus."""
+"""Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STREAMS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """Counters of one server, in a registry of their own."""
+    """Metrics of one server, in their own registry."""
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
@@ -31,11 +31,11 @@ class Metrics:
         self._merged = Counter("simulsa_chunks_merged", "Chunks that did not get a step of their own", registry=registry)
 
     def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """A gauge that is asked when Prometheus comes."""
+        """Register a gauge that is evaluated on every scrape."""
         Gauge(name, text, registry=self._registry).set_function(value)
 
     def stepped(self, results: Sequence[Result]) -> None:
-        """Note a call of the model that gave these results."""
+        """Record a model call with these results."""
         if not results:
             return
         self._step.observe(results[0].update.compute_s)
@@ -45,5 +45,5 @@ class Metrics:
         self._merged.inc(chunks - len(results))
 
     def text(self) -> bytes:
-        """Everything in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return bytes(generate_latest(self._registry))

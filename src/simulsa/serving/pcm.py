@@ -1,4 +1,4 @@
-"""16-bit PCM of any rate, as it comes and goes in pieces, and the audio that models hear."""
+"""Conversion between 16-bit PCM at any rate, in pieces, and the audio that models hear."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000  # Hz
 class PcmReader:
     """Pieces of mono 16-bit little-endian PCM at `rate` Hz to float32 at `SAMPLE_RATE`.
 
-    Any split gives the same audio, also one inside a sample: its first byte, `held_back`, waits for the second.
+    Any split gives the same audio, even inside a sample: its first byte, `held_back`, waits for the second.
     """
 
     def __init__(self, rate: int) -> None:
@@ -23,7 +23,7 @@ class PcmReader:
         self._resampled = StreamResampler(rate)
 
     def read(self, data: bytes, last: bool = False) -> np.ndarray:
-        """The samples of a piece, as far as the resampler has them; `last` gives what it held back, but not half a sample."""
+        """The samples of a piece, as far as the resampler has them; `last` flushes it, except for half a sample."""
         data = self.held_back + data
         whole = len(data) - len(data) % 2
         data, self.held_back = data[:whole], data[whole:]

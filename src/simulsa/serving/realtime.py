@@ -1,8 +1,8 @@
 """OpenAI's Realtime translation sessions, `/v1/realtime/translations`, with text as the only output.
 
-The names of messages and fields are OpenAI's. What it does not have is under `simulsa`: wishes of the client in `session.update`
-(any field of `StreamConfig`, `tentative`, and `sample_rate` for audio at another rate than OpenAI's), and the event
-`simulsa.tentative`, sent to those who ask for it.
+Message and field names are OpenAI's. Extensions are under `simulsa`: client settings in `session.update` (any field of
+`StreamConfig`, `tentative`, and `sample_rate` for audio at another rate than OpenAI's), and the event `simulsa.tentative`, sent
+on request.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from simulsa.serving.values import plain
 
 RATE = 24_000  # Hz, of the only format that OpenAI's sessions take
 FAREWELLS = {
-    "idle": "nothing came from the client for too long",
-    "expired": "the session has reached its longest duration",
-    "shutting_down": "the server is being stopped",
+    "idle": "the client was idle for too long",
+    "expired": "the session has reached its maximum duration",
+    "shutting_down": "the server is shutting down",
 }
 
 
 class EventError(ValueError):
-    """An event of the client that cannot be followed; the session goes on."""
+    """An invalid event of the client; the session continues."""
 
     def __init__(self, message: str, code: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -52,11 +52,11 @@ class Realtime(Conversation):
         self._said_something = self._between_speeches = False
 
     async def greet(self) -> None:
-        """The session's settings, before the client says anything."""
+        """Send the session's settings."""
         await self.socket.send(_event("session.created", session=self._description()))
 
     async def on_message(self, message: str | bytes) -> None:
-        """Follow an event, or answer with an `error`."""
+        """Handle an event, or answer with an `error`."""
         event: Any = None
         try:
             event = _parse(message)
@@ -68,13 +68,13 @@ class Realtime(Conversation):
             elif kind == "session.close":
                 self.session.end("closed")
             else:
-                raise EventError(f"{str(kind)[:40]!r} is no event of this protocol; {_KNOWN}", "unknown_event", "type")
+                raise EventError(f"{str(kind)[:40]!r} is not an event of this protocol; {_KNOWN}", "unknown_event", "type")
         except EventError as error:
             client_id = event.get("event_id") if isinstance(event, dict) else None
             await self.socket.send(self.error(str(error), error.code, param=error.param, client_event_id=client_id))
 
     async def on_result(self, result: Result) -> None:
-        """New text, and for those who asked what may still change."""
+        """Send new text and, on request, tentative text."""
         update = result.update
         heard_ms = round(samples_to_ms(self._before_samples + update.audio_samples))
         delta = result.delta
@@ -102,7 +102,7 @@ class Realtime(Conversation):
             self._between_speeches = self._said_something
 
     async def part(self, reason: str) -> None:
-        """Say that the session is closed, and why if the client did not ask for it."""
+        """Announce that the session is closed, and why if the client did not close it."""
         if reason in FAREWELLS:
             await self.socket.send(self.error(FAREWELLS[reason], f"session_{reason}", "server_error"))
         await self.socket.send(_event("session.closed"))
@@ -196,7 +196,7 @@ def _audio(event: dict[str, Any]) -> bytes:
             raise ValueError(f"it is {str(audio)[:40]!r}")
         data = base64.b64decode(audio, validate=True)
         if len(data) % 2:
-            raise ValueError(f"{len(data)} bytes are no whole number of samples")
+            raise ValueError(f"{len(data)} bytes are not a whole number of samples")
         return data
     except (ValueError, binascii.Error) as error:
         raise EventError(f"audio must be base64 of 16-bit mono PCM ({error})", "invalid_audio", "audio") from error
@@ -211,12 +211,12 @@ def _object(holder: dict[str, Any], name: str, path: str) -> dict[str, Any]:
 
 
 def _wishes(wanted: dict[str, Any]) -> dict[str, Any]:
-    """What a `session.update` asks for, under the names of `Service.settings` and `tentative`."""
+    """Settings requested by a `session.update`, under the names of `Service.settings` and `tentative`."""
     audio = _object(wanted, "audio", "session.audio")
     heard, said = _object(audio, "input", "session.audio.input"), _object(audio, "output", "session.audio.output")
     form = _object(heard, "format", "session.audio.input.format")
     if form and (form.get("type", "audio/pcm"), form.get("rate", RATE)) != ("audio/pcm", RATE):
-        message = f"the format {str(form)[:80]} is not taken; only audio/pcm at {RATE} Hz is"
+        message = f"the format {str(form)[:80]} is not supported; only audio/pcm at {RATE} Hz is"
         raise EventError(message, "unsupported_format", "session.audio.input.format")
     if "language" in heard:
         message = "the source language goes to session.simulsa.source_language"

@@ -1,4 +1,4 @@
-"""The bundled clips, for the page: spoken captions that the embedded model knows how to translate."""
+"""The bundled clips for the web page: spoken captions that suit the embedded model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def clips() -> dict[str, Utterance]:
 
 
 def listing() -> list[dict[str, Any]]:
-    """What the page shows of each clip, and where its audio is."""
+    """Descriptions of the clips for the web page, with their URLs."""
     return [
         {
             "id": row.id,

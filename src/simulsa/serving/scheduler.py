@@ -1,4 +1,4 @@
-"""The scheduler: every chunk that waits, of all sessions, in one call of the model, in one thread beside the event loop."""
+"""The scheduler: the waiting chunks of all sessions in one model call, in a thread beside the event loop."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ logger = logging.getLogger("simulsa")
 
 
 class Scheduler:
-    """Gathers the sessions that have something for the model and advances them together.
+    """Collects the sessions with work for the model and advances them together.
 
-    While the model works, what arrives waits for the next call: the busier the server, the larger its batches, and nobody waits
-    for a batch to fill.
+    What arrives while the model works waits for the next call: the busier the server, the larger its batches, and no session
+    waits for a batch to fill.
     """
 
     def __init__(self, lalm: LALM, max_batch: int, metrics: Metrics) -> None:
@@ -41,14 +41,14 @@ class Scheduler:
         self._lags: deque[tuple[float, float]] = deque()  # (when, in chunks)
 
     def wake(self) -> None:
-        """There may be work."""
+        """Signal that there may be work."""
         self._work.set()
 
     def warm_up(self, open_stream: Callable[[StreamConfig, int | None], StreamState], config: StreamConfig) -> None:
-        """Load and run what speech with these settings takes, so that nothing of it starts with the first client.
+        """Load and run everything that a stream with these settings needs, so that nothing starts with the first client.
 
-        Two chunks of silence go through the model, as a clip, and through the voice activity detector, as live speech. Raises
-        what they raise.
+        Two chunks of silence go through the model, as a recording, and through the voice activity detector, as live speech.
+        Raises their errors.
         """
         StreamResampler(SAMPLE_RATE + 1)  # loads the resampler, which the event loop would wait for
         silence = np.zeros(min(2 * (config.chunk_samples or SAMPLE_RATE // 2), self._lalm.max_samples), dtype=np.float32)
@@ -83,7 +83,7 @@ class Scheduler:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     def lag_chunks(self) -> float:
-        """How long chunks of live sessions have lately waited, on average, in multiples of what a chunk lasts."""
+        """Average lag of recent chunks of live sessions, in multiples of the chunk length."""
         now = time.monotonic()
         self._forget_lags(now)
         lags = [lag for _, lag in self._lags]
@@ -91,7 +91,7 @@ class Scheduler:
         return sum(lags) / len(lags) if lags else 0.0
 
     def _waiting(self) -> list[Session]:
-        """Those who want a turn, the most urgent first."""
+        """Sessions that want a turn, most urgent first."""
         return sorted((session for session in self.sessions if session.wants_turn), key=Session.waits_since)
 
     def _hand_out(self, sessions: Sequence[Session], turns: Sequence[Turn]) -> None:

@@ -1,4 +1,4 @@
-"""uvicorn, made patient with clients that are slowed down and orderly at its end."""
+"""uvicorn with keep-alive that tolerates back-pressure, and with orderly shutdown."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from simulsa.serving.app import create_app
-from simulsa.serving.config import ServeConfig
+from simulsa.serving.config import MAX_MESSAGE_KIB, ServeConfig
 from simulsa.serving.service import Service
 
 logger = logging.getLogger("simulsa")
 
 
 class PatientProtocol(WebSocketsSansIOProtocol):  # type: ignore[misc]  # uvicorn is not there when types are checked
-    """A WebSocket whose client is asked for signs of life, and gone for good when it gives none.
+    """A WebSocket protocol that pings its client and drops it if it does not respond.
 
-    A client that is slowed down answers behind the audio that the server has not read yet, so while audio comes, or is not
-    read, no answer is missed. What a client never reads is thrown away with its connection.
+    A throttled client answers behind the audio that the server has not read yet, so no answer is missed while audio arrives or
+    reading is paused. Data that a client never reads is discarded with its connection.
     """
 
     _heard = False
 
     def data_received(self, data: bytes) -> None:
-        """Anything is a sign of life."""
+        """Any data is a sign of life."""
         self._heard = True
         super().data_received(data)
 
     def send_keepalive_ping(self) -> None:
-        """Ask, and listen from now on."""
+        """Send a ping and wait for data from now on."""
         self._heard = False
         super().send_keepalive_ping()
 
     def keepalive_timeout(self) -> None:
-        """Wait again, or drop the connection."""
+        """Keep waiting, or drop the connection."""
         if self._heard or self.read_paused:
             self._heard = False
             self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
@@ -46,19 +46,19 @@ class PatientProtocol(WebSocketsSansIOProtocol):  # type: ignore[misc]  # uvicor
             self.transport.abort()
 
     async def send(self, message: Any) -> None:
-        """Send; uvicorn forgets that a WebSocket that was denied with a response needs no handshake any more."""
+        """Send; works around uvicorn waiting for the handshake of a WebSocket that was denied with a response."""
         await super().send(message)
         if self.initial_response is not None and self.close_sent:
             self.handshake_complete = True
 
     async def run_asgi(self) -> None:
-        """Serve the client; afterwards it has a while to read the rest."""
+        """Serve the client; afterwards it has some time to read the rest."""
         await super().run_asgi()
         self.loop.call_later(self.config.ws_ping_timeout, self.transport.abort)
 
 
 class Server(uvicorn.Server):  # type: ignore[misc]
-    """A server that lets its sessions finish when it is told to stop; told twice, it stops at once."""
+    """A server that drains its sessions on a signal to stop; a second signal stops it at once."""
 
     should_exit: bool
 
@@ -74,18 +74,18 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """A signal is a wish to stop, not a failure: the process exits with 0."""
+        """A signal is a request to stop, not a failure: the process exits with 0."""
         self.force_exit = self.should_exit
         self.should_exit = True
 
 
 def make_server(service: Service) -> Server:
-    """A server for the service, which listens when it runs."""
+    """A server for the service, ready to run."""
     config = service.config
     settings = uvicorn.Config(
         create_app(service),
         ws=PatientProtocol,
-        ws_max_size=config.max_message_kib * 1024,
+        ws_max_size=MAX_MESSAGE_KIB * 1024,
         ws_per_message_deflate=False,  # speech does not get smaller by it
         ws_ping_interval=config.ping_s,
         ws_ping_timeout=config.ping_s,
@@ -101,19 +101,19 @@ def make_server(service: Service) -> Server:
 
 
 def listen(config: ServeConfig) -> socket.socket:
-    """A socket at the address of the settings. Raises `RuntimeError` when that cannot be had."""
+    """A listening socket at the configured address. Raises `RuntimeError` if it cannot be bound."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     try:
         return socket.create_server((config.host, config.port), family=family, backlog=512)
     except OSError as error:
         place = f"{config.host}:{config.port}"
         if error.errno == errno.EADDRINUSE:
-            raise RuntimeError(f"{place}: the port is taken; choose another with --port, or 0 for any free one") from error
+            raise RuntimeError(f"{place}: the port is in use; choose another with --port, or 0 for any free one") from error
         raise RuntimeError(f"{place}: cannot listen there ({error.strerror}); check --host and --port") from error
 
 
 def serve(service: Service, listening: socket.socket) -> None:
-    """Serve those who connect to a listening socket until a signal says to stop."""
+    """Serve on a listening socket until a signal to stop."""
     service.warm_up()
     config = service.config
     scheme = "https" if config.tls_cert else "http"

@@ -1,4 +1,4 @@
-"""The service behind all protocols: who gets in, the sessions, and how they end."""
+"""The service behind all protocols: admission, sessions, and shutdown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger("simulsa")
 
 
 class RefusedError(RuntimeError):
-    """A client that cannot be served now; `code` says why in a word."""
+    """A client that is rejected; `code` gives the reason in a word."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -34,12 +34,12 @@ class RefusedError(RuntimeError):
 
 
 def shutting_down() -> RefusedError:
-    """The refusal of a server that is being stopped."""
-    return RefusedError("shutting_down", "the server is being stopped; connect to another one or try again later")
+    """The rejection by a server that is shutting down."""
+    return RefusedError("shutting_down", "the server is shutting down; connect to another one or try again later")
 
 
 class Service:
-    """One model and everyone who uses it; `stream` are the settings of clients that say nothing else."""
+    """One model and its clients; `stream` holds the default settings of clients."""
 
     def __init__(self, lalm: LALM, config: ServeConfig, stream: StreamConfig) -> None:
         self.lalm = lalm
@@ -54,12 +54,14 @@ class Service:
         self.metrics.watch("simulsa_lag_chunks", "Average lag of the last seconds, in chunks", self.scheduler.lag_chunks)
 
     def warm_up(self) -> None:
-        """Load and run whatever the first client would otherwise wait for; raises what that raises."""
+        """Load and run everything that the first client would otherwise wait for; raises its errors."""
         self.scheduler.warm_up(self._open_stream, self.stream)
 
     def settings(self, wishes: Mapping[str, Any], base: StreamConfig, where: str) -> StreamConfig:
-        """`base` with what a client wishes: fields of `StreamConfig`, and `source_language` and `target_language` for its
-        languages. Raises `ValueError` for what does not exist or may not be had; `where` begins the message."""
+        """`base` with a client's wishes: fields of `StreamConfig`, and `source_language` and `target_language` for its languages.
+
+        Raises `ValueError` for settings that do not exist or are not allowed; `where` begins the message.
+        """
         named = {_ALIASES.get(name, name): value for name, value in wishes.items()}
         named = {name: value for name, value in named.items() if name not in _ALIASES.values() or value != ""}  # no wish at all
         defaults = to_mapping(base)
@@ -67,24 +69,26 @@ class Service:
             defaults |= {"policy": None, "rollback": None}
         stream = from_mapping(StreamConfig, defaults | named, where).for_model(self.lalm)
         if stream.chunk_ms < self.config.min_chunk_ms:
-            raise ValueError(f"{where}: chunk_ms is {stream.chunk_ms:g}; this server takes {self.config.min_chunk_ms:g} or more")
+            raise ValueError(
+                f"{where}: chunk_ms is {stream.chunk_ms:g}; this server accepts {self.config.min_chunk_ms:g} or more"
+            )
         return stream
 
     def refusal(self) -> RefusedError | None:
-        """Why a new client would be turned away now, if it would."""
+        """Why a new client would be rejected now, if it would."""
         if self.draining:
             return shutting_down()
         if len(self.scheduler.sessions) >= self.config.max_sessions:
             return RefusedError("too_many_sessions", f"all {self.config.max_sessions} sessions are taken; try again later")
         if (lag := self.scheduler.lag_chunks()) > self.config.max_lag_chunks:
             return RefusedError(
-                "overloaded", f"the model does not keep up (chunks wait {lag:.1f} times their length); try again later"
+                "overloaded", f"the server is overloaded (chunks wait {lag:.1f} times their length); try again later"
             )
         return None
 
     @contextlib.contextmanager
     def session(self, protocol: str, live: bool = True) -> Iterator[Session]:
-        """A place for a client, free again when the block is left. Raises `RefusedError`."""
+        """A slot for a client, released at the end of the block. Raises `RefusedError`."""
         refusal = self.refusal()
         if refusal is not None:
             self.metrics.refused.labels(refusal.code).inc()
@@ -99,7 +103,7 @@ class Service:
             self.metrics.ended.labels(session.outcome).inc()
 
     async def drain(self) -> None:
-        """Take no new clients, and wait until those that are there have got their final text or the time for it is over."""
+        """Admit no new clients, and wait until the open sessions have their final text or the time limit is over."""
         self.draining = True
         for session in list(self.scheduler.sessions):
             session.end("shutting_down")
@@ -107,10 +111,10 @@ class Service:
         while self.scheduler.sessions and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         if self.scheduler.sessions:
-            logger.warning("%d sessions did not end within %g s", len(self.scheduler.sessions), self.config.drain_s)
+            logger.warning("%d sessions did not finish within %g s", len(self.scheduler.sessions), self.config.drain_s)
 
     def _open_stream(self, config: StreamConfig, samples: int | None) -> StreamState:
-        """The state of new speech, which is segmented where it may outgrow a segment; `samples` long, if that is known."""
+        """The state of a new stream, segmented if it may outgrow a segment; of `samples` if known."""
         segmentation = SegmentationConfig()
         long = samples is None or segmentation.is_long(samples, self.lalm.max_samples)
         return StreamState(self.lalm, config, segmentation if self.config.longform and long else None)

@@ -1,7 +1,6 @@
-"""A session: one client's speech on its way to the model, and the results on their way back.
+"""A session: one client's audio on its way to the model, and the results on their way back.
 
-Everything here happens on the event loop. Audio waits in an inbox until the scheduler takes it, in a `Turn`, to the model's
-thread.
+Everything here runs on the event loop. Audio waits in an inbox until the scheduler moves it, in a `Turn`, to the model thread.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from simulsa.streaming.state import StreamState, Update
 
 @dataclass(frozen=True)
 class Result:
-    """News of a session: an update, what of its committed text is new, how many chunks the step took at once, and how many
-    seconds after its audio was due it came."""
+    """A result for the client: an update, the new part of its committed text, how many chunks the step merged, and its lag: the
+    seconds since its audio was due."""
 
     update: Update
     delta: str
@@ -33,10 +32,10 @@ class Result:
 
 
 class Session:
-    """One client: speeches in, one after the other, results out.
+    """One client: utterances in, one after the other, results out.
 
-    `wake` is called when there is something for the model. A session that is not `live` is a recording: its chunks are never
-    late, so they are never merged, and it may hand over its audio at once.
+    `wake` is called when there is work for the model. A session that is not `live` is a recording: its chunks are never late, so
+    they are never merged, and all its audio may be queued at once.
     """
 
     def __init__(
@@ -60,11 +59,10 @@ class Session:
         self.begin(config)
 
     def begin(self, config: StreamConfig, samples: int | None = None) -> None:
-        """Start a new speech, `samples` long if that is known; the last one must be settled or without any audio."""
+        """Start a new utterance, of `samples` if known; the last one must be settled or without any audio."""
         self.config = config
         self._stream = self._open_stream(config, samples)
         self._clock = SpeechClock()
-        self._began = time.monotonic()
         self._inbox: list[np.ndarray] = []
         self._shown = ""
         self.finishing = self._closed = False  # closed: the model has been told
@@ -76,24 +74,27 @@ class Session:
 
     @property
     def unheard_s(self) -> float:
-        """Seconds of audio that have come in and were neither heard by the model nor found to be no speech."""
+        """Seconds of received audio that were neither heard by the model nor found to be non-speech."""
         return samples_to_s(self.received_samples - self.done_samples)
 
     @property
     def untouched(self) -> bool:
-        """Whether the speech has neither audio nor an end, so that its settings can still be changed."""
+        """Whether the utterance has neither audio nor an end yet, so that its settings can still be changed."""
         return self.received_samples == 0 and not self.finishing
 
     @property
     def outcome(self) -> str:
-        """How the session ended, in a word: why it was ended, or that it `failed`, `left` between two speeches, or `vanished`."""
+        """How the session ended, in a word: the reason it was ended for, or `failed`, `left` (between two utterances), or
+        `vanished`."""
         if self.error is not None:
             return "failed"
         return self.ended or ("left" if self.untouched or self._settled.is_set() else "vanished")
 
     async def hear(self, samples: np.ndarray) -> None:
-        """Take in float32 mono audio at `SAMPLE_RATE`; returns when there is room for more. Audio after `finish` begins a new
-        speech. Ignored once the session has ended."""
+        """Receive float32 mono audio at `SAMPLE_RATE`; returns when there is room for more (back-pressure).
+
+        Audio after `finish` begins a new utterance. Ignored once the session has ended.
+        """
         if self.finishing and not self.ended:
             await self.settled()
             if not self.ended and self.error is None:
@@ -104,15 +105,12 @@ class Session:
         self._wake()
         if not self.live:
             return
-        ahead_s = samples_to_s(self.received_samples) / self._limits.max_speed - (time.monotonic() - self._began)
-        if ahead_s > 0:
-            await asyncio.sleep(ahead_s)
         while self.unheard_s > self._limits.max_unheard_s and (self._in_turn or self.wants_turn):
             self._room.clear()
             await self._room.wait()
 
     def finish(self) -> None:
-        """End the speech: its last result will be final."""
+        """End the utterance: its last result will be final."""
         if self.finishing:
             return
         self._add(self.flush())
@@ -127,11 +125,11 @@ class Session:
             self._put(Result(Update("", "", 0, 0.0, final=True), "", 0, 0.0))
 
     async def settled(self) -> None:
-        """Wait for the final result of a speech after `finish`, or for a failure."""
+        """Wait for the final result of an utterance after `finish`, or for a failure."""
         await self._settled.wait()
 
     def end(self, reason: str) -> None:
-        """Finish and take no more speech; the results end with the final one. The first reason given counts."""
+        """Finish and accept no more audio; the final result is the last. The first reason given counts."""
         if self.ended:
             return
         self.ended = reason
@@ -141,7 +139,7 @@ class Session:
             self.finish()
 
     async def results(self) -> AsyncIterator[Result]:
-        """Results in order until the session has ended; raises what made it fail."""
+        """Results in order until the session has ended; raises the error that ended it."""
         while (result := await self._results.get()) is not None:
             yield result
         if self.error is not None:
@@ -149,13 +147,13 @@ class Session:
 
     @property
     def wants_turn(self) -> bool:
-        """Whether there is something for the model that it does not have yet."""
+        """Whether there is work for the model that it does not have yet."""
         if self._in_turn or self.error is not None or self._settled.is_set():
             return False
         return bool(self._inbox) or self._again or (self.finishing and not self._closed)
 
     def waits_since(self) -> float:
-        """When the audio that waits for the model was due; `inf` if there is no whole chunk of it, or it is a recording."""
+        """When the waiting audio was due; `inf` if it is less than a chunk, or the session is a recording."""
         chunk = self.config.chunk_samples
         waiting = self.received_samples - self.done_samples
         if self.live and self._left_out:
@@ -166,11 +164,11 @@ class Session:
         return max(due, self._finished) if chunk is None or waiting < chunk else due
 
     def in_chunks(self, lag_s: float) -> float:
-        """A lag in multiples of what a chunk lasts; none where the chunk is all of the speech."""
+        """A lag in multiples of the chunk length; 0 if the chunk is the whole utterance."""
         return lag_s * 1000 / self.config.chunk_ms
 
     def turn(self, now: float) -> Turn:
-        """What there is for the model now; its outcome comes back by `deliver`."""
+        """The work for the model now; its outcome comes back through `deliver`."""
         closing = self.finishing and not self._closed
         self._chunks = self._overdue_chunks(now)
         turn = Turn(self._stream, self._inbox, closing, self._chunks, self.done_samples)
@@ -181,7 +179,7 @@ class Session:
         return turn
 
     def deliver(self, turn: Turn, now: float) -> Result | None:
-        """Take the outcome of a turn; returns the result that the client gets, if there is one."""
+        """Receive the outcome of a turn; returns the client's result, if there is one."""
         self._in_turn = False
         self._again = turn.again
         self._left_out = turn.again and turn.update is None
@@ -220,7 +218,7 @@ class Session:
                 self._results.put_nowait(None)
 
     def _overdue_chunks(self, now: float) -> int:
-        """How many chunks the speaker has finished that are not done with, at least one."""
+        """Number of chunks that are due and not done, at least one."""
         chunk = self.config.chunk_samples
         if not self.live or not self._limits.merge_chunks or chunk is None:
             return 1

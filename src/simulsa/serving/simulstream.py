@@ -1,7 +1,7 @@
 """simulstream's WebSocket protocol (simulstream 1.0): metadata as JSON, audio as binary PCM, `new` and `deleted` text back.
 
 A stream ends with `end_of_stream`; the next one may follow on the same socket. As in simulstream, audio without metadata is taken
-as 16 kHz, and what is no JSON does not end the stream; unlike it, the client is told.
+to be 16 kHz, and invalid JSON does not end the stream; unlike there, the client is told.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Simulstream(Conversation):
         self.pcm = PcmReader(SAMPLE_RATE)
 
     async def on_message(self, message: str | bytes) -> None:
-        """Audio, metadata or the end of a stream."""
+        """Handle audio, metadata or the end of a stream."""
         try:
             if isinstance(message, bytes):
                 await self.session.hear(self.pcm.read(message))
@@ -43,25 +43,25 @@ class Simulstream(Conversation):
             return
         if "end_of_stream" in data:
             if self.pcm.held_back:
-                await self.socket.send(self.error("the stream ended inside a sample; its last byte was left out", "odd_bytes"))
+                await self.socket.send(self.error("the stream ended inside a sample; its last byte was dropped", "odd_bytes"))
             self.session.finish()
             self.pcm = PcmReader(SAMPLE_RATE)
         else:
             await self._configure(data)
 
     async def on_result(self, result: Result) -> None:
-        """What is new; nothing is ever deleted, since only committed text is sent."""
+        """Send new text; nothing is ever deleted, because only committed text is sent."""
         await self.socket.send({"new": result.delta, "deleted": ""})
         if result.update.final:
             await self.socket.send({"end_of_processing": True})
 
     async def part(self, reason: str) -> None:
-        """Close; the last result has said that nothing follows."""
+        """Close; the last result has announced the end."""
         await self.socket.close(GOING_AWAY if reason == "shutting_down" else NORMAL, reason)
 
     @classmethod
     def error(cls, message: str, code: str, kind: str = "invalid_request_error") -> dict[str, Any]:
-        """The protocol has no errors, so one is a result without text that says more."""
+        """An empty result with an error, because the protocol has no error messages."""
         return {"new": "", "deleted": "", "error": message, "code": code, "kind": kind}
 
     async def _configure(self, metadata: dict[str, Any]) -> None:

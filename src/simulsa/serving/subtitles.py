@@ -18,7 +18,7 @@ class Cue:
 def srt(cues: Iterable[Cue]) -> str:
     """The cues in SubRip's format."""
     return "".join(
-        f"{number}\n{_clock(cue.start_s, ',')} --> {_clock(cue.end_s, ',')}\n{cue.text.strip()}\n\n"
+        f"{number}\n{timestamp(cue.start_s, ',')} --> {timestamp(cue.end_s, ',')}\n{cue.text.strip()}\n\n"
         for number, cue in enumerate(cues, start=1)
     )
 
@@ -26,11 +26,12 @@ def srt(cues: Iterable[Cue]) -> str:
 def vtt(cues: Iterable[Cue]) -> str:
     """The cues in WebVTT's format."""
     return "WEBVTT\n\n" + "".join(
-        f"{_clock(cue.start_s, '.')} --> {_clock(cue.end_s, '.')}\n{_escaped(cue.text.strip())}\n\n" for cue in cues
+        f"{timestamp(cue.start_s)} --> {timestamp(cue.end_s)}\n{_escaped(cue.text.strip())}\n\n" for cue in cues
     )
 
 
-def _clock(seconds: float, point: str) -> str:
+def timestamp(seconds: float, point: str = ".") -> str:
+    """A time as subtitles write it: hours, minutes, seconds and, behind `point`, milliseconds."""
     milliseconds = round(seconds * 1000)
     minutes, milliseconds = divmod(milliseconds, 60_000)
     hours, minutes = divmod(minutes, 60)

@@ -1,6 +1,6 @@
-"""Files over HTTP, `/v1/audio/translations`: OpenAI's name and fields, with the settings of a stream beside them.
+"""File translation over HTTP, `/v1/audio/translations`: OpenAI's name and fields, plus stream settings.
 
-The answer is the text (`response_format` `json`, `text`, `verbose_json`, `srt` or `vtt`), or with `stream=true` server-sent
+The response is the text (`response_format` `json`, `text`, `verbose_json`, `srt` or `vtt`) or, with `stream=true`, server-sent
 events while the file is translated.
 """
 
@@ -32,7 +32,7 @@ _IGNORED = {"model", "prompt", "temperature"}  # of OpenAI's fields; there is on
 
 
 class Translations:
-    """The endpoint, an ASGI application: whoever sends a file has a place from before its first byte to the end of the answer."""
+    """The endpoint, as an ASGI application: an upload holds a session from before its first byte to the end of the response."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -86,7 +86,7 @@ _NO_BUFFER = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the lat
 
 
 def error_response(status: int, message: str, code: str, headers: dict[str, str] | None = None) -> Response:
-    """An error as OpenAI's clients expect it."""
+    """An error in OpenAI's format."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
     return JSONResponse({"error": {"message": message, "type": kind, "code": code, "param": None}}, status, headers)
 
@@ -98,7 +98,7 @@ async def _audio(file: Any, max_s: float) -> np.ndarray:
 
 
 def _options(fields: dict[str, Any], service: Service) -> tuple[str, bool, StreamConfig]:
-    """The form of the answer, whether it is streamed, and the settings of the stream."""
+    """Response format, whether to stream, and the stream settings."""
     values = {name: from_text(value) for name, value in fields.items() if name not in _IGNORED and isinstance(value, str)}
     answer, streamed = values.pop("response_format", "json"), values.pop("stream", False)
     if answer not in FORMATS:
@@ -109,7 +109,7 @@ def _options(fields: dict[str, Any], service: Service) -> tuple[str, bool, Strea
 
 
 async def _whole(receive: Receive, session: Session, config: StreamConfig, audio: np.ndarray, answer: str) -> Response:
-    """The answer when everything is translated; for a client that goes away the work stops."""
+    """The response once everything is translated; stops working if the client disconnects."""
     results: list[Result] = []
     failures: list[Exception] = []
 
@@ -141,7 +141,7 @@ async def _whole(receive: Receive, session: Session, config: StreamConfig, audio
 
 
 def _failure(error: Exception, session: Session) -> tuple[str, str, int]:
-    """Message, code and HTTP status for what made a session fail; anything else is raised on."""
+    """Message, code and HTTP status for the error that ended a session; any other error is raised."""
     if error is not session.error:
         raise error
     if isinstance(error, AudioError):
@@ -150,7 +150,7 @@ def _failure(error: Exception, session: Session) -> tuple[str, str, int]:
 
 
 def _cues(results: list[Result]) -> list[Cue]:
-    """What was committed at each step, from the audio heard at the last such step to that heard at this one."""
+    """The text committed at each step, timed from the audio heard at the previous such step to this one."""
     cues: list[Cue] = []
     for result in results:
         if result.delta:
@@ -159,7 +159,7 @@ def _cues(results: list[Result]) -> list[Cue]:
 
 
 def _truncated(last: list[Result]) -> dict[str, bool]:
-    """A field for a translation that the model's limit of tokens cut off."""
+    """A field for a translation that reached the model's token limit."""
     return {"truncated": True} if any(result.update.truncated for result in last) else {}
 
 
@@ -172,7 +172,7 @@ async def _results(session: Session, config: StreamConfig, audio: np.ndarray) ->
 
 
 async def _events(session: Session, config: StreamConfig, audio: np.ndarray) -> AsyncIterator[str]:
-    """Server-sent events named as those of OpenAI's transcriptions."""
+    """Server-sent events with the names of OpenAI's transcriptions."""
     text, last = "", list[Result]()
     try:
         async for result in _results(session, config, audio):

@@ -1,4 +1,4 @@
-"""The model's side of a session: what arrives of its audio, and what the model makes of it, in the model's thread only."""
+"""The model thread's side of a session: its new audio, and the outcome of the model call."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ logger = logging.getLogger("simulsa")
 
 @dataclass
 class Turn:
-    """What a session hands to the model: audio that has come in, whether it was the last, and how many chunks may be heard at
-    once. Then what came of it: how much audio is done with, an update, or an error, and whether there may be more to do."""
+    """What a session hands to the model: new audio, whether it was the last, and how many chunks may be merged.
+
+    Filled in by the model thread: how much audio is done, an update or an error, and whether there may be more to do.
+    """
 
     stream: StreamState
     audio: Sequence[np.ndarray]
@@ -38,7 +40,7 @@ class Turn:
         self.stream.chunks_at_once = self.chunks
 
     def look(self) -> None:
-        """See whether a step is due; if none is, this may be the end."""
+        """See whether a step is due; if not, this may be the end."""
         if self.stream.ready() is not None:
             self.again = True
         elif self.stream.closed and not self.stream.finished:
@@ -46,9 +48,9 @@ class Turn:
 
 
 def take_turns(lalm: LALM, turns: Sequence[Turn], max_batch: int) -> None:
-    """Take in everybody's audio and advance those who are ready, the first `max_batch` of them, by one call of the model.
+    """Feed all streams their audio and advance those that are ready, the first `max_batch` of them, in one model call.
 
-    What goes wrong with one of them is noted there and harms no other.
+    An error is recorded in the turn that caused it and affects no other.
     """
     taken = [turn for turn in turns if _tried(turn, turn.take_in)]
     try:
@@ -67,7 +69,7 @@ def take_turns(lalm: LALM, turns: Sequence[Turn], max_batch: int) -> None:
 
 
 def _tried(turn: Turn, work: Callable[[], None]) -> bool:
-    """Whether `work` was done; if it raises, the turn has the error."""
+    """Whether `work` succeeded; an error is recorded in the turn."""
     try:
         work()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Settings as JSON and form fields can carry them."""
+"""Settings in the form that JSON and form fields can carry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def plain(settings: Any) -> dict[str, Any]:
 
 
 def from_text(text: str) -> Any:
-    """The number, truth value or text that a form field holds: `3`, `true`, `de`."""
+    """The number, boolean or text in a form field: `3`, `true`, `de`."""
     try:
         value = strict_json.loads(text)
     except ValueError:

@@ -1,1 +1,1 @@
-"""Simultaneous decoding: the state of a stream, the step that advances streams, and what to commit."""
+"""Simultaneous decoding: stream state, the step that advances streams, and commit policies."""

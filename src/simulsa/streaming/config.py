@@ -16,18 +16,18 @@ ENGLISH, GERMAN = "en", "de"  # what models that do not say otherwise are asked 
 
 @dataclass(frozen=True)
 class StreamConfig:
-    """How speech is translated while it runs."""
+    """How to translate a stream."""
 
     target_lang: str = ""
-    """language of the translation; by default what the model was trained on, or else German"""
+    """language of the translation; defaults to what the model was trained on, or German"""
     source_lang: str = ""
-    """language of the speech; by default what the model was trained on, or else English"""
+    """language of the speech; defaults to what the model was trained on, or English"""
     chunk_ms: float = 500
-    """k: milliseconds of new audio between two hypotheses; `inf` waits for the end of the speech"""
+    """k: milliseconds of new audio between two hypotheses; `inf` waits for the end of the speech (offline)"""
     policy: Policy | None = None
-    """what to commit after each chunk, such as `rollback:3` (the default), `local-agreement:2` or `alignatt:8`"""
+    """commit policy, such as `rollback:3` (the default), `local-agreement:2` or `alignatt:8`; excludes `rollback`"""
     rollback: int | None = None
-    """b: the last b tokens of each hypothesis are not committed yet; the same as the policy `rollback:b`"""
+    """b: number of tokens at the end of each hypothesis that stay tentative; shorthand for the policy `rollback:b`"""
     drafts: bool = True
     """verify the last hypothesis in one forward pass instead of decoding it again (never changes the output)"""
 
@@ -55,8 +55,8 @@ class StreamConfig:
         return Direction(self.source_lang or ENGLISH, self.target_lang or GERMAN)
 
     def for_model(self, lalm: LALM) -> StreamConfig:
-        """The same with both languages: what is not given follows the first direction that the model was trained on and that has
-        the language given, if there is one, and is English or German otherwise."""
+        """The same settings with both languages: missing ones follow the first direction the model was trained on that matches
+        the given language, else English or German."""
         known = [*lalm.directions, Direction(ENGLISH, GERMAN)]
         chosen = next((direction for direction in known if self._goes_with(direction)), known[0])
         return replace(

@@ -1,6 +1,6 @@
-"""What the model is shown of earlier segments: their audio, and the text that was committed for it as a forced prefix.
+"""Context carried over from earlier segments: their audio, and their committed text as a forced prefix.
 
-Both are trimmed together, so that the model never reads a translation of what it does not hear.
+Both are trimmed together, so that the model never reads a translation of audio it does not hear.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from simulsa.streaming.segmentation import SegmentationConfig
 class SegmentHistory:
     """Carries the segments of an unfinished sentence into the next one, with `history sentence`; otherwise nothing.
 
-    They are whole segments that have a translation, as many as fit beside the new one; as it grows, the oldest leave.
-    Raises `ValueError` if the model's window is too short for any segment, and for a policy that cannot do with carried words.
+    Only whole segments with a translation are carried, as many as fit beside the new one; as it grows, the oldest are dropped.
+    Raises `ValueError` if the model's window is too short for any segment, and for a policy that does not support carried words.
     """
 
     def __init__(self, lalm: LALM, config: SegmentationConfig | None, policy: Policy) -> None:
@@ -36,17 +36,17 @@ class SegmentHistory:
         self._lengths: list[tuple[int, int]] = []  # tokens and samples of each segment carried
 
     def start(self, state: SegmentState) -> None:
-        """Let a new state begin behind the segments carried."""
+        """Initialise a new state with the carried segments."""
         state.audio, state.heard_samples = self._audio, len(self._audio)
         state.committed, state.shown = list(self._tokens), self._lalm.decode(self._tokens)
 
     def make_room(self, state: SegmentState, samples: int) -> None:
-        """Before the state receives `samples` more: forget the oldest segments that would not fit any more."""
+        """Before the state receives `samples` more: drop the oldest segments that would no longer fit."""
         while self._lengths and len(state.audio) + samples > self._room:
             forget(self._lalm, state, *self._lengths.pop(0))
 
     def end(self, state: SegmentState) -> None:
-        """After the last step of a segment: keep it if it has a translation; a finished sentence ends the history."""
+        """After the last step of a segment: keep it if it has a translation; a finished sentence clears the history."""
         if not self._carries:
             return
         tokens = len(state.committed) - sum(count for count, _ in self._lengths)

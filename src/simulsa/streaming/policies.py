@@ -1,6 +1,6 @@
-"""Policies: how much of a hypothesis becomes final. docs/policies.md explains them to users.
+"""Commit policies: how much of a hypothesis becomes final. docs/policies.md explains them to users.
 
-None of them needs training. A policy has no state: what it may know of a stream's past comes with each hypothesis.
+None of them needs training. A policy is stateless: what it needs of a stream's past comes with each hypothesis.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ MAX_ROLLBACK = 1000
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What the model would say of the speech heard so far.
+    """The model's translation of the speech heard so far.
 
-    The tokens `committed` and their `continuation`; `previous` has the whole hypotheses before this one, the last one last, as
-    many as the policy `remembers`; `chunk` counts the stream's hypotheses from 1; `heard_samples` is the audio heard, at
-    `SAMPLE_RATE`. Of the rest only what the policy asks for is there:
+    It consists of the `committed` tokens and their `continuation`. `previous` holds the earlier hypotheses, latest last, as many
+    as the policy `remembers`; `chunk` numbers the stream's hypotheses from 1; `heard_samples` is the audio heard, at
+    `SAMPLE_RATE`. The rest is set only if the policy asks for it:
 
-    - `word_ends`: for each word (character in languages without spaces), by which token it is complete, committed ones counted
+    - `word_ends`: for each word (character in languages without spaces), the token count, committed included, that completes it
     - `log_probs` float32 `[continuation]`, natural logarithm
     - `attention` float32 `[continuation, frames]`; the frames divide the audio heard evenly (see `Continuation`)
     """
@@ -50,42 +50,42 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Policy:
-    """Decides after each chunk how many tokens of the hypothesis are committed."""
+    """Decides after each chunk how many tokens of the hypothesis to commit."""
 
     name: ClassVar[str]
     """how flags, files and results call it"""
 
     @staticmethod
     def parse(text: str) -> Policy:
-        """See `parse_policy`; settings read a policy's text by it."""
+        """Settings read a policy's text with this; see `parse_policy`."""
         return parse_policy(text)
 
     @property
     def wants(self) -> Want:
-        """What it has to know of each token: how sure the model is, or to what it attends."""
+        """What it needs to know about each token: log-probabilities or attention."""
         return TOKENS_ONLY
 
     @property
     def counts_words(self) -> bool:
-        """Whether it has to know where words end."""
+        """Whether it needs word boundaries."""
         return False
 
     @property
     def remembers(self) -> int:
-        """How many earlier hypotheses it has to know."""
+        """Number of earlier hypotheses it needs."""
         return 0
 
     def commit(self, hypothesis: Hypothesis) -> int:
-        """How many tokens of the continuation become final now; `step` takes less than 0 for 0, and too many for all.
+        """Number of tokens of the continuation to commit now; `step` clamps it to the valid range.
 
-        Not asked about an empty continuation, nor at the end of the speech: then everything is committed. Tokens committed
-        at an earlier chunk are never taken back: what a user has seen must not change.
+        Not called for an empty continuation, nor at the end of the speech, when everything is committed. Committed tokens are
+        never retracted: what a user has seen must not change.
         """
         raise NotImplementedError
 
     @property
     def arguments(self) -> tuple[float, ...]:
-        """Its settings, without those at the end that are not set."""
+        """Its arguments, without trailing ones that are not set."""
         values = [getattr(self, field.name) for field in dataclasses.fields(self)]
         while values and values[-1] is None:
             values.pop()
@@ -93,12 +93,12 @@ class Policy:
 
     @property
     def label(self) -> str:
-        """How plots and the log call it."""
+        """Label in plots and the log."""
         return str(self)
 
     @property
     def slug(self) -> str:
-        """How file names call it."""
+        """Form used in file names."""
         return re.sub("[:,]", "-", str(self))
 
     @property
@@ -108,7 +108,7 @@ class Policy:
 
     @property
     def order(self) -> tuple[bool, str, tuple[float, ...]]:
-        """How to sort policies: rollbacks first, then the others by name; each by its arguments."""
+        """Sort key: rollbacks first, then the others by name; each by its arguments."""
         return self.rollback is None, self.name, self.arguments
 
     def __str__(self) -> str:
@@ -119,9 +119,9 @@ class Policy:
 
 @dataclass(frozen=True)
 class Rollback(Policy):
-    """Take back the last `tokens` tokens of each hypothesis, commit the rest (SimulSA's b, arXiv 2509.15692).
+    """Commit all but the last `tokens` tokens of each hypothesis (SimulSA's b, arXiv 2509.15692).
 
-    The same as hold-n (Liu et al. 2020, arXiv 2005.11185).
+    Equivalent to hold-n (Liu et al. 2020, arXiv 2005.11185).
     """
 
     name = "rollback"
@@ -152,7 +152,7 @@ class Rollback(Policy):
 
 @dataclass(frozen=True)
 class EosOnly(Policy):
-    """Commit all that the model says up to its EOS: it alone decides how far to go, as SimulSA with b = 0 trains it to."""
+    """Commit everything up to EOS: the model alone decides how far to go, as SimulSA with b = 0 trains it to."""
 
     name = "eos"
 
@@ -163,10 +163,10 @@ class EosOnly(Policy):
 
 @dataclass(frozen=True)
 class LocalAgreement(Policy):
-    """Commit what the last `hypotheses` hypotheses have in common at their beginning.
+    """Commit the longest common prefix of the last `hypotheses` hypotheses.
 
-    Liu et al. 2020 (arXiv 2005.11185) with two, Polák et al. 2022 (arXiv 2204.06028) with any number. Nothing is committed
-    before there are so many.
+    Liu et al. 2020 (arXiv 2005.11185) with two, Polák et al. 2022 (arXiv 2204.06028) with any number. Nothing is committed until
+    there are that many.
     """
 
     name = "local-agreement"
@@ -177,7 +177,7 @@ class LocalAgreement(Policy):
 
     @property
     def remembers(self) -> int:
-        """All but the present one."""
+        """All but the current one."""
         return self.hypotheses - 1
 
     def commit(self, hypothesis: Hypothesis) -> int:
@@ -194,11 +194,11 @@ class LocalAgreement(Policy):
 
 @dataclass(frozen=True)
 class WaitK(Policy):
-    """Wait for `chunks` chunks, then write at most `words` words with every chunk.
+    """Wait for `chunks` chunks, then write at most `words` words per chunk.
 
     wait-k (Ma et al. 2019, arXiv 1810.08398) reads k source words, then writes one for each word read. Speech has no word
-    borders: as in SimulST with a fixed pre-decision (Ma et al. 2020, arXiv 2011.02048) a segment of fixed length stands for
-    a source word, here the chunk. So after chunk i at most (i − `chunks` + 1) · `words` words of the whole translation are
+    boundaries: as in SimulST with fixed pre-decision (Ma et al. 2020, arXiv 2011.02048), a stretch of fixed length, here the
+    chunk, stands for a source word. After chunk i at most (i − `chunks` + 1) · `words` words of the whole translation are
     committed. Words are characters in languages without spaces.
     """
 
@@ -223,11 +223,11 @@ class WaitK(Policy):
 
 @dataclass(frozen=True)
 class AlignAtt(Policy):
-    """Stop at the first token that attends most to one of the last `frames` audio frames: more speech may change it.
+    """Stop at the first token that attends most to one of the last `frames` audio frames, because more speech may change it.
 
-    AlignAtt (Papi et al. 2023, arXiv 2305.11408) reads the alignment off an encoder-decoder's cross-attention. A decoder-only
-    model has none; its self-attention over the audio tokens takes the place (DOA, simulstream). A frame is an audio token of
-    the model. Attention is averaged over all heads of all layers, or of one `layer`, or is that of one `head` there.
+    AlignAtt (Papi et al. 2023, arXiv 2305.11408) takes the alignment from an encoder-decoder's cross-attention. A decoder-only
+    model has none, so its self-attention over the audio tokens is used (DOA, simulstream). A frame is an audio token of the
+    model. Attention is averaged over all heads of all layers, or over one `layer`, or taken from one `head` of it.
     """
 
     name = "alignatt"
@@ -241,7 +241,7 @@ class AlignAtt(Policy):
             if getattr(self, name) is not None:
                 check_whole_numbers(self, {name: 0})
         if self.head is not None and self.layer is None:
-            raise ValueError(f"head is {self.head} and there is no layer; say in which layer")
+            raise ValueError(f"head is {self.head} but layer is not set; give the layer as well")
 
     @property
     def wants(self) -> Want:
@@ -259,7 +259,7 @@ class AlignAtt(Policy):
 
 @dataclass(frozen=True)
 class Confidence(Policy):
-    """Stop at the first token that the model gives less than `threshold` probability."""
+    """Stop at the first token with a probability below `threshold`."""
 
     name = "confidence"
     threshold: float = 0.5
@@ -285,9 +285,9 @@ POLICIES: dict[str, type[Policy]] = {
 
 
 def parse_policy(text: str) -> Policy:
-    """The policy that `text` names: its name, and behind a colon its arguments, as in `wait-k:3,2`.
+    """Parse a policy: its name and, after a colon, its arguments, as in `wait-k:3,2`.
 
-    Raises `ValueError` for an unknown name, naming the nearest, and for arguments that the policy does not take.
+    Raises `ValueError` for an unknown name, suggesting the nearest, and for invalid arguments.
     """
     name, colon, rest = text.partition(":")
     if name not in POLICIES:
@@ -304,13 +304,13 @@ def parse_policy(text: str) -> Policy:
 
 
 def check_rollback(rollback: int) -> None:
-    """Raise `ValueError` for a rollback that is no whole number from 0 to 1000."""
+    """Raise `ValueError` unless the rollback is a whole number from 0 to 1000."""
     if not isinstance(rollback, int) or isinstance(rollback, bool) or not 0 <= rollback <= MAX_ROLLBACK:
         raise ValueError(f"rollback is {rollback}; it must be a number of tokens from 0 to {MAX_ROLLBACK}")
 
 
 def _usage(kind: type[Policy]) -> str:
-    """How a policy is written: `wait-k:CHUNKS,WORDS`; arguments at the end may be left out."""
+    """Usage of a policy: `wait-k:CHUNKS,WORDS`; trailing arguments may be omitted."""
     names = ",".join(field.name.upper() for field in dataclasses.fields(kind))
     return f"{kind.name}:{names}" if names else kind.name
 
@@ -323,7 +323,7 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no number") from None
+        raise ValueError(f"{text!r} is not a number") from None
 
 
 def _before_first(stops: np.ndarray) -> int:

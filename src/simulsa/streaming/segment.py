@@ -1,4 +1,4 @@
-"""A segment of speech while it is translated: what the model hears of it, and what was committed."""
+"""A segment of speech during translation: the audio available to the model, and the committed tokens."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ import numpy as np
 
 @dataclass
 class SegmentState:
-    """Everything that is known of an open segment between two steps, and of those carried into it (see `SegmentHistory`)."""
+    """Everything known about an open segment between two steps, including the segments carried into it (see `SegmentHistory`)."""
 
     chunk_samples: int | None
     """k, or `None` for offline translation"""
     chunks_at_once: int = 1
-    """how many of the chunks that wait the next step hears"""
+    """how many of the waiting chunks the next step processes"""
     audio: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
-    """what the next steps may hear, float32 mono `[samples]`"""
+    """audio available to the next steps, float32 mono `[samples]`"""
     heard_samples: int = 0
     """how much of it the model has heard"""
     committed: list[int] = field(default_factory=list)
     """final tokens"""
     draft: list[int] = field(default_factory=list)
-    """the rest of the last hypothesis"""
+    """the uncommitted rest of the last hypothesis"""
     previous: list[list[int]] = field(default_factory=list)
     """the last hypotheses, as many as the policy remembers"""
     truncated: bool = False
-    """whether the last hypothesis reached the model's limit of tokens"""
+    """whether the last hypothesis reached the model's token limit"""
     chunks: int = 0
-    """how many hypotheses there were"""
+    """number of hypotheses so far"""
     shown: str = ""
     """final text"""
     closed: bool = False
     """no more audio will come"""
     finished: bool = False
-    """the final step was done"""
+    """the final step is done"""
 
     def next_samples(self) -> int | None:
         """How much audio the next step will have heard, or `None` if it has to wait for more."""

@@ -1,4 +1,4 @@
-"""Where the segments of long-form speech begin and end."""
+"""Segmentation of long-form speech."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _QUIET_WINDOWS = 3  # 96 ms: quiet places shorter than this are consonants
 
 @dataclass(frozen=True)
 class SegmentationConfig:
-    """How long-form speech is cut into segments, and what the model is shown of earlier ones."""
+    """How long-form speech is split into segments, and which context is carried over."""
 
     min_silence_ms: float = 500
-    """a pause of this length ends a segment"""
+    """length of a pause that ends a segment"""
     max_segment_s: float = 20
-    """running speech is cut after this long at the latest, where it is quietest; less where the model's window asks for it;
-    recordings up to this length are not cut at all"""
+    """maximum segment length; speech without pauses is split at its quietest spot, earlier if the model's window requires it;
+    recordings up to this length are not segmented"""
     padding_ms: float = 100
-    """audio kept on both sides of a segment's speech"""
+    """audio kept before and after the speech of a segment"""
     min_speech_ms: float = 100
-    """shorter bursts are taken for noise"""
+    """shorter bursts of speech are ignored as noise"""
     speech_threshold: float = 0.5
-    """the probability of speech, by Silero VAD, from which on a window of 32 ms counts as speech"""
+    """Silero VAD's probability from which a 32 ms window counts as speech"""
     history: History = "none"
-    """what of earlier speech the model hears and reads: `none`, or with `sentence` the segments since the last finished sentence,
-    as many as fit its window besides the new one, at most max_segment_s of them"""
+    """context from earlier segments: `none`, or with `sentence` the segments since the last finished sentence, as many as fit the
+    window beside the new one, at most max_segment_s of them"""
 
     def __post_init__(self) -> None:
         if not samples_to_ms(WINDOW_SAMPLES) <= self.min_silence_ms < float("inf"):
@@ -58,17 +58,17 @@ class SegmentationConfig:
             raise ValueError(f"history is {self.history!r}; it must be one of {', '.join(get_args(History))}")
 
     def is_long(self, samples: int, max_samples: int) -> bool:
-        """Whether speech of `samples` is followed in segments by a model that hears at most `max_samples`."""
+        """Whether speech of `samples` is segmented for a model with a window of `max_samples`."""
         return samples > self.longest_recording(max_samples)
 
     def longest_recording(self, max_samples: int) -> int:
-        """The longest speech, in samples, that is not followed in segments (see `is_long`)."""
+        """The longest speech, in samples, that is not segmented (see `is_long`)."""
         return int(min(self.max_segment_s * SAMPLE_RATE, max_samples))
 
     def longest_segment(self, max_samples: int) -> int:
-        """The longest segment, in samples, for a model that hears at most `max_samples`.
+        """The longest segment, in samples, for a model with a window of `max_samples`.
 
-        Raises `ValueError` if the model's window is too short for any.
+        Raises `ValueError` if the window is too short for any segment.
         """
         room = max_samples - _MARGIN_SAMPLES
         if room < s_to_samples(MIN_SEGMENT_S):
@@ -80,7 +80,8 @@ class SegmentationConfig:
 
 
 class WholeAudio:
-    """No segmentation: one segment from the first sample to the last. The counterpart of `Segmenter` for speech that fits."""
+    """No segmentation: one segment from the first sample to the last. The counterpart of `Segmenter` for audio that fits the
+    window."""
 
     def __init__(self) -> None:
         self.start: int | None = 0
@@ -93,14 +94,14 @@ class WholeAudio:
         return self.start or 0
 
     def arrived(self, samples: int) -> None:
-        """So much more audio belongs to the segment."""
+        """This many more samples belong to the segment."""
         self.released = self.position = self.released + samples
 
     def hear(self, probability: float, energy: float, samples: int = WINDOW_SAMPLES) -> None:
-        """Nothing depends on voice activity."""
+        """Voice activity is not used."""
 
     def finish(self) -> bool:
-        """Say that no more audio will come; returns whether that completes the segment."""
+        """End of the audio; returns whether that completes the segment."""
         self.end = self.start if self.start is None else self.released
         return self.end is not None
 
@@ -110,12 +111,12 @@ class WholeAudio:
 
 
 class Segmenter:
-    """Finds segments in the probabilities of speech, window by window. Positions are samples since the session began.
+    """Finds segments in the speech probabilities, window by window. Positions are samples since the start of the stream.
 
-    A segment is open while `start` is a position. Its audio up to `released` is certain to belong to it; a pause is held back
-    until speech goes on. When `end` becomes a position, the segment is complete, and `restart` must come before the next window.
-    `longest` is the longest segment in samples: near it, audio is held back until the quietest point is
-    known, so that nothing behind the cut was heard before it.
+    A segment is open while `start` is set. Its audio up to `released` certainly belongs to it; a pause is withheld until speech
+    resumes. When `end` is set, the segment is complete, and `restart` must be called before the next window. `longest` is the
+    longest segment in samples: near it, audio is withheld until the quietest spot is known, so that the model hears nothing
+    behind the cut.
     """
 
     def __init__(self, config: SegmentationConfig, longest: int) -> None:
@@ -143,7 +144,7 @@ class Segmenter:
         return max(self._last_end, (self._speech_start if self._speaking else self.position) - self._padding)
 
     def hear(self, probability: float, energy: float, samples: int = WINDOW_SAMPLES) -> None:
-        """Go on by a window of `samples`, with its probability of speech and its energy (any unit)."""
+        """Advance by a window of `samples`, given its speech probability and its energy (any unit)."""
         threshold = self._config.speech_threshold
         if self._speaking:
             threshold = min(threshold, max(threshold - _HYSTERESIS, _LEAST_PROBABILITY))
@@ -160,17 +161,17 @@ class Segmenter:
             self._follow(self.start, energy, samples)
 
     def arrived(self, samples: int) -> None:
-        """Audio has come in; it counts once it is heard."""
+        """New audio counts only once its window is judged."""
 
     def finish(self) -> bool:
-        """Say that no more audio will come; returns whether that completes a segment."""
+        """End of the audio; returns whether that completes a segment."""
         if self.start is None:
             return False
         self.end = self.released = min(self._speech_end + self._padding, self.position)
         return True
 
     def restart(self) -> None:
-        """Go on after a complete segment; where speech runs on over its end, the next one is open at once."""
+        """Continue after a complete segment; if speech continues past its end, the next one opens at once."""
         if self.end is None:
             raise ValueError("no segment is complete; restart follows when `end` is a position")
         self._last_end, self.start, self.end, self._energies = self.end, None, None, []
@@ -193,7 +194,7 @@ class Segmenter:
 
 
 def quietest(energies: Sequence[float]) -> int:
-    """The middle of the quietest of at least three windows, by their energies, the last of equals; in samples since the first."""
+    """The middle of the quietest run of three windows, by their energies, the last of equals; in samples since the first."""
     sums = np.convolve(energies, np.ones(_QUIET_WINDOWS), "valid")
     best = len(sums) - 1 - int(np.argmin(sums[::-1]))
     return best * WINDOW_SAMPLES + _QUIET_WINDOWS * WINDOW_SAMPLES // 2

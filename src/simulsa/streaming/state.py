@@ -1,4 +1,4 @@
-"""A stream of speech between two steps, and the update that a step returns."""
+"""The state of a stream between two steps, and the update that a step returns."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from simulsa.streaming.vad import VAD, WINDOW_SAMPLES, SileroVAD, speech_probabi
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of speech: where it lies in the stream, in samples at `SAMPLE_RATE`, and its final text so far.
+    """A segment of the stream: its position, in samples at `SAMPLE_RATE`, and its final text so far.
 
-    `end_samples` is how far the model has heard it; where it ends once `complete`.
+    `end_samples` is how far the model has heard it, and its end once it is `complete`.
     """
 
     index: int
@@ -34,16 +34,16 @@ class Segment:
 
 @dataclass(frozen=True)
 class Update:
-    """What one step did to one stream.
+    """The effect of one step on one stream.
 
-    `committed` is the whole text that is final, `new` the end of it that this update added, `tentative` what would follow but may
-    still change. `audio_samples` counts from the beginning of the stream, at `SAMPLE_RATE`, up to the audio that had to arrive
-    for this update. `compute_s` is the wall time of the step, which all streams of a batch share.
+    `committed` is the whole final text, `new` the part that this update added, `tentative` the continuation that may still
+    change. `audio_samples` is the amount of audio, from the start of the stream at `SAMPLE_RATE`, that had to arrive for this
+    update. `compute_s` is the wall time of the step, shared by all streams of the batch.
 
-    `segment` is the one that was advanced: all of the speech, where it is not segmented. The last update of a stream is `final`;
-    that of segmented speech calls no model and has no segment. `truncated` says that the translation reached the model's limit
-    (see `Continuation`) and may lack its end: so far, or for good where the segment is complete; in the last update, that of any
-    segment.
+    `segment` is the one that was advanced: the whole audio, if the stream is not segmented. The last update of a stream is
+    `final`; that of a segmented stream calls no model and has no segment. `truncated` says that the translation reached the
+    model's token limit (see `Continuation`) and may be incomplete: so far, or permanently if the segment is complete; in the last
+    update, that of any segment.
     """
 
     committed: str
@@ -63,8 +63,8 @@ class Update:
 
 @dataclass(frozen=True)
 class Advance:
-    """What a step has decided for a stream: the `tokens` of its hypothesis, how many of them are `committed`, the text that is
-    `shown` of these for good and the `tentative` rest, and how far the open segment was heard."""
+    """What a step decided for a stream: the `tokens` of the hypothesis, how many of them are `committed`, their final text
+    `shown`, the `tentative` rest, and how far the open segment was heard."""
 
     tokens: list[int]
     committed: int
@@ -76,11 +76,11 @@ class Advance:
 
 
 class StreamState:
-    """Everything that is known of a stream between two steps: what was received, which segment is open, what is committed.
+    """Everything known about a stream between two steps: received audio, the open segment, committed text.
 
-    Without `segmentation` all of the speech is one segment, and must fit the model's window. With it, memory and the cost of a
-    chunk do not depend on the length of the speech. `vad` must be no other stream's; by default it is Silero's. Raises
-    `ValueError` for settings that the model's window cannot hold, and `RuntimeError` when the package `silero-vad` is missing.
+    Without `segmentation` the whole stream is one segment, which must fit the model's window. With it, memory and cost per chunk
+    do not depend on the length of the speech. `vad` must not be shared with another stream; it defaults to Silero VAD. Raises
+    `ValueError` for settings that do not fit the model's window, and `RuntimeError` if the package `silero-vad` is missing.
     """
 
     def __init__(
@@ -116,13 +116,13 @@ class StreamState:
         self._truncated = False  # whether the translation of a complete segment was
 
     def receive(self, samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:
-        """Add float32 mono audio, any length; audio at another rate than `SAMPLE_RATE` is resampled on its way.
+        """Add float32 mono audio of any length; audio at a rate other than `SAMPLE_RATE` is resampled on arrival.
 
-        Raises `AudioError` for broken samples, after `close`, when the rate changes, and past the model's window where the speech
-        is not segmented.
+        Raises `AudioError` for broken samples, after `close`, when the rate changes, and past the model's window if the stream is
+        not segmented.
         """
         if self.closed:
-            raise AudioError("audio after the end: the stream was closed; start a new one")
+            raise AudioError("audio after the end: the stream is closed; start a new one")
         if len(samples) == 0:
             return
         samples = check_samples(samples, "pushed audio")
@@ -138,7 +138,7 @@ class StreamState:
         self._append(self._resampler(samples))
 
     def close(self) -> None:
-        """Say that no more audio will come. Raises `AudioError` if none came at all."""
+        """End of the audio. Raises `AudioError` if there was none."""
         if not self._rate:
             raise AudioError("the stream ended with no audio (0 samples); push some before finishing")
         if not self.closed:
@@ -157,24 +157,24 @@ class StreamState:
 
     @property
     def received_samples(self) -> int:
-        """How much audio has come in."""
+        """Amount of audio received."""
         return self._first + len(self._audio)
 
     @property
     def done_samples(self) -> int:
-        """How much audio needs no more work: the model has heard it, or it was found to be no speech."""
+        """Amount of audio that needs no more work: heard by the model, or found to be non-speech."""
         return self._segmenter.position if self.segmented else self._segment.end_samples
 
     def ready(self) -> SegmentState | None:
-        """The open segment if it has a chunk waiting, which `step` will hear; `None` if more audio must come first."""
+        """The open segment if it has a chunk waiting for `step`; `None` if more audio must arrive first."""
         listen([self])
         return self._open if self._open is not None and self._open.next_samples() is not None else None
 
     def apply(self, advance: Advance, compute_s: float) -> Update:
-        """Take note of what a step of `compute_s` decided for the open segment."""
+        """Apply what a step of `compute_s` decided for the open segment."""
         state = self._open
         if state is None:
-            raise ValueError("no segment is open; apply takes what a step decided for the segment of ready()")
+            raise ValueError("no segment is open; call apply with the result of a step on the segment of ready()")
         new = self._separated(advance.shown[len(state.shown) :])
         tentative = advance.tentative
         state.advance(advance.tokens, advance.committed, advance.shown, advance.heard_samples, self.policy.remembers)
@@ -199,16 +199,16 @@ class StreamState:
         )
 
     def conclude(self) -> Update:
-        """The last update of closed, segmented speech, when `ready` has nothing left."""
+        """The last update of a closed, segmented stream, when `ready` returns `None`."""
         if not self.closed or self.ready() is not None:
-            raise ValueError("the stream goes on; close it and step until ready() is None")
+            raise ValueError("the stream is not finished; close it and step until ready() is None")
         self.finished = True
         return Update(self.committed, "", self.done_samples, 0.0, final=True, truncated=self._truncated)
 
     def _separated(self, text: str) -> str:
-        """`text` as it follows all that is committed: with a space where a segment begins, if its language has spaces.
+        """`text` as it follows the committed text: with a space at the start of a segment, if the language uses spaces.
 
-        A model that reads on from carried text puts its own, but for one that was taught single sentences.
+        A model that continues carried text emits its own space, unless it was trained on single sentences.
         """
         if not self.segmented or self._segment.text or self._goes_on():
             return text
@@ -217,7 +217,7 @@ class StreamState:
         return f" {text}" if text and spaced else text
 
     def _goes_on(self) -> bool:
-        """Whether the open segment began behind carried text that is no whole sentence."""
+        """Whether the open segment continues carried text that is not a whole sentence."""
         return bool(self._open and self._open.shown) and not ends_sentence(self.committed)
 
     def _drop(self, samples: int) -> None:
@@ -225,9 +225,9 @@ class StreamState:
         self._first += samples
 
     def next_window(self) -> np.ndarray | None:
-        """The audio that `vad` must judge before it is known what is ready, float32 `[WINDOW_SAMPLES]`; `None` if there is none.
+        """The audio that `vad` must judge next, float32 `[WINDOW_SAMPLES]`; `None` if there is none.
 
-        The last of a stream is filled up with zeros.
+        The last window of a stream is zero-padded.
         """
         while not self._hand_over():
             window = self._unjudged()
@@ -240,7 +240,7 @@ class StreamState:
         return None
 
     def judge(self, probability: float) -> None:
-        """Take note of the probability that what `next_window` returned is speech."""
+        """Record the speech probability of the window that `next_window` returned."""
         window = self._unjudged()
         self._segmenter.hear(probability, float(window @ window), len(window))
         if self._segmenter.start is None:
@@ -251,7 +251,7 @@ class StreamState:
         return self._audio[start : start + WINDOW_SAMPLES]
 
     def _hand_over(self) -> bool:
-        """Give the open segment its next chunks, or what is left of it at its end; returns whether it has as many as it may."""
+        """Give the open segment its next chunks, or its remaining audio at the end; returns whether it has as many as allowed."""
         segmenter, chunk = self._segmenter, self.config.chunk_samples
         if segmenter.start is None:
             return False
@@ -277,7 +277,7 @@ class StreamState:
 
 
 def listen(streams: Sequence[StreamState]) -> None:
-    """Judge what `ready` of each stream would have to judge, a window of all of them at a time: cheaper than one by one."""
+    """Run voice activity detection on new audio, one window of all streams per network call: cheaper than stream by stream."""
     while asked := [(stream, window) for stream in streams if (window := stream.next_window()) is not None]:
         probabilities = speech_probabilities([stream.vad for stream, _ in asked], [window for _, window in asked])
         for (stream, _), probability in zip(asked, probabilities, strict=True):

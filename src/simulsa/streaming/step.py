@@ -20,10 +20,10 @@ logger = logging.getLogger("simulsa")
 def step(lalm: LALM, streams: Sequence[StreamState]) -> list[Update]:
     """Advance every stream by one chunk; returns one `Update` per stream, in order.
 
-    Each stream must have a chunk waiting (`ready()` is not `None`). The model hears all audio of the open segment up to the
-    chunk's end, of all streams in one call, and continues the tokens committed so far, in one call for all policies that want the
-    same. A stream's policy says how many of the new tokens become final. At the end of a segment all do, without the model if it
-    has heard everything. No state changes if the model raises.
+    Each stream must have a chunk waiting (`ready()` is not `None`). The model hears the open segments up to the ends of their
+    chunks in one call, and continues the committed tokens in one call per distinct `want` of the policies. Each stream's policy
+    says how many of the new tokens become final; at the end of a segment all do, without calling the model if it has heard
+    everything. No state changes if the model raises.
     """
     if not streams:
         return []
@@ -33,64 +33,64 @@ def step(lalm: LALM, streams: Sequence[StreamState]) -> list[Update]:
     if len(open_segments) < len(streams):
         raise ValueError(f"stream {ends.index(None)} has no chunk waiting; pass only streams whose ready() is not None")
     started = time.perf_counter()
-    said = _said(lalm, streams, open_segments, [end or 0 for end in ends])
-    decided = [
-        _decided(lalm, stream, segment, end or 0, continuation)
-        for stream, segment, end, continuation in zip(streams, open_segments, ends, said, strict=True)
+    continuations = _continuations(lalm, streams, open_segments, [end or 0 for end in ends])
+    advances = [
+        _commit(lalm, stream, segment, end or 0, continuation)
+        for stream, segment, end, continuation in zip(streams, open_segments, ends, continuations, strict=True)
     ]
     compute_s = time.perf_counter() - started
-    return [stream.apply(advance, compute_s) for stream, advance in zip(streams, decided, strict=True)]
+    return [stream.apply(advance, compute_s) for stream, advance in zip(streams, advances, strict=True)]
 
 
-def _said(
+def _continuations(
     lalm: LALM, streams: Sequence[StreamState], segments: Sequence[SegmentState], ends: Sequence[int]
 ) -> list[Continuation]:
-    """How the model continues each segment; where no audio is new, at the end of whole chunks, what it said last."""
-    said = {row: Continuation(segment.draft, segment.truncated) for row, segment in enumerate(segments)}
-    asked = [row for row, (segment, end) in enumerate(zip(segments, ends, strict=True)) if end > segment.heard_samples]
-    if not asked:
-        return list(said.values())
-    heard = lalm.hear([segments[row].audio[: ends[row]] for row in asked], [streams[row].config.direction for row in asked])
-    clips = dict(zip(asked, heard, strict=True))
-    wants = {row: TOKENS_ONLY if segments[row].is_final(ends[row]) else streams[row].policy.wants for row in asked}
+    """The model's continuation of each segment; without new audio, at the end of whole chunks, the last hypothesis again."""
+    found = {row: Continuation(segment.draft, segment.truncated) for row, segment in enumerate(segments)}
+    unheard = [row for row, (segment, end) in enumerate(zip(segments, ends, strict=True)) if end > segment.heard_samples]
+    if not unheard:
+        return list(found.values())
+    heard = lalm.hear([segments[row].audio[: ends[row]] for row in unheard], [streams[row].config.direction for row in unheard])
+    clips = dict(zip(unheard, heard, strict=True))
+    wants = {row: TOKENS_ONLY if segments[row].is_final(ends[row]) else streams[row].policy.wants for row in unheard}
     for want in dict.fromkeys(wants.values()):
-        rows = [row for row in asked if wants[row] == want]
+        rows = [row for row in unheard if wants[row] == want]
         continuations = lalm.continue_(
             [clips[row] for row in rows],
             [segments[row].committed for row in rows],
             [segments[row].draft if streams[row].config.drafts else [] for row in rows],
             want,
         )
-        said |= zip(rows, continuations, strict=True)
-    return list(said.values())
+        found |= zip(rows, continuations, strict=True)
+    return list(found.values())
 
 
-def _decided(lalm: LALM, stream: StreamState, segment: SegmentState, end: int, said: Continuation) -> Advance:
-    """What becomes final of what the model said, and what is shown of it."""
+def _commit(lalm: LALM, stream: StreamState, segment: SegmentState, end: int, continuation: Continuation) -> Advance:
+    """Let the policy commit tokens of the hypothesis, and split its text into final and tentative."""
     final = segment.is_final(end)
-    kept = len(said.tokens)
+    kept = len(continuation.tokens)
     if kept and not final:
         hypothesis = Hypothesis(
             segment.committed,
-            said.tokens,
+            continuation.tokens,
             segment.previous,
             segment.chunks + 1,
             end,
-            log_probs=said.log_probs,
-            attention=said.attention,
+            log_probs=continuation.log_probs,
+            attention=continuation.attention,
         )
         if stream.policy.counts_words:
             hypothesis = replace(hypothesis, word_ends=word_ends(lalm, hypothesis.tokens, stream.config.direction.target_lang))
         kept = min(max(stream.policy.commit(hypothesis), 0), kept)
-    tokens, committed = [*segment.committed, *said.tokens], len(segment.committed) + kept
-    # text only grows: a word that the model completes after all is appended to, not taken back
+    tokens, committed = [*segment.committed, *continuation.tokens], len(segment.committed) + kept
+    # shown text only grows: a word that the model extends later is appended to, never retracted
     text = stable_text(lalm, tokens[:committed], tokens, stream.config.direction.target_lang, final)
     shown = max(segment.shown, text, key=len)
     tentative = lalm.decode(tokens)[len(shown) :].rstrip("\ufffd")
-    if said.truncated and final:
+    if continuation.truncated and final:
         logger.warning(
-            "a translation reached the model's limit of %d tokens for %.1f s of speech and may lack its end; shorter segments "
+            "a translation reached the model's limit of %d tokens for %.1f s of speech and may be incomplete; shorter segments "
             "(max_segment_s) may help",
             len(tokens), samples_to_s(end),
         )  # fmt: skip
-    return Advance(tokens, committed, shown, tentative, said.truncated, end, final)
+    return Advance(tokens, committed, shown, tentative, continuation.truncated, end, final)

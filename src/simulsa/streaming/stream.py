@@ -1,4 +1,4 @@
-"""`Stream`: speech in, updates out, for one speaker."""
+"""`Stream`: audio in, updates out, for one speaker."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ class Stream:
         vad: VAD | None = None,
     ) -> None:
         self.lalm = lalm
-        self.config = config or StreamConfig()
+        self.config = (config or StreamConfig()).for_model(lalm)
         self.segmentation = segmentation
         self._vad = SileroVAD() if segmentation is not None and vad is None else vad
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything, ready for new speech."""
+        """Discard all state, ready for a new stream."""
         self.state = StreamState(self.lalm, self.config, self.segmentation, self._vad)
 
     def push(self, samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> list[Update]:
-        """Add float32 mono audio, any length; returns an update for each chunk that became full and each segment that ended."""
+        """Add float32 mono audio of any length; returns an update for each full chunk and each segment that ended."""
         self.state.receive(samples, sample_rate)
         return self._advance()
 
     def finish(self) -> list[Update]:
-        """End the speech; the last update is final and has nothing tentative."""
+        """End the stream; the last update is final and has no tentative text."""
         if self.state.finished:
             return []
         self.state.close()

@@ -1,4 +1,4 @@
-"""Voice activity: how likely each window of 32 ms is speech, by Silero VAD (https://github.com/snakers4/silero-vad)."""
+"""Voice activity detection: the speech probability of each 32 ms window, by Silero VAD (https://github.com/snakers4/silero-vad)."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _STATE_SHAPE = (2, 1, 128)  # what it remembers: [layers, streams, width]
 
 
 class VAD(Protocol):
-    """Listens to one stream, a window after the other."""
+    """A voice activity detector for one stream, fed window by window."""
 
     def __call__(self, window: np.ndarray) -> float:
-        """The probability that the next window of the stream, float32 `[WINDOW_SAMPLES]`, is speech."""
+        """The probability that the stream's next window, float32 `[WINDOW_SAMPLES]`, is speech."""
         ...
 
     def reset(self) -> None:
-        """Forget the stream, ready for another one."""
+        """Discard all state, ready for another stream."""
         ...
 
 
 class SileroVAD:
-    """Silero VAD on one stream. All streams of a process share the network, each keeps its own state.
+    """Silero VAD on one stream. All streams of a process share the network; each keeps its own state.
 
-    Raises `RuntimeError` with the pip extra to install when the package `silero-vad` is missing.
+    Raises `RuntimeError` with the pip extra to install if the package `silero-vad` is missing.
     """
 
     _context: torch.Tensor
@@ -44,12 +44,12 @@ class SileroVAD:
         self.reset()
 
     def __call__(self, window: np.ndarray) -> float:
-        """The probability that the next window of the stream, float32 `[WINDOW_SAMPLES]`, is speech."""
+        """The probability that the stream's next window, float32 `[WINDOW_SAMPLES]`, is speech."""
         return self.together([self], [window])[0]
 
     @staticmethod
     def together(vads: Sequence[SileroVAD], windows: Sequence[np.ndarray]) -> list[float]:
-        """For each of several streams what calling it with its window gives, by one call of the network."""
+        """Judge one window of each stream in one network call; the results equal those of separate calls."""
         import torch
 
         with torch.inference_mode():
@@ -62,7 +62,7 @@ class SileroVAD:
         return [float(probability) for probability in probabilities.flatten()]
 
     def reset(self) -> None:
-        """Forget the stream, ready for another one."""
+        """Discard all state, ready for another stream."""
         import torch
 
         self._context = torch.zeros(_CONTEXT_SAMPLES)
@@ -70,7 +70,7 @@ class SileroVAD:
 
 
 def speech_probabilities(vads: Sequence[VAD], windows: Sequence[np.ndarray]) -> list[float]:
-    """For each of several streams the probability that its next window is speech; Silero hears all of its own at once."""
+    """The speech probability of each stream's next window; all Silero detectors share one network call."""
     heard: dict[int, float] = {}
     silero = {row: vad for row, vad in enumerate(vads) if isinstance(vad, SileroVAD)}
     if silero:
@@ -90,7 +90,7 @@ def _network() -> Any:
     import torch
 
     threads = torch.get_num_threads()
-    silero = optional("silero_vad", "longform", "speech without end")
+    silero = optional("silero_vad", "longform", "long-form streaming")
     torch.set_num_threads(threads)  # importing the package sets it to 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit.load, which is the package's business

@@ -1,10 +1,9 @@
-"""Examples to batches: the very prompts of inference, and what is to be said behind them."""
+"""Examples to batches: the prompts of inference, with target tokens, labels and loss weights."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,6 @@ from simulsa.training.examples import Example
 
 IGNORED = -100  # a label that carries no loss, by PyTorch's convention
 
-logger = logging.getLogger("simulsa")
-
 _NOTHING = Example(Utterance("nothing", "", "en", "de", ""), ())
 
 
@@ -27,14 +24,15 @@ _NOTHING = Example(Utterance("nothing", "", "en", "de", ""), ())
 class Collator:
     """Load the audio of some examples and build their batch, without the model.
 
-    The batch holds `clips`, a `PreparedClip` per row, `answers`, the token ids behind each prompt, and of the answers' tokens,
-    padded on the left, int64 `[rows, longest answer]` `labels`, float32 `weights` of their losses, and bool `offline`, whether
-    their row is. An answer is target and EOS, which are the labels too. A truncated row ends with EOS too: the model
-    learns to stop where the audio ends. With an `overrun_weight`, its answer goes on with the row's rest, and every label there
-    is EOS: having missed its stop, the model shall still stop rather than finish the sentence.
+    The batch holds `clips`, a `PreparedClip` per row; `answers`, the token ids behind each prompt; and for the answers' tokens,
+    padded on the left, `labels` int64 `[rows, 1 + longest answer]`, loss `weights` float32, and `offline` bool, whether the row
+    is an offline one. `places`, int64 `[labels]`, are the labels' indices in the flattened batch. An answer is the target and
+    EOS, which are also the labels. A truncated row ends with EOS too: the model learns to stop where the audio ends. With an
+    `overrun_weight`, its answer continues with the row's `rest_tokens`, and every label there is EOS: having missed its stop, the
+    model should still stop rather than finish the sentence.
 
-    Raises `AudioError` for audio that cannot be decoded; with `on_error="skip"` such a row counts for nothing: silence without
-    labels, so that the batches of all other rows stay what they are.
+    Raises `AudioError` for audio that cannot be decoded; with `on_error="skip"` such a row becomes silence without labels, so
+    that the other rows' batches do not change. `broken` has the problem of each such row, by id.
     """
 
     frontend: Frontend
@@ -43,20 +41,21 @@ class Collator:
     simultaneous_weight: float = 1.0
     stop_weight: float = 1.0
     overrun_weight: float = 0.0
-    _broken: set[str] = field(default_factory=set)
 
     def __call__(self, passed: Sequence[Example | None]) -> dict[str, Any]:
         """The batch of the examples among `passed`; silence without labels when there are none."""
         examples = [example for example in passed if example is not None]
         if not examples:
-            return self._batch([_NOTHING], [None])
-        return self._batch(examples, [self._load(example) for example in examples])
+            return self._batch([_NOTHING], [None], {})
+        broken: dict[str, str] = {}
+        return self._batch(examples, [self._load(example, broken) for example in examples], broken)
 
-    def _batch(self, examples: Sequence[Example], heard: Sequence[np.ndarray | None]) -> dict[str, Any]:
+    def _batch(self, examples: Sequence[Example], heard: Sequence[np.ndarray | None], broken: dict[str, str]) -> dict[str, Any]:
         audios = [np.zeros(MIN_SAMPLES, dtype=np.float32) if audio is None else audio for audio in heard]
         overruns = [list(example.rest) if self.overrun_weight else [] for example in examples]
         answers = [[*ex.target, *overrun, self.eos_id] for ex, overrun in zip(examples, overruns, strict=True)]
-        labels = torch.full((len(examples), max(map(len, answers))), IGNORED, dtype=torch.long)
+        # a column more than the longest answer, for the prompt's last token: Trainer does not count the labels of the first
+        labels = torch.full((len(examples), 1 + max(map(len, answers))), IGNORED, dtype=torch.long)
         for row, (answer, overrun, samples) in enumerate(zip(answers, overruns, heard, strict=True)):
             if samples is not None:
                 labels[row, -len(answer) :] = torch.tensor(answer)
@@ -65,8 +64,10 @@ class Collator:
             "clips": [self.frontend.prepare(audio, ex.direction) for audio, ex in zip(audios, examples, strict=True)],
             "answers": answers,
             "labels": labels,
+            "places": (labels != IGNORED).flatten().nonzero().squeeze(1),
             "weights": self._weights(examples, overruns, labels),
             "offline": torch.tensor([[not ex.row.is_augmented] for ex in examples]).expand_as(labels).contiguous(),
+            "broken": broken,
         }
 
     def _weights(self, examples: Sequence[Example], overruns: Sequence[Sequence[int]], labels: torch.Tensor) -> torch.Tensor:
@@ -79,14 +80,11 @@ class Collator:
                     weights[row, -len(overrun) :] *= self.overrun_weight
         return weights
 
-    def _load(self, example: Example) -> np.ndarray | None:
-        row = example.row
+    def _load(self, example: Example, broken: dict[str, str]) -> np.ndarray | None:
         try:
-            return row.load()
+            return example.row.load()
         except AudioError as error:
             if self.on_error == "fail":
-                raise unheard(row, error) from error
-            if row.id not in self._broken:
-                self._broken.add(row.id)
-                logger.warning("train: row %r counts for nothing: %s", row.id, error)
+                raise unheard(example.row, error) from error
+            broken[example.row.id] = str(error)
             return None

@@ -1,4 +1,4 @@
-"""The settings of training; the defaults are the paper's where it gives any."""
+"""Settings of training; defaults are the paper's where it gives any."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from simulsa.loading import Processes, check_processes
 from simulsa.settings import check_whole_numbers
 
 Scheduler = Literal["cosine", "linear", "constant_with_warmup"]
@@ -26,26 +27,27 @@ DECISIVE_SETTINGS = (
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How an adapter is trained on offline and simultaneous rows."""
+    """How to train an adapter on offline and simultaneous rows."""
 
     out: Path = Path("adapter")
-    """folder of the adapter, its log and its checkpoints; a training that was interrupted goes on there"""
+    """folder for the adapter, its log and its checkpoints; an interrupted training resumes there"""
     lora_r: int = 8
     """rank of the LoRA matrices"""
     lora_alpha: float = 32
-    """scale of the LoRA update: alpha / r times the product of the matrices"""
+    """scale of the LoRA update, which is alpha / r times the product of the matrices"""
     lora_dropout: float = 0.0
-    """share of a LoRA layer's inputs that is dropped"""
+    """dropout probability of the inputs of LoRA layers"""
     self_distillation: float = 0.0
-    """share of the offline rows' loss that asks for the base's own probabilities instead of the reference; 1 keeps the base"""
+    """share of the offline rows' loss that targets the base model's probabilities instead of the reference; 1 uses no
+    reference"""
     simultaneous_weight: float = 1.0
-    """weight of the loss of simultaneous rows; with w, a row counts as if it were there w times"""
+    """loss weight of simultaneous rows; w has the effect of w copies of each row"""
     stop_weight: float = 1.0
-    """further weight of the loss of their last token, EOS: the decision to stop where the audio ends"""
+    """further loss weight of their last token, EOS: the decision to stop where the audio ends"""
     overrun_weight: float = 0.0
-    """weight of stopping late, for a model that missed its stop: EOS is taught behind each of the row's `rest_tokens` too"""
+    """loss weight of stopping late: EOS is also the label after each of the row's `rest_tokens`"""
     learning_rate: float = 1e-4
-    """AdamW's highest learning rate"""
+    """AdamW's peak learning rate"""
     weight_decay: float = 0.1
     """AdamW's weight decay"""
     batch_size: int = 128
@@ -53,34 +55,38 @@ class TrainConfig:
     micro_batch_size: int = 8
     """rows per forward pass and process, a divisor of batch-size; changes memory and speed, not the result"""
     epochs: float = 2
-    """passes over the rows; the paper takes the second epoch's checkpoint"""
+    """passes over the rows; the paper uses the second epoch's checkpoint"""
     warmup_share: float = 0.05
-    """share of the optimiser steps in which the learning rate rises from 0"""
+    """share of the optimiser steps spent on learning-rate warm-up"""
     lr_scheduler: Scheduler = "cosine"
-    """how the learning rate falls after the warm-up"""
+    """decay of the learning rate after the warm-up"""
     max_grad_norm: float = 1.0
-    """gradients with a larger norm are scaled down to it; 0 leaves them as they are"""
+    """gradient norm to clip to; 0 turns clipping off"""
     length_grouping: bool = False
-    """put offline rows of about the same length into each batch, which takes less padding and so less time"""
+    """length bucketing: put offline rows of similar length into each batch, for less padding and time"""
     seed: int = 0
-    """seed of the LoRA weights, of the order of the rows and of dropout"""
+    """random seed for LoRA weights, row order and dropout"""
     save_every_steps: int = 50
-    """optimiser steps between two checkpoints"""
+    """optimiser steps between checkpoints"""
     logging_every_steps: int = 10
-    """optimiser steps between two values of the loss curve, each the mean of its steps"""
+    """optimiser steps per value of the loss curve, each the mean over its steps"""
     encoder_cache_mib: float = 1024
-    """size of the encoder cache: rows that were heard in one epoch are not encoded again in the next; never changes the result"""
+    """size of the encoder cache, which keeps encoder outputs across epochs; never changes the result"""
     mixed_precision: bool = False
-    """compute a float32 model's matrix products in bfloat16 (PyTorch's autocast): faster on a processor that has the format, many
-    times slower on one that has not (then there is a warning)"""
+    """compute a float32 model's matrix products in bfloat16 (PyTorch's autocast): faster on processors that support it, many
+    times slower on others (with a warning); a bfloat16 model on a GPU is always trained so"""
+    workers: Processes = "auto"
+    """processes that load and prepare audio beside the model; `auto`: 0 on a CPU, up to 8 on a GPU; never changes the result"""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """compile the decoder layers, which takes up to a minute at the start; `auto`: on a GPU"""
     gradient_checkpointing: bool = False
-    """compute activations again instead of keeping them: less memory, about a third more time"""
+    """recompute activations instead of storing them: less memory, about a third more time"""
     on_error: OnError = "fail"
-    """what a row with broken or too long audio does: end the run, or be left out"""
+    """on a row with broken or too long audio: `fail`, or `skip` it"""
     preflight: bool = True
-    """check first that the model hears and that batches equal single rows (seconds)"""
+    """first check that the model hears and that batches equal single rows (takes seconds)"""
     overwrite: bool = False
-    """start again although the folder holds another training"""
+    """start over even if the folder holds another training run"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))  # YAML and scripts give text
@@ -93,7 +99,9 @@ class TrainConfig:
         self._check_number("self_distillation", lambda value: 0 <= value <= 1, "from 0 to 1")
         for name in ("lora_dropout", "warmup_share"):
             self._check_number(name, lambda value: 0 <= value < 1, "0 or more and below 1")
-        for name, known in (("lr_scheduler", get_args(Scheduler)), ("on_error", get_args(OnError))):
+        check_processes(self.workers)
+        texts = {"lr_scheduler": get_args(Scheduler), "on_error": get_args(OnError), "compile": ("auto", "on", "off")}
+        for name, known in texts.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
         if self.batch_size % self.micro_batch_size:
@@ -102,6 +110,10 @@ class TrainConfig:
                 f"micro_batch_size is {self.micro_batch_size} and batch_size {self.batch_size}; micro_batch_size must divide "
                 f"batch_size: use {fits}, say"
             )
+
+    def compiles(self, device: str) -> bool:
+        """Whether the decoder layers of a model on a device of this type are compiled."""
+        return self.compile == "on" or (self.compile == "auto" and device == "cuda")
 
     def _check_number(self, name: str, holds: Callable[[float], bool], rule: str) -> None:
         value = getattr(self, name)
@@ -119,7 +131,7 @@ class TrainConfig:
         return math.ceil(self.epochs * math.ceil(rows / self.batch_size))
 
     def origins(self) -> dict[str, str]:
-        """Where each setting came from, by its name: `paper`, `default`, or `changed` with the value it would have had."""
+        """Where each setting comes from, by name: `paper`, `default`, or `changed` with the original value."""
         return {field.name: self._origin(field.name, field.default) for field in dataclasses.fields(self)}
 
     def _origin(self, name: str, default: object) -> str:

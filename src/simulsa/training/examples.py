@@ -1,4 +1,4 @@
-"""Rows to training examples, checked before any time is spent on them."""
+"""Rows to training examples, validated before training starts."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ logger = logging.getLogger("simulsa")
 
 
 class TrainError(ValueError):
-    """Rows or a folder that training cannot work with; the message gives what was found, the rule and the fix."""
+    """Rows or a folder that training cannot use; the message gives what was found, the rule and the fix."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A row, what the model shall say (the target's token ids, without EOS), and the tokens that it must not go on with."""
+    """A row, its target token ids without EOS, and the tokens behind the cut."""
 
     row: Utterance
     target: tuple[int, ...]
@@ -46,7 +46,7 @@ class Example:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What a training hears."""
+    """Summary of the training data."""
 
     offline_rows: int
     augmented_rows: int
@@ -70,7 +70,7 @@ class DataSummary:
 def check_ids(rows: Sequence[Utterance]) -> None:
     """Raise `ManifestError` for an id that occurs twice, and `TrainError` when there are no rows."""
     if not rows:
-        raise TrainError("there are no rows to train on; give at least one")
+        raise TrainError("no rows to train on; give at least one")
     seen: dict[str, Utterance] = {}
     for row in rows:
         if row.id in seen:
@@ -91,11 +91,11 @@ def make_examples(rows: Sequence[Utterance], lalm: HuggingFaceLALM, on_error: On
     if problems and on_error == "fail":
         shown = "; ".join(f"row {name!r}: {problem}" for name, problem in list(problems.items())[:_NAMED_IN_ERROR])
         more = f"; and {len(problems) - _NAMED_IN_ERROR} more" if len(problems) > _NAMED_IN_ERROR else ""
-        raise TrainError(f"{len(problems)} of {len(rows)} rows cannot be heard: {shown}{more}; or use --on-error skip")
+        raise TrainError(f"{len(problems)} of {len(rows)} rows have unusable audio: {shown}{more}; or use --on-error skip")
     for name, problem in problems.items():
-        logger.warning("train: row %r left out: %s", name, problem)
+        logger.warning("train: row %r skipped: %s", name, problem)
     if len(problems) == len(rows):
-        raise TrainError(f"none of the {len(rows)} rows can be heard; see the warnings above")
+        raise TrainError(f"none of the {len(rows)} rows has usable audio; see the warnings above")
     usable = [row for row in rows if row.id not in problems]
     return [Example(row, _target(row, lalm), _rest(row, lalm)) for row in usable], list(problems)
 

@@ -68,12 +68,12 @@ class Folder:
         if self._unfinished.exists() and (before := self._read(self._unfinished)["data"]) != record["data"]:
             raise TrainError(
                 f"{self.out}: an unfinished training left out the rows {before['left_out']}, now "
-                f"{record['data']['left_out']} cannot be used; restore the audio as it was, or start again with --overwrite"
+                f"{record['data']['left_out']} cannot be used; restore the audio, or start over with --overwrite"
             )
         write_json(self._unfinished, record)
 
     def last_checkpoint(self) -> tuple[Path, dict[str, Any]] | None:
-        """The latest whole checkpoint and its Trainer state; one that a kill cut off is passed over."""
+        """The latest complete checkpoint and its Trainer state; an incomplete one is skipped."""
         numbered = [(int(path.parent.name.rpartition("-")[2]), path) for path in self.checkpoints.glob(f"checkpoint-*/{_STATE}")]
         for _, path in sorted(numbered, reverse=True):
             try:
@@ -84,7 +84,8 @@ class Folder:
         return None
 
     def finish(self, checkpoint: Path, record: dict[str, Any]) -> None:
-        """Make a checkpoint the adapter. What `load` recognises an adapter by comes last, so a kill leaves none or all."""
+        """Turn a checkpoint into the adapter. The file that `load` recognises an adapter by comes last, so a kill leaves none or
+        all."""
         with atomic_write(self.out / _WEIGHTS, "wb") as target, open(checkpoint / _WEIGHTS, "rb") as source:
             shutil.copyfileobj(source, target)
         write_json(self.out / RECORD, record)
@@ -94,7 +95,7 @@ class Folder:
         write_json(self.out / _ADAPTER, {**adapter, "base_model_name_or_path": record["base_model"], **reached})
 
     def clear(self) -> None:
-        """Remove what a training wrote, and nothing else."""
+        """Remove the files of a training run, and nothing else."""
         for path in (self.out / _ADAPTER, self.out / RECORD, self.out / _WEIGHTS, self.log, self.curve):
             path.unlink(missing_ok=True)
         self._unfinished.unlink(missing_ok=True)

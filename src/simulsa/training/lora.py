@@ -1,4 +1,4 @@
-"""LoRA in the language model's layers, and only there, without touching the model that was given."""
+"""LoRA in the language model's layers only, without modifying the given model."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ def with_adapter(model: nn.Module, folder: Path) -> Any:
         return merge.with_adapter(shared_copy(model), folder)
 
 
-def train_mode(model: nn.Module) -> None:
-    """Put the language model's layers into training mode and all else into evaluation mode.
+def train_mode(model: nn.Module) -> list[nn.Module]:
+    """Put the language model's layers into training mode and all else into evaluation mode; returns the modules that train.
 
     The audio tower and the projector are frozen, and so must be their dropout and their batch-norm statistics.
     """
@@ -101,6 +101,7 @@ def train_mode(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if f"{name.removeprefix(PEFT_PREFIX)}." in LAYERS:
             module.train()
+    return [module for module in model.modules() if module.training]
 
 
 @contextlib.contextmanager

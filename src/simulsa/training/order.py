@@ -1,4 +1,4 @@
-"""The order of the rows in a whole training, fixed before it begins: it depends on no process and no batch within a step."""
+"""The order of the rows in a whole training run, fixed before it starts, whatever the number of processes or micro-batches."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ POOL = 50  # optimiser steps whose offline rows are sorted together: enough to f
 
 
 def passed_examples(examples: Sequence[Example], config: TrainConfig) -> list[Example | None]:
-    """What all steps and epochs pass, `config.batch_size` to a step; `None` where a step has fewer rows.
+    """The rows of all steps and epochs, `config.batch_size` per step; `None` where a step has fewer rows.
 
-    Plain shuffling is that of transformers' `Trainer` (accelerate's seedable sampler): every epoch ends with a smaller step.
+    Plain shuffling equals that of transformers' `Trainer` (accelerate's seedable sampler): every epoch ends with a smaller step.
     """
     size = config.batch_size
     if config.length_grouping:
@@ -39,11 +39,11 @@ def _filled(order: list[int], size: int) -> list[int | None]:
 
 
 def grouped_order(examples: Sequence[Example], config: TrainConfig) -> list[int]:
-    """Indices of `examples` for all steps and epochs, `config.batch_size` to a step.
+    """Length bucketing: indices of `examples` for all steps and epochs, `config.batch_size` per step.
 
-    The offline rows of a step are about equally long, and the steps come in random order. Simultaneous rows have random places:
-    they are the shortest, and would otherwise fill whole steps. Depends on the rows' number, kinds and lengths and on the
-    settings alone.
+    The offline rows of a step are of similar length, and the steps come in random order. Simultaneous rows are placed at random:
+    they are the shortest, and would otherwise fill whole steps. Depends only on the number, kinds and lengths of the rows and on
+    the settings.
     """
     rng = np.random.default_rng(config.seed)
     augmented = np.array([example.row.is_augmented for example in examples])

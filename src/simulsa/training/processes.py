@@ -1,4 +1,4 @@
-"""The processes of one training, which torchrun or `accelerate launch` starts; a plain run is the only one of its kind."""
+"""The processes of one training run, started by torchrun or `accelerate launch`; a plain run is a single process."""
 
 from __future__ import annotations
 
@@ -16,17 +16,22 @@ def count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def count_here() -> int:
+    """How many of them are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def is_main() -> bool:
-    """Whether this process is the one that writes files and speaks."""
+    """Whether this process writes files and logs."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def join(device: torch.device) -> None:
-    """Meet the other processes, once, before anything is shared. Raises `LALMError` for a model on another process's GPU."""
+    """Initialise the process group, once. Raises `LALMError` for a model on another process's GPU."""
     own = int(os.environ.get("LOCAL_RANK", "0"))
     if device.type == "cuda" and device.index not in (None, own):
         raise LALMError(
-            f"the model lies on {device} and this process trains on GPU {own}; use --device auto, and CUDA_VISIBLE_DEVICES to "
+            f"the model is on {device} and this process trains on GPU {own}; use --device auto, and CUDA_VISIBLE_DEVICES to "
             "choose GPUs"
         )
     if count() > 1:
@@ -36,7 +41,7 @@ def join(device: torch.device) -> None:
 
 
 def wait() -> None:
-    """Go on when all processes have come here."""
+    """Wait until all processes have arrived."""
     if count() > 1:
         torch.distributed.barrier()
 

@@ -1,4 +1,4 @@
-"""What is written beside an adapter: which base it belongs to, what it was trained on, and how."""
+"""The record beside an adapter: its base, its training data, and its settings."""
 
 from __future__ import annotations
 

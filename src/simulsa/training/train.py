@@ -62,7 +62,7 @@ def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: Trai
     folder = Folder(config.out)
     record = make_record(lalm, rows, config)
     if not config.overwrite and folder.is_finished(record):
-        logger.info("train: %s is complete already", config.out)
+        logger.info("train: %s is already complete", config.out)
         return config.out
     processes.wait()  # none may begin before all have looked
     examples, left_out = make_examples(rows, lalm, config.on_error)

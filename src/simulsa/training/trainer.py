@@ -1,4 +1,4 @@
-"""transformers' `Trainer` with the loss of the LALM, and its log."""
+"""transformers' `Trainer` with the LALM's loss, and its log."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 from torch.nn.functional import cross_entropy
-from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from simulsa.files import append_jsonl, atomic_write
 from simulsa.lalm.cache import EncoderCache
 from simulsa.lalm.decoder import HeardClip
+from simulsa.lalm.device import copied
 from simulsa.lalm.frontend import PreparedClip
 from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.lalm.workers import announce
+from simulsa.loading import data_loader, processes_for, unpacked
 from simulsa.training import processes
-from simulsa.training.collator import IGNORED, Collator
+from simulsa.training.collator import Collator
+from simulsa.training.compiled import compile_layers
 from simulsa.training.config import TrainConfig
 from simulsa.training.examples import Example, TrainError
 from simulsa.training.folder import Folder
@@ -34,9 +37,9 @@ logger = logging.getLogger("simulsa")
 
 
 def fit(lalm: HuggingFaceLALM, examples: Sequence[Example], config: TrainConfig, folder: Folder, resume: Path | None) -> None:
-    """Train `lalm.model`'s LoRA weights, from the checkpoint `resume` on if there is one; the last step leaves a checkpoint.
+    """Train the LoRA weights of `lalm.model`, from the checkpoint `resume` if given; the last step writes a checkpoint.
 
-    Raises `TrainError` when the loss is no number any more.
+    Raises `TrainError` if the loss becomes NaN or infinite.
     """
     with Progress(
         console=Console(stderr=True), transient=True, disable=not (sys.stderr.isatty() and processes.is_main())
@@ -53,10 +56,10 @@ def fit(lalm: HuggingFaceLALM, examples: Sequence[Example], config: TrainConfig,
 
 
 class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not followed
-    """A `Trainer` whose optimiser steps minimise the mean over all of the step's target tokens, however it is cut into passes.
+    """A `Trainer` whose optimiser steps minimise the mean over all of the step's target tokens, however it is split into passes.
 
-    The mean of the passes' means would weigh tokens in short rows more, so 1×8 rows would not equal 8×1. Logits are
-    computed only where there are labels: a vocabulary of 150,000 is wide.
+    The mean of the passes' means would give tokens in short rows more weight, so 1×8 rows would not equal 8×1. Logits are
+    computed only where there are labels, because a vocabulary of 150,000 is wide.
     """
 
     # Trainer must not divide by the number of passes again. Newer releases ask the first attribute; older ones, and the count
@@ -68,15 +71,42 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
         collator = Collator(lalm.frontend, lalm.eos_id, config.on_error, *weights)
         # what wraps the model for several processes (DDP, FSDP) must see one pass through the model's own forward
         lalm.model.forward = self._summed_loss
+        self._trained = train_mode(lalm.model)
+        lalm.model.train = lambda *_: lalm.model  # Trainer asks at every pass, which would walk all modules
         super().__init__(model=lalm.model, data_collator=collator, **options)
         self.model_accepts_loss_kwargs = True
         self._lalm = lalm
         self._config = config
         self._cache = EncoderCache(config.encoder_cache_mib)
-        self._precision = torch.autocast(lalm.device.type, torch.bfloat16, enabled=config.mixed_precision)
+        self._broken: set[str] = set()
+        self._precision = torch.autocast(lalm.device.type, torch.bfloat16, enabled=_autocasts(lalm, config))
+        if config.compiles(lalm.device.type):
+            with self._precision:
+                compile_layers(lalm, config.micro_batch_size)
 
-    def _get_train_sampler(self, *args: Any) -> Any:  # how many there are depends on the release
-        return SequentialSampler(self.train_dataset)  # which is in order already
+    def get_train_dataloader(self) -> Any:
+        """The batches in the order of the rows, from loader processes where there are some."""
+        announce(self._lalm, (example.direction for example in self.train_dataset if example is not None))
+        workers = processes_for(self._config.workers, self._lalm.device, processes.count_here())
+        loader = data_loader(self.train_dataset, self._config.micro_batch_size, self.data_collator, workers)
+        return self.accelerator.prepare(loader)
+
+    def get_batch_samples(self, epoch_iterator: Any, *args: Any) -> Any:
+        """The batches of a step, on the model's device, and how many labels they have."""
+        batches, labels = super().get_batch_samples(unpacked(epoch_iterator), *args)
+        for batch in batches:
+            for row, problem in batch.pop("broken").items():
+                if row not in self._broken:
+                    self._broken.add(row)
+                    logger.warning("train: row %r skipped: %s", row, problem)
+            for name, value in batch.items():
+                if isinstance(value, torch.Tensor):
+                    batch[name] = copied(value, self._lalm.device)
+        return batches, labels
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Nobody asks for it, and counting would walk all parameters at every pass."""
+        return 0
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -85,41 +115,52 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
         if num_items_in_batch is None:
             raise TrainError("Trainer did not count the step's labels; use a transformers release within simulsa's bounds")
         # averaging the processes' gradients divides by their number
-        return model(inputs) * processes.count() / max(int(num_items_in_batch), 1)  # type: ignore[no-any-return]
+        loss: torch.Tensor = model(inputs) * processes.count()
+        return loss / torch.as_tensor(num_items_in_batch, device=loss.device).clamp(min=1)
 
     def _summed_loss(self, inputs: dict[str, Any]) -> torch.Tensor:
-        labels, weights, offline = (inputs[name] for name in ("labels", "weights", "offline"))
-        labelled = labels != IGNORED
+        places, width = inputs["places"], inputs["labels"].shape[1]
+        labels, weights, offline = (inputs[name].flatten()[places] for name in ("labels", "weights", "offline"))
         share = self._config.self_distillation
         heard = self._hear(inputs["clips"])
-        own = self._base_probabilities(heard, inputs["answers"], labelled) if share else None
-        train_mode(self._lalm.model)
-        logits = self._logits(heard, inputs["answers"], labelled)
-        losses = cross_entropy(logits, labels[labelled], reduction="none")
+        own = self._base_probabilities(heard, inputs["answers"], places, width) if share else None
+        logits = self._logits(heard, inputs["answers"], places, width)
+        losses = cross_entropy(logits, labels, reduction="none")
         if own is not None:
-            losses = torch.where(offline[labelled], (1 - share) * losses + share * divergence(own, logits), losses)
-        return torch.sum(losses * weights[labelled])
+            losses = torch.where(offline, (1 - share) * losses + share * divergence(own, logits), losses)
+        return torch.sum(losses * weights)
 
     def _hear(self, clips: Sequence[PreparedClip]) -> list[HeardClip]:
         with self._precision:
             return self._cache.fetch([clip.key for clip in clips], lambda rows: self._lalm.listen([clips[row] for row in rows]))
 
-    def _logits(self, heard: Sequence[HeardClip], answers: Sequence[Sequence[int]], labelled: torch.Tensor) -> torch.Tensor:
-        """Float32 `[labels, vocabulary]` logits, where `labelled`, bool `[rows, longest answer]`, holds."""
+    def _logits(
+        self, heard: Sequence[HeardClip], answers: Sequence[Sequence[int]], places: torch.Tensor, width: int
+    ) -> torch.Tensor:
+        """Float32 `[labels, vocabulary]` logits at the `places` of `[rows, width]`, the batch's labels (see `Collator`)."""
         with self._precision:
             hidden = self._lalm.forward(heard, answers)
             # rows end with their answers, and the logits at position i are about token i + 1
-            return self._lalm.decoder.logits(hidden[:, -labelled.shape[1] - 1 : -1][labelled])
+            return self._lalm.decoder.logits(hidden[:, -width - 1 : -1].flatten(0, 1)[places])
 
     @torch.no_grad()
     def _base_probabilities(
-        self, heard: Sequence[HeardClip], answers: Sequence[Sequence[int]], labelled: torch.Tensor
+        self, heard: Sequence[HeardClip], answers: Sequence[Sequence[int]], places: torch.Tensor, width: int
     ) -> torch.Tensor:
         """What the model makes of the same rows without the adapter: `[labels, vocabulary]`."""
-        model = self._lalm.model
-        model.eval()
-        with model.disable_adapter():
-            return self._logits(heard, answers, labelled).softmax(-1)
+        for module in self._trained:
+            module.training = False
+        try:
+            with self._lalm.model.disable_adapter():
+                return self._logits(heard, answers, places, width).softmax(-1)
+        finally:
+            for module in self._trained:
+                module.training = True
+
+
+def _autocasts(lalm: HuggingFaceLALM, config: TrainConfig) -> bool:
+    """Whether products are computed in bfloat16: if asked for, and on a GPU in a model that is in bfloat16 but for LoRA."""
+    return config.mixed_precision or (lalm.device.type == "cuda" and lalm.dtype == torch.bfloat16)
 
 
 def divergence(wanted: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
@@ -154,7 +195,7 @@ class _Log(TrainerCallback):  # type: ignore[misc]
             return
         if not math.isfinite(logs["loss"]):
             raise TrainError(
-                f"the loss is {logs['loss']} at step {state.global_step}; training has diverged: start again with a lower "
+                f"the loss is {logs['loss']} at step {state.global_step}; training has diverged: start over with a lower "
                 f"--learning-rate (it is {args.learning_rate:g})"
             )
         if not processes.is_main():
@@ -191,7 +232,7 @@ def _arguments(lalm: HuggingFaceLALM, config: TrainConfig, steps: int, folder: F
         save_total_limit=2,  # should a kill cut the last one off, there is one more
         remove_unused_columns=False,
         label_names=["labels"],
-        dataloader_pin_memory=False,  # the collator's tensors lie on the device already
+        **({"optim": "adamw_torch_fused"} if lalm.device.type == "cuda" else {}),
         use_cpu=lalm.device.type == "cpu",
         ddp_find_unused_parameters=False,
         average_tokens_across_devices=True,

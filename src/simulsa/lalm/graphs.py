@@ -1,0 +1,282 @@
+"""Decoding in fixed memory: a cache of fixed size, and on a GPU each step as a CUDA graph that is replayed.
+
+A step of one token is 15,000 small kernels whose launches take four times as long as their work. A CUDA graph launches all of
+them at once, but always on the same addresses and shapes. So keys and values are copied behind the prefill into a cache of a few
+sizes, in memory that all sizes share, and tokens are chosen and kept on the device. Without a graph the same step runs as it is,
+which is how it is tested on a CPU.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
+
+if TYPE_CHECKING:
+    from simulsa.lalm.decoder import Decoder
+    from simulsa.lalm.decoding import Row
+
+LEAST_PLACES = 256  # of a cache: its sizes are 256, 384, 512, 768, 1024, ...
+ROOM = 64  # places for new tokens, more of them in a larger cache
+FETCHED_STEPS = 4  # of a batch: rows end at different times. A single row is asked after every step, and no step is in vain
+MAX_CACHE_BYTES = 16 * 2**30  # of all layers; and no more than a quarter of the card
+WARM_UPS = 3  # steps before a capture, in which kernels are loaded and workspaces allocated
+
+States = list[tuple[torch.Tensor, torch.Tensor]]
+"""Keys and values of each layer, `[rows, heads, length, width]`."""
+Say = Callable[["Row", Sequence[tuple[int, float]]], None]
+
+logger = logging.getLogger("simulsa")
+
+
+def places(length: int) -> int:
+    """The size of a cache for `length` tokens and room for more."""
+    size = LEAST_PLACES
+    while size < length + ROOM:
+        size = size * 3 // 2 if size & (size - 1) == 0 else size // 3 * 4
+    return size
+
+
+def rows_on_grid(rows: int) -> int:
+    """The batch size of a step for `rows` rows: the next power of two."""
+    return 1 << (rows - 1).bit_length()
+
+
+class StaticSteps:
+    """Decodes the tokens behind a prefill for a `Decoder` in fixed memory.
+
+    `graphs` says whether steps are captured. What it cannot do, it leaves to the plain path: caches that slide or share keys,
+    attention other than PyTorch's own, a batch for which there is no memory. After a capture that failed it does nothing more.
+    """
+
+    def __init__(self, decoder: Decoder, graphs: bool) -> None:
+        self._decoder = decoder
+        self._graphs = graphs
+        self._pool: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._slots: dict[tuple[int, int], _Slot] = {}
+        self._failed = False
+        self._graph_memory: Any = None  # of what a step makes on its way, shared by all graphs: one is replayed at a time
+        self.captures = self.steps = 0
+
+    @property
+    def nbytes(self) -> int:
+        """The memory of the cache."""
+        return sum(keys.nbytes + values.nbytes for keys, values in self._pool)
+
+    def go_on(
+        self, rows: Sequence[Row], mask: torch.Tensor, cache: Any, eos_ids: Sequence[int], say: Say
+    ) -> tuple[list[Row], torch.Tensor, Any]:
+        """Decode `rows` to their ends from a prefill's `mask`, int64 `[rows, length]`, and `cache`.
+
+        Returns what it leaves to the plain path: rows with their mask and cache, no rows where all is done.
+        """
+        active = list(rows)
+        if self._failed or not self._can(cache):
+            return active, mask, cache
+        states: States = [(layer.keys, layer.values) for layer in cache.layers]
+        while going := [number for number, row in enumerate(active) if row.goes_on(eos_ids)]:
+            if len(going) < len(active):
+                chosen = torch.tensor(going, device=mask.device)
+                states = [(keys[chosen], values[chosen]) for keys, values in states]
+                mask, active = mask[chosen], [active[number] for number in going]
+            slot = self._slot_for(active, mask, states)
+            if slot is None:
+                for layer, (keys, values) in zip(cache.layers, states, strict=True):
+                    layer.keys, layer.values = keys, values
+                return active, mask, cache
+            mask, states = self._run(slot, active, mask, states, eos_ids, say)
+        return [], mask, cache
+
+    def _can(self, cache: Any) -> bool:
+        text = self._decoder.language_model.config
+        plain = all(type(layer) is DynamicLayer and layer.keys is not None for layer in cache.layers)
+        return plain and not self._decoder.slides and getattr(text, "_attn_implementation", "") == "sdpa"
+
+    def _slot_for(self, rows: Sequence[Row], mask: torch.Tensor, states: States) -> _Slot | None:
+        """Memory for the rows and their next tokens, with a graph if wanted; `None` where there is none to be had."""
+        size = rows_on_grid(len(rows)), places(mask.shape[1])
+        if (slot := self._slots.get(size)) is not None:
+            return slot
+        try:
+            self._reserve(size, states)
+            memory = [
+                (_view(pool[0], own[0], size), _view(pool[1], own[1], size)) for pool, own in zip(self._pool, states, strict=True)
+            ]
+            slot = _Slot(self._decoder, size, memory)
+            if self._graphs:
+                self._graph_memory = self._graph_memory or torch.cuda.graph_pool_handle()
+                slot.capture(self._graph_memory)
+                self.captures += 1
+        except Exception as error:  # out of memory, or an operation that no graph can hold
+            if not isinstance(error, _TooLargeError):
+                self._failed = True
+                self._slots.clear()
+                self._pool.clear()
+                reason = (str(error).strip().splitlines() or [""])[0]
+                logger.warning("decoding goes on without CUDA graphs, slower (%s: %s)", type(error).__name__, reason)
+            return None
+        self._slots[size] = slot
+        return slot
+
+    def _reserve(self, size: tuple[int, int], states: States) -> None:
+        """Let the memory that all sizes share be large enough for `size`. Raises `_TooLargeError` beyond the limit."""
+        wanted = [tuple(_elements(own, size) for own in layer) for layer in states]
+        if self._pool and all(
+            have.numel() >= count
+            for layer, counts in zip(self._pool, wanted, strict=True)
+            for have, count in zip(layer, counts, strict=True)
+        ):
+            return
+        device, itemsize = states[0][0].device, states[0][0].element_size()
+        limit = MAX_CACHE_BYTES
+        if device.type == "cuda":
+            limit = min(limit, torch.cuda.get_device_properties(device).total_memory // 4)
+        if sum(map(sum, wanted)) * itemsize > limit:
+            raise _TooLargeError
+        self._slots.clear()  # their addresses are those of the memory that goes
+        self._pool.clear()
+        self._pool = [
+            (states[layer][0].new_zeros(counts[0]), states[layer][1].new_zeros(counts[1])) for layer, counts in enumerate(wanted)
+        ]
+
+    def _run(
+        self, slot: _Slot, rows: Sequence[Row], mask: torch.Tensor, states: States, eos_ids: Sequence[int], say: Say
+    ) -> tuple[torch.Tensor, States]:
+        """Steps until all rows have ended, the cache is full or a quarter of its rows would do; the mask and states behind."""
+        slot.load([row.tokens[-1] for row in rows], mask, states)
+        length, going = mask.shape[1], len(rows)
+        while going and length < slot.places and not 4 * rows_on_grid(going) <= slot.rows:
+            needed = max(row.limit - len(row.tokens) for row in rows if row.goes_on(eos_ids))
+            count = min(1 if len(rows) == 1 else FETCHED_STEPS, slot.places - length, needed)
+            for _ in range(count):
+                slot.step()
+            self.steps += count
+            length += count
+            for row, choices in zip(rows, slot.fetch(count), strict=False):  # a slot may have more rows
+                for choice in choices:
+                    if row.goes_on(eos_ids):
+                        say(row, [choice])
+            going = sum(row.goes_on(eos_ids) for row in rows)
+        if not going:
+            return mask, []
+        return slot.kept(len(rows), length)
+
+
+class _TooLargeError(Exception):
+    """A batch for which the cache would be beyond its limit."""
+
+
+class _Slot:
+    """A cache of one size, a step in it, and the step's graph."""
+
+    def __init__(self, decoder: Decoder, size: tuple[int, int], memory: States) -> None:
+        self._decoder = decoder
+        self.rows, self.places = size
+        device = memory[0][0].device
+
+        def zeros(*shape: int, dtype: torch.dtype = torch.long) -> torch.Tensor:
+            return torch.zeros(shape, dtype=dtype, device=device)
+
+        self._tokens, self._positions = zeros(self.rows, 1), zeros(self.rows, 1)
+        self._mask = zeros(self.rows, 1, 1, self.places, dtype=torch.bool)
+        self._place, self._count = zeros(1), zeros(1)
+        self._said = zeros(self.rows, FETCHED_STEPS)
+        self._log_probs = zeros(self.rows, FETCHED_STEPS, dtype=torch.float32)
+        self._layers = [_StaticLayer(keys, values, self._place) for keys, values in memory]
+        self._cache = Cache(layers=list(self._layers))
+        self._graph: Any = None
+
+    @torch.no_grad()
+    def load(self, tokens: Sequence[int], mask: torch.Tensor, states: States) -> None:
+        """Take over rows with their last tokens, their mask `[rows, length]` and what the cache holds of them."""
+        rows, length = mask.shape
+        self._tokens.zero_()
+        self._tokens[:rows, 0].copy_(torch.tensor(tokens))
+        self._positions.zero_()
+        self._positions[:rows, 0].copy_(mask.sum(1))
+        self._mask.zero_()
+        self._mask[:rows, 0, 0, :length].copy_(mask)
+        self._place.fill_(length)
+        self._count.zero_()
+        for layer, (keys, values) in zip(self._layers, states, strict=True):
+            layer.keys[:rows, :, :length].copy_(keys)
+            layer.values[:rows, :, :length].copy_(values)
+
+    def step(self) -> None:
+        """One token more in each row."""
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            self._step()
+
+    def fetch(self, count: int) -> list[list[tuple[int, float]]]:
+        """The tokens of each row in the last `count` steps, and their log-probabilities."""
+        self._count.zero_()
+        said, log_probs = self._said[:, :count].tolist(), self._log_probs[:, :count].tolist()
+        return [list(zip(tokens, own, strict=True)) for tokens, own in zip(said, log_probs, strict=True)]
+
+    def kept(self, rows: int, length: int) -> tuple[torch.Tensor, States]:
+        """The mask `[rows, length]` and the states of the rows, in memory of their own."""
+        mask = self._mask[:rows, 0, 0, :length].long()
+        return mask, [(layer.keys[:rows, :, :length].clone(), layer.values[:rows, :, :length].clone()) for layer in self._layers]
+
+    @torch.no_grad()
+    def capture(self, memory: Any) -> None:
+        """Record the step as a CUDA graph; what is in the slot's memory is lost."""
+        stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS):
+                self._count.zero_()
+                self._step()
+            self._count.zero_()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=memory, capture_error_mode="thread_local"):
+            self._step()
+        self._graph = graph
+
+    @torch.no_grad()
+    def _step(self) -> None:
+        self._mask.index_fill_(3, self._place, True)
+        result = self._decoder.language_model(
+            input_ids=self._tokens,
+            attention_mask=self._mask,
+            position_ids=self._positions,
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        logits = self._decoder.logits(result.last_hidden_state[:, -1])
+        best, chosen = logits.max(-1, keepdim=True)
+        self._said.index_copy_(1, self._count, chosen)
+        self._log_probs.index_copy_(1, self._count, best - logits.logsumexp(-1, keepdim=True))
+        self._tokens.copy_(chosen)
+        for number in (self._positions, self._place, self._count):
+            number.add_(1)
+
+
+class _StaticLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not followed
+    """Keys and values `[rows, heads, places, width]` of a layer, of which `place`, int64 `[1]`, is the next to be written."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, place: torch.Tensor) -> None:
+        super().__init__()
+        self.keys, self.values, self._place = keys, values, place
+        self.dtype, self.device = keys.dtype, keys.device
+        self.is_initialized = True
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        self.keys.index_copy_(2, self._place, keys)
+        self.values.index_copy_(2, self._place, values)
+        return self.keys, self.values
+
+
+def _elements(own: torch.Tensor, size: tuple[int, int]) -> int:
+    return size[0] * own.shape[1] * size[1] * own.shape[3]
+
+
+def _view(memory: torch.Tensor, own: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """The beginning of `memory` as `[rows, heads, places, width]`, with the heads and the width of `own`."""
+    return memory[: _elements(own, size)].view(size[0], own.shape[1], size[1], own.shape[3])

@@ -1,0 +1,158 @@
+"""Work that needs no model, done in processes beside it: decoding, resampling, features.
+
+PyTorch's `DataLoader` starts, feeds and ends the processes. What they make comes back as bytes through a pipe, not through
+shared memory, which containers often have little of. An error comes back as itself.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Processes = int | Literal["auto"]
+MOST_PROCESSES = 8  # 20 ms a row in each: enough for 400 rows a second
+AHEAD = 2  # batches that each process makes before they are asked for
+
+
+class LoadingError(RuntimeError):
+    """Processes that load data died; the message says what to do."""
+
+
+def check_processes(value: object) -> None:
+    """Raise `ValueError` for a number of processes that is not one."""
+    if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise ValueError(f"workers is {value!r}; it must be 'auto', 0 or a larger whole number")
+
+
+def processes_for(setting: Processes, device: Any, models: int = 1) -> int:
+    """How many processes load beside a model on `device`, where `models` processes share the machine.
+
+    `auto` is none on a CPU, where the model takes all cores itself, and on a GPU one for each core that is left, at most 8.
+    """
+    if setting != "auto":
+        return setting
+    if getattr(device, "type", "cpu") == "cpu":
+        return 0
+    return max(0, min(MOST_PROCESSES, _cores() // models - 1))
+
+
+def loaded(make: Callable[[Item], Result], items: Sequence[Item], processes: int = 0) -> Generator[Result, None, None]:
+    """`make(item)` of every item, in order, by `processes` processes that work ahead; with 0 here, when it is asked for.
+
+    Raises what `make` raises, and `LoadingError` when a process dies.
+    """
+    if not processes or len(items) < 2:
+        yield from map(make, items)
+        return
+    loader = data_loader(_Made(make, items), None, _as_it_is, min(processes, len(items)))
+    batches = unpacked(iter(loader))
+    try:
+        yield from batches
+    finally:
+        batches.close()  # ends the processes now, not when an error's traceback is forgotten
+
+
+def data_loader(dataset: Any, batch_size: int | None, collate: Callable[[Any], Any], processes: int) -> DataLoader[Any]:
+    """A `DataLoader` in the order of `dataset` whose batches are packed, for `unpacked`, wherever they are made."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # or tokenizers complain of the processes that are forked
+    options: dict[str, Any] = {"prefetch_factor": AHEAD} if processes else {}
+    if processes and sys.platform == "linux":  # started at once, with all that this process has in memory
+        options["multiprocessing_context"] = "fork"
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        shuffle=False,
+        collate_fn=_Packing(collate),
+        num_workers=processes,
+        generator=torch.Generator(),  # not the global one, whose state decides about dropout
+        **options,
+    )
+
+
+def unpacked(packed: Iterator[Any]) -> Generator[Any, None, None]:
+    """What a `data_loader` made; raises what was raised there, and `LoadingError` when a process died."""
+    try:
+        while True:
+            try:
+                batch = next(packed)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise LoadingError(
+                    f"a process that loads data ended unexpectedly ({str(error).splitlines()[0]}); it may have lacked memory: "
+                    "use fewer --workers, or --workers 0 to load in this process"
+                ) from error
+            result = pickle.loads(batch)
+            if isinstance(result, _Failed):
+                raise result.error
+            yield result
+    finally:
+        del packed
+
+
+class _Made(Generic[Item, Result]):
+    """A dataset of what is made of each item."""
+
+    def __init__(self, make: Callable[[Item], Result], items: Sequence[Item]) -> None:
+        self._make, self._items = make, items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Callable[[], Result]:
+        return lambda: self._make(self._items[index])
+
+
+class _Failed:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class _Packing:
+    """What `collate` makes of a batch, or the error that it raises, as bytes."""
+
+    def __init__(self, collate: Callable[[Any], Any]) -> None:
+        self._collate = collate
+
+    def __call__(self, batch: Any) -> bytes:
+        try:
+            result = self._collate(batch)
+        except Exception as error:
+            result = _Failed(error)
+        file = io.BytesIO()
+        _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(result)
+        return file.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    """Tensors as arrays, which are written much faster."""
+
+    def reducer_override(self, value: Any) -> Any:
+        import torch
+
+        if type(value) is torch.Tensor and value.dtype != torch.bfloat16:
+            return torch.from_numpy, (value.numpy(),)
+        return NotImplemented
+
+
+def _as_it_is(make: Callable[[], Result]) -> Result:
+    return make()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

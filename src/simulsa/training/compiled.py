@@ -1,0 +1,63 @@
+"""The decoder layers as compiled code: fewer and larger kernels, which is where a GPU's time goes in training."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+
+from simulsa.lalm.decoder import HeardClip
+from simulsa.lalm.device import LEAST_SIZE, on_grid
+from simulsa.lalm.model import HuggingFaceLALM
+
+MOST_SHAPES = 64  # for which a layer is compiled: the grid has 40 up to 2,048 tokens
+
+logger = logging.getLogger("simulsa")
+
+
+def compile_layers(lalm: HuggingFaceLALM, rows: int) -> bool:
+    """Compile the decoder layers in place, for batches of `rows` rows whose lengths are on the grid; whether that worked.
+
+    One pass forward and backward shows it, in the autocast and training mode that are set. Where the compiler or a part of it is
+    missing, the layers stay as they are, with a warning.
+    """
+    layers = list(lalm.decoder.language_model.layers)
+    round_up, lalm.decoder.round_up = lalm.decoder.round_up, on_grid
+    try:
+        _expect_shapes()
+        for layer in layers:
+            layer.compile(dynamic=False)
+        _try(lalm, rows)
+    except Exception as error:  # whatever a compiler raises, training works without it
+        for layer in layers:
+            layer._compiled_call_impl = None
+        lalm.decoder.round_up = round_up
+        reason = (str(error).strip().splitlines() or [""])[0]
+        logger.warning(
+            "train: the decoder layers are not compiled (%s: %s); training goes on, slower", type(error).__name__, reason
+        )
+        return False
+    logger.info("train: the decoder layers are compiled, anew for each new length of a batch")
+    return True
+
+
+def _expect_shapes() -> None:
+    import torch._dynamo
+
+    settings: Any = torch._dynamo.config
+    for name in ("recompile_limit", "cache_size_limit"):  # the name depends on the release
+        if hasattr(settings, name):
+            setattr(settings, name, max(getattr(settings, name), MOST_SHAPES))
+
+
+def _try(lalm: HuggingFaceLALM, rows: int) -> None:
+    devices = [lalm.device] if lalm.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.enable_grad():  # dropout draws what it draws without this pass
+        with torch.no_grad():
+            embedded = lalm.decoder.embed([[lalm.eos_id] * LEAST_SIZE] * rows)
+        nothing = torch.zeros(0, dtype=torch.long, device=lalm.device)
+        hidden = lalm.forward([HeardClip(row, nothing, 0) for row in embedded], [[] for _ in embedded])
+        loss: Any = hidden.float().sum()
+        loss.backward()
+        lalm.model.zero_grad(set_to_none=True)
