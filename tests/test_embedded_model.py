@@ -112,7 +112,8 @@ def test_translate_prints_what_the_stream_commits(
 
 
 def test_batch_1_equals_batch_8_with_every_second_pass(lalm: HuggingFaceLALM, rows: list[Utterance]) -> None:
-    policies = ("alignatt:4", "alignatt:4,3", "confidence:0.5", "wait-k:1,3", "local-agreement:2")
+    texts = ("alignatt:4", "alignatt:4,3", "confidence:0.5", "wait-k:1,3", "local-agreement:2")
+    policies = tuple(map(simulsa.Policy.parse, texts))
     grid = {"chunk_ms": (1000.0,), "policy": policies}
     single, batched = (evaluate(lalm, rows[:8], batch_size=size, **grid) for size in (1, 8))
     assert len({(score["bleu"], score["laal_ms"]) for score in batched}) == len(policies)

@@ -394,7 +394,7 @@ def test_augmentation_goes_on_where_a_server_died(
         server.seen.clear()
         with caplog.at_level(logging.INFO, "simulsa"):
             made = augment(rows, lalm, config, out)
-        assert "going on after 4 finished rows" in caplog.text
+        assert "after 4 finished rows" in caplog.text
         assert len(server.seen) == 4
         assert without_model(made) == without_model(augment(rows, lalm, config))
 

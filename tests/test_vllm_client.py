@@ -279,7 +279,7 @@ def test_a_placeholder_that_no_word_stands_for_is_not_ruled_out() -> None:
 
 def test_a_number_that_is_none_is_an_error_at_once() -> None:
     with serving({"faults": [(200, b'{"choices": [-Infinity]}')]}) as (server, vllm):
-        with pytest.raises(VLLMError, match="-Infinity is no JSON"):
+        with pytest.raises(VLLMError, match="-Infinity"):
             vllm.generate([request(20)])
         assert len(server.headers) == 1
 

@@ -24,13 +24,13 @@ _REGISTRY = tyro.constructors.ConstructorRegistry()
 @_REGISTRY.primitive_rule
 def _policies(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Policy] | None:
     """A policy is one word on the command line."""
-    if info.type is not Policy:
+    if info.type not in (Policy, Policy | None):
         return None
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="POLICY",
         instance_from_str=lambda words: Policy.parse(words[0]),
-        is_instance=lambda value: isinstance(value, Policy),
+        is_instance=lambda value: value is None or isinstance(value, Policy),
         str_from_instance=lambda policy: [str(policy)],
     )
 

@@ -70,8 +70,9 @@ class EngineLALM:
         self.name = parts.name
         self.directions = parts.directions
         _leave_features_blank(parts.processor)
-        self.frontend = Frontend(parts.processor, parts.family, parts.name, parts.instruction, parts.directions)
-        self.encode, self.decode = self.frontend.encode, self.frontend.decode
+        # not `frontend`, by which loader processes would prepare features: `hear` takes audio
+        self._frontend = Frontend(parts.processor, parts.family, parts.name, parts.instruction, parts.directions)
+        self.encode, self.decode = self._frontend.encode, self._frontend.decode
         self.audio_token_id = placeholder
         self.vocabulary_size = int(config.get_text_config().vocab_size)
         self.eos_ids = eos_ids(_generation_config(parts), parts.processor.tokenizer, parts.family.turn_end)
@@ -150,7 +151,7 @@ class EngineLALM:
 
     def _prompt_of_length(self, direction: Direction, samples: int) -> tuple[int, ...]:
         """The prompt of any clip of this length: what is in the audio does not change it."""
-        return tuple(self.frontend.prepare(np.zeros(samples, np.float32), direction).prompt)
+        return tuple(self._frontend.prepare(np.zeros(samples, np.float32), direction).prompt)
 
     def _fitting(self, tokens_per_s: float) -> int:
         """How many samples fit into the server's context, with room for instruction and translation."""

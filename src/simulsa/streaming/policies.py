@@ -48,7 +48,6 @@ class Hypothesis:
         return [*self.committed, *self.continuation]
 
 
-@dataclass(frozen=True)
 class Policy:
     """Decides after each chunk how many tokens of the hypothesis to commit."""
 
@@ -86,7 +85,7 @@ class Policy:
     @property
     def arguments(self) -> tuple[float, ...]:
         """Its arguments, without trailing ones that are not set."""
-        values = [getattr(self, field.name) for field in dataclasses.fields(self)]
+        values = [getattr(self, field.name) for field in dataclasses.fields(self)]  # type: ignore[arg-type]  # every policy is a dataclass
         while values and values[-1] is None:
             values.pop()
         return tuple(values)
@@ -311,7 +310,7 @@ def check_rollback(rollback: int) -> None:
 
 def _usage(kind: type[Policy]) -> str:
     """Usage of a policy: `wait-k:CHUNKS,WORDS`; trailing arguments may be omitted."""
-    names = ",".join(field.name.upper() for field in dataclasses.fields(kind))
+    names = ",".join(field.name.upper() for field in dataclasses.fields(kind))  # type: ignore[arg-type]
     return f"{kind.name}:{names}" if names else kind.name
 
 
