@@ -424,10 +424,11 @@ class TestInstructions:
 def test_the_command_lists_every_family(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["family", "example", "tokens/s", "longest", "clip", "needs", "status", "here"]
+    assert lines[0].split() == ["family", "example", "tokens/s", "longest", "clip", "CUDA", "graphs", "needs", "status", "here"]
     for family, line in zip(FAMILIES, lines[1:], strict=False):
         assert line.startswith(family.name)
         assert family.example in line
+        assert f"  {'yes' if family.graphs else 'no'}  " in line
         assert line.endswith("ready" if not family.missing_packages else family.missing_packages[-1])
 
 
