@@ -31,6 +31,7 @@ from simulsa.integrations.tools import AppendOnlyText, from_pieces, pieces
 from simulsa.manifest import Utterance, read_manifest, write_manifest
 from simulsa.settings import SettingsError
 from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.state import Update
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, growing_script
@@ -323,7 +324,7 @@ def talk() -> np.ndarray:
 
 def followed(samples: np.ndarray) -> str:
     """What `Stream` says to it."""
-    stream = Stream(FakeLALM(growing_script("Ein Mann fährt Rad")), StreamConfig(rollback=0))
+    stream = Stream(FakeLALM(growing_script("Ein Mann fährt Rad")), StreamConfig(rollback=0), SegmentationConfig())
     stream.push(samples)
     return stream.finish()[-1].committed
 
