@@ -111,7 +111,8 @@ def test_a_client_that_does_not_read() -> None:
     def endless(audio: np.ndarray) -> str:
         return "viele Worte " * (len(audio) * 2)  # half a million characters a second
 
-    with running(FakeLALM(endless), STREAM, send_buffer=4_096, send_timeout_s=0.3, ping_s=60.0) as server, raw(server) as client:
+    lalm = FakeLALM(endless, max_target_tokens=10**9)
+    with running(lalm, STREAM, send_buffer=4_096, send_timeout_s=0.3, ping_s=60.0) as server, raw(server) as client:
         with contextlib.suppress(OSError):
             for start in range(0, len(SPEECH), 9_600):
                 client.sendall(audio_frame(SPEECH[start : start + 9_600]))
