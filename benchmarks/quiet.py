@@ -32,6 +32,7 @@ from simulsa.serving.config import ServeConfig
 from simulsa.serving.server import listen, make_server
 from simulsa.serving.service import Service
 from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, growing_script
 
@@ -231,7 +232,7 @@ def quiet(options: Options) -> Quiet:
 
 def alone(speech: Recording, seconds: int, options: Options) -> str:
     """What `Stream` makes of the speaker's audio."""
-    stream = Stream(FakeLALM(growing_script(TEXT)), options.stream)
+    stream = Stream(FakeLALM(growing_script(TEXT)), options.stream, SegmentationConfig())
     for start in range(0, seconds * SAMPLE_RATE, SAMPLE_RATE):
         stream.push(speech.audio(start % MINUTE, start % MINUTE + SAMPLE_RATE))
     return stream.finish()[-1].committed
