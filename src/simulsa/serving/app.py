@@ -56,7 +56,12 @@ def create_app(service: Service) -> Starlette:
         problem = service.gate.problem(request)
         if problem is not None:
             return error_response(*problem, "not_allowed")
-        own = {**plain(service.stream), "languages": service.config.languages, "min_chunk_ms": service.config.min_chunk_ms}
+        own = {
+            **plain(service.stream),
+            "rollback": service.stream.commit_policy.rollback,  # also where nobody set one; null: another policy
+            "languages": service.config.languages,
+            "min_chunk_ms": service.config.min_chunk_ms,
+        }
         model = {"id": service.lalm.name, "object": "model", "created": 0, "owned_by": "simulsa", "simulsa": own}
         return JSONResponse({"object": "list", "data": [model]})
 
