@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
-import soundfile
 
+from recipes.acoustics import CODECS, coloured_noise, in_a_room, through_codec
 from simulsa.audio import SAMPLE_RATE, resample
 
 ROOM_SHARE, NOISE_SHARE, BABBLE_SHARE, MUSIC_SHARE = 0.25, 0.35, 0.15, 0.05
@@ -15,7 +14,7 @@ TELEPHONE_SHARE, CODEC_SHARE = 0.15, 0.3
 MAX_SILENCE_S = 0.5  # before and behind the speech
 LEVELS_DB = (-30, 0)  # of the loudest sample
 TELEPHONE_RATE, TELEPHONE_BAND_HZ = 8000, (300, 3400)
-CODECS = (("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS"))
+ROOM_DECAY_S, ROOM_BELOW_DB = (0.1, 0.6), (4, 20)
 
 
 def record(speech: np.ndarray, others: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
@@ -26,10 +25,10 @@ def record(speech: np.ndarray, others: Sequence[np.ndarray], rng: np.random.Gene
     margins = [int(margin) for margin in rng.uniform(0, MAX_SILENCE_S, 2) * SAMPLE_RATE]
     samples = np.pad(speech, margins)
     if rng.random() < ROOM_SHARE:
-        samples = in_a_room(samples, rng)
+        samples = in_a_room(samples, rng, ROOM_DECAY_S, ROOM_BELOW_DB)
     kind = rng.random()
     if kind < NOISE_SHARE:
-        samples = mixed(samples, coloured_noise(len(samples), rng), rng.uniform(8, 40))
+        samples = mixed(samples, swelling_noise(len(samples), rng), rng.uniform(8, 40))
     elif kind < NOISE_SHARE + BABBLE_SHARE and others:
         samples = mixed(samples, babble(others, len(samples), rng), rng.uniform(12, 30))
     elif kind < NOISE_SHARE + BABBLE_SHARE + MUSIC_SHARE:
@@ -46,7 +45,7 @@ def without_speech(seconds: float, rng: np.random.Generator) -> np.ndarray:
     """A clip in which nobody speaks: digital silence, noise or music, at any level."""
     count = int(seconds * SAMPLE_RATE)
     kind = rng.integers(4)
-    samples = np.zeros(count) if kind == 0 else music(count, rng) if kind == 1 else coloured_noise(count, rng)
+    samples = np.zeros(count) if kind == 0 else music(count, rng) if kind == 1 else swelling_noise(count, rng)
     level = 10 ** (rng.uniform(-60, 0) / 20)
     return (samples * (level / max(1.0, float(np.abs(samples).max())))).astype(np.float32)
 
@@ -57,21 +56,9 @@ def mixed(speech: np.ndarray, sound: np.ndarray, ratio_db: float) -> np.ndarray:
     return np.asarray(speech + sound * np.sqrt(power[0] / power[1]) * 10 ** (-ratio_db / 20))
 
 
-def in_a_room(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Reverberation by an exponentially decaying noise tail (60 dB in 0.1 to 0.6 s), 4 to 20 dB below the direct sound."""
-    decay_s = rng.uniform(0.1, 0.6)
-    time_s = np.arange(int(decay_s * SAMPLE_RATE)) / SAMPLE_RATE
-    tail = rng.standard_normal(len(time_s)) * 10 ** (-3 * time_s / decay_s)
-    tail *= 10 ** (-rng.uniform(4, 20) / 20) / np.sqrt(np.sum(tail**2))
-    tail[0] = 1.0
-    length = len(samples) + len(tail)
-    return np.asarray(np.fft.irfft(np.fft.rfft(samples, length) * np.fft.rfft(tail, length), length))[: len(samples)]
-
-
-def coloured_noise(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise whose spectrum lies between white and brown, in half the cases swelling and ebbing."""
-    spectrum = np.fft.rfft(rng.standard_normal(count))
-    noise = np.fft.irfft(spectrum * np.arange(1, len(spectrum) + 1) ** -rng.uniform(0, 1), count)
+def swelling_noise(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Coloured noise with peaks of 1, in half the cases swelling and ebbing."""
+    noise = coloured_noise(count, rng)
     if rng.random() < 0.5:
         rate_hz, phase = rng.uniform(0.2, 4), rng.uniform(0, 2 * np.pi)
         noise = noise * (0.6 + 0.4 * np.sin(2 * np.pi * rate_hz * np.arange(count) / SAMPLE_RATE + phase))
@@ -115,15 +102,3 @@ def over_telephone(samples: np.ndarray) -> np.ndarray:
     coded = through_codec(np.fft.irfft(band, len(narrow)), "WAV", "ULAW", rate=TELEPHONE_RATE)
     wide = resample(coded.astype(np.float32), TELEPHONE_RATE, SAMPLE_RATE)
     return np.resize(np.pad(wide, (0, max(0, len(samples) - len(wide)))), len(samples))
-
-
-def through_codec(
-    samples: np.ndarray, container: str, codec: str, compression: float | None = None, rate: int = SAMPLE_RATE
-) -> np.ndarray:
-    """Encoded and decoded by libsndfile; `compression` from 0 (best) to 1 (smallest). As long as `samples`."""
-    file = io.BytesIO()
-    options = {} if compression is None else {"compression_level": compression}
-    soundfile.write(file, np.clip(samples, -1, 1), rate, format=container, subtype=codec, **options)
-    file.seek(0)
-    decoded = soundfile.read(file, dtype="float32")[0]
-    return np.pad(decoded, (0, max(0, len(samples) - len(decoded))))[: len(samples)]
