@@ -248,6 +248,16 @@ def test_what_the_server_has_is_offered(page: Page) -> None:
         expect(page.locator("#chunk-value")).to_have_text("all of the speech")
 
 
+def test_another_policy_of_the_server_stays(page: Page, speech: Path) -> None:
+    stream = StreamConfig(chunk_ms=300, policy=simulsa.Policy.parse("local-agreement:2"))
+    with serving(FakeLALM(growing_script(TEXT)), stream) as server:
+        visit(page, server)
+        expect(page.locator("#rollback")).to_be_disabled()
+        expect(page.locator("#rollback-value")).to_have_text("local-agreement:2")
+        choose(page, speech)
+        assert finished(page) == by_stream(server.service.lalm, speech, stream)
+
+
 def test_other_settings_in_the_middle_lose_nothing(page: Page, server: Running, speech: Path) -> None:
     visit(page, server)
     choose(page, speech)
