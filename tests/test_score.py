@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -456,27 +455,3 @@ def test_the_command_refuses(written: Lines, tmp_path: Path, capsys: pytest.Capt
     assert main(["score", str(tmp_path / "none")]) == 1
     assert "no such log" in capsys.readouterr().err
     assert main(["score", log, "--elapsed", "sideways"]) == 2
-
-
-def test_comet_without_its_package_says_how_to_get_it(written: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "comet", None)
-    sources = written(["A man rides a bike"], "sources")
-    with pytest.raises(RuntimeError, match=r"COMET needs the package unbabel-comet.*docs/interop\.md"):
-        score_log(written([record(0)]), ScoreConfig(sources=sources, comet="Unbabel/wmt22-comet-da"))
-    seen: list[Any] = []
-
-    def predict(self: Any, instances: list[Any], spoken: list[str]) -> float:
-        seen.extend((instances[0].prediction, spoken))
-        return 0.75
-
-    monkeypatch.setitem(sys.modules, "comet", sys)
-    monkeypatch.setattr("omnisteval.scoring.COMETScorer.__call__", predict)
-    assert score_log(written([record(0)]), ScoreConfig(sources=sources, comet="m"))["comet"] == 0.75
-    assert seen == ["Ein Mann fährt Rad", ["A man rides a bike"]]
-
-    def missing(self: Any, instances: list[Any], spoken: list[str]) -> float:
-        raise KeyError("Model 'm' not supported by COMET.")
-
-    monkeypatch.setattr("omnisteval.scoring.COMETScorer.__call__", missing)
-    with pytest.raises(EvaluationError, match=r"comet is 'm': Model 'm' not supported by COMET\. Is there a network"):
-        score_log(written([record(0)]), ScoreConfig(sources=sources, comet="m"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from simulsa.commands.parsing import parse
+from simulsa.commands.parsing import parse, show_log
 from simulsa.evaluation.score import ScoreConfig
 
 
@@ -29,6 +29,7 @@ class ScoreCommand:
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     command = parse(ScoreCommand, arguments, "score")
+    show_log()
     from rich.console import Console
     from rich.markdown import Markdown
 

@@ -11,8 +11,9 @@ from itertools import zip_longest
 from pathlib import Path
 
 from simulsa._version import __version__
-from simulsa.evaluation.folder import clear, finished_scores, write_report, write_scores
-from simulsa.evaluation.instances import EvaluationError, chunk_name, log_name, write_instances
+from simulsa.evaluation.comet import COMMAND, Segment, check_comet, comet_scores, find_command, system_score
+from simulsa.evaluation.folder import COMET_JOURNAL, clear, finished_scores, write_report, write_scores
+from simulsa.evaluation.instances import EvaluationError, chunk_name, log_name, read_instances, write_instances
 from simulsa.evaluation.scores import Score, policy_of_score, quality_metrics, score_instances
 from simulsa.evaluation.simulate import Clip, Lockstep, OnError, admit, simulate
 from simulsa.lalm.cache import CachedLALM
@@ -60,6 +61,11 @@ class EvaluateConfig:
     """first check that the model hears and that batches equal single rows (takes seconds)"""
     policy: tuple[Policy, ...] = ()
     """commit policies, such as `local-agreement:2` or `wait-k:3,1` (docs/policies.md); excludes `rollback`"""
+    comet: str = ""
+    """name of a COMET or xCOMET model, such as Unbabel/wmt22-comet-da, which scores every setting in the folder; needs --out and
+    rows with source_text"""
+    comet_command: str = COMMAND
+    """how to run unbabel-comet's comet-score in an environment of its own; options such as --gpus 0 may follow"""
 
     def __post_init__(self) -> None:
         for name, least in (("chunk_ms", 1), ("rollback", 0), ("policy", 0)):
@@ -87,6 +93,10 @@ class EvaluateConfig:
             raise ValueError(f"batch_size is {self.batch_size}; it must be 1 or more")
         if self.on_error not in ("fail", "skip"):
             raise ValueError(f"on_error is {self.on_error!r}; it must be 'fail' or 'skip'")
+        if self.comet and self.out is None:
+            raise ValueError(f"comet is {self.comet!r}, which keeps its scores in the folder: give --out FOLDER")
+        if self.comet:
+            check_comet(self.comet, self.comet_command)
 
     @property
     def grid(self) -> list[Setting]:
@@ -117,6 +127,9 @@ def evaluate(
     """
     config = config or EvaluateConfig()
     target_lang = _target_lang(rows)
+    if config.comet:
+        find_command(config.comet_command)
+        _check_sources(rows)
     quality_metrics(target_lang)  # a missing tokenizer shows now, not after hours
     clips = admit(rows, lalm.max_samples, config.on_error)
     # not where computing time is measured
@@ -134,6 +147,9 @@ def evaluate(
         if config.out is not None:
             write_scores(config.out, _in_order(scores))
     if config.out is not None:
+        if config.comet:
+            scores = _with_comet(scores, clips, config, config.out)
+            write_scores(config.out, _in_order(scores))
         write_report(config.out, _in_order(scores))
     return EvaluationResult([scores[setting] for setting in config.grid], config.out)
 
@@ -221,6 +237,30 @@ def _measure(job: _Job, chunk_ms: float, policy: Policy) -> Score:
     setting = f"k = {chunk_name(chunk_ms)} ms, {policy.label}" if math.isfinite(chunk_ms) else "offline"
     logger.info("%s: BLEU %.1f, LAAL %s (%.1f utterances/s)", setting, score["bleu"], laal, len(instances) / max(seconds, 1e-9))
     return score
+
+
+def _with_comet(scores: dict[Setting, Score], clips: Sequence[Clip], config: EvaluateConfig, out: Path) -> dict[Setting, Score]:
+    """The scores with COMET's, which is asked once for what all settings have in common."""
+    sources = {clip.row.id: clip.row.source_text or "" for clip in clips}
+    segments = {
+        setting: [Segment(sources[i.id], i.prediction, i.reference) for i in read_instances(out / log_name(*setting))]
+        for setting in scores
+    }
+    every = list(dict.fromkeys(segment for of_setting in segments.values() for segment in of_setting))
+    found = dict(zip(every, comet_scores(every, config.comet, config.comet_command, out / COMET_JOURNAL), strict=True))
+    return {
+        setting: {**score, "comet": system_score([found[s] for s in segments[setting]]), "comet_model": config.comet}
+        for setting, score in scores.items()
+    }
+
+
+def _check_sources(rows: Sequence[Utterance]) -> None:
+    """COMET needs the transcript of every row."""
+    missing = next((row for row in rows if not (row.source_text or "").strip()), None)
+    if missing is not None:
+        raise EvaluationError(
+            f"row {missing.id!r}: source_text is empty; COMET needs the transcript: add it, or evaluate without --comet"
+        )
 
 
 def _in_order(scores: dict[Setting, Score]) -> list[Score]:

@@ -1,4 +1,4 @@
-"""The folder of an evaluation: `scores.json`, an instance log per setting, `table.md`, `quality-latency.png`."""
+"""The folder of an evaluation: `scores.json`, an instance log per setting, `table.md`, `quality-latency.png`, `comet.jsonl`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from simulsa.evaluation.scores import Score, policy_of_score
 from simulsa.files import atomic_write, write_json
 
 SCORES = "scores.json"
+COMET_JOURNAL = "comet.jsonl"
 _KEYS = {"chunk_ms", "rollback", "bleu", "laal_ms", "test_set", "signature"}  # a file without these is somebody else's
 
 
@@ -52,5 +53,11 @@ def write_report(folder: Path, scores: Sequence[Score]) -> None:
 
 def clear(folder: Path) -> None:
     """Remove the files of an evaluation, and nothing else."""
-    for path in [folder / SCORES, folder / "table.md", folder / "quality-latency.png", *folder.glob("instances-*-*.log")]:
+    for path in [
+        folder / SCORES,
+        folder / COMET_JOURNAL,
+        folder / "table.md",
+        folder / "quality-latency.png",
+        *folder.glob("instances-*-*.log"),
+    ]:
         path.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ DASHES = ("--", ":", "-.")
 _DETAILS = {  # key -> heading, factor, format
     "bleu": ("BLEU", 1.0, ".1f"),
     "chrf": ("chrF", 1.0, ".1f"),
+    "comet": ("COMET", 1.0, ".3f"),
     "al_ms": ("AL s", 1e-3, ".2f"),
     "laal_ms": ("LAAL s", 1e-3, ".2f"),
     "ap": ("AP", 1.0, ".2f"),
@@ -48,13 +49,26 @@ def markdown_table(scores: Sequence[Score]) -> str:
 def comparison_table(
     evaluations: Evaluations, bold: Container[OperatingPoint] = (), arrows: Mapping[OperatingPoint, str] | None = None
 ) -> str:
-    """BLEU @ LAAL for each policy and evaluation (rows) and chunk size (columns), some `bold`, some with arrows behind them."""
+    """BLEU @ LAAL for each policy and evaluation (rows) and chunk size (columns), some `bold`, some with arrows behind them.
+
+    Where one COMET model scored every setting, a table of COMET @ LAAL follows.
+    """
 
     def cell(name: str, score: Score) -> str:
         setting = setting_of(name, score)
         arrow = (arrows or {}).get(setting, "")
         return f"**{_cell(score)}**{arrow}" if setting in bold else f"{_cell(score)}{arrow}"
 
+    every = [score for scores in evaluations.values() for score in scores]
+    table = _grid(evaluations, cell) + "\nBLEU @ LAAL (length-adaptive average lagging, seconds)\n"
+    models = {score.get("comet_model") for score in every}
+    if len(models) == 1 and None not in models:
+        table += f"\n{_grid(evaluations, lambda _, score: _cell(score, 'comet'))}\nCOMET @ LAAL ({models.pop()})\n"
+    return table
+
+
+def _grid(evaluations: Evaluations, cell: Callable[[str, Score], str]) -> str:
+    """What `cell` makes of every score, by policy, evaluation and chunk size."""
     every = [score for scores in evaluations.values() for score in scores]
     chunks = sorted({float(score["chunk_ms"]) for score in every})
     named = any(evaluations)
@@ -65,7 +79,7 @@ def comparison_table(
             cells = {float(score["chunk_ms"]): cell(name, score) for score in scores if policy_of_score(score) == policy}
             if cells:
                 lines.append([policy_name, *([name] if named else []), *(cells.get(chunk, "") for chunk in chunks)])
-    return markdown(lines) + "\nBLEU @ LAAL (length-adaptive average lagging, seconds)\n"
+    return markdown(lines)
 
 
 def front_list(front: Mapping[OperatingPoint, Score]) -> str:
@@ -234,8 +248,8 @@ def _chunk_heading(chunk_ms: float) -> str:
     return "offline" if math.isinf(chunk_ms) else f"k = {chunk_name(chunk_ms)} ms"
 
 
-def _cell(score: Score) -> str:
-    return f"{score['bleu']:.1f} @ {_detail(score, 'laal_ms')}"
+def _cell(score: Score, quality: str = "bleu") -> str:
+    return f"{_detail(score, quality)} @ {_detail(score, 'laal_ms')}"
 
 
 def _detail(score: Score, key: str) -> str:

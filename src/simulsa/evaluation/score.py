@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
+from simulsa.evaluation.comet import COMMAND, Segment, check_comet, comet_scores, find_command, system_score
 from simulsa.evaluation.diagnostics import burstiness, degeneracy, flicker, simultaneity
 from simulsa.evaluation.instances import EvaluationError, Instance
 from simulsa.evaluation.logs import read_log
@@ -45,7 +45,9 @@ class ScoreConfig:
     partial: bool = False
     """score an incomplete log: cut off, or without a recording for some references"""
     comet: str = ""
-    """name of a COMET or xCOMET model, such as Unbabel/wmt22-comet-da; needs --sources and the package unbabel-comet"""
+    """name of a COMET or xCOMET model, such as Unbabel/wmt22-comet-da; needs --sources. Segment scores are kept beside the log"""
+    comet_command: str = COMMAND
+    """how to run unbabel-comet's comet-score in an environment of its own; options such as --gpus 0 may follow"""
 
     def __post_init__(self) -> None:
         language_name(self.lang)
@@ -59,6 +61,8 @@ class ScoreConfig:
             raise ValueError("segments need references, a line for each segment: give --references FILE")
         if self.comet and self.sources is None:
             raise ValueError(f"comet is {self.comet!r}, which needs the transcripts: give --sources FILE")
+        if self.comet:
+            check_comet(self.comet, self.comet_command)
 
 
 def score_log(path: str | Path, config: ScoreConfig | None = None) -> Score:
@@ -68,7 +72,9 @@ def score_log(path: str | Path, config: ScoreConfig | None = None) -> Score:
     """
     config = config or ScoreConfig()
     quality_metrics(config.lang)  # a missing tokenizer shows first
-    comet = _comet(config)
+    if config.comet:
+        find_command(config.comet_command)
+    comet = _Comet(config, Path(f"{path}.comet.jsonl")) if config.comet else None
     log = read_log(path, latency_unit(config.lang), config.elapsed, config.tokens, config.partial, config.count_end)
     timed = all(recording.elapsed_ms is not None for recording in log.recordings)
     if config.segments is not None and config.references is not None:
@@ -104,7 +110,7 @@ def _note_cumulated(log: Log, scores: Score) -> None:
             )
 
 
-def _shortform(log: Log, config: ScoreConfig, comet: Any) -> Score:
+def _shortform(log: Log, config: ScoreConfig, comet: _Comet | None) -> Score:
     recordings = referenced(log, config.references, config.partial)
     spoken = None if config.sources is None else sources(recordings, config.sources)
     instances = [_instance(recording) for recording in recordings]
@@ -112,13 +118,13 @@ def _shortform(log: Log, config: ScoreConfig, comet: Any) -> Score:
     omni = [counted(instance, latency_unit(config.lang)) for instance in instances]
     return {
         **score_instances(instances, config.lang),
-        **({"comet": comet(omni, spoken), "comet_model": config.comet} if comet else {}),
+        **(comet.score(spoken, [i.prediction for i in instances], references) if comet else {}),
         **degeneracy([instance.prediction for instance in instances], references, latency_unit(config.lang), spoken),
         **simultaneity(omni),
     }
 
 
-def _longform(log: Log, config: ScoreConfig, segments: Sequence[ReferenceSegment], comet: Any, timed: bool) -> Score:
+def _longform(log: Log, config: ScoreConfig, segments: Sequence[ReferenceSegment], comet: _Comet | None, timed: bool) -> Score:
     spoken = None if config.sources is None else _one_each(read_sentences(config.sources), len(segments), config.sources)
     if config.partial:
         begun = {recording.name for recording in log.recordings}
@@ -133,7 +139,7 @@ def _longform(log: Log, config: ScoreConfig, segments: Sequence[ReferenceSegment
         "segments": len(segments),
         **quality(predictions, references, config.lang),
         **longform_latency(instances, timed),
-        **({"comet": comet(instances, spoken), "comet_model": config.comet} if comet else {}),
+        **(comet.score(spoken, predictions, references) if comet else {}),
         **degeneracy(predictions, references, latency_unit(config.lang), spoken),
     }
 
@@ -163,25 +169,14 @@ def _one_each(sentences: Sequence[str], count: int, path: Path) -> Sequence[str]
     return sentences
 
 
-def _comet(config: ScoreConfig) -> Any:
-    """What gives OmniSTEval's instances and their sources a score by a COMET model; `None` where none is asked for."""
-    if not config.comet:
-        return None
-    try:
-        importlib.import_module("comet")
-    except ImportError as error:
-        raise RuntimeError(
-            "COMET needs the package unbabel-comet, which needs an older transformers than simulsa and so an environment of "
-            f"its own: docs/interop.md has the commands ({error})"
-        ) from error
-    from omnisteval.scoring import COMETScorer
+@dataclass(frozen=True)
+class _Comet:
+    """The COMET model that is asked for, and where its scores are kept."""
 
-    def score(instances: Sequence[Any], spoken: Sequence[str]) -> float:
-        try:
-            return float(COMETScorer(config.comet)(instances, list(spoken)))
-        except KeyError as error:  # how the package says that it found no such model
-            raise EvaluationError(
-                f"comet is {config.comet!r}: {error.args[0]} Is there a network, and is the name right?"
-            ) from error
+    config: ScoreConfig
+    journal: Path
 
-    return score
+    def score(self, spoken: Sequence[str] | None, predictions: Sequence[str], references: Sequence[str]) -> Score:
+        segments = [Segment(*texts) for texts in zip(spoken or (), predictions, references, strict=True)]
+        scores = comet_scores(segments, self.config.comet, self.config.comet_command, self.journal)
+        return {"comet": system_score(scores), "comet_model": self.config.comet}
