@@ -22,7 +22,7 @@ COMMAND = "uvx --python 3.11 --from unbabel-comet==2.2.7 --with setuptools<81 co
 """Installs and caches the environment on first use. unbabel-comet needs numpy below 2, hence the Python, and `pkg_resources`,
 hence the setuptools."""
 SEGMENTS_PER_CALL = 10_000  # what an interruption can lose, against loading the model once per call
-_OWN_FLAGS = ("-s", "--sources", "-t", "--translations", "-r", "--references", "-d", "--model", "--to_json")
+_OWN_FLAGS = ("--sources", "--translations", "--references", "--sacrebleu_dataset", "--model", "--to_json")
 
 
 class Segment(NamedTuple):
@@ -155,4 +155,4 @@ def _failure(command: str, code: int, output: str, model: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()] or [f"exit code {code}, without a word"]
     named = [line for line in lines if any(word in line for word in ("Error", "error", "Exception", "×"))]
     fix = next((fix for sign, fix in _REMEDIES if sign in output), "run it by hand to see all it says")
-    return f"comet is {model!r}, and {command!r} failed: {(named or lines)[-1]}: {fix}; then run the same command again"
+    return f"comet is {model!r}, and {command!r} failed: {(named or lines)[-1]} ({fix}); then run the same command again"
