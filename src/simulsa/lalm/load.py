@@ -15,7 +15,7 @@ from simulsa import strict_json
 from simulsa.lalm.families import FAMILIES, UNKNOWN, Family, family_of
 from simulsa.lalm.instructions import check_template
 from simulsa.lalm.interface import LALM, LALMError
-from simulsa.lalm.merge import with_adapter, with_adapters_merged, without_adapters
+from simulsa.lalm.merge import merged, with_adapter, without_adapters
 from simulsa.lalm.parts import (
     RECORD,
     asking,
@@ -232,9 +232,8 @@ def _load_adapter(name: str, folder: Path, device: str, dtype: Any, instruction:
     base = load(base_name, device, _name(dtype), _trained_with(record), four_bit)
     content = _adapter_content(name, folder, base_name, base.content, instruction)
     with errors_about(name):
-        model = with_adapter(base.model, folder)
-        if not four_bit:  # whose weights would have to be rounded again
-            model = with_adapters_merged(model.to(device))
+        # weights in 4 bits would have to be rounded again
+        model = with_adapter(base.model, folder) if four_bit else merged(base.model, folder)
     return base.carrying(model, name, content, trained_directions(record), instruction)
 
 

@@ -112,7 +112,7 @@ def _fit_to_the_end(
 def _check_model(lalm: HuggingFaceLALM) -> None:
     if not hasattr(lalm, "model"):
         raise LALMError(f"{lalm.name}: its weights are not in this process, and training needs them; load it without engine_url")
-    if hasattr(lalm.model, "get_base_model"):
+    if lalm.has_adapter:
         raise LALMError(f"{lalm.name}: carries an adapter already; train on its base model, with all rows in one stage")
     if lalm.dtype == torch.float16:
         raise LALMError(f"{lalm.name}: gradients underflow in float16; load the model with --dtype bfloat16 or float32")
