@@ -15,6 +15,7 @@ from simulsa.evaluation.folder import clear, finished_scores, write_report, writ
 from simulsa.evaluation.instances import EvaluationError, chunk_name, log_name, write_instances
 from simulsa.evaluation.scores import Score, policy_of_score, quality_metrics, score_instances
 from simulsa.evaluation.simulate import Clip, Lockstep, OnError, admit, simulate
+from simulsa.extras import require
 from simulsa.lalm.cache import CachedLALM
 from simulsa.lalm.interface import LALM, Direction
 from simulsa.lalm.preflight import preflight
@@ -115,6 +116,7 @@ def evaluate(
     Raises `EvaluationError` for a test set that cannot be scored, a row whose audio is broken (unless skipped), and a folder with
     another evaluation (unless overwritten); `LALMError` if the preflight fails.
     """
+    require("simulsa.evaluate", "evaluate")
     config = config or EvaluateConfig()
     target_lang = _target_lang(rows)
     quality_metrics(target_lang)  # a missing tokenizer shows now, not after hours

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from simulsa.extras import require
 from simulsa.lalm.interface import LALMError
 from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.lalm.parts import read_record, trained_directions
@@ -56,6 +57,7 @@ def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: Trai
     holds another training (unless overwritten); `AudioError` for audio that cannot be decoded (unless skipped); `LALMError` for a
     model that cannot be trained or fails the preflight.
     """
+    require("simulsa.train", "train")
     _check_model(lalm)
     processes.join(lalm.device)
     check_ids(rows)
