@@ -22,12 +22,12 @@ PROJECT = Path(__file__).parent.parent / "pyproject.toml"
 @pytest.mark.parametrize(
     ("arguments", "extra", "packages"),
     [
-        (["train", "--offline", "none.jsonl", "--out", "run"], "train", "accelerate and matplotlib and peft"),
-        (["augment", "--manifest", "none.jsonl", "--out", "rows.jsonl", "--num", "3"], "train", "accelerate and"),
-        (["evaluate", "--manifest", "none.jsonl", "--out", "scores"], "evaluate", "matplotlib and omnisteval and sacrebleu"),
-        (["compare", "none"], "evaluate", "matplotlib and omnisteval and sacrebleu"),
-        (["score", "none.log"], "evaluate", "matplotlib and omnisteval and sacrebleu"),
-        (["demo"], "evaluate,train", "accelerate and matplotlib and omnisteval and peft and sacrebleu"),
+        (["train", "--offline", "none.jsonl", "--out", "run"], "train", "accelerate, matplotlib, peft"),
+        (["augment", "--manifest", "none.jsonl", "--out", "rows.jsonl", "--num", "3"], "train", "accelerate, "),
+        (["evaluate", "--manifest", "none.jsonl", "--out", "scores"], "evaluate", "matplotlib, omnisteval, sacrebleu"),
+        (["compare", "none"], "evaluate", "matplotlib, omnisteval, sacrebleu"),
+        (["score", "none.log"], "evaluate", "matplotlib, omnisteval, sacrebleu"),
+        (["demo"], "evaluate,train", "accelerate, matplotlib, omnisteval, peft, sacrebleu"),
     ],
 )
 def test_a_missing_extra_is_named_first(

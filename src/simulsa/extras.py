@@ -28,6 +28,6 @@ def require(what: str, *extras: str) -> None:
     missing = {extra: [name for name in JOBS[extra] if find_spec(name) is None] for extra in extras}
     lacking = sorted({name for names in missing.values() for name in names})
     if lacking:
-        packages = f"the package{'s' if len(lacking) > 1 else ''} {' and '.join(lacking)}"
+        packages = f"the package{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}"
         needed = ",".join(extra for extra, names in missing.items() if names)
         raise RuntimeError(f"{what} needs {packages}: pip install 'simulsa[{needed}]'")

@@ -61,7 +61,7 @@ def augment(
     run = _Run(lalm, config, _signature(offline, lalm, config), workers or LocalWorker(lalm))
     if out is None:
         return run.make(offline, None)
-    require("simulsa.augment with a file", "train")  # for its histogram
+    require("augmentation", "train")  # for its histogram
     out = Path(out)
     if out.suffix != ".jsonl":
         raise AugmentError(f"{out}: the output must be a .jsonl file, because files beside it are named after it")

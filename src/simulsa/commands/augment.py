@@ -29,7 +29,7 @@ class Augment:
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     command = parse(Augment, with_default(arguments, "--ray", LOCAL_CLUSTER), "augment")
-    require("simulsa augment", "train")
+    require("augmentation", "train")
     show_log()
     from simulsa.augmentation.augment import augment
     from simulsa.manifest import read_manifest

@@ -23,7 +23,7 @@ class Demo:
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     command = parse(Demo, arguments, "demo")
-    require("simulsa demo", "evaluate", "train")
+    require("the demo", "evaluate", "train")
     show_log()
     result = run_demo(command.settings)
     _print_table(result)

@@ -27,7 +27,7 @@ class Evaluate:
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     command = parse(Evaluate, with_default(arguments, "--ray", LOCAL_CLUSTER), "evaluate")
-    require("simulsa evaluate", "evaluate")
+    require("evaluation", "evaluate")
     show_log()
     from rich.console import Console
     from rich.markdown import Markdown

@@ -131,7 +131,7 @@ def _validate(arguments: Sequence[str]) -> None:
 
 def _stats(arguments: Sequence[str]) -> None:
     command = parse(Stats, arguments, "manifest stats")
-    optional("matplotlib", "evaluate", "simulsa manifest stats")
+    optional("matplotlib", "evaluate", "the figure")
     from rich.console import Console
 
     from simulsa.corpora.stats import measure, stats_table, write_stats

@@ -27,7 +27,7 @@ class Train:
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     command = parse(Train, arguments, "train")
-    require("simulsa train", "train")
+    require("training", "train")
     from simulsa.manifest import read_manifest
     from simulsa.training import processes
     from simulsa.training.train import train

@@ -30,7 +30,7 @@ def compare(dirs: Sequence[str | Path], out: str | Path | None = None, baseline:
     is given twice, when the baseline is not among them, or when their test sets differ; scores by different versions of the
     scorers are compared with a warning.
     """
-    require("simulsa compare", "evaluate")
+    require("comparison", "evaluate")
     if not dirs:
         raise EvaluationError("nothing to compare; give at least one folder written by simulsa evaluate")
     folders = [Path(folder) for folder in dirs]

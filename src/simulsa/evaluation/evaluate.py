@@ -116,7 +116,7 @@ def evaluate(
     Raises `EvaluationError` for a test set that cannot be scored, a row whose audio is broken (unless skipped), and a folder with
     another evaluation (unless overwritten); `LALMError` if the preflight fails.
     """
-    require("simulsa.evaluate", "evaluate")
+    require("evaluation", "evaluate")
     config = config or EvaluateConfig()
     target_lang = _target_lang(rows)
     quality_metrics(target_lang)  # a missing tokenizer shows now, not after hours

@@ -57,7 +57,7 @@ def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: Trai
     holds another training (unless overwritten); `AudioError` for audio that cannot be decoded (unless skipped); `LALMError` for a
     model that cannot be trained or fails the preflight.
     """
-    require("simulsa.train", "train")
+    require("training", "train")
     _check_model(lalm)
     processes.join(lalm.device)
     check_ids(rows)
