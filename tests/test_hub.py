@@ -60,9 +60,8 @@ def test_one_line_without_retries(unreachable: str, capsys: pytest.CaptureFixtur
     soundfile.write(tmp_path / "clip.wav", np.zeros(8000, np.float32), 16000)
     assert main(["translate", str(tmp_path / "clip.wav"), "--model", "nobody/nothing"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith(
-        f"simulsa translate: nobody/nothing: is not in the cache, and the hub at {unreachable} does not answer ("
-    )
+    start = f"simulsa translate: nobody/nothing: cannot be loaded: it is not in the cache, and the hub at {unreachable} "
+    assert said.startswith(start + "does not answer (")
     assert said.endswith("; check the connection, set HF_ENDPOINT to a mirror, or give a model folder\n")
     assert said.count("\n") == 1
 
@@ -82,7 +81,9 @@ def test_a_hub_that_answers_is_asked_once(stand_in: list[str]) -> None:
 
 def test_offline_is_honoured(stand_in: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(LALMError, match="nobody/nothing: is not in the cache of the hub, and HF_HUB_OFFLINE is set"):
+    with pytest.raises(
+        LALMError, match="nobody/nothing: cannot be loaded: it is not in the hub's cache, and HF_HUB_OFFLINE is set"
+    ):
         load("nobody/nothing", "cpu")
     assert stand_in == []
 
@@ -90,7 +91,7 @@ def test_offline_is_honoured(stand_in: list[str], monkeypatch: pytest.MonkeyPatc
 def test_doctor(stand_in: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
-    for part in ("simulsa ", "torch ", "processor ", "GPU ", "extras ", "train", "answers after", "passes its preflight"):
+    for part in ("simulsa ", "torch ", "processor ", "GPU ", "extras ", "serve", "answers after", "passes its preflight"):
         assert part in said
     assert len(stand_in) == 1
 

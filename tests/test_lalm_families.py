@@ -354,6 +354,7 @@ class TestErrors:
             load(str(flamingo), device="cpu")
 
     def test_a_gated_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("simulsa.lalm.hub.options_for", lambda *_: {})  # as if the hub answered
         from huggingface_hub.errors import GatedRepoError
 
         def gated(*args: Any, **kwargs: Any) -> None:
@@ -365,6 +366,7 @@ class TestErrors:
         assert "\n" not in str(caught.value)
 
     def test_a_revision_is_part_of_the_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("simulsa.lalm.hub.options_for", lambda *_: {})  # as if the hub answered
         asked: list[Any] = []
 
         def refuse(*args: Any, **kwargs: Any) -> None:

@@ -43,14 +43,16 @@ def options_for(name: str, source: str, revision: str = "") -> dict[str, Any]:
 
     if constants.HF_HUB_OFFLINE:
         if not is_cached():
-            raise LALMError(f"{name}: is not in the hub's cache, and HF_HUB_OFFLINE is set; unset it, or give a model folder")
+            raise LALMError(
+                f"{name}: cannot be loaded: it is not in the hub's cache, and HF_HUB_OFFLINE is set; unset it, or give a model folder"
+            )
         return {}
     try:
         answer_s()
     except LALMError as error:
         if not is_cached():
             raise LALMError(
-                f"{name}: is not in the cache, and {error}; check the connection, set HF_ENDPOINT to a mirror, or give a "
+                f"{name}: cannot be loaded: it is not in the cache, and {error}; check the connection, set HF_ENDPOINT to a mirror, or give a "
                 "model folder"
             ) from error
         logger.warning("%s: loaded from the cache, because %s", name, error)
