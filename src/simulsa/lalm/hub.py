@@ -52,8 +52,8 @@ def options_for(name: str, source: str, revision: str = "") -> dict[str, Any]:
     except LALMError as error:
         if not is_cached():
             raise LALMError(
-                f"{name}: cannot be loaded: it is not in the cache, and {error}; check the connection, set HF_ENDPOINT to a mirror, or give a "
-                "model folder"
+                f"{name}: cannot be loaded: it is not in the cache, and {error}; check the connection, set HF_ENDPOINT to a "
+                "mirror, or give a model folder"
             ) from error
         logger.warning("%s: loaded from the cache, because %s", name, error)
         return {"local_files_only": True}
