@@ -60,9 +60,9 @@ def test_one_line_without_retries(unreachable: str, capsys: pytest.CaptureFixtur
     soundfile.write(tmp_path / "clip.wav", np.zeros(8000, np.float32), 16000)
     assert main(["translate", str(tmp_path / "clip.wav"), "--model", "nobody/nothing"]) == 1
     said = capsys.readouterr().err
-    start = f"simulsa translate: nobody/nothing: cannot be loaded: it is not in the cache, and the hub at {unreachable} "
+    start = f"simulsa translate: nobody/nothing: cannot be loaded (it is not in the cache, and the hub at {unreachable} "
     assert said.startswith(start + "does not answer (")
-    assert said.endswith("; check the connection, set HF_ENDPOINT to a mirror, or give a model folder\n")
+    assert "; give a Hugging Face id, a model folder" in said
     assert said.count("\n") == 1
 
 
@@ -81,9 +81,7 @@ def test_a_hub_that_answers_is_asked_once(stand_in: list[str]) -> None:
 
 def test_offline_is_honoured(stand_in: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        LALMError, match="cannot be loaded: it is not in the hub's cache, and HF_HUB_OFFLINE is set"
-    ):
+    with pytest.raises(LALMError, match=r"cannot be loaded \(it is not in the hub's cache, and HF_HUB_OFFLINE is set\)"):
         load("nobody/nothing", "cpu")
     assert stand_in == []
 

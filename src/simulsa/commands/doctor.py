@@ -11,7 +11,6 @@ from importlib import metadata
 
 from simulsa._version import __version__
 from simulsa.commands.parsing import parse
-from simulsa.lalm.interface import LALMError
 
 PACKAGES = ("torch", "transformers", "tokenizers", "huggingface_hub", "numpy", "soundfile")
 EMBEDDED = "tiny-en-de-simul"
@@ -84,7 +83,7 @@ def _hub() -> str:
         return "not asked: HF_HUB_OFFLINE is set"
     try:
         return f"{constants.ENDPOINT} answers after {answer_s():.2f} s"
-    except LALMError as error:
+    except ConnectionError as error:
         return str(error)
 
 

@@ -6,15 +6,13 @@ import logging
 import time
 from typing import Any
 
-from simulsa.lalm.interface import LALMError
-
 TIMEOUT_S = 5.0
 
 logger = logging.getLogger("simulsa")
 
 
 def answer_s(timeout_s: float = TIMEOUT_S) -> float:
-    """How many seconds the hub took to answer, whatever it said. Raises `LALMError` when it does not, with the reason.
+    """How many seconds the hub took to answer, whatever it said. Raises `ConnectionError` when it does not, with the reason.
 
     Asked through the hub client's own session, which knows about proxies, `HF_ENDPOINT` and certificates.
     """
@@ -26,14 +24,14 @@ def answer_s(timeout_s: float = TIMEOUT_S) -> float:
         get_session().head(constants.ENDPOINT, timeout=timeout_s)
     except Exception as error:  # the client's library raises its own kinds, and has changed between releases
         reason = str(error).strip() or type(error).__name__
-        raise LALMError(f"the hub at {constants.ENDPOINT} does not answer ({reason})") from error
+        raise ConnectionError(f"the hub at {constants.ENDPOINT} does not answer ({reason})") from error
     return time.perf_counter() - started
 
 
 def options_for(name: str, source: str, revision: str = "") -> dict[str, Any]:
     """What `from_pretrained` needs to load a hub model without waiting for a hub that does not answer.
 
-    A model in the hub's cache is then loaded from there, with a warning. Raises `LALMError` when it is not there; with
+    A model in the hub's cache is then loaded from there, with a warning. Raises `ConnectionError` when it is not there; with
     `HF_HUB_OFFLINE` set, the hub is not asked.
     """
     from huggingface_hub import constants, try_to_load_from_cache
@@ -43,18 +41,13 @@ def options_for(name: str, source: str, revision: str = "") -> dict[str, Any]:
 
     if constants.HF_HUB_OFFLINE:
         if not is_cached():
-            raise LALMError(
-                f"{name}: cannot be loaded: it is not in the hub's cache, and HF_HUB_OFFLINE is set; unset it, or give a model folder"
-            )
+            raise ConnectionError("it is not in the hub's cache, and HF_HUB_OFFLINE is set")
         return {}
     try:
         answer_s()
-    except LALMError as error:
+    except ConnectionError as error:
         if not is_cached():
-            raise LALMError(
-                f"{name}: cannot be loaded: it is not in the cache, and {error}; check the connection, set HF_ENDPOINT to a "
-                "mirror, or give a model folder"
-            ) from error
+            raise ConnectionError(f"it is not in the cache, and {error}") from error
         logger.warning("%s: loaded from the cache, because %s", name, error)
         return {"local_files_only": True}
     return {}

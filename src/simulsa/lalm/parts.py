@@ -52,9 +52,9 @@ def read_parts(name: str, instruction: str = "") -> Parts:
         raise LALMError(f"{name}: no such folder; {NAME_RULE}")
     source, _, revision = (str(folder), "", "") if folder is not None else name.partition("@")
     version: dict[str, Any] = {"revision": revision} if revision else {}
-    if folder is None:
-        version |= hub.options_for(name, source, revision)
     with errors_about(name):
+        if folder is None:
+            version |= hub.options_for(name, source, revision)
         from transformers import AutoConfig, AutoProcessor
 
         config = AutoConfig.from_pretrained(source, **version)
