@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv extras interop vllm demo test fuzz soak gpu lint format
+.PHONY: venv dist wheel-test extras interop vllm demo test fuzz soak gpu lint format
 
 # the environment: .venv with simulsa, its synthesiser and its test tools
 venv: .venv/.installed
@@ -10,6 +10,20 @@ venv: .venv/.installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+# sdist and wheel in dist/, checked: two builds are equal byte for byte, the metadata is in order, no file is there that should not be
+dist: .venv-dist/.installed
+	.venv-dist/bin/python -m tests.wheel.build
+
+.venv-dist/.installed:
+	$(PYTHON) -m venv .venv-dist
+	.venv-dist/bin/python -m pip install --quiet 'build>=1.2,<2' 'twine>=6,<8' 'hatchling>=1.27,<2'
+	touch $@
+
+# the wheel in an empty environment outside the checkout: translating with the core alone, then augment, train, evaluate, serve.
+# By hand, because PyTorch is installed anew: minutes. For other Pythons: make wheel-test PYTHON=python3.10
+wheel-test: dist
+	PYTHON=$(PYTHON) bash tests/wheel/use.sh
 
 # the packages of the extras whose parts are tested, on top of it
 extras: .venv/.extras

@@ -208,12 +208,13 @@ class TestEveryFamily:
         assert again.family is lalm.family
         # merged into the weights, which rounds elsewhere
         np.testing.assert_allclose(score(again, [clip], [target], [EN_DE])[0].log_probs, after, atol=1e-3)
-        touched = {name for name, _ in again.model.named_parameters() if "lora_" in name}
+        touched = {name for name, _ in tuned.model.named_parameters() if "lora_" in name}
         assert touched
         assert not any("audio" in name or "encoder" in name or "vision" in name for name in touched)
         assert any("experts" in name for name in touched) is (lalm.family.name == "Qwen3-Omni")
 
-        again.model = again.model.merge_and_unload()  # into the very modules that the LALM uses
+        if hasattr(again.model, "merge_and_unload"):  # as with experts, which PEFT merges
+            again.model = again.model.merge_and_unload()  # into the very modules that the LALM uses
         assert not any("lora_" in name for name, _ in again.model.named_parameters())
         np.testing.assert_allclose(score(again, [clip], [target], [EN_DE])[0].log_probs, after, atol=1e-3)
 
@@ -267,6 +268,7 @@ class TestCheckpointsAsTheyArePublished:
         self, family: str, place: str, make_rows: Callable[..., list[Utterance]], tmp_path: Path
     ) -> None:
         from peft import LoraConfig, get_peft_model
+        from safetensors.torch import load_file
 
         folder = family_folder(family, tmp_path / "model")
         bare = load(str(folder), device="cpu")
@@ -281,8 +283,9 @@ class TestCheckpointsAsTheyArePublished:
         lalm = load(str(folder), device="cpu")
         np.testing.assert_allclose(score(lalm, [audio], [target], [EN_DE])[0].log_probs, expected, atol=1e-4)
         config = TrainConfig(out=tmp_path / "run", batch_size=2, micro_batch_size=2, epochs=1, preflight=False)
-        tuned = load(str(train_adapter(lalm, make_rows(2, seconds=0.5), config)), device="cpu")
-        touched = [name for name, _ in tuned.model.named_parameters() if "lora_" in name]
+        run = train_adapter(lalm, make_rows(2, seconds=0.5), config)
+        load(str(run), device="cpu")  # where every weight must find its place
+        touched = list(load_file(run / "adapter_model.safetensors"))
         assert len(touched) == len([name for name, part in bare.model.named_modules() if isinstance(part, torch.nn.Linear)
                                     and (".language_model.layers." in name or name.startswith("model.layers."))]) * 2  # fmt: skip
 
@@ -352,6 +355,7 @@ class TestErrors:
             load(str(flamingo), device="cpu")
 
     def test_a_gated_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("simulsa.lalm.hub.options_for", lambda *_: {})  # as if the hub answered
         from huggingface_hub.errors import GatedRepoError
 
         def gated(*args: Any, **kwargs: Any) -> None:
@@ -363,6 +367,7 @@ class TestErrors:
         assert "\n" not in str(caught.value)
 
     def test_a_revision_is_part_of_the_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("simulsa.lalm.hub.options_for", lambda *_: {})  # as if the hub answered
         asked: list[Any] = []
 
         def refuse(*args: Any, **kwargs: Any) -> None:

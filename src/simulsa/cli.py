@@ -29,6 +29,7 @@ VERBS = {  # verb -> (module of the command, what it does)
     "manifest": ("manifest", "create, check and filter manifests"),
     "merge": ("merge", "write an adapter and its base as one model, for other engines"),
     "export": ("export", "export rows for ms-swift, LLaMA-Factory or Hugging Face datasets"),
+    "doctor": ("doctor", "check this installation: versions, devices, extras, hub, the embedded model"),
     "models": ("models", "list the supported families of audio-language models and their requirements"),
 }
 REMEDIES = {

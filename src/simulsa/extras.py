@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from importlib.util import find_spec
 from typing import Any
+
+JOBS = {  # extra -> what it must bring for the job to begin
+    "train": ("accelerate", "matplotlib", "peft"),
+    "evaluate": ("matplotlib", "omnisteval", "sacrebleu"),
+}
 
 
 def optional(name: str, extra: str, what: str) -> Any:
@@ -12,3 +18,16 @@ def optional(name: str, extra: str, what: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise RuntimeError(f"{what} needs the package {name}: pip install 'simulsa[{extra}]' ({error})") from error
+
+
+def require(what: str, *extras: str) -> None:
+    """Check that the packages of these `JOBS` are installed, without importing them; `what` needs them.
+
+    Raises `RuntimeError` with the missing packages and the pip extras that bring them.
+    """
+    missing = {extra: [name for name in JOBS[extra] if find_spec(name) is None] for extra in extras}
+    lacking = sorted({name for names in missing.values() for name in names})
+    if lacking:
+        packages = f"the package{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}"
+        needed = ",".join(extra for extra, names in missing.items() if names)
+        raise RuntimeError(f"{what} needs {packages}: pip install 'simulsa[{needed}]'")

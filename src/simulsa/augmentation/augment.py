@@ -22,6 +22,7 @@ from simulsa.augmentation.scoring import Cut, Speculation
 from simulsa.augmentation.speculation import resolve_tau
 from simulsa.augmentation.summary import AugmentSummary
 from simulsa.augmentation.truncation import draw_cut, row_generator
+from simulsa.extras import require
 from simulsa.lalm.grouping import PASS_SAMPLES, batches
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.preflight import preflight
@@ -60,6 +61,7 @@ def augment(
     run = _Run(lalm, config, _signature(offline, lalm, config), workers or LocalWorker(lalm))
     if out is None:
         return run.make(offline, None)
+    require("augmentation", "train")  # for its histogram
     out = Path(out)
     if out.suffix != ".jsonl":
         raise AugmentError(f"{out}: the output must be a .jsonl file, because files beside it are named after it")

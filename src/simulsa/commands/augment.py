@@ -8,6 +8,7 @@ from pathlib import Path
 
 from simulsa.augmentation.augment import AugmentConfig
 from simulsa.commands.parsing import parse, show_log, with_default
+from simulsa.extras import require
 from simulsa.integrations.ray import LOCAL_CLUSTER, RayConfig, workers_of
 from simulsa.lalm.load import ModelConfig
 
@@ -28,6 +29,7 @@ class Augment:
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     command = parse(Augment, with_default(arguments, "--ray", LOCAL_CLUSTER), "augment")
+    require("augmentation", "train")
     show_log()
     from simulsa.augmentation.augment import augment
     from simulsa.manifest import read_manifest

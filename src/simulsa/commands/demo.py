@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from simulsa.commands.parsing import parse, show_log
 from simulsa.demo.run import DemoConfig, DemoResult, run_demo
+from simulsa.extras import require
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Demo:
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     command = parse(Demo, arguments, "demo")
+    require("the demo", "evaluate", "train")
     show_log()
     result = run_demo(command.settings)
     _print_table(result)

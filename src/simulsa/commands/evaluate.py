@@ -8,6 +8,7 @@ from pathlib import Path
 
 from simulsa.commands.parsing import parse, show_log, with_default
 from simulsa.evaluation.evaluate import EvaluateConfig
+from simulsa.extras import require
 from simulsa.integrations.ray import LOCAL_CLUSTER, RayConfig, workers_of
 from simulsa.lalm.load import ModelConfig
 
@@ -26,6 +27,7 @@ class Evaluate:
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     command = parse(Evaluate, with_default(arguments, "--ray", LOCAL_CLUSTER), "evaluate")
+    require("evaluation", "evaluate")
     show_log()
     from rich.console import Console
     from rich.markdown import Markdown

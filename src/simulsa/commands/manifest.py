@@ -22,6 +22,7 @@ from simulsa.corpora.lhotse_cuts import LhotseConfig, read_lhotse
 from simulsa.corpora.multi30k import Multi30kConfig
 from simulsa.corpora.mustc import MustcConfig, read_mustc
 from simulsa.corpora.tsv import TsvConfig, read_tsv_table
+from simulsa.extras import optional
 
 CORPORA: dict[str, tuple[type[CorpusConfig], Callable[[Any], Sequence[Any]]]] = {
     "covost2": (Covost2Config, read_covost2),
@@ -130,6 +131,7 @@ def _validate(arguments: Sequence[str]) -> None:
 
 def _stats(arguments: Sequence[str]) -> None:
     command = parse(Stats, arguments, "manifest stats")
+    optional("matplotlib", "evaluate", "the figure")
     from rich.console import Console
 
     from simulsa.corpora.stats import measure, stats_table, write_stats

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from simulsa.commands.parsing import parse, show_log
+from simulsa.extras import require
 from simulsa.lalm.load import ModelConfig
 from simulsa.training.config import TrainConfig
 
@@ -26,6 +27,7 @@ class Train:
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     command = parse(Train, arguments, "train")
+    require("training", "train")
     from simulsa.manifest import read_manifest
     from simulsa.training import processes
     from simulsa.training.train import train

@@ -12,6 +12,7 @@ from simulsa.evaluation.instances import EvaluationError, log_name, read_instanc
 from simulsa.evaluation.report import Evaluations, comparison_table, front_list, plot_quality_latency
 from simulsa.evaluation.scores import Score
 from simulsa.evaluation.significance import RESAMPLES, SIGNIFICANT, p_value
+from simulsa.extras import require
 from simulsa.files import atomic_write
 from simulsa.progress import track
 
@@ -29,6 +30,7 @@ def compare(dirs: Sequence[str | Path], out: str | Path | None = None, baseline:
     is given twice, when the baseline is not among them, or when their test sets differ; scores by different versions of the
     scorers are compared with a warning.
     """
+    require("comparison", "evaluate")
     if not dirs:
         raise EvaluationError("nothing to compare; give at least one folder written by simulsa evaluate")
     folders = [Path(folder) for folder in dirs]

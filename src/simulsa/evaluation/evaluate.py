@@ -16,6 +16,7 @@ from simulsa.evaluation.folder import COMET_JOURNAL, clear, finished_scores, wri
 from simulsa.evaluation.instances import EvaluationError, chunk_name, log_name, read_instances, write_instances
 from simulsa.evaluation.scores import Score, policy_of_score, quality_metrics, score_instances
 from simulsa.evaluation.simulate import Clip, Lockstep, OnError, admit, simulate
+from simulsa.extras import require
 from simulsa.lalm.cache import CachedLALM
 from simulsa.lalm.interface import LALM, Direction
 from simulsa.lalm.preflight import preflight
@@ -125,6 +126,7 @@ def evaluate(
     Raises `EvaluationError` for a test set that cannot be scored, a row whose audio is broken (unless skipped), and a folder with
     another evaluation (unless overwritten); `LALMError` if the preflight fails.
     """
+    require("evaluation", "evaluate")
     config = config or EvaluateConfig()
     target_lang = _target_lang(rows)
     if config.comet:

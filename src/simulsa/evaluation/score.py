@@ -17,6 +17,7 @@ from simulsa.evaluation.references import ReferenceSegment, read_segments, read_
 from simulsa.evaluation.scores import Score, counted, quality, quality_metrics, score_instances
 from simulsa.evaluation.simuleval_log import CUMULATED
 from simulsa.evaluation.simulstream_log import Tokens
+from simulsa.extras import require
 from simulsa.languages import language_name, latency_unit
 
 _CUMULATED_MS = 2000.0  # from here on OmniSTEval too advises its correction
@@ -70,6 +71,7 @@ def score_log(path: str | Path, config: ScoreConfig | None = None) -> Score:
 
     Raises `EvaluationError` for a log or references that are broken or do not belong together, naming what and where.
     """
+    require("scoring", "evaluate")
     config = config or ScoreConfig()
     quality_metrics(config.lang)  # a missing tokenizer shows first
     if config.comet:

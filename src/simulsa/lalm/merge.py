@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from simulsa.extras import optional
 from simulsa.lalm.interface import LALMError
+from simulsa.lalm.plain_lora import has_plain_layers, is_plain, merge_plain, misfit
+
+
+def merged(model: Any, folder: Path) -> Any:
+    """`model`, which is changed, with the adapter in `folder` in its weights, so that inference costs nothing extra.
+
+    A plain LoRA adapter needs no PEFT; for any other this is a `PeftModel`. Raises `LALMError` as `with_adapter` does.
+    """
+    # in a thread of its own that ends: where two threads of a process have computed, OpenMP lets the helpers of both sleep
+    # between two operations, and a server's thread is slower by a third
+    with ThreadPoolExecutor(1) as thread:
+        if is_plain(folder) and has_plain_layers(model, folder):
+            thread.submit(merge_plain, model, folder).result()
+            return model
+        adapted = with_adapter(model, folder).to(model.device)
+        # PEFT puts the layers of experts into each other, and says of the inner one that it is merged already
+        warnings.filterwarnings("ignore", "All adapters are already merged", UserWarning)
+        thread.submit(adapted.merge_adapter).result()
+    return adapted
 
 
 def with_adapter(model: Any, folder: Path) -> Any:
@@ -17,31 +36,25 @@ def with_adapter(model: Any, folder: Path) -> Any:
     Raises `LALMError` unless adapter weights and LoRA layers match one to one: PEFT ignores mismatches, and the base would answer
     under the adapter's name.
     """
-    from peft import PeftConfig, PeftModel
-
-    config = PeftConfig.from_pretrained(str(folder))
+    try:
+        peft = optional("peft", "train", f"{folder}: an adapter that is not plain LoRA, or not merged,")
+    except RuntimeError as error:
+        raise LALMError(str(error)) from error
+    config = peft.PeftConfig.from_pretrained(str(folder))
     config.inference_mode = True
-    adapted = PeftModel(model, config)
+    adapted = peft.PeftModel(model, config)
     try:
         found = adapted.load_adapter(str(folder), "default")
     except RuntimeError as error:
         misfits = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
         if not misfits:
             raise
-        raise _misfit(folder, "have another size than the base model's layers", misfits) from error
+        raise misfit(folder, "have another size than the base model's layers", misfits) from error
     if found.unexpected_keys:
-        raise _misfit(folder, "have no place in the base model", found.unexpected_keys)
+        raise misfit(folder, "have no place in the base model", found.unexpected_keys)
     if found.missing_keys:
-        raise _misfit(folder, "are missing from its file", found.missing_keys)
+        raise misfit(folder, "are missing from its file", found.missing_keys)
     return adapted
-
-
-def _misfit(folder: Path, problem: str, weights: Sequence[str]) -> LALMError:
-    named = ", ".join(weights[:3]) + (", …" if len(weights) > 3 else "")
-    return LALMError(
-        f"{folder}: {len(weights)} of the adapter's weights {problem} ({named}); it belongs to another base, or its file "
-        "was changed: restore it, or train it again"
-    )
 
 
 def without_adapters(model: Any) -> Any:
@@ -50,6 +63,8 @@ def without_adapters(model: Any) -> Any:
     For checkpoints that bring an adapter without which they do not hear. LoRA can then be added as to any other model, and
     removed without losing the checkpoint's adapter.
     """
+    if not hasattr(model, "peft_config"):
+        return model
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers = [(name, module) for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)]
@@ -57,18 +72,6 @@ def without_adapters(model: Any) -> Any:
         layer.merge()
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, layer.get_base_layer())
-    if layers:
-        del model.peft_config
-        model._hf_peft_config_loaded = False
-    return model
-
-
-def with_adapters_merged(model: Any) -> Any:
-    """Merge the adapters of a `PeftModel` into its weights, in place, so that inference costs nothing extra."""
-    # PEFT puts the layers of experts into each other, and says of the inner one that it is merged already
-    warnings.filterwarnings("ignore", "All adapters are already merged", UserWarning)
-    # in a thread of its own that ends: where two threads of a process have computed, OpenMP lets the helpers of both sleep
-    # between two operations, and a server's thread is slower by a third
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(model.merge_adapter).result()
+    del model.peft_config
+    model._hf_peft_config_loaded = False
     return model

@@ -37,7 +37,7 @@ DECODER_PASS_TOKENS = 200
 class HuggingFaceLALM:
     """An audio-language model of transformers with its processor; implements `LALM`.
 
-    `model` may carry LoRA adapters (a `PeftModel`): they are inserted in place, so nothing here needs to know. `instruction` is
+    `model` may carry LoRA adapters (a `PeftModel`) or have them in its weights: nothing here needs to know. `instruction` is
     the user's own template (see `instructions`), `directions` are those that the model was trained on, where that is known, the
     most frequent first. The signature is `content`, which is `name@digits`, with the `marks` of how the weights were loaded.
     `max_target_tokens` bounds translations further than `token_limit` does of itself. Raises `LALMError` for a model whose parts
@@ -57,6 +57,7 @@ class HuggingFaceLALM:
         directions: Sequence[Direction] = (),
     ) -> None:
         self.model = model.eval()
+        self.has_adapter = False  # on another base, from which alone training may start
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.name = name
@@ -84,9 +85,11 @@ class HuggingFaceLALM:
         self, model: Any, name: str, content: str, directions: Sequence[Direction] = (), instruction: str = ""
     ) -> HuggingFaceLALM:
         """The same with an adapter, `model` in place of this one's: trained on `directions`, asked by `instruction` if given."""
-        return HuggingFaceLALM(
+        adapted = HuggingFaceLALM(
             model, self.processor, name, content, self.max_target_tokens, instruction or self.instruction, directions
         )
+        adapted.has_adapter = True
+        return adapted
 
     @property
     def instruction(self) -> str:

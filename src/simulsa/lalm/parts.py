@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simulsa import strict_json
+from simulsa.lalm import hub
 from simulsa.lalm.families import EXTRA, Family, extractor_of, family_of, hears
 from simulsa.lalm.interface import Direction, LALMError
 from simulsa.lalm.signature import folder_signature, text_signature
@@ -32,7 +33,7 @@ class Parts:
     name: str
     folder: Path | None
     source: str
-    version: dict[str, str]
+    version: dict[str, Any]
     config: Any
     family: Family
     processor: Any
@@ -50,8 +51,10 @@ def read_parts(name: str, instruction: str = "") -> Parts:
     if folder is None and (name.startswith((".", "/", "~")) or name.partition("@")[0].count("/") > 1):  # no hub id looks so
         raise LALMError(f"{name}: no such folder; {NAME_RULE}")
     source, _, revision = (str(folder), "", "") if folder is not None else name.partition("@")
-    version = {"revision": revision} if revision else {}
+    version: dict[str, Any] = {"revision": revision} if revision else {}
     with errors_about(name):
+        if folder is None:
+            version |= hub.options_for(name, source, revision)
         from transformers import AutoConfig, AutoProcessor
 
         config = AutoConfig.from_pretrained(source, **version)

@@ -39,7 +39,10 @@ def merge(run: str, out: str | Path, dtype: Dtype = "auto") -> None:
     try:
         lalm.processor.save_pretrained(partial)  # before it is used, which would leave padding in the tokenizer's settings
         before = _behaviour(lalm)
-        lalm.model.unload().save_pretrained(partial)  # the weights have the adapter in them since it was loaded
+        # the weights have the adapter in them since it was loaded; PEFT merged those that are not plain LoRA
+        whole = lalm.model.unload() if hasattr(lalm.model, "unload") else lalm.model
+        whole.save_pretrained(partial)
+        del whole
         write_json(partial / RECORD, _record(run, lalm))
         del lalm  # before the model is loaded once more
         _check_same(run, before, _behaviour(load(str(partial), "cpu", dtype)))

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from simulsa.extras import require
 from simulsa.lalm.interface import LALMError
 from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.lalm.parts import read_record, trained_directions
@@ -56,6 +57,7 @@ def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: Trai
     holds another training (unless overwritten); `AudioError` for audio that cannot be decoded (unless skipped); `LALMError` for a
     model that cannot be trained or fails the preflight.
     """
+    require("training", "train")
     _check_model(lalm)
     processes.join(lalm.device)
     check_ids(rows)
@@ -112,7 +114,7 @@ def _fit_to_the_end(
 def _check_model(lalm: HuggingFaceLALM) -> None:
     if not hasattr(lalm, "model"):
         raise LALMError(f"{lalm.name}: its weights are not in this process, and training needs them; load it without engine_url")
-    if hasattr(lalm.model, "get_base_model"):
+    if lalm.has_adapter:
         raise LALMError(f"{lalm.name}: carries an adapter already; train on its base model, with all rows in one stage")
     if lalm.dtype == torch.float16:
         raise LALMError(f"{lalm.name}: gradients underflow in float16; load the model with --dtype bfloat16 or float32")

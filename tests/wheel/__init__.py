@@ -1,0 +1,1 @@
+"""The wheel: built, checked and used outside the checkout."""
