@@ -26,7 +26,7 @@ PROJECT = Path(__file__).parent.parent / "pyproject.toml"
         (["augment", "--manifest", "none.jsonl", "--out", "rows.jsonl", "--num", "3"], "train", "accelerate, "),
         (["evaluate", "--manifest", "none.jsonl", "--out", "scores"], "evaluate", "matplotlib, omnisteval, sacrebleu"),
         (["compare", "none"], "evaluate", "matplotlib, omnisteval, sacrebleu"),
-        (["score", "none.log"], "evaluate", "matplotlib, omnisteval, sacrebleu"),
+        (["score", "none.log"], "evaluate", "omnisteval, sacrebleu"),
         (["demo"], "evaluate,train", "accelerate, matplotlib, omnisteval, peft, sacrebleu"),
     ],
 )

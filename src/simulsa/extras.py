@@ -20,12 +20,12 @@ def optional(name: str, extra: str, what: str) -> Any:
         raise RuntimeError(f"{what} needs the package {name}: pip install 'simulsa[{extra}]' ({error})") from error
 
 
-def require(what: str, *extras: str) -> None:
-    """Check that the packages of these `JOBS` are installed, without importing them; `what` needs them.
+def require(what: str, *extras: str, without: str = "") -> None:
+    """Check that the packages of these `JOBS` are installed, without importing them; `what` needs all of them but `without`.
 
     Raises `RuntimeError` with the missing packages and the pip extras that bring them.
     """
-    missing = {extra: [name for name in JOBS[extra] if find_spec(name) is None] for extra in extras}
+    missing = {extra: [name for name in JOBS[extra] if name != without and find_spec(name) is None] for extra in extras}
     lacking = sorted({name for names in missing.values() for name in names})
     if lacking:
         packages = f"the package{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}"

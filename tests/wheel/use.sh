@@ -45,7 +45,7 @@ for name, count in (("train", 8), ("test", 4)):
     simulsa.write_manifest(f"{name}.jsonl", rows)
 END
 "$bin/simulsa" augment --manifest train.jsonl --out augmented.jsonl --num 4
-"$bin/simulsa" train --offline train.jsonl --augmented augmented.jsonl --out run --epochs 1 --batch-size 4
+"$bin/simulsa" train --offline train.jsonl --augmented augmented.jsonl --out run --epochs 1 --batch-size 8
 "$bin/simulsa" evaluate --manifest test.jsonl --model run --out scores --chunk-ms 1000 --rollback 3
 say "augmented, trained and evaluated"
 

@@ -71,7 +71,7 @@ def score_log(path: str | Path, config: ScoreConfig | None = None) -> Score:
 
     Raises `EvaluationError` for a log or references that are broken or do not belong together, naming what and where.
     """
-    require("scoring", "evaluate")
+    require("scoring", "evaluate", without="matplotlib")
     config = config or ScoreConfig()
     quality_metrics(config.lang)  # a missing tokenizer shows first
     if config.comet:

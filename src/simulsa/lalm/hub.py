@@ -17,7 +17,7 @@ def answer_s(timeout_s: float = TIMEOUT_S) -> float:
     Asked through the hub client's own session, which knows about proxies, `HF_ENDPOINT` and certificates.
     """
     from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
     started = time.perf_counter()
     try:
