@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -93,15 +94,14 @@ class Reader:
         printed = io.StringIO()
         with _inside(self.folder), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             if block.language == "python":
-                exec(compile(block.code, f"line {block.line}", "exec"), self.names)
+                exec(compile(self._here(block.code), f"line {block.line}", "exec"), self.names)
             else:
                 for command in commands(block.code):
                     self._command(command)
         return printed.getvalue()
 
     def _command(self, command: str) -> None:
-        if self.port:
-            command = command.replace(":8000", f":{self.port}")
+        command = self._here(command)
         words = shlex.split(command, comments=True)
         if words[:2] == ["simulsa", "serve"]:
             self._serve(words[2:])
@@ -113,21 +113,34 @@ class Reader:
             assert done.returncode == 0, f"{command}\n{done.stdout}"
             print(done.stdout, end="")
 
+    def _here(self, code: str) -> str:
+        """The code with the server's port instead of the usual one."""
+        return code.replace(":8000", f":{self.port}") if self.server else code
+
     def _serve(self, flags: list[str]) -> None:
-        """Start the server on a free port and wait until it is ready; `close` ends it."""
+        """Start the server on a free port, wait until it is ready and print what it says; `close` ends it."""
         self.close()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.server = subprocess.Popen([sys.executable, "-m", "simulsa", "serve", "--port", str(self.port), *flags])
-        deadline = time.monotonic() + 120
-        while True:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5)
-                return
-            assert self.server.poll() is None, "the server stopped"
-            assert time.monotonic() < deadline, "the server is not ready"
-            time.sleep(0.2)
+        command = [sys.executable, "-m", "simulsa", "serve", "--port", str(self.port), *flags]
+        with tempfile.TemporaryFile() as log:
+            self.server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            deadline = time.monotonic() + 120
+            while not self._ready():
+                log.seek(0)
+                assert self.server.poll() is None, f"the server stopped: {log.read().decode()}"
+                assert time.monotonic() < deadline, "the server is not ready"
+                time.sleep(0.2)
+            log.seek(0)
+            print(log.read().decode(), end="")
+
+    def _ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
 
     def close(self) -> None:
         """End the server, if there is one."""
