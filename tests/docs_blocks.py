@@ -1,6 +1,6 @@
 """The command blocks of a page, run in order in one folder, as a reader would.
 
-- ```` ```sh ```` and ```` ```python ```` blocks run; a ```` ```text ```` block right behind one is what it prints, where `...` may be
+- ```` ```sh ```` and ```` ```python ```` blocks run; a ```` ```text ```` block right behind one is what it prints, with `...` for
   anything.
 - `<!-- not run: REASON -->` before a block leaves it out. `<!-- run with: OLD => NEW; OLD => NEW -->` makes it smaller for the
   test, and its output is then not compared. Readers see neither.
@@ -15,18 +15,18 @@ import io
 import os
 import re
 import shlex
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
+import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import simulsa.serving.server
 from simulsa.cli import main
 
 FENCE = re.compile(r"(?:<!-- (not run|run with): ([^>]*(?:=>[^>]*)*) -->\n)?^( *)```(.*)\n((?:.*\n)*?)\3```$", re.M)
@@ -87,7 +87,7 @@ class Reader:
     folder: Path
     names: dict[str, Any] = field(default_factory=dict)
     port: int = 0
-    server: subprocess.Popen[bytes] | None = None
+    server: tuple[Any, threading.Thread] | None = None
 
     def run(self, block: Block) -> str:
         """What the block prints, errors and notes included. Raises `AssertionError` with the command that failed."""
@@ -118,35 +118,33 @@ class Reader:
         return code.replace(":8000", f":{self.port}") if self.server else code
 
     def _serve(self, flags: list[str]) -> None:
-        """Start the server on a free port, wait until it is ready and print what it says; `close` ends it."""
+        """Start the server on a free port and wait until it is ready; `close` ends it, as a signal would."""
         self.close()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        command = [sys.executable, "-m", "simulsa", "serve", "--port", str(self.port), *flags]
-        with tempfile.TemporaryFile() as log:
-            self.server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-            deadline = time.monotonic() + 120
-            while not self._ready():
-                log.seek(0)
-                assert self.server.poll() is None, f"the server stopped: {log.read().decode()}"
-                assert time.monotonic() < deadline, "the server is not ready"
-                time.sleep(0.2)
-            log.seek(0)
-            print(log.read().decode(), end="")
+        made: list[Any] = []
 
-    def _ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+        def make_server(service: Any) -> Any:
+            made.append(make(service))
+            return made[0]
+
+        make = simulsa.serving.server.make_server
+        thread = threading.Thread(target=main, args=(["serve", "--port", str(self.port), *flags],))
+        with mock.patch("simulsa.serving.server.make_server", make_server):
+            thread.start()
+            while not made or not made[0].started:
+                assert thread.is_alive(), f"the server stopped\n{sys.stderr.getvalue()}"  # type: ignore[attr-defined]
+                time.sleep(0.05)
+        self.server = made[0], thread
 
     def close(self) -> None:
         """End the server, if there is one."""
         if self.server:
-            self.server.send_signal(signal.SIGTERM)
-            assert self.server.wait(60) == 0
+            server, thread = self.server
+            server.should_exit = True
+            thread.join(60)
+            assert not thread.is_alive()
             self.server = None
 
 
