@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv extras interop vllm site demo test fuzz soak gpu lint format
+.PHONY: venv extras interop vllm demo test fuzz soak gpu lint format
 
 # the environment: .venv with simulsa, its synthesiser and its test tools
 venv: .venv/.installed
@@ -44,6 +44,7 @@ vllm: .venv-vllm/.installed
 
 # README, docs/ and the API reference as a site with a search, in build/site; a broken link or anchor is an error. Its tools have an
 # environment of their own and do not import simulsa
+.PHONY: site
 site: .venv-site/.installed
 	$(PYTHON) docs/pages.py build/pages
 	NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build
