@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("uvicorn", reason="needs simulsa[serve]")
 
 import simulsa
+from docs.pages import python_markdown
 from tests.docs_blocks import Block, Reader, blocks, prints
 
 ROOT = Path(__file__).parents[1]
@@ -65,6 +66,14 @@ def test_no_command_goes_unnoticed(text: str, message: str, tmp_path: Path) -> N
 def test_output_is_compared_but_for_what_varies() -> None:
     assert prints("3.8 s, ... s computed\n", "3.8 s,\n0.44 s computed\n")
     assert not prints("3.8 s, ... s computed\n", "3.9 s, 0.44 s computed\n")
+
+
+def test_pages_are_copied_for_the_parser_of_the_site() -> None:
+    page = "Text:\n- a\n  more\n  - b\n- c\n\n1. d\n   ```sh\n   - e\n   ```\nText\n```text\n- f\n```\n<details>g\n"
+    assert python_markdown(page) == (
+        "Text:\n\n- a\n    more\n    - b\n- c\n\n1. d\n    ```sh\n    - e\n    ```\nText\n```text\n- f\n```\n"
+        "<details markdown>g\n"
+    )
 
 
 def test_the_reference_has_every_public_name() -> None:
