@@ -14,6 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "C*.md", "docs/**/*", "recipes/**/README.md", "src/simulsa/models/*/README.md")
+PARTS = ("results", "confirmation", "policies")  # folders of tables that docs/results.md shows again
+UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
 ITEM = re.compile(r"([-*+]|\d+\.) +")
 
 
@@ -44,7 +46,8 @@ def main(target: Path) -> None:
         copy = target / source.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         if source.suffix == ".md":
-            copy.write_text(python_markdown(source.read_text(encoding="utf-8")), encoding="utf-8")
+            text = python_markdown(source.read_text(encoding="utf-8"))
+            copy.write_text(UNSEARCHED + text if source.parent.name in PARTS else text, encoding="utf-8")
         elif source.suffix != ".py":
             shutil.copyfile(source, copy)
 
