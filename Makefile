@@ -56,6 +56,19 @@ vllm: .venv-vllm/.installed
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
+# README, docs/ and the API reference as a site with a search, in build/site; a broken link or anchor is an error. Its tools have an
+# environment of their own and do not import simulsa
+.PHONY: site
+site: .venv-site/.installed
+	$(PYTHON) docs/pages.py build/pages
+	NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build
+
+.venv-site/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-site
+	.venv-site/bin/python -m pip install --quiet 'pip>=25.1'
+	.venv-site/bin/python -m pip install --quiet --constraint constraints.txt --group docs
+	touch $@
+
 # the whole method on the embedded model and bundled speech; look at demo-out/report.html
 demo: venv
 	$(BIN)/simulsa demo --out demo-out

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulsa.audio import SAMPLE_RATE, s_to_samples
-from simulsa.demo.run import DATA
+from simulsa.demo.speech import DATA
 from simulsa.manifest import Utterance, read_manifest
 
 QUIET = 1e-4  # how loud silence is: a microphone is never at zero

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from simulsa.demo.run import DATA
+from simulsa.demo.speech import DATA
 from simulsa.manifest import Utterance, read_manifest
 
 

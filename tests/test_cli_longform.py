@@ -16,7 +16,7 @@ from rich.console import Console
 import simulsa
 from simulsa.audio import SAMPLE_RATE, load_audio
 from simulsa.cli import main
-from simulsa.demo.run import DATA
+from simulsa.demo.speech import DATA
 from simulsa.lalm.load import ModelConfig
 from simulsa.manifest import read_manifest
 from simulsa.streaming import vad

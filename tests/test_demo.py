@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from simulsa.audio import SAMPLE_RATE
+from simulsa.cli import main
 from simulsa.demo.report import html_table, table_rows, write_report
-from simulsa.demo.run import DATA
+from simulsa.demo.speech import DATA
 from simulsa.demo.timeline import Lane, TimedWord, committed_lane, plot_timeline, spoken_lane
 from simulsa.manifest import Utterance, check_audio, read_manifest
 from simulsa.streaming.config import StreamConfig
@@ -31,6 +33,26 @@ def test_the_bundled_speech_is_whole_and_split_cleanly() -> None:
         words = row.extra["words"]
         assert " ".join(word for word, _, _ in words) == (row.source_text or "").rstrip(".")
         assert words[-1][2] <= (row.duration_s or 0)
+
+
+def test_the_bundled_speech_is_written_as_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "clips.jsonl"
+    assert main(["manifest", "demo", "--limit", "2", "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}: 2 rows\n"
+    rows, bundled = read_manifest(out), read_manifest(DATA / "test.jsonl")[:2]
+    assert [row.audio for row in rows] == [str(tmp_path / "clips-audio" / f"{row.id}.wav") for row in bundled]
+    assert list(check_audio(rows)) == []
+    for row, original in zip(rows, bundled, strict=True):
+        assert (row.source_text, row.target_text) == (original.source_text, original.target_text)
+        np.testing.assert_allclose(row.load(), original.load(), atol=2**-15)  # 16 bits
+    assert main(["manifest", "demo", "--out", str(out)]) == 1
+    assert "clips.jsonl exists; choose another --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--split", "dev"), ("--limit", "0")])
+def test_there_is_no_other_bundled_speech(flag: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["manifest", "demo", flag, value, "--out", str(tmp_path / "clips.jsonl")]) == 2
+    assert f"{flag[2:]} is " in "".join(capsys.readouterr())
 
 
 def test_a_committed_word_has_the_time_of_its_step(make_rows) -> None:  # type: ignore[no-untyped-def]

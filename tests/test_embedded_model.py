@@ -13,7 +13,7 @@ import soundfile
 import simulsa
 from simulsa.audio import SAMPLE_RATE
 from simulsa.cli import main
-from simulsa.demo.run import DATA
+from simulsa.demo.speech import DATA
 from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.lalm.parts import EMBEDDED_MODELS
 from simulsa.manifest import Utterance, read_manifest, write_manifest

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.cli import main
-from simulsa.demo.run import DATA
+from simulsa.demo.speech import DATA
 from simulsa.evaluation.diagnostics import flicker
 from simulsa.evaluation.instances import Instance, read_instances
 from simulsa.evaluation.logs import read_log

@@ -115,7 +115,7 @@ def test_a_verb_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "manifest needs a subcommand: validate, stats" in capsys.readouterr().err
     assert run("manifest", "--help") == 0
     out = capsys.readouterr().out
-    assert all(f"\n  {name} " in out for name in (*CORPORA, "validate", "stats", "filter", "multi30k"))
+    assert all(f"\n  {name} " in out for name in (*CORPORA, "validate", "stats", "filter", "demo", "multi30k"))
 
 
 def test_stats_count_by_languages_and_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

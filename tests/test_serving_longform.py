@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.demo.run import DATA
+from simulsa.demo.speech import DATA
 from simulsa.lalm.load import load
 from simulsa.manifest import read_manifest
 from simulsa.streaming.config import StreamConfig

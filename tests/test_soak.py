@@ -12,7 +12,7 @@ from benchmarks.quiet import Options as QuietOptions
 from benchmarks.quiet import Quiet, quiet
 from benchmarks.recording import Recording, Spoken, record
 from benchmarks.soak import Options, Session, Soak, soak, write
-from simulsa.demo.run import DATA
+from simulsa.demo.speech import DATA
 from simulsa.manifest import read_manifest
 from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.state import Segment, Update

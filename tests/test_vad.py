@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.recording import music, silence
 from benchmarks.recording import noise as loud_noise
-from simulsa.demo.run import DATA
+from simulsa.demo.speech import DATA
 from simulsa.manifest import read_manifest
 from simulsa.streaming import vad
 from simulsa.streaming.segmentation import SegmentationConfig

@@ -22,7 +22,7 @@ import httpx2
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.augmentation.augment import AugmentConfig, augment
-from simulsa.demo.run import DATA
+from simulsa.demo.speech import DATA
 from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
 from simulsa.lalm.engine import EngineLALM
 from simulsa.lalm.interface import Direction, LALMError, Want

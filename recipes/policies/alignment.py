@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from recipes.command import run
-from simulsa.demo.run import DATA
+from simulsa.demo.speech import DATA
 from simulsa.files import atomic_write
 from simulsa.lalm.decoder import HeardClip
 from simulsa.lalm.interface import ALL_HEADS, Direction, Heads, Want

@@ -37,6 +37,8 @@ _HOMES = {
     "ScoreConfig": "simulsa.evaluation.score",
 }
 
+__all__ = ["__version__", *_HOMES]
+
 if TYPE_CHECKING:
     from simulsa.audio import load_audio as load_audio
     from simulsa.augmentation.augment import AugmentConfig as AugmentConfig
@@ -73,4 +75,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return ["__version__", *_HOMES]
+    return list(__all__)

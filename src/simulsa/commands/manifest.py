@@ -22,6 +22,7 @@ from simulsa.corpora.lhotse_cuts import LhotseConfig, read_lhotse
 from simulsa.corpora.multi30k import Multi30kConfig
 from simulsa.corpora.mustc import MustcConfig, read_mustc
 from simulsa.corpora.tsv import TsvConfig, read_tsv_table
+from simulsa.demo.speech import DemoSpeechConfig
 from simulsa.extras import optional
 
 CORPORA: dict[str, tuple[type[CorpusConfig], Callable[[Any], Sequence[Any]]]] = {
@@ -75,9 +76,18 @@ class Multi30k:
     settings: Multi30kConfig = field(default_factory=Multi30kConfig)
 
 
+@dataclass(frozen=True)
+class Demo:
+    """Write the bundled speech as WAV files with a manifest, to try the commands on."""
+
+    out: Path
+    """the manifest to write (.jsonl); audio is written to a folder beside it"""
+    settings: DemoSpeechConfig = field(default_factory=DemoSpeechConfig)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
-    verbs = {"validate": _validate, "stats": _stats, "filter": _filter, "multi30k": _multi30k}
+    verbs = {"validate": _validate, "stats": _stats, "filter": _filter, "demo": _demo, "multi30k": _multi30k}
     names = ", ".join([*verbs, *CORPORA])
     if not arguments:
         raise UsageError(f"manifest needs a subcommand: {names}; see simulsa manifest --help")
@@ -93,7 +103,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _overview() -> str:
-    kinds = {"validate": Validate, "stats": Stats, "filter": Filter, "multi30k": Multi30k}
+    kinds = {"validate": Validate, "stats": Stats, "filter": Filter, "demo": Demo, "multi30k": Multi30k}
     kinds |= {verb: config for verb, (config, _) in CORPORA.items()}
     lines = [f"  {verb:<12} {(kind.__doc__ or '').strip()}" for verb, kind in kinds.items()]
     return "\n".join(["usage: simulsa manifest VERB [OPTIONS]", "", *lines, "", "Each verb's --help shows its options."])
@@ -153,6 +163,14 @@ def _filter(arguments: Sequence[str]) -> None:
     kept, dropped = filter_manifest(command.manifest, command.out, command.settings)
     Console().print(filter_table(kept, dropped))
     print(f"{command.out}: {len(kept)} rows")
+
+
+def _demo(arguments: Sequence[str]) -> None:
+    command = parse(Demo, arguments, "manifest demo")
+    from simulsa.demo.speech import write_demo_speech
+
+    rows = write_demo_speech(command.settings, command.out)
+    print(f"{command.out}: {len(rows)} rows")
 
 
 def _multi30k(arguments: Sequence[str]) -> None:

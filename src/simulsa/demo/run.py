@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from simulsa.augmentation.augment import AugmentConfig, augment
 from simulsa.augmentation.speculation import resolve_tau
 from simulsa.demo.report import write_report
+from simulsa.demo.speech import DATA
 from simulsa.demo.timeline import committed_lane, plot_timeline, spoken_lane
 from simulsa.evaluation.compare import compare
 from simulsa.evaluation.evaluate import EvaluateConfig, EvaluationResult, evaluate
@@ -28,7 +29,6 @@ from simulsa.training.train import train
 if TYPE_CHECKING:
     from simulsa.lalm.model import HuggingFaceLALM
 
-DATA = Path(__file__).parent / "data"
 BASE, SIMULTANEOUS = "tiny-en-de", "tiny-en-de-simul"
 CHUNKS_MS = (500.0, 1000.0, 2000.0, math.inf)
 ROLLBACKS = (0, 3)
