@@ -24,6 +24,22 @@ def test_the_trial_passes_and_has_every_row(tmp_path: Path, capsys: pytest.Captu
     assert not (gpu.ROOT / "docs" / "results" / "gpu.md").exists()
 
 
+def test_a_section_that_fails_is_a_line_and_the_others_go_on() -> None:
+    report = gpu.Report()
+    report.row("before", "1 ms")
+
+    def broken() -> None:
+        raise RuntimeError("CUDA error: | an illegal address\nand more")
+
+    gpu.section(report, "speaking", broken)
+    gpu.section(report, "`train`", lambda: report.row("`train`", "5 rows/s"))
+    assert report.lines[1:] == [
+        "| FAIL: speaking (RuntimeError: CUDA error: / an illegal address) | | | |",
+        "| `train` | 5 rows/s |  |  |",
+    ]
+    assert not report.passed
+
+
 def test_the_tests_that_run_on_a_gpu_exist() -> None:
     assert [name for name in gpu.TESTS if not (gpu.ROOT / "tests" / f"test_{name}.py").exists()] == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from simulsa.lalm.families import FAMILIES
 from simulsa.lalm.graphs import StaticSteps, places, rows_on_grid
 from simulsa.lalm.interface import Direction, Heads, Want
 from simulsa.lalm.load import load
+from simulsa.lalm.workers import warm_up
 from tests.conftest import noise
 from tests.test_lalm_families import family_folder, sounds
 
@@ -139,6 +141,71 @@ def test_a_graph_that_cannot_be_captured_is_said_once_and_the_plain_path_goes_on
         "decoding goes on without CUDA graphs, slower (RuntimeError: operation not permitted when stream is capturing)"
     ]
     assert captured == after + 1
+
+
+def test_a_live_stream_captures_nothing_that_was_captured_at_the_start(static: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    captured: list[tuple[int, int]] = []
+    monkeypatch.setattr(graphs._Slot, "capture", lambda self, memory: captured.append((self.rows, self.places)))
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
+    monkeypatch.setattr(static.decoder, "steps", StaticSteps(static.decoder, graphs=True))
+    warm_up(static, EN_DE, 4, 4 * 16_000)
+    at_start = list(captured)
+    assert {rows for rows, _ in at_start} == {1, 2, 4}
+    assert at_start == sorted(at_start, key=lambda size: -size[0] * size[1])  # the memory never grows, which would lose graphs
+    static.max_target_tokens = 12
+    for rows in (1, 3, 4):
+        for chunk in range(1, 8):  # lengths that are new
+            audios = [noise(0.5 * chunk + 0.01 * row, seed=row) for row in range(rows)]
+            fixed, plain = both_ways(static, audios, [[5] * chunk] * rows)
+            assert [row.tokens for row in fixed] == [row.tokens for row in plain]
+    assert captured == at_start
+
+
+def test_steps_that_are_no_graphs_have_nothing_to_capture(static: Any) -> None:
+    warm_up(static, EN_DE, 4, 4 * 16_000)
+    assert static.decoder.steps.captures == 0
+    assert static.decoder.steps.nbytes == 0
+
+
+def test_memory_that_grows_begins_a_new_pool_for_graphs(static: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch refuses a pool whose graphs are all gone."""
+    pools: list[int] = []
+    used: list[int] = []
+    monkeypatch.setattr(graphs._Slot, "capture", lambda self, memory: used.append(memory))
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (pools.append(len(pools) + 1), len(pools))[1])
+    monkeypatch.setattr(static.decoder, "steps", StaticSteps(static.decoder, graphs=True))
+    static.max_target_tokens = 4
+    for rows in (1, 4, 2):  # the memory of the second is larger, that of the third is there
+        static.continue_(static.hear([noise(1.0)] * rows, [EN_DE] * rows), [[]] * rows)
+    assert used == [1, 2, 2]
+
+
+@pytest.mark.parametrize(("total", "free", "held", "expected"), [
+    (80, 60, 0, 16), (24, 20, 0, 6), (80, 8, 0, 4), (80, 8, 6, 7), (80, 0, 0, 0),
+])  # fmt: skip
+def test_the_cache_leaves_room_for_the_rest(
+    total: int, free: int, held: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=total << 30))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: ((free - 1) << 30 if free else 0, total << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: (3 << 30) if free else 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: (2 << 30) if free else 0)
+    assert graphs.cache_limit(torch.device("cuda"), held << 30) == expected << 30
+    assert graphs.cache_limit(torch.device("cpu")) == graphs.MAX_CACHE_BYTES
+
+
+def test_memory_that_is_not_there_is_said_once_and_the_plain_path_goes_on(
+    static: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(self: Any, *_: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 12.00 GiB")
+
+    monkeypatch.setattr(StaticSteps, "_reserve", full)
+    for _ in range(2):
+        fixed, plain = both_ways(static, [noise(2.0)] * 2, [[]] * 2)
+        assert [row.tokens for row in fixed] == [row.tokens for row in plain]
+    assert len([record for record in caplog.records if "out of memory" in record.getMessage()]) == 1
+    assert static.decoder.steps.nbytes == 0
 
 
 def test_attention_that_is_wanted_is_seen_the_plain_way(static: Any) -> None:

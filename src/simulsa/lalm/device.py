@@ -54,3 +54,9 @@ def copied(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def free_bytes(device: torch.device) -> int:
+    """The memory of a GPU that nothing uses: what its driver has left, and what PyTorch keeps for later."""
+    left, _ = torch.cuda.mem_get_info(device)
+    return left + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -9,11 +9,15 @@ which is how it is tested on a CPU.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
+
+from simulsa.lalm.device import free_bytes
 
 if TYPE_CHECKING:
     from simulsa.lalm.decoder import Decoder
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 LEAST_PLACES = 256  # of a cache: its sizes are 256, 384, 512, 768, 1024, ...
 ROOM = 64  # places for new tokens, more of them in a larger cache
 FETCHED_STEPS = 4  # of a batch: rows end at different times. A single row is asked after every step, and no step is in vain
-MAX_CACHE_BYTES = 16 * 2**30  # of all layers; and no more than a quarter of the card
+MAX_CACHE_BYTES = 16 * 2**30  # of all layers; and no more than a quarter of the card and half of what is free there
 WARM_UPS = 3  # steps before a capture, in which kernels are loaded and workspaces allocated
 
 States = list[tuple[torch.Tensor, torch.Tensor]]
@@ -43,6 +47,20 @@ def places(length: int) -> int:
 def rows_on_grid(rows: int) -> int:
     """The batch size of a step for `rows` rows: the next power of two."""
     return 1 << (rows - 1).bit_length()
+
+
+def sizes(rows: int, length: int) -> list[tuple[int, int]]:
+    """All sizes, rows and places, that batches of up to `rows` rows and `length` tokens may need."""
+    batches = [1 << power for power in range(rows_on_grid(rows).bit_length())]
+    lengths = sorted({places(some) for some in range(1, length + 1)})
+    return [(size, room) for size in batches for room in lengths]
+
+
+def cache_limit(device: torch.device, held: int = 0) -> int:
+    """The most bytes that a cache may take on `device`, where it holds `held` of them already."""
+    if device.type != "cuda":
+        return MAX_CACHE_BYTES
+    return min(MAX_CACHE_BYTES, torch.cuda.get_device_properties(device).total_memory // 4, (free_bytes(device) + held) // 2)
 
 
 class StaticSteps:
@@ -82,7 +100,7 @@ class StaticSteps:
                 chosen = torch.tensor(going, device=mask.device)
                 states = [(keys[chosen], values[chosen]) for keys, values in states]
                 mask, active = mask[chosen], [active[number] for number in going]
-            slot = self._slot_for(active, mask, states)
+            slot = self._slot_for((rows_on_grid(len(active)), places(mask.shape[1])), states)
             if slot is None:
                 for layer, (keys, values) in zip(cache.layers, states, strict=True):
                     layer.keys, layer.values = keys, values
@@ -95,9 +113,25 @@ class StaticSteps:
         plain = all(type(layer) is DynamicLayer and layer.keys is not None for layer in cache.layers)
         return plain and not self._decoder.slides and getattr(text, "_attn_implementation", "") == "sdpa"
 
-    def _slot_for(self, rows: Sequence[Row], mask: torch.Tensor, states: States) -> _Slot | None:
-        """Memory for the rows and their next tokens, with a graph if wanted; `None` where there is none to be had."""
-        size = rows_on_grid(len(rows)), places(mask.shape[1])
+    def prepare(self, cache: Any, rows: int, length: int) -> None:
+        """Capture the steps that batches of up to `rows` rows and `length` tokens will need, so that none of them waits for it.
+
+        `cache` is that of any prefill. The largest size comes first: memory that grew would take the others' graphs along.
+        """
+        if not self._graphs or not self._can(cache):
+            return
+        began, before = time.perf_counter(), self.captures
+        states: States = [(layer.keys, layer.values) for layer in cache.layers]
+        for size in sorted(sizes(rows, length), key=math.prod, reverse=True):
+            if not self._failed:
+                self._slot_for(size, states)
+        logger.info(
+            "%d CUDA graphs captured in %.1f s, for up to %d rows and %d tokens; their cache takes %.1f GB",
+            self.captures - before, time.perf_counter() - began, rows, length, self.nbytes / 1e9,
+        )  # fmt: skip
+
+    def _slot_for(self, size: tuple[int, int], states: States) -> _Slot | None:
+        """Memory for so many rows and places, with a graph if wanted; `None` where there is none to be had."""
         if (slot := self._slots.get(size)) is not None:
             return slot
         try:
@@ -131,13 +165,11 @@ class StaticSteps:
         ):
             return
         device, itemsize = states[0][0].device, states[0][0].element_size()
-        limit = MAX_CACHE_BYTES
-        if device.type == "cuda":
-            limit = min(limit, torch.cuda.get_device_properties(device).total_memory // 4)
-        if sum(map(sum, wanted)) * itemsize > limit:
+        if sum(map(sum, wanted)) * itemsize > cache_limit(device, self.nbytes):
             raise _TooLargeError
         self._slots.clear()  # their addresses are those of the memory that goes
         self._pool.clear()
+        self._graph_memory = None  # a pool that no graph uses any more cannot be taken up again
         self._pool = [
             (states[layer][0].new_zeros(counts[0]), states[layer][1].new_zeros(counts[1])) for layer, counts in enumerate(wanted)
         ]

@@ -9,24 +9,24 @@ import torch
 from torch.nn.functional import pad
 
 from simulsa.audio import SAMPLE_RATE
+from simulsa.lalm.costs import PassCost
 
 Item = TypeVar("Item")
 
 PASS_SAMPLES = 480 * SAMPLE_RATE  # of audio in one pass, padding included: 16 clips that fill Qwen2-Audio's window
 
 
-def grouped(lengths: Sequence[int], overhead: int) -> list[list[int]]:
+def grouped(lengths: Sequence[int], cost: PassCost) -> list[list[int]]:
     """Partition rows into buckets of similar length.
 
-    Of all partitions of the rows sorted by length, the one that minimises the sum over buckets of rows times the longest row,
-    where each bucket costs `overhead` on top, in units of length.
+    Of all partitions of the rows sorted by length, the one whose buckets cost least in all.
     """
     rows = sorted(range(len(lengths)), key=lengths.__getitem__)
     least, begins = [0], []  # for the first rows: the cost, and where the last group begins
     for end in range(1, len(rows) + 1):
         longest = lengths[rows[end - 1]]
-        cost, begin = min((least[begin] + (end - begin) * longest + overhead, begin) for begin in range(end))
-        least.append(cost)
+        total, begin = min((least[begin] + cost(end - begin, longest), begin) for begin in range(end))
+        least.append(total)
         begins.append(begin)
     groups: list[list[int]] = []
     end = len(rows)

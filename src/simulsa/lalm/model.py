@@ -7,6 +7,8 @@ never tokenised again.
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,11 +18,13 @@ import torch
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.batching import equally_shaped, padded
+from simulsa.lalm.costs import DECODER_ON_CPU, ENCODER_ON_CPU, PassCost, measured
 from simulsa.lalm.decoder import Decoder, HeardClip
 from simulsa.lalm.decoding import HEAD_POSITIONS, Row, decode
 from simulsa.lalm.device import copied, set_up
 from simulsa.lalm.endings import eos_ids, token_limit
 from simulsa.lalm.families import audio_token_id, context_tokens, family_of, longest_clip
+from simulsa.lalm.features import DeviceFrontend
 from simulsa.lalm.frontend import MIN_SAMPLES, Frontend, PreparedClip
 from simulsa.lalm.graphs import StaticSteps
 from simulsa.lalm.grouping import grouped
@@ -29,9 +33,9 @@ from simulsa.lalm.signature import marks
 from simulsa.lalm.window import longer, trimmed_window
 from simulsa.manifest import too_long
 
-# one more pass costs a CPU as much as so much padding does (measured)
-ENCODER_PASS_SAMPLES = 8 * SAMPLE_RATE
-DECODER_PASS_TOKENS = 200
+SAID_PER_S = 6  # tokens, of translations that are expected
+
+logger = logging.getLogger("simulsa")
 
 
 class HuggingFaceLALM:
@@ -69,8 +73,10 @@ class HuggingFaceLALM:
         self.frontend = Frontend(processor, self.family, name, instruction, self.directions)
         self.decoder = Decoder(whole, name, audio_token_id(whole.config))
         set_up(self.device)
-        if self.device.type == "cuda" and self.family.graphs:
+        on_gpu = self.device.type == "cuda"
+        if on_gpu and self.family.graphs:
             self.decoder.steps = StaticSteps(self.decoder, graphs=True)
+        self.batch_frontend = DeviceFrontend(self.frontend, self.device) if on_gpu and self.family.whisper_window else None
         self.audio_token_id = self.decoder.audio_token_id
         self.vocabulary_size = self.decoder.vocabulary_size
         self.encoder = self.decoder.backbone.audio_tower if self.family.whisper_window else None
@@ -131,10 +137,21 @@ class HuggingFaceLALM:
         for number, audio in enumerate(audios):
             if len(audio) > self.max_samples:
                 raise LALMError(too_long(f"clip {number} of the batch", len(audio), self.max_samples))
-        rows = zip(audios, directions, strict=True)
-        return self.listen(
-            [clip if isinstance(clip, PreparedClip) else self.frontend.prepare(clip, asked) for clip, asked in rows]
-        )
+        return self.listen(self._prepared(audios, directions))
+
+    def _prepared(self, audios: Sequence[np.ndarray | PreparedClip], directions: Sequence[Direction]) -> list[PreparedClip]:
+        """All clips prepared: those that are not yet together on a GPU, else one by one."""
+        raw = {
+            row: (audio, asked)
+            for row, (audio, asked) in enumerate(zip(audios, directions, strict=True))
+            if not isinstance(audio, PreparedClip)
+        }
+        if raw and self.batch_frontend is not None:
+            fresh = self.batch_frontend.prepare(*zip(*raw.values(), strict=True))
+        else:
+            fresh = [self.frontend.prepare(audio, asked) for audio, asked in raw.values()]
+        found = dict(zip(raw, fresh, strict=True))
+        return [audio if isinstance(audio, PreparedClip) else found[row] for row, audio in enumerate(audios)]
 
     @torch.no_grad()
     def listen(self, clips: Sequence[PreparedClip]) -> list[HeardClip]:
@@ -148,9 +165,9 @@ class HuggingFaceLALM:
         """Which clips are encoded together: equally long ones where lengths disturb each other, else by what padding costs."""
         if self.family.mixes_lengths:
             return equally_shaped([clip.features for clip in clips])
-        if not self.family.whisper_window or self.device.type != "cpu":
+        if not self.family.whisper_window or len({clip.samples for clip in clips}) < 2:
             return [list(range(len(clips)))]
-        return grouped([clip.samples for clip in clips], ENCODER_PASS_SAMPLES)
+        return grouped([clip.samples for clip in clips], self.encoder_cost)
 
     def _listen_at_once(self, clips: Sequence[PreparedClip]) -> list[HeardClip]:
         features = padded([clip.features for clip in clips])
@@ -220,10 +237,52 @@ class HuggingFaceLALM:
         return decode(self.decoder, rows, self._decoder_passes(rows), self.eos_ids, want, self.name)
 
     def _decoder_passes(self, rows: Sequence[Row]) -> list[list[int]]:
-        """Which rows are prefilled in one pass: all, unless their padding costs a CPU more than further passes."""
-        if self.decoder.slides or self.device.type != "cpu":
+        """Which rows are prefilled in one pass: all, unless their padding costs more than further passes."""
+        lengths = [self.decoder.round_up(len(row.heard) + len(row.prefix) + len(row.draft)) for row in rows]
+        if self.decoder.slides or len(set(lengths)) < 2:
             return [list(range(len(rows)))]
-        return grouped([len(row.heard) + len(row.prefix) + len(row.draft) for row in rows], DECODER_PASS_TOKENS)
+        return grouped(lengths, self.decoder_cost)
+
+    @functools.cached_property
+    def encoder_cost(self) -> PassCost:
+        """What a pass of the encoder costs, in samples; on a GPU measured when it is first asked for."""
+        if self.device.type == "cpu":
+            return ENCODER_ON_CPU
+        second = self.frontend.prepare(np.zeros(SAMPLE_RATE, dtype=np.float32), self._usual_direction)
+        return measured(lambda length: self._listen_at_once([second] * (length // SAMPLE_RATE)), "encoder", SAMPLE_RATE)
+
+    @functools.cached_property
+    def decoder_cost(self) -> PassCost:
+        """What a prefill costs, in tokens; on a GPU measured when it is first asked for."""
+        if self.device.type == "cpu":
+            return DECODER_ON_CPU
+        (row,) = self.listen([self.frontend.prepare(np.zeros(10 * SAMPLE_RATE, dtype=np.float32), self._usual_direction)])
+
+        def prefill(tokens: int) -> None:
+            rows = [row] * (tokens // len(row))
+            self.decoder.forward(*self.decoder.batch(rows, [[] for _ in rows]), use_cache=True)
+
+        return measured(prefill, "decoder", len(row))
+
+    @property
+    def _usual_direction(self) -> Direction:
+        return self.directions[0] if self.directions else Direction("en", "de")
+
+    @torch.no_grad()
+    def warm_up(self, direction: Direction, rows: int, samples: int) -> None:
+        """Do what a GPU does once, before the first client waits for it: for up to `rows` streams and clips of up to `samples`.
+
+        Costs of passes are measured, and decoding steps captured. There is nothing to do on a CPU.
+        """
+        if self.device.type == "cpu" and self.decoder.steps is None:
+            return
+        samples = min(samples, self.max_samples)
+        clip, _ = self.hear([np.zeros(length, dtype=np.float32) for length in (samples, samples // 2)], [direction] * 2)
+        _, cache = self.decoder.forward(*self.decoder.batch([clip], [[]]), use_cache=True)
+        if rows > 1 and not self.decoder.slides:
+            logger.debug("a prefill costs %s", self.decoder_cost)  # measured now
+        if self.decoder.steps is not None:
+            self.decoder.steps.prepare(cache, rows, len(clip) + math.ceil(SAID_PER_S * samples / SAMPLE_RATE))
 
     def _move(self, tensor: torch.Tensor) -> torch.Tensor:
         tensor = copied(tensor, self.device)

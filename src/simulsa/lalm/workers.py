@@ -64,6 +64,13 @@ def announce(lalm: LALM, directions: Iterable[Direction]) -> None:
             frontend.announce(direction)
 
 
+def warm_up(lalm: LALM, direction: Direction, rows: int, samples: int) -> None:
+    """Let a model on a GPU of this process do before the first chunk what it does once (see `HuggingFaceLALM.warm_up`)."""
+    prepare = getattr(lalm, "warm_up", None)
+    if prepare is not None:
+        prepare(direction, rows, samples)
+
+
 @dataclass(frozen=True)
 class _Loading:
     load: Callable[[Any, Prepare], Any]

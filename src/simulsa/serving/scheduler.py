@@ -11,12 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from simulsa.audio import SAMPLE_RATE, AudioError, StreamResampler
+from simulsa.audio import SAMPLE_RATE, AudioError, StreamResampler, s_to_samples
 from simulsa.lalm.interface import LALM
+from simulsa.lalm.workers import warm_up
 from simulsa.serving.metrics import Metrics
 from simulsa.serving.session import Result, Session
 from simulsa.serving.turns import Turn, take_turns
 from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.state import StreamState
 
 MEMORY_S = 10.0  # how long a lag counts for the decision whether the model keeps up
@@ -47,13 +49,14 @@ class Scheduler:
     def warm_up(self, open_stream: Callable[[StreamConfig, int | None], StreamState], config: StreamConfig) -> None:
         """Load and run everything that a stream with these settings needs, so that nothing starts with the first client.
 
-        Two chunks of silence go through the model, as a recording, and through the voice activity detector, as live speech.
-        Raises their errors.
+        Two chunks of silence go through the model, as a recording, and through the voice activity detector, as live speech. A
+        model on a GPU captures its decoding steps for all sizes that `max_batch` streams can have. Raises their errors.
         """
         StreamResampler(SAMPLE_RATE + 1)  # loads the resampler, which the event loop would wait for
         silence = np.zeros(min(2 * (config.chunk_samples or SAMPLE_RATE // 2), self._lalm.max_samples), dtype=np.float32)
 
         def take() -> list[Turn]:
+            warm_up(self._lalm, config.direction, self._max_batch, s_to_samples(SegmentationConfig().max_segment_s))
             streams = [open_stream(config, len(silence)), open_stream(config, None)]
             turns = [Turn(stream, [silence], closing=True, chunks=1) for stream in streams]
             take_turns(self._lalm, turns, len(turns))

@@ -1,0 +1,99 @@
+"""Log-mel features of a whole batch on the model's device: a live step must not wait for a CPU to compute them clip by clip.
+
+Only for processors with a `WhisperFeatureExtractor` whose prompts depend on nothing but a clip's length. What such a prompt looks
+like is learnt from the processor, once for each length, so that nothing about a family is written down here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from simulsa.lalm.cache import audio_key
+from simulsa.lalm.device import copied
+from simulsa.lalm.families import extractor_of
+from simulsa.lalm.frontend import MIN_SAMPLES, Frontend, PreparedClip
+from simulsa.lalm.interface import Direction
+from simulsa.lalm.window import padded_samples
+
+MOST_FORMS = 4096  # lengths whose prompts are remembered
+TOLERANCE = 1e-3  # between the features of two devices, which lie between about -1 and 2
+_CONTENT = "input_features"  # what depends on the audio itself; the rest depends on its length
+
+logger = logging.getLogger("simulsa")
+
+
+class DeviceFrontend:
+    """What `Frontend.prepare` does for single clips, for a batch on `device`: the same prompts, the same features up to rounding.
+
+    The first clip is prepared both ways. Should they differ, one line says so and the frontend's own way is taken from then on.
+    """
+
+    def __init__(self, frontend: Frontend, device: torch.device) -> None:
+        self._frontend, self._device = frontend, device
+        self._extractor = extractor_of(frontend.processor)
+        self._forms: OrderedDict[tuple[Direction, int], PreparedClip] = OrderedDict()
+        self._agrees: bool | None = None  # not known yet
+
+    def prepare(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[PreparedClip]:
+        """Features and prompts of clips, float32 mono `[samples]` at `SAMPLE_RATE`."""
+        if self._agrees is False:
+            return self._by_processor(audios, directions)
+        forms = [self._form((asked, len(audio)), audio) for audio, asked in zip(audios, directions, strict=True)]
+        features = self._log_mel(audios)
+        if self._agrees is None and not self._compare(self._frontend.prepare(audios[0], directions[0]), features[0]):
+            return self._by_processor(audios, directions)
+        return [
+            replace(form, key=(asked, audio_key(audio)), features={**form.features, _CONTENT: own})
+            for form, asked, audio, own in zip(forms, directions, audios, features, strict=True)
+        ]
+
+    def _by_processor(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[PreparedClip]:
+        return [self._frontend.prepare(audio, asked) for audio, asked in zip(audios, directions, strict=True)]
+
+    def _form(self, row: tuple[Direction, int], audio: np.ndarray) -> PreparedClip:
+        """What the processor makes of every clip of this length: all but the audio's own features."""
+        if row in self._forms:
+            self._forms.move_to_end(row)
+            return self._forms[row]
+        clip = self._frontend.prepare(audio, row[0])
+        rest = {name: copied(tensor, self._device) for name, tensor in clip.features.items() if name != _CONTENT}
+        form = self._forms[row] = replace(clip, features=rest)
+        if len(self._forms) > MOST_FORMS:
+            self._forms.popitem(last=False)
+        return form
+
+    def _compare(self, clip: PreparedClip, features: torch.Tensor) -> bool:
+        own = clip.features[_CONTENT].to(self._device)
+        self._agrees = own.shape == features.shape and bool((own - features).abs().max() < TOLERANCE)
+        if not self._agrees:
+            logger.warning(
+                "%s: features computed on the %s differ from the processor's, whose own are used: slower",
+                self._frontend.name, self._device.type,
+            )  # fmt: skip
+        return self._agrees
+
+    def _log_mel(self, audios: Sequence[np.ndarray]) -> list[torch.Tensor]:
+        """Float32 `[1, mels, frames]` of each clip (Whisper, arXiv 2212.04356, 2.2): one transform for all of them.
+
+        The silence behind shorter clips changes nothing: the floor depends on a clip's loudest frame only.
+        """
+        extractor: Any = self._extractor
+        lengths = [padded_samples(max(len(audio), MIN_SAMPLES), extractor) for audio in audios]
+        batch = np.zeros((len(audios), max(lengths)), dtype=np.float32)
+        for row, audio in zip(batch, audios, strict=True):
+            row[: len(audio)] = audio
+        waves = copied(torch.from_numpy(batch), self._device)
+        window = torch.hann_window(extractor.n_fft, device=self._device)
+        filters = torch.from_numpy(extractor.mel_filters).to(self._device, torch.float32)
+        spectra = torch.stft(waves, extractor.n_fft, extractor.hop_length, window=window, return_complex=True)
+        mels = filters.T @ spectra[..., :-1].abs().square()
+        logs = mels.clamp(min=1e-10).log10()
+        logs = (torch.maximum(logs, logs.amax((1, 2), keepdim=True) - 8) + 4) / 4
+        return [own[None, :, : length // extractor.hop_length] for own, length in zip(logs, lengths, strict=True)]
