@@ -87,10 +87,11 @@ soak: extras
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak --minutes 60
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quiet --minutes 60
 
-# tests, equality and rates on one NVIDIA GPU, with the packages that are there (benchmarks/gpu.py says which it misses); at a trial
+# tests, equality and rates on one NVIDIA GPU, with the packages that are there (benchmarks.requirements says first which are missing); at a trial
 # size on a CPU. GPU_PYTHON is the interpreter whose PyTorch sees the GPU
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 gpu:
+	PYTHONPATH=src:. $(GPU_PYTHON) -m benchmarks.requirements
 	PYTHONPATH=src:. HF_HUB_OFFLINE=1 $(GPU_PYTHON) -m benchmarks.gpu
 
 lint: extras

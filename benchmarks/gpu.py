@@ -2,16 +2,16 @@
 
     make gpu          # or: python -m benchmarks.gpu [--no-tests] [--out docs/results/gpu.md]
 
-Takes at most five minutes on one GPU with 40 GB and no network. PyTorch with CUDA and transformers must be there; of the packages
-in pyproject.toml, what is missing is named first and must be brought as wheels (typically soundfile, soxr, peft, accelerate,
-tyro, babel, sacrebleu, OmniSTEval, and pytest and hypothesis for the tests). Without a GPU all of it runs at a
-trial size on the CPU, except the tests, which `make test` runs there.
+Takes at most five minutes on one GPU with 40 GB and no network; what is not done by then is named in the table, which is
+written anew after each part. PyTorch with CUDA and transformers must be there; `benchmarks.requirements`, which `make gpu` runs
+first, names the packages that are missing and must be brought as wheels (typically soundfile, soxr, peft, accelerate, tyro,
+Babel, sacrebleu, OmniSTEval, and pytest and hypothesis for the tests). Without a GPU all of it runs at a trial size on the CPU,
+except the tests, which `make test` runs there.
 """
 
 from __future__ import annotations
 
 import gc
-import importlib.metadata
 import importlib.util
 import itertools
 import os
@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ from benchmarks.paper_model import TRIAL, Shape, build, operations, parameters
 from benchmarks.setup import machine, rows_of
 from simulsa.audio import SAMPLE_RATE
 from simulsa.augmentation.augment import AugmentConfig, augment
+from simulsa.files import atomic_write
 from simulsa.lalm.device import on_grid
 from simulsa.lalm.graphs import StaticSteps
 from simulsa.lalm.instructions import instruction
@@ -74,14 +76,32 @@ class Options:
     """where the table is written; by default docs/results/gpu.md on a GPU and nowhere without"""
     peak_tflops: float = 989
     """the GPU's dense peak in bfloat16 (989: H100, H200)"""
+    limit_s: float = 300
+    """when to end, whatever is still running"""
 
 
 @dataclass
 class Report:
     """Lines of the table, and whether all that must hold does."""
 
+    out: Path | None = None
+    """where the table is written"""
     lines: list[str] = field(default_factory=list)
     passed: bool = True
+    at_work: str = "the start"
+    """the section that is running"""
+
+    def write(self) -> None:
+        """The table so far."""
+        if self.out is not None:
+            with atomic_write(self.out) as file:
+                file.write("# On a GPU\n\n" + "\n".join(self.lines) + "\n")
+
+    def fail(self, line: str) -> None:
+        """A line that says what failed, a row where the table has begun."""
+        self.passed = False
+        line = f"FAIL: {line}".replace("|", "/")
+        self.say(f"| {line} | | | |" if self.lines and self.lines[-1].startswith("|") else f"- {line}")
 
     def say(self, line: str) -> None:
         """Add a line, and print it."""
@@ -120,8 +140,11 @@ def main(options: Options) -> int:
     """Do all of it; the exit code says whether everything that must hold does."""
     started = time.perf_counter()
     cuda = torch.cuda.is_available()
-    print(f"packages that are missing and must be brought as wheels: {', '.join(missing_packages()) or 'none'}", flush=True)
-    report, size = Report(), FULL if cuda else SMALL
+    report = Report(options.out or (ROOT / "docs" / "results" / "gpu.md" if cuda else None))
+    size = FULL if cuda else SMALL
+    watch = threading.Timer(options.limit_s, give_up, (report, options.limit_s))
+    watch.daemon = True
+    watch.start()
     report.say(
         f"{machine()}; one run of `python -m benchmarks.gpu`" + ("" if cuda else ", at a trial size: no figure means anything")
     )
@@ -131,23 +154,29 @@ def main(options: Options) -> int:
         section(report, "tests on CUDA", lambda: run_tests(report))
     section(report, "decoding paths", lambda: decoding_paths(report, device))
     section(report, "rates", lambda: rates(report, size, options.peak_tflops, device))
+    watch.cancel()
     report.say(f"\nAll of it took {time.perf_counter() - started:.0f} s.")
-    out = options.out or (ROOT / "docs" / "results" / "gpu.md" if cuda else None)
-    if out is not None:
-        out.write_text("# On a GPU\n\n" + "\n".join(report.lines) + "\n", encoding="utf-8")
+    report.write()
     return 0 if report.passed else 1
+
+
+def give_up(report: Report, limit_s: float) -> None:
+    """End the process, for a card is lent by the minute: a compiler or a kernel that hangs cannot be interrupted."""
+    report.fail(f"{report.at_work} was not done after {limit_s:g} s, and what follows it was not begun")
+    report.write()
+    os._exit(1)
 
 
 def section(report: Report, what: str, work: Callable[[], None]) -> None:
     """A part of the run; if it fails, a line says so and the others go on."""
+    report.at_work = what
     try:
         work()
     except Exception as error:  # whatever it is, the other sections are worth the machine's time
         reason = (str(error).strip().splitlines() or [""])[0]
-        report.passed = False
-        line = f"FAIL: {what} ({type(error).__name__}: {reason})".replace("|", "/")
-        report.say(f"| {line} | | | |" if report.lines[-1].startswith("|") else f"- {line}")
+        report.fail(f"{what} ({type(error).__name__}: {reason})")
         traceback.print_exc()
+    report.write()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -166,22 +195,6 @@ def rates(report: Report, size: Size, peak_tflops: float, device: torch.device) 
     }
     for name, part in parts.items():
         section(report, name, part)
-
-
-def missing_packages() -> list[str]:
-    """Which of simulsa's own requirements, and of its tests', are not installed."""
-    try:
-        import tomllib
-    except ImportError:  # Python 3.10
-        return []
-    from packaging.requirements import Requirement
-
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = [Requirement(text).name for text in project["dependencies"]] + ["pytest", "hypothesis"]
-    installed = {
-        (name or "").lower().replace("_", "-") for name in (d.metadata["Name"] for d in importlib.metadata.distributions())
-    }
-    return [name for name in names if name.lower().replace("_", "-") not in installed]
 
 
 def run_tests(report: Report) -> None:

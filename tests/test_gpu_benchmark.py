@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import gpu
+from benchmarks import gpu, requirements
 from benchmarks.paper_model import Shape, build, parameters
 from recipes.covost2.estimate import Model
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="make gpu runs it at its full size")
-def test_the_trial_passes_and_has_every_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_trial_passes_and_has_every_row(tmp_path: Path) -> None:
     assert gpu.main(gpu.Options(out=tmp_path / "gpu.md")) == 0
-    assert capsys.readouterr().out.startswith("packages that are missing and must be brought as wheels: ")
     text = (tmp_path / "gpu.md").read_text(encoding="utf-8")
     assert text.startswith("# On a GPU\n")
     assert "FAIL" not in text
@@ -38,6 +40,35 @@ def test_a_section_that_fails_is_a_line_and_the_others_go_on() -> None:
         "| `train` | 5 rows/s |  |  |",
     ]
     assert not report.passed
+
+
+def test_what_hangs_is_ended_and_the_table_is_kept(tmp_path: Path) -> None:
+    code = (
+        "import threading, time; from benchmarks import gpu\n"
+        "gpu.decoding_paths = lambda report, device: report.say('- PASS: of old')\n"
+        "def rates(report, *_):\n"
+        "    threading.Thread(target=gpu.give_up, args=(report, 300)).start()\n"  # as the timer does
+        "    time.sleep(600)\n"
+        "gpu.rates = rates\n"
+        f"gpu.main(gpu.Options(tests=False, out=gpu.Path({str(tmp_path / 'gpu.md')!r})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=gpu.ROOT, env={**os.environ, "PYTHONPATH": "src:."}, timeout=120)
+    assert done.returncode == 1
+    assert (tmp_path / "gpu.md").read_text(encoding="utf-8").splitlines()[-2:] == [
+        "- PASS: of old",
+        "- FAIL: rates was not done after 300 s, and what follows it was not begun",
+    ]
+
+
+def test_what_must_be_brought_is_named_without_importing_it() -> None:
+    names = requirements.required()
+    assert {"torch", "tyro", "soundfile", "soxr", "Babel", "peft", "accelerate", "OmniSTEval", "sacrebleu", "pytest"} <= set(
+        names
+    )
+    assert requirements.missing(["pytest", "no-such-package"]) == ["no-such-package"]
+    code = "import sys; from benchmarks.requirements import main; main(); sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=gpu.ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1] == "packages that are missing and must be brought as wheels: none"
 
 
 def test_the_tests_that_run_on_a_gpu_exist() -> None:

@@ -1,0 +1,54 @@
+"""What `make gpu` needs and this machine lacks, told before anything of it is imported.
+
+python -m benchmarks.requirements
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+EXTRAS = ("train", "evaluate")
+TESTS = ("pytest", "hypothesis")
+
+
+def required() -> list[str]:
+    """The names of simulsa's own requirements, of those of training and evaluation, and of the tests'."""
+    # by hand: Python 3.10 has no reader for TOML
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    lists = [re.search(rf"^{name} = \[(.*?)\n?\](?:\n|$)", text, re.DOTALL | re.MULTILINE) for name in ("dependencies", *EXTRAS)]
+    entries = [entry for found in lists if found for entry in re.findall(r'"([^"]+)"', found[1])]
+    return list(dict.fromkeys([re.split(r"[^\w.-]", entry)[0] for entry in entries] + [*TESTS]))
+
+
+def missing(names: Iterable[str]) -> list[str]:
+    """Which of these packages are not installed."""
+    lacking = []
+    for name in names:
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            lacking.append(name)
+    return lacking
+
+
+def versions(names: Iterable[str]) -> str:
+    """Installed packages with their versions, in a line."""
+    lacking = missing(names)
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names if name not in lacking)
+
+
+def main() -> int:
+    """Print both lists; 1 if something is missing."""
+    lacking = missing(required())
+    print(f"Python {sys.version.split()[0]}, {versions(required())}")
+    print(f"packages that are missing and must be brought as wheels: {', '.join(lacking) or 'none'}", flush=True)
+    return 1 if lacking else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
