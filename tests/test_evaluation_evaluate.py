@@ -347,3 +347,12 @@ def test_a_plot_of_many_policies_names_each_kind_once(tmp_path: Path) -> None:
     drawn = (tmp_path / "plot.svg").read_text()
     for label in ("one, rollback", "two, wait-k", "two, eos", "best at its latency"):
         assert drawn.count(f"<!-- {label} -->") == 1
+
+
+@pytest.mark.parametrize(("batch_size", "calls"), [(1, 1), (2, 0)])
+def test_a_model_is_warmed_up_before_its_computing_time_is_measured(make_rows: Rows, batch_size: int, calls: int) -> None:
+    lalm, asked = fake(), []
+    lalm.warm_up = lambda *given: asked.append(given)  # type: ignore[attr-defined]
+    rows = make_rows(3)
+    evaluate(lalm, rows, config(None, batch_size=batch_size))
+    assert asked == [(Direction("en", "de"), 1, max(row.length_samples() for row in rows))] * calls
