@@ -97,3 +97,19 @@ def test_doctor(stand_in: list[str], capsys: pytest.CaptureFixture[str]) -> None
 def test_doctor_on_a_machine_without_the_hub(unreachable: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     assert f"the hub at {unreachable} does not answer" in capsys.readouterr().out
+
+
+def test_an_extra_of_a_package_counts_only_with_what_that_extra_brings(monkeypatch: pytest.MonkeyPatch) -> None:
+    from packaging.requirements import Requirement
+
+    from simulsa.commands import doctor
+
+    there = {"sacrebleu": "2.6.0"}
+    needs = ['mecab-python3 >=1.0; extra == "ja"', 'colorama ; extra == "other"']
+    monkeypatch.setattr(doctor, "_version", there.get)
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: needs if name == "sacrebleu" else [])
+    assert doctor._fits(Requirement("sacrebleu>=2"))
+    assert not doctor._fits(Requirement("sacrebleu[ja]>=2"))
+    there["mecab-python3"] = "1.0.10"
+    assert doctor._fits(Requirement("sacrebleu[ja]>=2"))
+    assert not doctor._fits(Requirement("sacrebleu>=3"))

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
+from packaging.requirements import Requirement  # transformers brings it
+
 from simulsa._version import __version__
 from simulsa.commands.parsing import parse
 
@@ -47,8 +49,6 @@ def _machine() -> Iterator[tuple[str, str]]:
 
 def _extras() -> Iterator[tuple[str, str]]:
     """Which extras are complete, and which lack what."""
-    from packaging.requirements import Requirement  # transformers brings it
-
     try:
         about = metadata.metadata("simulsa")
     except metadata.PackageNotFoundError:
@@ -58,7 +58,7 @@ def _extras() -> Iterator[tuple[str, str]]:
     complete, lines = [], []
     for extra in sorted(set(about.get_all("Provides-Extra") or []) - {"all", "dev"}):
         own = [need for need in needs if need.marker and need.marker.evaluate({"extra": extra})]
-        lacking = [need.name for need in own if not _fits(need.name, need)]
+        lacking = [need.name for need in own if not _fits(need)]
         if lacking:
             lines.append(f"{extra} (lacks {', '.join(lacking)})")
         else:
@@ -67,11 +67,14 @@ def _extras() -> Iterator[tuple[str, str]]:
     yield "", "not there: " + ", ".join(lines) if lines else "all of them"
 
 
-def _fits(name: str, need: object) -> bool:
-    from packaging.requirements import Requirement
-
-    version = _version(name)
-    return version is not None and isinstance(need, Requirement) and need.specifier.contains(version, prereleases=True)
+def _fits(need: Requirement) -> bool:
+    """Whether a package is there in a version that fits, with what its own extras ask for (`sacrebleu[ja]`)."""
+    version = _version(need.name)
+    if version is None or not need.specifier.contains(version, prereleases=True):
+        return False
+    inner = [Requirement(line) for line in metadata.requires(need.name) or [] if need.extras]
+    asked = [one for one in inner if one.marker and any(one.marker.evaluate({"extra": extra}) for extra in need.extras)]
+    return all(_fits(one) for one in asked)
 
 
 def _hub() -> str:
