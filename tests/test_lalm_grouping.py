@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.lalm.costs import PassCost, least_length, measured
+from simulsa.lalm.costs import DECODER_ON_CPU, ENCODER_ON_CPU, ONE_PASS, PassCost, least_length, measured
 from simulsa.lalm.decoding import _Greedy
 from simulsa.lalm.grouping import grouped
 from simulsa.lalm.interface import ALL_HEADS, Direction, LALMError, Want
@@ -72,6 +72,18 @@ def test_costs_that_cannot_be_measured_are_said_and_leave_one_pass(
 def test_rows_stay_together_where_cutting_does_not_pay() -> None:
     assert grouped([10, 20, 30], PassCost(1_000)) == [[0, 1, 2]]
     assert grouped([30, 10, 31, 11], PassCost(10)) == [[1, 3], [0, 2]]
+
+
+@pytest.mark.parametrize(("device", "encoder", "decoder"), [("cpu", ENCODER_ON_CPU, DECODER_ON_CPU), ("mps", ONE_PASS, ONE_PASS)])
+def test_costs_are_measured_with_cuda_only(
+    random_lalm: HuggingFaceLALM, device: str, encoder: PassCost, decoder: PassCost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lalm = copy.copy(random_lalm)
+    lalm.__dict__.pop("encoder_cost", None)
+    lalm.__dict__.pop("decoder_cost", None)
+    monkeypatch.setattr(type(lalm), "device", torch.device(device))
+    assert (lalm.encoder_cost, lalm.decoder_cost) == (encoder, decoder)
+    assert grouped([1, 10_000, 3], ONE_PASS) == [[0, 2, 1]]
 
 
 @pytest.mark.parametrize("overhead", [0, 20, 100_000])

@@ -18,7 +18,7 @@ import torch
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.batching import equally_shaped, padded
-from simulsa.lalm.costs import DECODER_ON_CPU, ENCODER_ON_CPU, PassCost, measured
+from simulsa.lalm.costs import DECODER_ON_CPU, ENCODER_ON_CPU, ONE_PASS, PassCost, measured
 from simulsa.lalm.decoder import Decoder, HeardClip
 from simulsa.lalm.decoding import HEAD_POSITIONS, Row, decode
 from simulsa.lalm.device import copied, set_up
@@ -245,17 +245,17 @@ class HuggingFaceLALM:
 
     @functools.cached_property
     def encoder_cost(self) -> PassCost:
-        """What a pass of the encoder costs, in samples; on a GPU measured when it is first asked for."""
-        if self.device.type == "cpu":
-            return ENCODER_ON_CPU
+        """What a pass of the encoder costs, in samples; with CUDA measured when it is first asked for."""
+        if self.device.type != "cuda":
+            return ENCODER_ON_CPU if self.device.type == "cpu" else ONE_PASS
         second = self.frontend.prepare(np.zeros(SAMPLE_RATE, dtype=np.float32), self._usual_direction)
         return measured(lambda length: self._listen_at_once([second] * (length // SAMPLE_RATE)), "encoder", SAMPLE_RATE)
 
     @functools.cached_property
     def decoder_cost(self) -> PassCost:
-        """What a prefill costs, in tokens; on a GPU measured when it is first asked for."""
-        if self.device.type == "cpu":
-            return DECODER_ON_CPU
+        """What a prefill costs, in tokens; with CUDA measured when it is first asked for."""
+        if self.device.type != "cuda":
+            return DECODER_ON_CPU if self.device.type == "cpu" else ONE_PASS
         (row,) = self.listen([self.frontend.prepare(np.zeros(10 * SAMPLE_RATE, dtype=np.float32), self._usual_direction)])
 
         def prefill(tokens: int) -> None:
@@ -272,9 +272,9 @@ class HuggingFaceLALM:
     def warm_up(self, direction: Direction, rows: int, samples: int) -> None:
         """Do what a GPU does once, before the first client waits for it: for up to `rows` streams and clips of up to `samples`.
 
-        Costs of passes are measured, and decoding steps captured. There is nothing to do on a CPU.
+        Costs of passes are measured, and decoding steps captured. There is nothing to do elsewhere.
         """
-        if self.device.type == "cpu" and self.decoder.steps is None:
+        if self.device.type != "cuda" and self.decoder.steps is None:
             return
         samples = min(samples, self.max_samples)
         clip, _ = self.hear([np.zeros(length, dtype=np.float32) for length in (samples, samples // 2)], [direction] * 2)
