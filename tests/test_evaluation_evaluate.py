@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from simulsa.cli import main
 from simulsa.evaluation import evaluate as module
@@ -356,3 +357,12 @@ def test_a_model_is_warmed_up_before_its_computing_time_is_measured(make_rows: R
     rows = make_rows(3)
     evaluate(lalm, rows, config(None, batch_size=batch_size))
     assert asked == [(Direction("en", "de"), 1, max(row.length_samples() for row in rows))] * calls
+
+
+def test_the_batch_follows_the_device_unless_it_is_given() -> None:
+    lalm = fake()
+    assert EvaluateConfig().rows_together(lalm) == 16
+    lalm.device = torch.device("cuda")  # type: ignore[attr-defined]
+    assert [EvaluateConfig(**given).rows_together(lalm) for given in ({}, {"batch_size": 3})] == [32, 3]
+    with pytest.raises(ValueError, match="batch_size is 0; it must be a whole number, 1 or more"):
+        EvaluateConfig(batch_size=0)
