@@ -75,7 +75,7 @@ demo: venv
 
 # (one thread for each of the two processes: more would wait for each other)
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --durations 15
 
 # the property tests with ten times as many examples, new ones in every run; what is found becomes an @example of its test
 fuzz: extras
