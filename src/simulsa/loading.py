@@ -21,6 +21,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 Processes = int | Literal["auto"]
+BatchSize = int | Literal["auto"]
+CPU_ROWS = 16  # of a batch
 MOST_PROCESSES = 8  # 20 ms a row in each: enough for 400 rows a second
 AHEAD = 2  # batches that each process makes before they are asked for
 
@@ -45,6 +47,13 @@ def processes_for(setting: Processes, device: Any, models: int = 1) -> int:
     if getattr(device, "type", "cpu") == "cpu":
         return 0
     return max(0, min(MOST_PROCESSES, _cores() // models - 1))
+
+
+def rows_for(setting: BatchSize, device: Any, on_gpu: int) -> int:
+    """How many rows a batch has at most for a model on `device`: `auto` is 16 on a CPU and `on_gpu` elsewhere."""
+    if setting != "auto":
+        return setting
+    return CPU_ROWS if getattr(device, "type", "cpu") == "cpu" else on_gpu
 
 
 def loaded(make: Callable[[Item], Result], items: Sequence[Item], processes: int = 0) -> Generator[Result, None, None]:

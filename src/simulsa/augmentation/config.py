@@ -8,10 +8,10 @@ from typing import Any, Literal
 from simulsa.audio import ms_to_samples
 from simulsa.augmentation.speculation import CRITERIA, Criterion
 from simulsa.augmentation.truncation import TRUNCATIONS, CutRange, Truncation
-from simulsa.loading import Processes, check_processes
+from simulsa.loading import BatchSize, Processes, check_processes, rows_for
 from simulsa.settings import check_whole_numbers
 
-_CPU_ROWS, _GPU_ROWS = 16, 64
+_GPU_ROWS = 64
 MIN_CUT_MS = 40  # shorter clips crash some feature extractors
 GRID_MS = 500  # spacing of the cut points of `beta-decay-discrete`, counted from min_ms
 
@@ -39,7 +39,7 @@ class AugmentConfig:
     """r: latest cut"""
     seed: int = 0
     """random seed for choosing rows and cut points"""
-    batch_size: int | Literal["auto"] = "auto"
+    batch_size: BatchSize = "auto"
     """maximum utterances per pass, fewer where they are long; `auto`: 16 on a CPU, 64 on a GPU; does not change the rows"""
     workers: Processes = "auto"
     """processes that load and prepare audio beside the model; `auto`: 0 on a CPU, up to 8 on a GPU; does not change the rows"""
@@ -72,9 +72,7 @@ class AugmentConfig:
 
     def rows_per_pass(self, device: Any) -> int:
         """The batch size for a model on `device`."""
-        if self.batch_size != "auto":
-            return self.batch_size
-        return _CPU_ROWS if getattr(device, "type", "cpu") == "cpu" else _GPU_ROWS
+        return rows_for(self.batch_size, device, _GPU_ROWS)
 
     @property
     def cut_range(self) -> CutRange:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Literal
 
 from simulsa._version import __version__
 from simulsa.evaluation.comet import COMMAND, Segment, check_comet, comet_scores, find_command, system_score
@@ -23,7 +22,7 @@ from simulsa.lalm.interface import LALM, Direction
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
 from simulsa.lalm.workers import LocalWorker, Workers, announce, warm_up
-from simulsa.loading import Processes, check_processes
+from simulsa.loading import BatchSize, Processes, check_processes, rows_for
 from simulsa.manifest import Utterance
 from simulsa.settings import check_whole_numbers
 from simulsa.streaming.config import StreamConfig, check_chunk_ms
@@ -34,7 +33,7 @@ logger = logging.getLogger("simulsa")
 ROLLBACKS = (0, 3, 5)  # the paper's
 
 Setting = tuple[float, Policy]
-_CPU_ROWS, _GPU_ROWS = 16, 32  # on a GPU, what fits the static cache of a 7 B model
+_GPU_ROWS = 32  # what fits the static cache of a 7 B model
 """A chunk size in ms and a policy."""
 
 
@@ -49,7 +48,7 @@ class EvaluateConfig:
     0 3 5"""
     out: Path | None = None
     """folder for scores, instance logs, table and plot; an interrupted evaluation resumes there"""
-    batch_size: int | Literal["auto"] = "auto"
+    batch_size: BatchSize = "auto"
     """maximum utterances advanced together, fewer where they are long; `auto`: 16 on a CPU, 32 on a GPU; with 1,
     computation-aware latency is measured as well"""
     drafts: bool = True
@@ -105,9 +104,7 @@ class EvaluateConfig:
 
     def rows_together(self, lalm: LALM) -> int:
         """The batch size for a model, by the device that it is on."""
-        if self.batch_size != "auto":
-            return self.batch_size
-        return _CPU_ROWS if getattr(getattr(lalm, "device", None), "type", "cpu") == "cpu" else _GPU_ROWS
+        return rows_for(self.batch_size, getattr(lalm, "device", None), _GPU_ROWS)
 
     @property
     def grid(self) -> list[Setting]:

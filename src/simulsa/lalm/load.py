@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from simulsa import strict_json
-from simulsa.lalm import hub
 from simulsa.lalm.families import FAMILIES, UNKNOWN, Family, family_of
 from simulsa.lalm.instructions import check_template
 from simulsa.lalm.interface import LALM, LALMError
@@ -23,6 +22,7 @@ from simulsa.lalm.parts import (
     asking,
     errors_about,
     first_line,
+    hub_version,
     local_folder,
     read_parts,
     read_record,
@@ -154,9 +154,7 @@ def family_of_model(model: str) -> Family:
         with errors_about(model):
             from transformers import AutoConfig
 
-            version: dict[str, Any] = {"revision": revision} if revision and folder is None else {}
-            if folder is None:
-                version |= hub.options_for(model, source, revision)
+            version = {} if folder is not None else hub_version(model, source, revision)
             return family_of(AutoConfig.from_pretrained(str(folder or source), **version))
     except LALMError as error:
         logger.warning("%s; the instruction is the one of a family that is not known", error)

@@ -42,6 +42,11 @@ class Parts:
     content: str
 
 
+def hub_version(name: str, source: str, revision: str) -> dict[str, Any]:
+    """What `from_pretrained` needs beside a hub id: the revision, if one is asked for, and where to look (`hub.options_for`)."""
+    return {**({"revision": revision} if revision else {}), **hub.options_for(name, source, revision)}
+
+
 def read_parts(name: str, instruction: str = "") -> Parts:
     """Read the parts of a whole model, from its folder or the hub.
 
@@ -51,10 +56,8 @@ def read_parts(name: str, instruction: str = "") -> Parts:
     if folder is None and (name.startswith((".", "/", "~")) or name.partition("@")[0].count("/") > 1):  # no hub id looks so
         raise LALMError(f"{name}: no such folder; {NAME_RULE}")
     source, _, revision = (str(folder), "", "") if folder is not None else name.partition("@")
-    version: dict[str, Any] = {"revision": revision} if revision else {}
     with errors_about(name):
-        if folder is None:
-            version |= hub.options_for(name, source, revision)
+        version = {} if folder is not None else hub_version(name, source, revision)
         from transformers import AutoConfig, AutoProcessor
 
         config = AutoConfig.from_pretrained(source, **version)
