@@ -110,6 +110,20 @@ class TestStreams:
         single = [run(Stream(lalm, config), audio) for (config, _), audio in zip(streams, audios, strict=True)]
         assert lock_step(lalm, [config for config, _ in streams], audios) == single
 
+    @pytest.mark.parametrize(
+        ("policy", "committed"),
+        [
+            ("eos", ["ein Hund", "ein Hund . bellt", "ein Hund . bellt", "ein Hund . bellt ."]),
+            ("rollback:0", ["ein Hund .", "ein Hund . bellt .", "ein Hund . bellt .", "ein Hund . bellt ."]),
+        ],
+    )
+    def test_with_eos_a_full_stop_waits_for_the_end_of_the_speech(self, policy: str, committed: list[str]) -> None:
+        def script(audio: np.ndarray) -> str:
+            return "ein Hund ." if len(audio) < 2 * CHUNK else "ein Hund . bellt ."
+
+        updates = run(Stream(FakeLALM(script), StreamConfig(policy=parse_policy(policy))), np.zeros(3 * CHUNK))
+        assert [update.committed.rstrip() for update in updates] == committed
+
     def test_the_model_is_called_once_for_all_that_want_the_same(self) -> None:
         lalm = growing()
         texts = ("rollback:3", "alignatt:4", "wait-k:1", "confidence:0.5", "alignatt:9", "confidence:0.1", "alignatt:4,1")
@@ -192,8 +206,9 @@ class TestStreams:
 
 
 class TestCommit:
-    def test_eos_only_commits_all(self) -> None:
-        assert EosOnly().commit(Hypothesis([1], [2, 3])) == 2
+    def test_eos_only_commits_all_that_does_not_close_the_sentence(self) -> None:
+        assert EosOnly().commit(Hypothesis([1], [2, 3], open_end=3)) == 2
+        assert EosOnly().commit(Hypothesis([1], [2, 3], open_end=2)) == 1
 
     @pytest.mark.parametrize(
         ("hypotheses", "previous", "expected"),

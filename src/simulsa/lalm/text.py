@@ -63,6 +63,14 @@ def ends_sentence(text: str) -> bool:
     return text.rstrip().endswith(_CLOSING)
 
 
+def without_sentence_end(lalm: LALM, tokens: Sequence[int]) -> int:
+    """How many of `tokens` stand before the marks that close the sentence at their end; all if none does."""
+    count = len(tokens)
+    while count and ends_sentence(lalm.decode(tokens[:count])):
+        count -= 1
+    return count
+
+
 def _joins(character: str) -> bool:
     # combining marks (category M) are the vowel signs of Hindi or Tamil, joiners (category Cf) stand in Persian words
     return character.isalnum() or unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf") or character in "-'’" + INCOMPLETE

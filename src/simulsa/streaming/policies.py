@@ -29,6 +29,7 @@ class Hypothesis:
     `SAMPLE_RATE`. The rest is set only if the policy asks for it:
 
     - `word_ends`: for each word (character in languages without spaces), the token count, committed included, that completes it
+    - `open_end`: the token count, committed included, before the marks that close the sentence at the hypothesis' end
     - `log_probs` float32 `[continuation]`, natural logarithm
     - `attention` float32 `[continuation, frames]`; the frames divide the audio heard evenly (see `Continuation`)
     """
@@ -39,6 +40,7 @@ class Hypothesis:
     chunk: int = 1
     heard_samples: int = 0
     word_ends: Sequence[int] | None = None
+    open_end: int | None = None
     log_probs: np.ndarray | None = None
     attention: np.ndarray | None = None
 
@@ -67,6 +69,11 @@ class Policy:
     @property
     def counts_words(self) -> bool:
         """Whether it needs word boundaries."""
+        return False
+
+    @property
+    def doubts_sentence_ends(self) -> bool:
+        """Whether it needs to know what closes the sentence."""
         return False
 
     @property
@@ -151,13 +158,24 @@ class Rollback(Policy):
 
 @dataclass(frozen=True)
 class EosOnly(Policy):
-    """Commit everything up to EOS: the model alone decides how far to go, as SimulSA with b = 0 trains it to."""
+    """Commit everything up to EOS but a closing full stop: the model decides how far to go, as SimulSA trains it to.
+
+    A model that has heard the beginning of a sentence likes to close it, and a committed full stop ends the translation. So marks
+    that close the sentence wait until the speech has ended; they are no words and cost no latency. `Rollback(0)`, SimulSA's
+    b = 0, commits them as well.
+    """
 
     name = "eos"
 
+    @property
+    def doubts_sentence_ends(self) -> bool:
+        """It does."""
+        return True
+
     def commit(self, hypothesis: Hypothesis) -> int:
-        """All tokens."""
-        return len(hypothesis.continuation)
+        """All tokens before the marks that close the sentence."""
+        assert hypothesis.open_end is not None
+        return hypothesis.open_end - len(hypothesis.committed)
 
 
 @dataclass(frozen=True)

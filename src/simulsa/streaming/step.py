@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from simulsa.audio import samples_to_s
 from simulsa.lalm.interface import LALM, TOKENS_ONLY, Continuation
-from simulsa.lalm.text import stable_text, word_ends
+from simulsa.lalm.text import stable_text, without_sentence_end, word_ends
 from simulsa.streaming.policies import Hypothesis
 from simulsa.streaming.segment import SegmentState
 from simulsa.streaming.state import Advance, StreamState, Update
@@ -81,6 +81,8 @@ def _commit(lalm: LALM, stream: StreamState, segment: SegmentState, end: int, co
         )
         if stream.policy.counts_words:
             hypothesis = replace(hypothesis, word_ends=word_ends(lalm, hypothesis.tokens, stream.config.direction.target_lang))
+        if stream.policy.doubts_sentence_ends:
+            hypothesis = replace(hypothesis, open_end=without_sentence_end(lalm, hypothesis.tokens))
         kept = min(max(stream.policy.commit(hypothesis), 0), kept)
     tokens, committed = [*segment.committed, *continuation.tokens], len(segment.committed) + kept
     # shown text only grows: a word that the model extends later is appended to, never retracted
