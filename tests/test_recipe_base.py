@@ -385,6 +385,7 @@ def test_from_text_to_a_model_that_loads(tmp_path: Path, assets: Path) -> None:
     build(further)
     assert [path.name for path in further.checkpoints.iterdir()] == ["speech.pt"]
     assert (further.out / "model.safetensors").read_bytes() != before
+    assert "local" not in (further.out / "tokenizer_config.json").read_text(encoding="utf-8")
 
     report = score(
         ScoresConfig(model=str(config.out), data=data, assets=assets, work=config.work, out=tmp_path, voices=("espeak",))
@@ -392,4 +393,4 @@ def test_from_text_to_a_model_that_loads(tmp_path: Path, assets: Path) -> None:
     assert report.count("test_2016_flickr") == 4
     assert "of 100 texts are empty" in report
     rows = spoken_split(data, "test_2016_flickr", "espeak", 2, assets, config.work / "test")
-    assert [row.extra["voice"] for row in rows] == list(UNHEARD_ESPEAK[:2])
+    assert [row.extra["voice"] for row in rows] == [f"espeak:{voice}" for voice in UNHEARD_ESPEAK[:2]]
