@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from recipes.experiments.document import DocumentConfig, filled
 from recipes.experiments.records import read_records
 from recipes.experiments.subset import CHUNKS_MS, MODELS, SENTENCES, measured
 
@@ -24,3 +25,10 @@ def test_the_bundled_models_reproduce_what_is_published(model: str, tmp_path: Pa
         assert now.bleu == pytest.approx(before.bleu, abs=1.0)
         assert now.laal_ms == pytest.approx(before.laal_ms, abs=60)
         assert now.utterances == before.utterances == SENTENCES
+
+
+@pytest.mark.parametrize("page", DocumentConfig().documents, ids=str)
+def test_documents_show_what_was_measured(page: Path) -> None:
+    """If not: `python -m recipes.experiments.document`."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert text == filled(text, ROOT / DocumentConfig().results)
