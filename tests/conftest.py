@@ -65,12 +65,12 @@ def random_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved Qwen2-Audio model of the real classes with random weights (one layer each, 10 s window)."""
     import torch
 
+    from recipes.base.architecture import Shape, build_processor, encoder_settings, random_model
     from recipes.base.text import build_tokenizer
-    from recipes.tiny.architecture import build_model, build_processor
 
     torch.manual_seed(0)
     tokenizer = build_tokenizer([text for pair in CAPTIONS for text in pair])
-    model = build_model(tokenizer, encoder_layers=1, decoder_layers=1)
+    model = random_model(tokenizer, Shape(layers=1), encoder_settings(width=256, layers=1))
     folder = tmp_path_factory.mktemp("random-model")
     model.save_pretrained(folder)
     build_processor(tokenizer).save_pretrained(folder)

@@ -5,6 +5,9 @@
 - `<!-- not run: REASON -->` before a block leaves it out. `<!-- run with: OLD => NEW; OLD => NEW -->` makes it smaller for the
   test, and its output is then not compared. Readers see neither.
 - Other blocks name their language (json, yaml, ...). A block without one is an error, so that no command goes unnoticed.
+
+`python -m tests.docs_blocks README.md docs/tutorials/*.md` shows every block that prints something else by now, as after a new
+embedded model.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -164,6 +168,25 @@ def commands(code: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
+def stale(page: Path, folder: Path) -> Iterator[str]:
+    """Runs the page's blocks in a folder; yields line and output of each that does not print what the page says."""
+    reader = Reader(folder)
+    try:
+        for block in blocks(page):
+            printed = reader.run(block)
+            if block.prints is not None and not prints(block.prints, printed):
+                yield f"{page.name}:{block.line} prints\n{printed}"
+    finally:
+        reader.close()
+
+
 def prints(wanted: str, got: str) -> bool:
     """Whether `got` is `wanted`, whose `...` stands for anything; runs of white space are equal."""
     return doctest.OutputChecker().check_output(wanted, got, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        with tempfile.TemporaryDirectory() as folder:
+            for found in stale(Path(name).resolve(), Path(folder)):
+                print(found)

@@ -28,10 +28,10 @@ def test_the_bundled_speech_is_whole_and_split_cleanly() -> None:
     assert (len(train), len(test)) == (680, 120)
     assert not {row.source_text for row in train} & {row.source_text for row in test}
     assert list(check_audio([*train, *test], max_samples=10 * SAMPLE_RATE)) == []
-    for row in test[:3]:
+    for row in test[:20]:
         assert np.abs(row.load()).max() > 0.1
         words = row.extra["words"]
-        assert " ".join(word for word, _, _ in words) == (row.source_text or "").rstrip(".")
+        assert " ".join(word for word, _, _ in words) == (row.source_text or "").replace(",", "").rstrip(".")
         assert words[-1][2] <= (row.duration_s or 0)
 
 

@@ -11,7 +11,7 @@ pytest.importorskip("uvicorn", reason="needs simulsa[serve]")
 
 import simulsa
 from docs.pages import python_markdown
-from tests.docs_blocks import Block, Reader, blocks, prints
+from tests.docs_blocks import Block, Reader, blocks, prints, stale
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md"))]
@@ -20,13 +20,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_do_what_it_says(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    reader = Reader(tmp_path)
-    try:
-        for block in blocks(page):
-            printed = reader.run(block)
-            assert block.prints is None or prints(block.prints, printed), f"line {block.line} prints\n{printed}"
-    finally:
-        reader.close()
+    found = list(stale(page, tmp_path))
+    assert not found, "\n".join(found)
 
 
 def test_a_page_says_what_runs_what_it_prints_and_what_does_not_run(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_the_weights_are_small_and_in_half_precision() -> None:
     from safetensors import safe_open
 
     weights = EMBEDDED_MODELS / "tiny-en-de" / "model.safetensors"
-    assert weights.stat().st_size <= 25_000_000
+    assert weights.stat().st_size <= 45_000_000
     with safe_open(weights, framework="pt") as file:
         assert {str(file.get_tensor(name).dtype) for name in file.keys()} == {"torch.float16"}  # noqa: SIM118
 

@@ -39,8 +39,8 @@ def test_the_encoder_gives_the_same_as_with_the_whole_window(random_lalm: Huggin
     for clip, audio in zip(clips, audios, strict=True):
         batch = extractor([audio], sampling_rate=16_000, padding="max_length", return_attention_mask=True, return_tensors="pt")
         features = {"input_features": batch.input_features, "feature_attention_mask": batch.attention_mask}
-        assert features["input_features"].shape[-1] == 500
-        assert clip.features["input_features"].shape[-1] < 500 or len(audio) > 158_000
+        assert features["input_features"].shape[-1] == 1000
+        assert clip.features["input_features"].shape[-1] < 1000 or len(audio) > 158_000
         whole.append(dataclasses.replace(clip, features=features))
     for found, wanted in zip(random_lalm.listen(clips), random_lalm.listen(whole), strict=True):
         torch.testing.assert_close(found.embeddings["inputs_embeds"], wanted.embeddings["inputs_embeds"], atol=1e-4, rtol=1e-4)
@@ -54,4 +54,4 @@ def test_an_error_leaves_the_window_as_it_was(random_lalm: HuggingFaceLALM) -> N
     with pytest.raises(ZeroDivisionError), trimmed_window(tower, 40):
         1 / 0  # noqa: B018
     assert tower.embed_positions is embedding
-    assert tower.config.max_source_positions == embedding.weight.shape[0] == 250
+    assert tower.config.max_source_positions == embedding.weight.shape[0] == 500

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from recipes.tiny.experiments.systems import BEST, FINE_TUNING
-from recipes.tiny.experiments.workers import LabConfig
+from recipes.experiments.systems import BEST, FINE_TUNING
+from recipes.experiments.workers import LabConfig
 from simulsa.lalm import precision
 from simulsa.lalm.load import load
 from simulsa.manifest import Utterance

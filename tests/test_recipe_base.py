@@ -343,7 +343,7 @@ def captions_folder(folder: Path, splits: tuple[str, ...]) -> Path:
     return folder
 
 
-def test_from_text_to_a_model_that_loads(tmp_path: Path, assets: Path) -> None:
+def test_from_text_to_a_model_that_loads(tmp_path: Path, assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from simulsa.lalm.load import load
 
     data = captions_folder(tmp_path, ("train", "test_2016_flickr", "test_2017_flickr"))
@@ -385,11 +385,20 @@ def test_from_text_to_a_model_that_loads(tmp_path: Path, assets: Path) -> None:
     build(further)
     assert [path.name for path in further.checkpoints.iterdir()] == ["speech.pt"]
     assert (further.out / "model.safetensors").read_bytes() != before
+    assert "local" not in (further.out / "tokenizer_config.json").read_text(encoding="utf-8")
 
-    report = score(
-        ScoresConfig(model=str(config.out), data=data, assets=assets, work=config.work, out=tmp_path, voices=("espeak",))
+    monkeypatch.setattr("recipes.base.scores.silent_clips", lambda: [noise(0.5)])  # of a hundred clips of up to nine seconds
+    first = ScoresConfig(
+        *(str(config.out), data, assets, config.work, tmp_path), voices=("espeak",), splits=("test_2016_flickr",), limit=2
     )
-    assert report.count("test_2016_flickr") == 4
+    report = score(first)
+    assert report.count("test_2016_flickr") == report.count(" | 2 | ") == 4
     assert "of 100 texts are empty" in report
+    # another run on the same weights adds its lines, and measures none again that has as many utterances
+    report = score(replace(first, splits=("test_2016_flickr", "test_2017_flickr"), limit=1))
+    assert report.count(" | 2 | ") == 4
+    assert report.count("| test_2017_flickr | espeak | as spoken | 1 |") == 1
+    monkeypatch.setattr("recipes.base.scores.spoken_split", None)
+    assert score(replace(first, limit=1)) == report
     rows = spoken_split(data, "test_2016_flickr", "espeak", 2, assets, config.work / "test")
-    assert [row.extra["voice"] for row in rows] == list(UNHEARD_ESPEAK[:2])
+    assert [row.extra["voice"] for row in rows] == [f"espeak:{voice}" for voice in UNHEARD_ESPEAK[:2]]

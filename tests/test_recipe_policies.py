@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recipes.experiments.document import filled
 from recipes.policies.alignment import monotonicity
 from recipes.policies.run import MODELS, POLICIES, budget_table, write_results
-from recipes.tiny.document import filled
 from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
 from simulsa.manifest import Utterance
 from simulsa.streaming.policies import Policy, parse_policy

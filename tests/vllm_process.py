@@ -105,7 +105,8 @@ def random_model(folder: Path, window_s: int = 30) -> Path:
         WhisperFeatureExtractor,
     )
 
-    from recipes.tiny.architecture import AUDIO, sinusoids
+    from recipes.base.architecture import sinusoids
+    from recipes.base.text import AUDIO
     from simulsa.lalm.parts import EMBEDDED_MODELS
 
     embedded = AutoProcessor.from_pretrained(EMBEDDED_MODELS / "tiny-en-de")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen2AudioProcessor:
 def build_encoder(assets: Path) -> Qwen2AudioEncoder:
     """Whisper's encoder out of `assets`, frozen, in float32."""
     weights = encoder_weights(assets)
-    encoder = Qwen2AudioEncoder(Qwen2AudioEncoderConfig(**encoder_settings(weights)))
+    encoder = Qwen2AudioEncoder(Qwen2AudioEncoderConfig(**settings_of(weights)))
     encoder.load_state_dict(weights)
     return encoder.eval().requires_grad_(False)
 
@@ -70,18 +71,23 @@ def encoder_weights(assets: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
-def encoder_settings(weights: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """The configuration that belongs to an encoder's weights."""
-    width = weights["conv1.bias"].shape[0]
+def encoder_settings(width: int, layers: int) -> dict[str, Any]:
+    """The configuration of an encoder of Whisper's shape with the window above."""
     return {
         "model_type": "qwen2_audio_encoder",
         "num_mel_bins": MEL_BINS,
         "d_model": width,
-        "encoder_layers": 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("layers.")),
+        "encoder_layers": layers,
         "encoder_attention_heads": width // 64,
         "encoder_ffn_dim": 4 * width,
         "max_source_positions": POSITIONS_PER_WINDOW,
     }
+
+
+def settings_of(weights: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """The configuration that belongs to an encoder's weights."""
+    layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("layers."))
+    return encoder_settings(weights["conv1.bias"].shape[0], layers)
 
 
 def audio_tokens(frames: int) -> int:
@@ -113,8 +119,15 @@ def encode(encoder: Qwen2AudioEncoder, mels: Sequence[np.ndarray], frames: Seque
 def build_model(tokenizer: PreTrainedTokenizerFast, shape: Shape, assets: Path) -> Qwen2AudioForConditionalGeneration:
     """The model with Whisper's encoder out of `assets` and random weights above it."""
     weights = encoder_weights(assets)
+    model = random_model(tokenizer, shape, settings_of(weights))
+    model.model.audio_tower.load_state_dict(weights)
+    return model
+
+
+def random_model(tokenizer: PreTrainedTokenizerFast, shape: Shape, encoder: dict[str, Any]) -> Qwen2AudioForConditionalGeneration:
+    """The model with random weights and the encoder's configuration."""
     config = Qwen2AudioConfig(
-        audio_config=encoder_settings(weights),
+        audio_config=encoder,
         text_config={
             "model_type": "qwen2",
             "vocab_size": len(tokenizer),
@@ -133,7 +146,18 @@ def build_model(tokenizer: PreTrainedTokenizerFast, shape: Shape, assets: Path) 
         tie_word_embeddings=True,
     )
     model = Qwen2AudioForConditionalGeneration(config)
-    model.model.audio_tower.load_state_dict(weights)
+    positions = model.model.audio_tower.embed_positions.weight
+    positions.data.copy_(sinusoids(*positions.shape))
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model
+
+
+def sinusoids(length: int, channels: int) -> torch.Tensor:
+    """Whisper's fixed positions, float32 `[length, channels]`: sines, then cosines, of geometrically spaced periods.
+
+    The class declares them as a frozen embedding and leaves the values to the checkpoint.
+    """
+    frequencies = torch.exp(-math.log(10_000) / (channels // 2 - 1) * torch.arange(channels // 2))
+    angles = torch.arange(length)[:, None] * frequencies[None, :]
+    return torch.cat([angles.sin(), angles.cos()], dim=1)

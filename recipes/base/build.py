@@ -102,6 +102,8 @@ def beginning(config: BuildConfig, texts: Sequence[str]) -> tuple[Qwen2AudioForC
         tokenizer = build_tokenizer(texts)
         return build_model(tokenizer, config.shape, config.assets), tokenizer
     tokenizer = AutoProcessor.from_pretrained(config.start).tokenizer
+    for how_loaded in ("is_local", "local_files_only"):  # which the export would carry along
+        tokenizer.init_kwargs.pop(how_loaded, None)
     model = build_model(tokenizer, config.shape, config.assets)
     earlier = Qwen2AudioForConditionalGeneration.from_pretrained(config.start, dtype=torch.float32)
     model.model.language_model.load_state_dict(earlier.model.language_model.state_dict())

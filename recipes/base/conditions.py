@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recipes.acoustics import CODECS, coloured_noise, in_a_room, through_codec
+from recipes.base.acoustics import CODECS, coloured_noise, in_a_room, through_codec
 from simulsa.audio import SAMPLE_RATE, resample
 
 ROOM_SHARE, NOISE_SHARE, BABBLE_SHARE, MUSIC_SHARE = 0.25, 0.35, 0.15, 0.05

@@ -6,8 +6,9 @@ python -m recipes.base.scores --data ../shared/data/multi30k --assets .assets --
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,16 @@ import simulsa
 from recipes.base.conditions import babble, mixed, over_telephone, without_speech
 from recipes.base.testsets import SPEAKERS, spoken_split
 from recipes.command import run
+from simulsa import strict_json
 from simulsa.audio import SAMPLE_RATE
-from simulsa.files import atomic_write
+from simulsa.corpora.multi30k import read_captions
+from simulsa.files import atomic_write, write_json
 from simulsa.lalm.interface import LALM, Direction
 from simulsa.manifest import Utterance
 
 TRANSLATE = Direction("en", "de")
 TEST, CONFIRMATION = "test_2016_flickr", "test_2017_flickr"
+AS_SPOKEN = "as spoken"
 BATCH = 32
 BABBLE_DB = 20
 MP3_BITS_PER_S = 32_000
@@ -46,14 +50,25 @@ class ScoresConfig:
     assets: Path = Path(".assets")
     """folder that fetch.sh filled"""
     work: Path = Path(".base")
-    """folder of the spoken test sets"""
+    """folder of the spoken test sets and of what was measured"""
     out: Path = Path("docs/results")
     """folder for base.md"""
     voices: tuple[str, ...] = tuple(SPEAKERS)
     """whose voices: kokoro, espeak"""
+    splits: tuple[str, ...] = (TEST, CONFIRMATION)
+    """test sets"""
     limit: int | None = None
     """only the first captions of each test set"""
     device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Line:
+    """The scores of one test set by some voices under one condition."""
+
+    utterances: int
+    bleu: float
+    chrf: float
 
 
 def through_mp3(samples: np.ndarray, _others: Sequence[np.ndarray], _rng: np.random.Generator) -> np.ndarray:
@@ -69,7 +84,7 @@ def through_mp3(samples: np.ndarray, _others: Sequence[np.ndarray], _rng: np.ran
 
 
 CONDITIONS: dict[str, Condition] = {
-    "as spoken": lambda samples, _others, _rng: samples,
+    AS_SPOKEN: lambda samples, _others, _rng: samples,
     "MP3, 32 kbit/s": through_mp3,
     "telephone, 8 kHz": lambda samples, _others, _rng: over_telephone(samples).astype(np.float32),
     "babble, 20 dB": lambda samples, others, rng: mixed(samples, babble(others, len(samples), rng), BABBLE_DB).astype(np.float32),
@@ -77,26 +92,48 @@ CONDITIONS: dict[str, Condition] = {
 
 
 def score(config: ScoresConfig) -> str:
-    """Measure the model and write the table."""
+    """Measure the model and write the table: of this run and of earlier runs on the same weights, whose lines are kept."""
     lalm = simulsa.load(config.model, device=config.device)
-    lines = ["| test set | voices never heard | condition | utterances | BLEU | chrF |", "|---|---|---|---|---|---|"]
-    for split, voices, conditions in (
-        *((TEST, voices, list(CONDITIONS)) for voices in config.voices),
-        *((CONFIRMATION, voices, ["as spoken"]) for voices in config.voices),
-    ):
-        rows = spoken_split(config.data, split, voices, config.limit, config.assets, config.work / "test")
-        for condition in conditions:
-            said = translations(lalm, heard(rows, CONDITIONS[condition]))
-            references = [[row.target_text for row in rows]]
-            bleu, chrf = sacrebleu.corpus_bleu(said, references).score, sacrebleu.corpus_chrf(said, references).score
-            lines.append(f"| {split} | {voices} | {condition} | {len(rows)} | {bleu:.1f} | {chrf:.1f} |")
-            print(lines[-1], flush=True)
+    kept = config.work / "scores" / f"{lalm.signature.rpartition('@')[2]}.json"
+    lines: dict[str, Line] = {}
+    if kept.exists():
+        lines = {name: Line(**line) for name, line in strict_json.loads(kept.read_text(encoding="utf-8")).items()}
+    for split, voices in itertools.product(config.splits, config.voices):
+        wanted = len(read_captions(config.data, split, "en")[: config.limit])
+        rows: list[Utterance] = []
+        for condition in CONDITIONS if split == TEST else [AS_SPOKEN]:
+            name = f"{split} | {voices} | {condition}"
+            if name in lines and lines[name].utterances >= wanted:
+                continue
+            rows = rows or spoken_split(config.data, split, voices, config.limit, config.assets, config.work / "test")
+            lines[name] = measured(lalm, rows, CONDITIONS[condition])
+            write_json(kept, {name: asdict(line) for name, line in lines.items()})
+            print(name, lines[name], flush=True)
     empty = sum(not text.strip() for text in translations(lalm, silent_clips()))
-    lines += ["", f"Silence, noise and music alone: {empty} of {WITHOUT_SPEECH_CLIPS} texts are empty."]
-    report = "\n".join(lines) + "\n"
+    report = f"{table(lines)}\nSilence, noise and music alone: {empty} of {WITHOUT_SPEECH_CLIPS} texts are empty.\n"
     with atomic_write(config.out / "base.md") as file:
         file.write(report)
     return report
+
+
+def measured(lalm: LALM, rows: Sequence[Utterance], condition: Condition) -> Line:
+    """The model's translations of the rows under a condition, against their references."""
+    said, references = translations(lalm, heard(rows, condition)), [[row.target_text for row in rows]]
+    bleu, chrf = (metric(said, references).score for metric in (sacrebleu.corpus_bleu, sacrebleu.corpus_chrf))
+    return Line(len(rows), bleu, chrf)
+
+
+def table(lines: Mapping[str, Line]) -> str:
+    """All lines in Markdown, test set by test set."""
+    names = [" | ".join(parts) for parts in itertools.product((TEST, CONFIRMATION), SPEAKERS, CONDITIONS)]
+    return "\n".join(
+        [
+            "| test set | voices never heard | condition | utterances | BLEU | chrF |",
+            "|---|---|---|---|---|---|",
+            *(f"| {n} | {lines[n].utterances} | {lines[n].bleu:.1f} | {lines[n].chrf:.1f} |" for n in names if n in lines),
+            "",
+        ]
+    )
 
 
 def heard(rows: Sequence[Utterance], condition: Condition) -> list[np.ndarray]:

@@ -75,6 +75,11 @@ class _Hibari:
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
+def phonemes(text: str, voice: str) -> str:
+    """What hibari or Kokoro says for `text` in the accent of a `voice`: misaki's alphabet, a space between words."""
+    return " ".join(_hibari("british" if voice.startswith("b") else "american").voice.phonemize(text))
+
+
 def warped(spectrum: np.ndarray, factor: float) -> np.ndarray:
     """Move everything in `spectrum` `[bins, frames]` to `factor` times its frequency; the top bin is repeated above."""
     bins = np.arange(len(spectrum))
@@ -100,8 +105,7 @@ class _Kokoro:
         """Float32 at 24 kHz."""
         if voice not in self.voices:
             raise RuntimeError(f"Kokoro has no voice {voice!r}; it has {', '.join(sorted(self.voices))}")
-        phonemes = " ".join(_hibari("british" if voice.startswith("b") else "american").voice.phonemize(text))
-        ids = [self.vocabulary[sign] for sign in phonemes if sign in self.vocabulary]
+        ids = [self.vocabulary[sign] for sign in phonemes(text, voice) if sign in self.vocabulary]
         styles = np.fromfile(self.voices[voice], "<f4").reshape(-1, 1, 256)  # one for every length in phonemes
         inputs = {
             "tokens": np.array([[0, *ids, 0]], np.int64),

@@ -1,9 +1,9 @@
 """Every policy on the embedded models: what they pay in latency for how much quality.
 
-    python -m recipes.policies.run --data ../shared/data/multi30k --work .policies --out docs/results/policies
+    python -m recipes.policies.run --data ../shared/data/multi30k --assets .assets --work .policies --out docs/results/policies
 
 The base with policies that need no training against the SimulSA model with the same ones, on sentences of test_2016_flickr spoken
-by voices that neither has heard. It resumes; a setting that is there already is not measured again.
+by natural voices that neither has heard. It resumes; a setting that is there already is not measured again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.command import run
-from recipes.tiny.experiments.corpus import TEST, unseen_rows
+from recipes.experiments.corpus import TEST, unheard_rows
 from simulsa.commands.parsing import show_log
 from simulsa.evaluation.compare import compare
 from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
@@ -47,6 +47,8 @@ class PoliciesConfig:
 
     data: Path = Path("../shared/data/multi30k")
     """folder with the Multi30k captions"""
+    assets: Path = Path(".assets")
+    """folder that recipes/base/fetch.sh filled"""
     work: Path = Path(".policies")
     """folder for speech and evaluations"""
     out: Path = Path("docs/results/policies")
@@ -59,7 +61,7 @@ class PoliciesConfig:
 
 def measure(config: PoliciesConfig) -> list[Path]:
     """Evaluate every model with every policy; returns the folder of each model."""
-    rows = unseen_rows(config.data, config.work, TEST, config.limit)
+    rows = unheard_rows(config.data, config.assets, config.work, TEST, config.limit)
     folders = []
     for model in MODELS:
         folder = config.work / "scores" / model

@@ -17,12 +17,12 @@ ROOT = Path(__file__).parents[2]
 WHEEL = (
     r"simulsa/py\.typed",
     r"simulsa/demo/data/(report\.html|(test|train)\.(jsonl|ogg))",
-    r"simulsa/models/tiny-en-de(-simul)?/[\w.]+\.(json|safetensors|jinja|md)",
+    r"simulsa/models/tiny-en-de(-simul)?/([\w.]+\.(json|safetensors|jinja|md)|LICENSE-WHISPER\.txt)",
     r"simulsa/serving/page/[\w./-]+\.(html|css|js|svg|ogg|json)",
-    r"simulsa-[\d.]+\.dist-info/(METADATA|RECORD|WHEEL|entry_points\.txt|licenses/LICENSE)",
+    r"simulsa-[\d.]+\.dist-info/(METADATA|RECORD|WHEEL|entry_points\.txt|licenses/(LICENSE|src/simulsa/models/tiny-en-de/LICENSE-WHISPER\.txt))",
 )
 SDIST = ("CHANGELOG.md", "LICENSE", "PKG-INFO", "README.md", "constraints.txt", "pyproject.toml", ".gitignore")
-NEEDED = {"LICENSE", "METADATA", "model.safetensors", "adapter_model.safetensors", "test.ogg", "py.typed"}
+NEEDED = {"LICENSE", "LICENSE-WHISPER.txt", "METADATA", "model.safetensors", "adapter_model.safetensors", "test.ogg", "py.typed"}
 
 
 def main() -> None:

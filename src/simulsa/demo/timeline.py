@@ -29,7 +29,7 @@ class Lane:
 
 
 def spoken_lane(row: Utterance) -> Lane:
-    """The words of a bundled row, from the times that the synthesiser gave."""
+    """The words of a bundled row, whose times are approximate."""
     return Lane("spoken", tuple(TimedWord(str(text), float(end_s)) for text, _, end_s in row.extra["words"]))
 
 

@@ -12,6 +12,7 @@ import { TextView } from "./view.js";
 const KEY = "simulsa-key"; // in the session's storage: gone when the tab is closed
 const LOOK_MS = 5000;
 const CLIPS_SHOWN = 4;
+const EMBEDDED = ["tiny-en-de", "tiny-en-de-simul"]; // they know image captions only, which the page says
 
 const element = Object.fromEntries([...document.querySelectorAll("[id]")].map((node) => [camel(node.id), node]));
 const transcript = new Transcript();
@@ -48,10 +49,7 @@ function meet({ id, simulsa }) {
   settings.offer(simulsa);
   strip.chunkS = settings.chosen.chunkMs / 1000;
   element.model.textContent = `${id} · ${languageName(simulsa.source_lang)} to ${languageName(simulsa.target_lang)}`;
-  const embedded = id.startsWith("tiny-en-de");
-  element.samplesNote.textContent = embedded
-    ? "They play aloud while they are translated. The embedded model knows image captions, spoken by a synthesiser, and nothing else; real speech needs a real model."
-    : "They play aloud while they are translated.";
+  element.hint.hidden = !EMBEDDED.includes(id);
 }
 
 async function listClips() {

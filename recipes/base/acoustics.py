@@ -1,4 +1,4 @@
-"""What every recipe does to speech in the same way: a room, coloured noise, a codec."""
+"""How sound is changed on its way: a room, coloured noise, a codec."""
 
 from __future__ import annotations
 

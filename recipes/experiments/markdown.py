@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from recipes.tiny.experiments.records import Cell, Record, cell, of_setting
+from recipes.experiments.records import Cell, Record, cell, of_setting
 from simulsa.evaluation.instances import chunk_name
 from simulsa.evaluation.significance import SIGNIFICANT
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recipes.tiny.experiments.corpus import TEST
-from recipes.tiny.experiments.records import Record, cell, of_setting, record
-from recipes.tiny.experiments.systems import System
-from recipes.tiny.experiments.workers import Job, LabConfig, run_jobs
+from recipes.experiments.corpus import TEST
+from recipes.experiments.records import Record, cell, of_setting, record
+from recipes.experiments.systems import System
+from recipes.experiments.workers import Job, LabConfig, run_jobs
 
 CHUNKS_MS = (500.0, 1000.0, 2000.0, math.inf)
 NAMES = {500.0: "k = 500", 1000.0: "k = 1000", 2000.0: "k = 2000", math.inf: "offline"}

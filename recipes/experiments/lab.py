@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from recipes.tiny.experiments.corpus import Corpus
-from recipes.tiny.experiments.systems import System
+from recipes.experiments.corpus import Corpus
+from recipes.experiments.systems import System
 from simulsa.augmentation.augment import augment
 from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.journal import JournalError

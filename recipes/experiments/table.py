@@ -1,30 +1,29 @@
 """The paper's table 1 in miniature, with latency and significance, and the best recipe beside it.
 
-python -m recipes.tiny.table --data ../shared/data/multi30k --work .tiny --out docs/results
+python -m recipes.experiments.table --data ../shared/data/multi30k --assets .assets --work .experiments --out docs/results
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from recipes.command import run
-from recipes.tiny.experiments.corpus import CONFIRMATION, TEST
-from recipes.tiny.experiments.figures import plot_table
-from recipes.tiny.experiments.lab import Lab, instances_of
-from recipes.tiny.experiments.markdown import details_table, main_table, recovered_table
-from recipes.tiny.experiments.records import Record, record, write_records
-from recipes.tiny.experiments.systems import BASE, BEST, SFT, SIMULSA, System
-from recipes.tiny.experiments.workers import Job, LabConfig, run_jobs
+from recipes.experiments.corpus import CONFIRMATION, TEST
+from recipes.experiments.figures import plot_table
+from recipes.experiments.lab import Lab, instances_of
+from recipes.experiments.markdown import details_table, main_table, recovered_table
+from recipes.experiments.records import Record, record, write_records
+from recipes.experiments.systems import BASE, BEST, SFT, SIMULSA, System
+from recipes.experiments.workers import Job, LabConfig, run_jobs
 from simulsa.evaluation.significance import p_value
 from simulsa.files import atomic_write
 
 SYSTEMS = (BASE, SFT, SIMULSA, BEST)
 CHUNKS_MS = (500, 1000, 1500, 2000, 3000, 4000, math.inf)
 ROLLBACKS = (0, 3, 5)
-SUBSET = 100  # sentences of the two cells that the tests measure again
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class TableConfig:
 
     lab: LabConfig = field(default_factory=LabConfig)
     out: Path = Path("docs/results")
-    """folder for table.csv, table-*.md, table-*.png, and subset.csv, which the tests measure again"""
+    """folder for table.csv, table-*.md and table-*.png"""
     seeds: tuple[int, ...] = (0, 1, 2)
     """seeds of cuts and training"""
     splits: tuple[str, ...] = (TEST, CONFIRMATION)
@@ -56,22 +55,7 @@ def make_table(config: TableConfig) -> list[Record]:
         with atomic_write(config.out / f"recovered-{split}.md") as file:
             file.write(recovered_table(own))
         plot_table(own, config.out / f"table-{split}.png")
-    write_records(config.out / "subset.csv", subset_records(config))
     return records
-
-
-def subset_records(config: TableConfig) -> list[Record]:
-    """The cells of the base and of the best recipe at the smallest k without rollback, on the first `SUBSET` sentences.
-
-    In float32, as a user measures on a CPU.
-    """
-    lab, test = replace(config.lab, dtype="float32").open(), config.lab.test(TEST)[:SUBSET]
-    seed, chunk_ms, rollback = config.seeds[0], config.chunks_ms[0], config.rollbacks[0]
-    return [
-        record(score, TEST, system.name, seed)
-        for system in (BASE, BEST)
-        for score in lab.measured(system, seed, test, (chunk_ms,), (rollback,))[0]
-    ]
 
 
 def _seeds(config: TableConfig, system: System) -> Sequence[int]:

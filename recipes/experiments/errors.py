@@ -1,6 +1,6 @@
 """What goes wrong when nothing is held back (b = 0, k = 500 ms), before and after: counted, with examples.
 
-python -m recipes.tiny.errors --data ../shared/data/multi30k --work .tiny --out docs/results
+python -m recipes.experiments.errors --data ../shared/data/multi30k --assets .assets --work .experiments --out docs/results
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 from sacrebleu.metrics import CHRF
 
 from recipes.command import run
-from recipes.tiny.experiments.corpus import TEST
-from recipes.tiny.experiments.lab import instances_of
-from recipes.tiny.experiments.systems import BASE, BEST, SFT, SIMULSA
-from recipes.tiny.experiments.workers import Job, LabConfig, run_jobs
+from recipes.experiments.corpus import TEST
+from recipes.experiments.lab import instances_of
+from recipes.experiments.systems import BASE, BEST, SFT, SIMULSA
+from recipes.experiments.workers import Job, LabConfig, run_jobs
 from simulsa.evaluation.instances import Instance
 from simulsa.files import atomic_write
 from simulsa.lalm.text import ends_sentence

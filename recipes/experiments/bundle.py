@@ -1,6 +1,6 @@
 """Put the adapter of the best recipe beside the embedded model, as `tiny-en-de-simul`.
 
-python -m recipes.tiny.bundle --data ../shared/data/multi30k --work .tiny
+python -m recipes.experiments.bundle --data ../shared/data/multi30k --assets .assets --work .experiments
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recipes.command import run
-from recipes.tiny.experiments.systems import BEST
-from recipes.tiny.experiments.workers import LabConfig
+from recipes.experiments.systems import BEST
+from recipes.experiments.workers import LabConfig
 from simulsa.files import write_json
 from simulsa.lalm.parts import RECORD, read_record
 

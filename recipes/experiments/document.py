@@ -1,6 +1,6 @@
 """Put what the experiments wrote into the documents: numbers are never typed.
 
-    python -m recipes.tiny.document
+    python -m recipes.experiments.document
 
 Between `<!-- from NAME -->` and `<!-- end -->` a document holds the file NAME of docs/results, as it is.
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from recipes.tiny.experiments.records import Record, cell
+from recipes.experiments.records import Record, cell
 from simulsa.evaluation.report import COLORS, MARKERS
 from simulsa.files import atomic_write
 

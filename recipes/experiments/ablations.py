@@ -1,6 +1,6 @@
 """What each choice of the paper's augmentation is worth: how many rows, where they are cut, which tokens are kept.
 
-python -m recipes.tiny.ablations --data ../shared/data/multi30k --work .tiny --out docs/results
+python -m recipes.experiments.ablations --data ../shared/data/multi30k --assets .assets --work .experiments --out docs/results
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recipes.command import run
-from recipes.tiny.experiments.figures import plot_bars, plot_lines
-from recipes.tiny.experiments.markdown import main_table
-from recipes.tiny.experiments.records import Record, write_records
-from recipes.tiny.experiments.study import CHUNKS_MS, NAMES, StudyConfig, Subject, bleu, study
-from recipes.tiny.experiments.systems import SFT, System, varied
+from recipes.experiments.figures import plot_bars, plot_lines
+from recipes.experiments.markdown import main_table
+from recipes.experiments.records import Record, write_records
+from recipes.experiments.study import CHUNKS_MS, NAMES, StudyConfig, Subject, bleu, study
+from recipes.experiments.systems import SFT, System, varied
 from simulsa.augmentation.truncation import TRUNCATIONS
 from simulsa.files import atomic_write
 

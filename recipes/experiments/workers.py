@@ -11,9 +11,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recipes.tiny.experiments.corpus import fine_tuning_corpus, unseen_rows
-from recipes.tiny.experiments.lab import Lab
-from recipes.tiny.experiments.systems import System
+from recipes.experiments.corpus import fine_tuning_corpus, unheard_rows
+from recipes.experiments.lab import Lab
+from recipes.experiments.systems import System
 from simulsa.lalm.load import Dtype, load
 from simulsa.lalm.precision import quick_format
 from simulsa.manifest import Utterance
@@ -25,7 +25,9 @@ class LabConfig:
 
     data: Path = Path("../shared/data/multi30k")
     """folder with Multi30k's captions"""
-    work: Path = Path(".tiny")
+    assets: Path = Path(".assets")
+    """folder that recipes/base/fetch.sh filled"""
+    work: Path = Path(".experiments")
     """folder of speech, adapters and scores; an interrupted run goes on there"""
     model: str = "tiny-en-de"
     """the base"""
@@ -42,11 +44,12 @@ class LabConfig:
         """The lab, with its speech ready."""
         base = load(self.model, dtype="float32")
         measurable = base if self.dtype == "float32" else load(self.model, dtype=self.dtype)
-        return Lab(base, measurable, fine_tuning_corpus(self.data, self.work, self.train_captions), self.work)
+        corpus = fine_tuning_corpus(self.data, self.assets, self.work, self.train_captions)
+        return Lab(base, measurable, corpus, self.work)
 
     def test(self, split: str) -> list[Utterance]:
         """A test set's rows."""
-        return unseen_rows(self.data, self.work, split, self.test_limit)
+        return unheard_rows(self.data, self.assets, self.work, split, self.test_limit)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Beyond the paper: what each idea adds to SimulSA, with the same rows, model and decoding.
 
-python -m recipes.tiny.beyond --data ../shared/data/multi30k --work .tiny --out docs/results
+python -m recipes.experiments.beyond --data ../shared/data/multi30k --assets .assets --work .experiments --out docs/results
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from recipes.command import run
-from recipes.tiny.experiments.figures import plot_points
-from recipes.tiny.experiments.markdown import main_table
-from recipes.tiny.experiments.records import Record, cell, of_setting, write_records
-from recipes.tiny.experiments.study import StudyConfig, Subject, study
-from recipes.tiny.experiments.systems import BASE, BEST, SFT, SIMULSA, System, changed
+from recipes.experiments.figures import plot_points
+from recipes.experiments.markdown import main_table
+from recipes.experiments.records import Record, cell, of_setting, write_records
+from recipes.experiments.study import StudyConfig, Subject, study
+from recipes.experiments.systems import BASE, BEST, SFT, SIMULSA, System, changed
 from simulsa.files import atomic_write
 
 TAUS = (0.5, 0.8, 0.9)

@@ -13,7 +13,7 @@ from simulsa.training.config import TrainConfig
 
 Settings = TypeVar("Settings")
 
-RECIPE = Path(__file__).parents[2] / "patient"
+RECIPE = Path(__file__).parents[1] / "patient"
 # M = 1.3 % of the offline rows, as in the paper
 PAPER_SHARE = 0.013
 # A model a thousandth of the paper's size takes larger steps and smaller batches; the rest is the paper's.

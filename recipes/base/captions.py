@@ -1,0 +1,41 @@
+"""Captions spoken into FLAC files once, as rows of a manifest; a killed run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from recipes.base.synthesis import Synthesisers
+from recipes.base.voices import Speaker
+from simulsa.audio import SAMPLE_RATE
+from simulsa.files import atomic_write
+from simulsa.manifest import Utterance, write_manifest
+
+MARGIN_SAMPLES = SAMPLE_RATE // 5  # of silence around an utterance
+
+
+def spoken_rows(
+    pairs: Sequence[tuple[str, str]], name: str, speaker_of: Callable[[int], Speaker], assets: Path, folder: Path
+) -> list[Utterance]:
+    """`(English, German)` captions as rows `NAME-00000`, …, the n-th by `speaker_of(n)`, with audio and manifest in `folder`.
+
+    A file that exists is not spoken again, so `name` has to tell what is spoken by whom. Raises `UnspokenError` for a caption
+    that nobody can say.
+    """
+    synthesisers = Synthesisers(assets)
+    rows = []
+    for number, (source, target) in enumerate(tqdm(pairs, name, mininterval=10)):
+        speaker = speaker_of(number)
+        path = folder / name / f"{number:05d}.flac"
+        if not path.exists():
+            speech = 0.5 * synthesisers.speak(source, speaker, np.random.default_rng(number))
+            with atomic_write(path, "wb") as file:
+                soundfile.write(file, np.pad(speech, MARGIN_SAMPLES), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        extra = {"voice": f"{speaker.engine}:{speaker.voice}"}
+        rows.append(Utterance(f"{name}-{number:05d}", str(path), "en", "de", target, source_text=source, extra=extra))
+    write_manifest(folder / f"{name}.jsonl", rows)
+    return rows

@@ -1,1 +1,0 @@
-"""The embedded model `tiny-en-de`, from text to checkpoint."""
