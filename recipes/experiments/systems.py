@@ -13,7 +13,7 @@ from simulsa.training.config import TrainConfig
 
 Settings = TypeVar("Settings")
 
-RECIPE = Path(__file__).parents[1] / "patient"
+RECIPES = Path(__file__).parents[1]
 # M = 1.3 % of the offline rows, as in the paper
 PAPER_SHARE = 0.013
 # A model a thousandth of the paper's size takes larger steps and smaller batches; the rest is the paper's.
@@ -65,14 +65,22 @@ def varied(name: str, share: float = PAPER_SHARE, training: dict[str, object] | 
     return replace(changed(SIMULSA, name, training, **cutting), share=share)
 
 
-def _recipe(kind: type[Settings], name: str, **more: object) -> Settings:
-    path = RECIPE / name
-    return from_mapping(kind, {**read_yaml_mapping(path), **more}, str(path))
+def _recipe(name: str, share: float) -> System:
+    """The recipe of this name: the settings files of its folder."""
+
+    def read(kind: type[Settings], file: str, **more: object) -> Settings:
+        path = RECIPES / name / file
+        return from_mapping(kind, {**read_yaml_mapping(path), **more}, str(path))
+
+    return System(
+        f"+ SFT & {name} SimulSA",
+        training=read(TrainConfig, "train.yaml", preflight=False, mixed_precision=has_bfloat16()),
+        share=share,
+        augmentation=read(AugmentConfig, "augment.yaml", preflight=False),
+    )
 
 
-# the best recipe
-BEST = System(
-    "+ SFT & patient SimulSA",
-    training=_recipe(TrainConfig, "train.yaml", preflight=False, mixed_precision=has_bfloat16()),
-    augmentation=_recipe(AugmentConfig, "augment.yaml", preflight=False),
-)
+PATIENT = _recipe("patient", PAPER_SHARE)
+MANY = _recipe("many", 0.4)
+# the recipe of the bundled adapter
+BEST = MANY
