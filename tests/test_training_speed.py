@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from simulsa.audio import AudioError
+from simulsa.loading import LoadingError
 from simulsa.manifest import Utterance
 from simulsa.training.collator import Collator
 from simulsa.training.config import TrainConfig
 from simulsa.training.lora import add_lora
 from simulsa.training.train import train
 from simulsa.training.trainer import TokenMeanTrainer
-from tests.test_loading import no_process_is_left
+from tests.test_loading import NO_SEMAPHORES, kill_a_loader, no_process_is_left, no_semaphores
 from tests.test_training_data import break_while_reading
 from tests.test_training_train import difference, killed_at, log, settings, weights
 
@@ -47,6 +48,42 @@ def test_loader_processes_go_on_where_a_training_stopped(make_rows: Rows, random
     train(random_lalm, rows, stopped)
     assert difference(weights(tmp_path / "whole"), weights(tmp_path / "stopped")) < 1e-6
     assert no_process_is_left()
+
+
+def test_a_loader_that_dies_ends_a_training_that_can_be_resumed(
+    make_rows: Rows, random_lalm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = make_rows(8)
+    options = {"batch_size": 2, "micro_batch_size": 2, "epochs": 4, "save_every_steps": 2}
+    train(random_lalm, rows, settings(tmp_path / "whole", **options))
+    passes = 0
+    original = TokenMeanTrainer.training_step
+
+    def training_step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal passes
+        passes += 1
+        if passes == 4:
+            kill_a_loader()
+        return original(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenMeanTrainer, "training_step", training_step)
+        with pytest.raises(LoadingError, match=r"^a process that loads data ended unexpectedly .*--workers 0 .*$"):
+            train(random_lalm, rows, settings(tmp_path / "stopped", workers=2, **options))
+    assert no_process_is_left()
+    train(random_lalm, rows, settings(tmp_path / "stopped", workers=0, **options))
+    assert difference(weights(tmp_path / "whole"), weights(tmp_path / "stopped")) < 1e-6
+
+
+def test_semaphores_that_cannot_be_had_end_a_training_before_it_begins(
+    make_rows: Rows, random_lalm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        no_semaphores(patch)
+        with pytest.raises(LoadingError) as raised:
+            train(random_lalm, make_rows(4), settings(tmp_path / "run", workers=2))
+    assert str(raised.value) == NO_SEMAPHORES
+    train(random_lalm, make_rows(4), settings(tmp_path / "run", workers=0))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
