@@ -182,10 +182,12 @@ def test_compiled_layers_learn_the_same(
     # all of it but the writing of C++, which takes minutes
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: original(self, backend="aot_eager", **options))
     rows = make_rows(4)
-    for compiles in ("off", "on"):
-        train(random_lalm, rows, settings(tmp_path / compiles, compile=compiles))
-    assert any("layers are compiled" in record.getMessage() for record in caplog.records)
-    assert difference(weights(tmp_path / "off"), weights(tmp_path / "on")) < 1e-4
+    for compiles, checkpointing in (("off", "off"), ("on", "off"), ("on", "on")):
+        options = {"compile": compiles, "gradient_checkpointing": checkpointing}
+        train(random_lalm, rows, settings(tmp_path / f"{compiles}-{checkpointing}", **options))
+    assert sum("layers are compiled" in record.getMessage() for record in caplog.records) == 2
+    for name in ("on-off", "on-on"):
+        assert difference(weights(tmp_path / "off-off"), weights(tmp_path / name)) < 1e-4
 
 
 @pytest.mark.parametrize(("device", "setting", "expected"), [
