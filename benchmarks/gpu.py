@@ -186,7 +186,8 @@ def rates(report: Report, size: Size, peak_tflops: float, device: torch.device) 
     """The table."""
     lalm = build(size.shape, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     counts = ", ".join(f"{name} {count / 1e9:.2f} billion parameters" for name, count in parameters(lalm).items())
-    report.say(f"\nRandom weights: {counts}; {str(lalm.dtype).removeprefix('torch.')}; clips of about 3 s.\n")
+    dtype = str(lalm.dtype).removeprefix("torch.")
+    report.say(f"\nRandom weights: {counts}; {dtype}; clips of about 3 s; the peak is {peak_tflops:g} TFLOP/s.\n")
     report.say("| what | simulsa | transformers' `generate` | limit |\n|---|---|---|---|")
     parts = {
         "speaking": lambda: speaking(report, lalm, size),
