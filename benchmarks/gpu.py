@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import itertools
+import logging
 import os
 import statistics
 import subprocess
@@ -149,6 +150,8 @@ def main(options: Options) -> int:
         f"{machine()}; one run of `python -m benchmarks.gpu`" + ("" if cuda else ", at a trial size: no figure means anything")
     )
     report.say("")
+    report.write()  # whatever ends the process later, the table is there
+    logging.getLogger("transformers").setLevel(logging.ERROR)  # some releases warn at every clip
     device = torch.device("cuda" if cuda else "cpu")
     if options.tests and cuda:
         section(report, "tests on CUDA", lambda: run_tests(report))

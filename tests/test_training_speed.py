@@ -14,6 +14,7 @@ from simulsa.audio import AudioError
 from simulsa.loading import LoadingError
 from simulsa.manifest import Utterance
 from simulsa.training.collator import Collator
+from simulsa.training.compiled import compile_layers
 from simulsa.training.config import TrainConfig
 from simulsa.training.lora import add_lora
 from simulsa.training.train import train
@@ -188,6 +189,18 @@ def test_compiled_layers_learn_the_same(
     assert sum("layers are compiled" in record.getMessage() for record in caplog.records) == 2
     for name in ("on-off", "on-on"):
         assert difference(weights(tmp_path / "off-off"), weights(tmp_path / name)) < 1e-4
+
+
+def test_as_many_shapes_are_compiled_as_the_grid_has(random_lalm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond its limits Dynamo runs layers uncompiled without a word; 256 for all of one class are 8 shapes of 32 layers."""
+    import torch._dynamo
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: None)
+    with torch._dynamo.config.patch(recompile_limit=8, accumulated_recompile_limit=16):
+        assert compile_layers(random_lalm, 1)
+        layers = len(random_lalm.decoder.language_model.layers)
+        assert torch._dynamo.config.recompile_limit == 64
+        assert torch._dynamo.config.accumulated_recompile_limit == 64 * layers
 
 
 @pytest.mark.parametrize(("device", "setting", "expected"), [
