@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import itertools
+import logging
 import os
 import statistics
 import subprocess
@@ -149,6 +150,8 @@ def main(options: Options) -> int:
         f"{machine()}; one run of `python -m benchmarks.gpu`" + ("" if cuda else ", at a trial size: no figure means anything")
     )
     report.say("")
+    report.write()  # whatever ends the process later, the table is there
+    logging.getLogger("transformers").setLevel(logging.ERROR)  # some releases warn at every clip
     device = torch.device("cuda" if cuda else "cpu")
     if options.tests and cuda:
         section(report, "tests on CUDA", lambda: run_tests(report))
@@ -186,7 +189,8 @@ def rates(report: Report, size: Size, peak_tflops: float, device: torch.device) 
     """The table."""
     lalm = build(size.shape, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     counts = ", ".join(f"{name} {count / 1e9:.2f} billion parameters" for name, count in parameters(lalm).items())
-    report.say(f"\nRandom weights: {counts}; {str(lalm.dtype).removeprefix('torch.')}; clips of about 3 s.\n")
+    dtype = str(lalm.dtype).removeprefix("torch.")
+    report.say(f"\nRandom weights: {counts}; {dtype}; clips of about 3 s; the peak is {peak_tflops:g} TFLOP/s.\n")
     report.say("| what | simulsa | transformers' `generate` | limit |\n|---|---|---|---|")
     parts = {
         "speaking": lambda: speaking(report, lalm, size),

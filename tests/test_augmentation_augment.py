@@ -20,10 +20,11 @@ from simulsa.lalm.frontend import Frontend, PreparedClip
 from simulsa.lalm.grouping import batches
 from simulsa.lalm.interface import LALMError
 from simulsa.lalm.text import whole_characters
+from simulsa.loading import LoadingError
 from simulsa.manifest import ManifestError, Utterance, read_manifest
 from simulsa.settings import SettingsError, from_mapping
 from simulsa.testing import FakeLALM
-from tests.test_loading import no_process_is_left
+from tests.test_loading import kill_a_loader, no_process_is_left
 
 Rows = Callable[..., list[Utterance]]
 
@@ -391,6 +392,28 @@ def test_loader_processes_change_no_row(rows: list[Utterance], random_lalm: Any,
             assert augment(rows, random_lalm, config(criterion=criterion, workers=workers)) == made
         assert not here
     assert no_process_is_left()
+
+
+def test_a_loader_that_dies_ends_a_run_that_can_be_resumed(
+    rows: list[Utterance], lalm: FakeLALM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "cut.jsonl"
+    original = FakeLALM.score
+
+    def score(self: FakeLALM, *args: Any) -> Any:
+        if len(self.calls) == 1:
+            kill_a_loader()
+        return original(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeLALM, "score", score)
+        with pytest.raises(LoadingError, match=r"^a process that loads data ended unexpectedly .*--workers 0 .*$"):
+            augment(rows, lalm, config(batch_size=1, workers=2), out)
+    assert no_process_is_left()
+    scored = len(lalm.calls)
+    assert scored == 1
+    assert augment(rows, lalm, config(batch_size=1, workers=0), out) == augment(rows, lalm, config())
+    assert len(lalm.calls) == 8 + 3
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -22,6 +22,7 @@ from simulsa.lalm.interface import LALM, Direction
 from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.lalm.workers import LocalWorker
 from simulsa.languages import unit_ends
+from simulsa.loading import LoadingError
 from simulsa.manifest import Utterance
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.state import Update
@@ -29,7 +30,7 @@ from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, growing_script
 from tests.conftest import examples
 from tests.lalms import continue_
-from tests.test_loading import no_process_is_left
+from tests.test_loading import kill_a_loader, no_process_is_left
 
 Rows = Callable[..., list[Utterance]]
 TEXT = "eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf"
@@ -235,6 +236,13 @@ def test_the_model_finds_everything_prepared_by_the_loaders(
     assert not here
     simulate(random_lalm, clips, 300, 2, batch_size=1, processes=1)  # computing time is measured, all of it
     assert here
+
+
+def test_a_loader_that_dies_is_one_line_that_says_what_to_do(make_rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeLALM, "hear", lambda *_: kill_a_loader())
+    with pytest.raises(LoadingError, match=r"^a process that loads data ended unexpectedly .*--workers 0 .*$"):
+        simulate(fake(), admit(make_rows(9), 10**9), 500, 0, batch_size=1, processes=2)
+    assert no_process_is_left()
 
 
 def test_broken_audio_is_reported_by_loader_processes_too(make_rows: Rows) -> None:

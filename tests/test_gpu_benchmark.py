@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from benchmarks import gpu, requirements
 from benchmarks.paper_model import Shape, build, parameters
-from recipes.covost2.estimate import Model
+from recipes.covost2.estimate import Model, rates_in
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="make gpu runs it at its full size")
@@ -23,6 +24,9 @@ def test_the_trial_passes_and_has_every_row(tmp_path: Path) -> None:
     assert "FAIL" not in text
     for row in ("`augment`", "`train`", "a live stream", "a further token, 1 streams", "one token behind", "streams of 10 s"):
         assert f"| {row}" in text or f" {row}" in text, row
+    read = tmp_path / "read.md"
+    read.write_text(re.sub(r"[\d.]+(% of the peak| ms \|)", r"5\1", text), encoding="utf-8")  # small figures may be 0
+    assert set(rates_in(read)) == {"peak_flops", "training_share", "reading_share", "token_ms", "decoded_rows"}
     assert not (gpu.ROOT / "docs" / "results" / "gpu.md").exists()
 
 

@@ -188,7 +188,7 @@ class TestEveryFamily:
         half.max_target_tokens = 3
         assert [len(tokens) for tokens in free(half, sounds()[:2])] == [3, 3]
         config = TrainConfig(
-            out=tmp_path / "run", batch_size=1, micro_batch_size=1, epochs=1, gradient_checkpointing=True, preflight=False
+            out=tmp_path / "run", batch_size=1, micro_batch_size=1, epochs=1, gradient_checkpointing="on", preflight=False
         )
         assert load(str(train_adapter(half, make_rows(1, seconds=0.5), config)), device="cpu").has_adapter
 

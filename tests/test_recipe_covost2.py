@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import yaml
 
-from recipes.covost2.estimate import Device, Model, Work, training_hours, training_memory_gb
+from recipes.covost2.estimate import Device, EstimateConfig, Model, Work, device_at_hand, training_hours, training_memory_gb
 from recipes.covost2.run import RecipeConfig, commands, run_recipe
 from simulsa.audio import SAMPLE_RATE
 from simulsa.manifest import read_manifest
@@ -74,6 +74,41 @@ def test_eight_gpus_train_by_torchrun_and_share_the_rest_by_ray(tmp_path: Path, 
     assert sum("--ray local --ray-workers 8" in line for line in printed) == 4
     assert all("train-8.yaml" in line for line in printed if "simulsa train " in line)
     assert len(list(commands(config))) == len(printed) == 11
+
+
+TABLE = """# On a GPU
+
+x86_64, 16 cores; one run of `python -m benchmarks.gpu`
+
+Random weights: 7.12 billion parameters; bfloat16; clips of about 3 s; the peak is 312 TFLOP/s.
+
+| what | simulsa | transformers' `generate` | limit |
+|---|---|---|---|
+| a further token, 1 streams | 7.5 ms | 31.0 ms | 5.2 ms |
+| a further token, 16 streams | 9.5 ms | 33.0 ms | 5.2 ms |
+| `augment` | 260.1 rows/s, 46.5% of the peak |  |  |
+| `train`, 32 rows a pass, a pass in the middle | 115.0 rows/s, 44.5% of the peak, 38 GB |  |  |
+| `train`, 640 rows, start, compiler (about 4 sizes) and checkpoint counted | 80.0 rows/s |  |  |
+"""
+
+
+def test_the_estimates_take_the_rates_that_were_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = tmp_path / "gpu.md"
+    assert device_at_hand(results) == Device()  # not there
+    results.write_text(TABLE, encoding="utf-8")
+    assert device_at_hand(results) == Device(80, 312e12, pytest.approx(0.445), pytest.approx(0.465), 9.5, 16)
+    monkeypatch.setattr("recipes.covost2.estimate.device_at_hand.__defaults__", (results,))
+    assert EstimateConfig().device.token_ms == 9.5
+
+
+def test_parts_that_were_not_measured_keep_their_rates(tmp_path: Path) -> None:
+    results = tmp_path / "gpu.md"
+    failed = "| FAIL: `augment` (RuntimeError: CUDA error) | | | |"
+    lines = [failed if line.startswith("| `augment`") else line for line in TABLE.splitlines()]
+    results.write_text("\n".join(lines).replace("44.5%", "0.0%").replace("9.5 ms", "-0.2 ms"), encoding="utf-8")
+    assert device_at_hand(results) == Device(peak_flops=312e12, token_ms=7.5, decoded_rows=1)
+    results.write_text("# On a GPU\n", encoding="utf-8")
+    assert device_at_hand(results) == Device()
 
 
 def test_the_estimates_follow_from_the_shapes() -> None:

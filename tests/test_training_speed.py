@@ -11,13 +11,15 @@ import pytest
 import torch
 
 from simulsa.audio import AudioError
+from simulsa.loading import LoadingError
 from simulsa.manifest import Utterance
 from simulsa.training.collator import Collator
+from simulsa.training.compiled import compile_layers
 from simulsa.training.config import TrainConfig
 from simulsa.training.lora import add_lora
 from simulsa.training.train import train
 from simulsa.training.trainer import TokenMeanTrainer
-from tests.test_loading import no_process_is_left
+from tests.test_loading import NO_SEMAPHORES, kill_a_loader, no_process_is_left, no_semaphores
 from tests.test_training_data import break_while_reading
 from tests.test_training_train import difference, killed_at, log, settings, weights
 
@@ -47,6 +49,42 @@ def test_loader_processes_go_on_where_a_training_stopped(make_rows: Rows, random
     train(random_lalm, rows, stopped)
     assert difference(weights(tmp_path / "whole"), weights(tmp_path / "stopped")) < 1e-6
     assert no_process_is_left()
+
+
+def test_a_loader_that_dies_ends_a_training_that_can_be_resumed(
+    make_rows: Rows, random_lalm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = make_rows(8)
+    options = {"batch_size": 2, "micro_batch_size": 2, "epochs": 4, "save_every_steps": 2}
+    train(random_lalm, rows, settings(tmp_path / "whole", **options))
+    passes = 0
+    original = TokenMeanTrainer.training_step
+
+    def training_step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal passes
+        passes += 1
+        if passes == 4:
+            kill_a_loader()
+        return original(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenMeanTrainer, "training_step", training_step)
+        with pytest.raises(LoadingError, match=r"^a process that loads data ended unexpectedly .*--workers 0 .*$"):
+            train(random_lalm, rows, settings(tmp_path / "stopped", workers=2, **options))
+    assert no_process_is_left()
+    train(random_lalm, rows, settings(tmp_path / "stopped", workers=0, **options))
+    assert difference(weights(tmp_path / "whole"), weights(tmp_path / "stopped")) < 1e-6
+
+
+def test_semaphores_that_cannot_be_had_end_a_training_before_it_begins(
+    make_rows: Rows, random_lalm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        no_semaphores(patch)
+        with pytest.raises(LoadingError) as raised:
+            train(random_lalm, make_rows(4), settings(tmp_path / "run", workers=2))
+    assert str(raised.value) == NO_SEMAPHORES
+    train(random_lalm, make_rows(4), settings(tmp_path / "run", workers=0))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -145,10 +183,25 @@ def test_compiled_layers_learn_the_same(
     # all of it but the writing of C++, which takes minutes
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: original(self, backend="aot_eager", **options))
     rows = make_rows(4)
-    for compiles in ("off", "on"):
-        train(random_lalm, rows, settings(tmp_path / compiles, compile=compiles))
-    assert any("layers are compiled" in record.getMessage() for record in caplog.records)
-    assert difference(weights(tmp_path / "off"), weights(tmp_path / "on")) < 1e-4
+    for compiles, checkpointing in (("off", "off"), ("on", "off"), ("on", "on")):
+        options = {"compile": compiles, "gradient_checkpointing": checkpointing}
+        train(random_lalm, rows, settings(tmp_path / f"{compiles}-{checkpointing}", **options))
+    assert sum("layers are compiled" in record.getMessage() for record in caplog.records) == 2
+    for name in ("on-off", "on-on"):
+        assert difference(weights(tmp_path / "off-off"), weights(tmp_path / name)) < 1e-4
+
+
+def test_as_many_shapes_are_compiled_as_the_grid_has(random_lalm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond its limits Dynamo runs layers uncompiled without a word; 256 for all of one class are 8 shapes of 32 layers."""
+    import torch._dynamo
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: None)
+    monkeypatch.setattr(random_lalm.decoder, "round_up", random_lalm.decoder.round_up)  # restored behind the test
+    with torch._dynamo.config.patch(recompile_limit=8, accumulated_recompile_limit=16):
+        assert compile_layers(random_lalm, 1)
+        layers = len(random_lalm.decoder.language_model.layers)
+        assert torch._dynamo.config.recompile_limit == 64
+        assert torch._dynamo.config.accumulated_recompile_limit == 64 * layers
 
 
 @pytest.mark.parametrize(("device", "setting", "expected"), [

@@ -5,9 +5,15 @@ python -m recipes.covost2.estimate
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from recipes.command import run
+from simulsa.training.memory import PassShape, activation_bytes
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results" / "gpu.md"
+"""What `make gpu` measured on this project's GPU, if it has run on one."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,10 @@ class Work:
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU, and what was measured on it with random weights of the model's shape in bfloat16 (one run each, passes alone)."""
+    """A GPU, and what was measured on it with random weights of the model's shape in bfloat16 (one run each, passes alone).
+
+    These rates are of trials that preceded `make gpu`; its own replace them (see `device_at_hand`).
+    """
 
     memory_gb: float = 80
     peak_flops: float = 989e12
@@ -65,24 +74,44 @@ class Device:
     decoded_rows: int = 16
 
 
+def rates_in(results: Path) -> dict[str, float]:
+    """The fields of `Device` that a table of `make gpu` has figures for; a part that failed there has none."""
+    text = results.read_text(encoding="utf-8") if results.exists() else ""
+    pass_share = r".* rows/s, ([\d.]+)% of the peak"
+    found = {
+        "peak_flops": (1e12, re.findall(r"the peak is ([\d.]+) TFLOP/s", text)),
+        "training_share": (0.01, re.findall(rf"^\| `train`.* a pass in the middle \|{pass_share}", text, re.MULTILINE)),
+        "reading_share": (0.01, re.findall(rf"^\| `augment` \|{pass_share}", text, re.MULTILINE)),
+        "token_ms": (1, re.findall(r"^\| a further token, \d+ streams \| ([\d.]+) ms", text, re.MULTILINE)),
+        "decoded_rows": (1, re.findall(r"^\| a further token, (\d+) streams \| [\d.]+ ms", text, re.MULTILINE)),
+    }
+    # the last row of a further token has most streams
+    return {name: unit * float(figures[-1]) for name, (unit, figures) in found.items() if figures and float(figures[-1]) > 0}
+
+
+def device_at_hand(results: Path = RESULTS) -> Device:
+    """The GPU with the rates that `make gpu` measured, where it has."""
+    return replace(Device(), **rates_in(results))
+
+
 @dataclass(frozen=True)
 class EstimateConfig:
     """Model, work and device."""
 
     model: Model = field(default_factory=Model)
     work: Work = field(default_factory=Work)
-    device: Device = field(default_factory=Device)
+    device: Device = field(default_factory=device_at_hand)
 
 
 def training_memory_gb(model: Model, work: Work) -> dict[str, float]:
-    """GB by kind. Activations: about 34 bytes per token, layer and unit of width in 16 bits (Korthikanti et al. 2022, without
-    attention scores, which fused kernels do not keep)."""
-    tokens = work.micro_batch_size * (work.row_s * work.tokens_per_s + work.text_tokens)
+    """GB by kind, for rows of mean length, without gradient checkpointing, in compiled layers."""
+    tokens = round(work.row_s * work.tokens_per_s + work.text_tokens)
+    shape = PassShape(work.micro_batch_size, tokens, model.layers, model.width, model.feed_forward)
     labels = work.micro_batch_size * work.text_tokens / 2
     return {
         "weights (bfloat16)": 2 * (model.language_model + model.audio_tower) / 1e9,
         "adapter, gradients, AdamW (float32)": 16 * model.lora / 1e9,
-        "activations": 34 * tokens * model.width * model.layers / 1e9,
+        "activations": activation_bytes(shape, compiled=True) / 1e9,
         "logits and their gradients (float32)": 3 * 4 * labels * model.vocabulary / 1e9,
     }
 
@@ -109,6 +138,8 @@ def evaluation_hours(
 
 def estimate(config: EstimateConfig) -> None:
     """Print the estimates."""
+    rates = sorted(rates_in(RESULTS).items())
+    print("rates of trials on one H200" if not rates else f"rates of docs/results/gpu.md: {', '.join(name for name, _ in rates)}")
     memory = training_memory_gb(config.model, config.work)
     print(f"trained parameters: {config.model.lora / 1e6:.1f} million")
     for kind, gb in memory.items():

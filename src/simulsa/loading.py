@@ -1,12 +1,15 @@
 """Work that needs no model, done in processes beside it: decoding, resampling, features.
 
 PyTorch's `DataLoader` starts, feeds and ends the processes. What they make comes back as bytes through a pipe, not through
-shared memory, which containers often have little of. An error comes back as itself.
+shared memory, which containers often have little of; only the semaphores of the queues, 32 bytes each, lie in /dev/shm. An error
+comes back as itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import multiprocessing
 import os
 import pickle
 import sys
@@ -28,7 +31,26 @@ AHEAD = 2  # batches that each process makes before they are asked for
 
 
 class LoadingError(RuntimeError):
-    """Processes that load data died; the message says what to do."""
+    """Processes that load data died or could not be started; the message says what to do."""
+
+
+@contextlib.contextmanager
+def deaths_explained() -> Iterator[None]:
+    """Raise `LoadingError` where PyTorch says that a loader process died.
+
+    A signal tells of the death, so PyTorch raises in whatever the main thread is doing: in a pass of the model more often than
+    in the wait for a batch. What consumes batches belongs into this context.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, LoadingError) or "DataLoader worker" not in str(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # which hold the other processes
+        raise LoadingError(
+            f"a process that loads data ended unexpectedly ({str(error).strip().splitlines()[0]}); it may have lacked memory: "
+            "use fewer --workers, or --workers 0 to load in this process"
+        ) from None
 
 
 def check_processes(value: object) -> None:
@@ -59,7 +81,7 @@ def rows_for(setting: BatchSize, device: Any, on_gpu: int) -> int:
 def loaded(make: Callable[[Item], Result], items: Sequence[Item], processes: int = 0) -> Generator[Result, None, None]:
     """`make(item)` of every item, in order, by `processes` processes that work ahead; with 0 here, when it is asked for.
 
-    Raises what `make` raises, and `LoadingError` when a process dies.
+    Raises what `make` raises, and `LoadingError` when a process dies or cannot be started.
     """
     if not processes or len(items) < 2:
         yield from map(make, items)
@@ -73,14 +95,18 @@ def loaded(make: Callable[[Item], Result], items: Sequence[Item], processes: int
 
 
 def data_loader(dataset: Any, batch_size: int | None, collate: Callable[[Any], Any], processes: int) -> DataLoader[Any]:
-    """A `DataLoader` in the order of `dataset` whose batches are packed, for `unpacked`, wherever they are made."""
+    """A `DataLoader` in the order of `dataset` whose batches are packed, for `unpacked`, wherever they are made.
+
+    Raises `LoadingError` if processes cannot be started.
+    """
     import torch
     from torch.utils.data import DataLoader
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # or tokenizers complain of the processes that are forked
     options: dict[str, Any] = {"prefetch_factor": AHEAD} if processes else {}
     if processes and sys.platform == "linux":  # started at once, with all that this process has in memory
-        options["multiprocessing_context"] = "fork"
+        options["multiprocessing_context"] = context = multiprocessing.get_context("fork")
+        _rehearse(context, processes)
     return DataLoader(
         dataset,
         batch_size=batch_size,
@@ -97,17 +123,10 @@ def unpacked(packed: Iterator[Any]) -> Generator[Any, None, None]:
     try:
         while True:
             try:
-                batch = next(packed)
+                with deaths_explained():
+                    batch = next(packed)
             except StopIteration:
                 return
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
-                traceback.clear_frames(error.__traceback__)  # which hold the other processes
-                raise LoadingError(
-                    f"a process that loads data ended unexpectedly ({str(error).splitlines()[0]}); it may have lacked memory: "
-                    "use fewer --workers, or --workers 0 to load in this process"
-                ) from None
             result = pickle.loads(batch)
             if isinstance(result, _Failed):
                 raise result.error
@@ -167,3 +186,14 @@ def _as_it_is(make: Callable[[], Result]) -> Result:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _rehearse(context: Any, processes: int) -> None:
+    """Make once what a `DataLoader` talks to its processes through. Raises `LoadingError` where that cannot be had."""
+    try:
+        _ = [context.Queue() for _ in range(processes + 1)], context.Event()
+    except OSError as error:  # each has semaphores
+        raise LoadingError(
+            f"processes that load data cannot be started: /dev/shm has no room for their semaphores ({error.strerror or error}); "
+            "enlarge it, or use --workers 0 to load in this process"
+        ) from None

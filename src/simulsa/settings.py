@@ -55,6 +55,8 @@ def _fit(key: str, value: Any, kind: Any) -> Any:
                 return _fit(key, value, option)
     elif origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_fit(key, item, options[0]) for item in value)
+    elif origin is Literal and isinstance(value, bool) and {"on", "off"} <= set(options):
+        return "on" if value else "off"  # which YAML reads as true and false
     elif origin is Literal and value in options:
         return value
     elif kind in (Path, float) and isinstance(value, str):

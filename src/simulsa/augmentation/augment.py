@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -149,7 +148,7 @@ class _Run:
         waiting = [todo for batch in together if (todo := [cut for cut in batch if cut.id not in kept])]
         announce(self.lalm, (cut.direction for cut in cuts))
         load = partial(speculation.load, self.lalm.max_samples)
-        with closing(ahead(self.workers, load, waiting, self.config.workers)) as work:
+        with ahead(self.workers, load, waiting, self.config.workers) as work:
             for done, broken in track(self.workers.map(speculation, work), "augmenting", len(waiting)):
                 for row, problem in broken:
                     self._give_up(row, AudioError(problem))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections.abc import Hashable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -141,7 +140,7 @@ def simulate(
     # the longest first: what does not fit into memory fails at once
     groups = batches(sorted(clips, key=lambda clip: -clip.samples), lambda clip: clip.samples, batch_size, PASS_SAMPLES)
     instances: list[Instance] = []
-    with closing(ahead(workers, work.load, groups, processes)) as loaded:
+    with ahead(workers, work.load, groups, processes) as loaded:
         for done, broken in track(workers.map(work, loaded), work.label, len(groups)):
             for row, problem in broken:
                 _refuse(row, problem, on_error)

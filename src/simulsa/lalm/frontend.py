@@ -65,7 +65,9 @@ class Frontend:
         text = instruction(direction, self.family.name, self.instruction)
         conversation = [{"role": "user", "content": [self.family.audio_content(longer), {"type": "text", "text": text}]}]
         extractor = extractor_of(self.processor)
-        padding = {"max_length": padded_samples(len(longer), extractor)} if self.family.pads_to_window else {}
+        padding = {}
+        if self.family.pads_to_window:  # older releases of transformers warn at every clip whose rate is not given
+            padding = {"max_length": padded_samples(len(longer), extractor), "sampling_rate": SAMPLE_RATE}
         batch = self.processor.apply_chat_template(
             [conversation],
             tokenize=True,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from simulsa.lalm.interface import LALM, Direction
-from simulsa.loading import Processes, loaded, processes_for
+from simulsa.loading import Processes, deaths_explained, loaded, processes_for
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,19 +36,21 @@ class LocalWorker:
         return (work(self.lalm, item) for item in items)
 
 
+@contextmanager
 def ahead(
     workers: Workers, load: Callable[[Any, Prepare], Any], items: Sequence[Any], processes: Processes
-) -> Generator[Any, None, None]:
+) -> Iterator[Iterable[Any]]:
     """What the `workers` shall map over: where this process has the model, each item as `load` makes it in loader processes.
 
     `load` gets the model's `Prepare`. Without processes, and for other workers, these are the items as they are: who works on one
-    loads it then. Close the generator, and no process is left.
+    loads it then. Behind the context no process is left; within it, `LoadingError` says that one has died.
     """
     count = processes_for(processes, getattr(workers.lalm, "device", None)) if isinstance(workers, LocalWorker) else 0
-    if isinstance(workers, LocalWorker) and count:
-        yield from loaded(_Loading(load, preparing(workers.lalm)), items, count)
-    else:
-        yield from items
+    if not isinstance(workers, LocalWorker) or not count:
+        yield items
+        return
+    with deaths_explained(), closing(loaded(_Loading(load, preparing(workers.lalm)), items, count)) as batches:
+        yield batches
 
 
 def preparing(lalm: LALM) -> Prepare:

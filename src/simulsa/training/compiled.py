@@ -25,7 +25,7 @@ def compile_layers(lalm: HuggingFaceLALM, rows: int) -> bool:
     layers = list(lalm.decoder.language_model.layers)
     round_up, lalm.decoder.round_up = lalm.decoder.round_up, on_grid
     try:
-        _expect_shapes()
+        _expect_shapes(len(layers))
         for layer in layers:
             layer.compile(dynamic=False)
         _try(lalm, rows)
@@ -42,13 +42,15 @@ def compile_layers(lalm: HuggingFaceLALM, rows: int) -> bool:
     return True
 
 
-def _expect_shapes() -> None:
+def _expect_shapes(layers: int) -> None:
+    """Raise the limits beyond which layers of one class would run uncompiled without a word: of each layer, and of all."""
     import torch._dynamo
 
     settings: Any = torch._dynamo.config
-    for name in ("recompile_limit", "cache_size_limit"):  # the name depends on the release
-        if hasattr(settings, name):
-            setattr(settings, name, max(getattr(settings, name), MOST_SHAPES))
+    for limit, count in (("recompile_limit", MOST_SHAPES), ("cache_size_limit", MOST_SHAPES)):  # older releases have the second
+        for name, least in ((limit, count), (f"accumulated_{limit}", count * layers)):
+            if hasattr(settings, name):
+                setattr(settings, name, max(getattr(settings, name), least))
 
 
 def _try(lalm: HuggingFaceLALM, rows: int) -> None:

@@ -14,6 +14,7 @@ from simulsa.settings import check_whole_numbers
 
 Scheduler = Literal["cosine", "linear", "constant_with_warmup"]
 OnError = Literal["fail", "skip"]
+Switch = Literal["auto", "on", "off"]
 
 # given in arXiv 2509.15692; the other defaults are this project's
 PAPER_SETTINGS = ("lora_r", "lora_alpha", "learning_rate", "weight_decay", "batch_size", "epochs")
@@ -77,10 +78,11 @@ class TrainConfig:
     times slower on others (with a warning); a bfloat16 model on a GPU is always trained so"""
     workers: Processes = "auto"
     """processes that load and prepare audio beside the model; `auto`: 0 on a CPU, up to 8 on a GPU; never changes the result"""
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: Switch = "auto"
     """compile the decoder layers, which takes up to a minute at the start; `auto`: on a GPU"""
-    gradient_checkpointing: bool = False
-    """recompute activations instead of storing them: less memory, about a third more time"""
+    gradient_checkpointing: Switch = "auto"
+    """recompute activations instead of storing them: less memory, about a third more time; `auto`: on a GPU whose free memory
+    the largest pass would not fit into"""
     on_error: OnError = "fail"
     """on a row with broken or too long audio: `fail`, or `skip` it"""
     preflight: bool = True
@@ -100,10 +102,10 @@ class TrainConfig:
         for name in ("lora_dropout", "warmup_share"):
             self._check_number(name, lambda value: 0 <= value < 1, "0 or more and below 1")
         check_processes(self.workers)
-        texts = {"lr_scheduler": get_args(Scheduler), "on_error": get_args(OnError), "compile": ("auto", "on", "off")}
+        texts = {"lr_scheduler": Scheduler, "on_error": OnError, "compile": Switch, "gradient_checkpointing": Switch}
         for name, known in texts.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
+            if getattr(self, name) not in get_args(known):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(get_args(known))}")
         if self.batch_size % self.micro_batch_size:
             fits = max(size for size in range(1, self.micro_batch_size) if self.batch_size % size == 0)
             raise ValueError(

@@ -57,8 +57,11 @@ def shared_copy(model: nn.Module) -> Any:
     return copy.deepcopy(model, memo)
 
 
-def add_lora(model: nn.Module, config: TrainConfig) -> Any:
-    """A `PeftModel` on a copy of `model` that shares its weights; LoRA's random half is drawn from `config.seed`."""
+def add_lora(model: nn.Module, config: TrainConfig, checkpointed: bool = False) -> Any:
+    """A `PeftModel` on a copy of `model` that shares its weights; LoRA's random half is drawn from `config.seed`.
+
+    `checkpointed` turns on gradient checkpointing.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -78,7 +81,7 @@ def add_lora(model: nn.Module, config: TrainConfig) -> Any:
     )
     copied = shared_copy(model)
     with _without_advice():
-        if config.gradient_checkpointing:
+        if checkpointed:
             # not reentrant: that variety loses the gradient where the inputs of a layer, as those of the first, have none
             # a class that does not offer it may hold a language model that does, and nothing else is trained
             part = copied if copied.supports_gradient_checkpointing else copied.model.language_model

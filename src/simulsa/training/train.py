@@ -23,6 +23,7 @@ from simulsa.training.curve import plot_log
 from simulsa.training.examples import DataSummary, Example, TrainError, check_ids, make_examples
 from simulsa.training.folder import Folder
 from simulsa.training.lora import add_lora, target_parameters, with_adapter
+from simulsa.training.memory import advice, checkpoints
 from simulsa.training.record import make_record
 from simulsa.training.trainer import fit
 
@@ -97,13 +98,18 @@ def _fit_to_the_end(
     if last is None or last[1]["global_step"] < steps:
         if last is not None:
             logger.info("train: going on after step %d of %d", last[1]["global_step"], steps)
-        model = add_lora(lalm.model, config)
+        checkpointed = checkpoints(lalm, examples, config)
+        model = add_lora(lalm.model, config, checkpointed)
         trainable, total = model.get_nb_trainable_parameters()
         logger.info("train: %d of %d parameters are trained (%.2f %%)", trainable, total, 100 * trainable / total)
         if experts := target_parameters(lalm.model):
             logger.info("train: LoRA reaches %d matrices of experts beside the linear layers; not their routers", len(experts))
         student = lalm.carrying(model, lalm.name, lalm.content)
-        fit(student, examples, config, folder, last[0] if last is not None else None)
+        try:
+            fit(student, examples, config, folder, last[0] if last is not None else None)
+        except torch.cuda.OutOfMemoryError as error:
+            reason = str(error).split(". ")[0]  # what follows is advice for programmers
+            raise TrainError(f"a pass did not fit into the GPU's memory ({reason}): {advice(config, checkpointed)}") from error
         processes.wait()  # the main process writes the last checkpoint
         last = folder.last_checkpoint()
     if last is None or last[1]["global_step"] < steps:

@@ -23,7 +23,7 @@ from simulsa.lalm.device import copied
 from simulsa.lalm.frontend import PreparedClip
 from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.lalm.workers import announce
-from simulsa.loading import data_loader, processes_for, unpacked
+from simulsa.loading import data_loader, deaths_explained, processes_for, unpacked
 from simulsa.training import processes
 from simulsa.training.collator import Collator
 from simulsa.training.compiled import compile_layers
@@ -39,7 +39,7 @@ logger = logging.getLogger("simulsa")
 def fit(lalm: HuggingFaceLALM, examples: Sequence[Example], config: TrainConfig, folder: Folder, resume: Path | None) -> None:
     """Train the LoRA weights of `lalm.model`, from the checkpoint `resume` if given; the last step writes a checkpoint.
 
-    Raises `TrainError` if the loss becomes NaN or infinite.
+    Raises `TrainError` if the loss becomes NaN or infinite, and `LoadingError` when a loader process dies.
     """
     with Progress(
         console=Console(stderr=True), transient=True, disable=not (sys.stderr.isatty() and processes.is_main())
@@ -52,7 +52,8 @@ def fit(lalm: HuggingFaceLALM, examples: Sequence[Example], config: TrainConfig,
             callbacks=[_Log(folder.log, progress)],
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        with deaths_explained():
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
 
 
 class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not followed

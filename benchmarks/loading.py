@@ -1,0 +1,184 @@
+"""Loader processes beside the model against none: rates of `augment` and `train`, and the model thread's wait for rows.
+
+    python -m benchmarks.loading [--processes 0 1 2] [--rows 96] [--repeats 3] [--device auto]
+
+All numbers of processes take turns within a run, on the same rows. A rate counts from the first request for rows to the last
+result. The wait is the share of that time in which the model's thread prepares rows itself or waits for those that processes
+prepare. Processor seconds are those of all processes: on a machine that is busy they say what loading costs, and rates do not.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import tyro
+
+from benchmarks.setup import machine, rows_of
+from simulsa.augmentation.augment import AugmentConfig, augment
+from simulsa.augmentation.scoring import Speculation
+from simulsa.lalm import workers
+from simulsa.lalm.load import load
+from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.manifest import Utterance
+from simulsa.training.config import TrainConfig
+from simulsa.training.train import train_adapter
+from simulsa.training.trainer import TokenMeanTrainer
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which model, on what, beside how many processes."""
+
+    model: str = "tiny-en-de"
+    manifest: Path | None = None
+    """offline rows; by default the demo's bundled test set"""
+    rows: int = 96
+    batch_size: int = 8
+    """rows a pass, of both commands; an optimiser step is two passes"""
+    processes: tuple[int, ...] = (0, 1, 2)
+    device: str = "auto"
+    """`cpu`, `cuda`, ...; `auto` takes a GPU when there is one"""
+    repeats: int = 3
+    """rounds, in each of which every number of processes has its turn; medians count"""
+
+
+@dataclass
+class Run:
+    """When a run began and ended, and what it spent on rows."""
+
+    began: float = 0.0
+    ended: float = 0.0
+    waited_s: float = 0.0
+    processor_s: float = 0.0
+    inside: bool = field(default=False, repr=False)
+
+    @property
+    def seconds(self) -> float:
+        """From the first request for rows to the last result."""
+        return self.ended - self.began
+
+    def timed(self, fetch: Callable[..., Any]) -> Callable[..., Any]:
+        """`fetch`, whose time counts as waiting."""
+
+        def fetched(*args: Any, **kwargs: Any) -> Any:
+            if self.inside:
+                return fetch(*args, **kwargs)
+            self.inside, started = True, time.perf_counter()
+            self.began = self.began or started
+            try:
+                return fetch(*args, **kwargs)
+            finally:
+                self.inside = False
+                self.waited_s += time.perf_counter() - started
+
+        return fetched
+
+    def iterated(self, load: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+        """`load`, the wait for each of whose items counts."""
+
+        def loaded(*args: Any) -> Iterator[Any]:
+            items = load(*args)
+            try:
+                done = object()
+                while (item := self.timed(next)(items, done)) is not done:
+                    yield item
+            finally:
+                items.close()  # type: ignore[attr-defined]
+
+        return loaded
+
+    def ending(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        """`work`, after which the run may have ended."""
+
+        def done(*args: Any, **kwargs: Any) -> Any:
+            result = work(*args, **kwargs)
+            self.ended = time.perf_counter()
+            return result
+
+        return done
+
+
+def augmented(lalm: HuggingFaceLALM, rows: Sequence[Utterance], processes: int, options: Options) -> Run:
+    """One augmentation."""
+    config = AugmentConfig(num=len(rows), batch_size=options.batch_size, preflight=False, workers=processes)
+    with (
+        _accounted() as run,
+        patch.object(Speculation, "load", run.timed(Speculation.load)),
+        patch.object(workers, "loaded", run.iterated(workers.loaded)),
+        patch.object(Speculation, "__call__", run.ending(Speculation.__call__)),
+    ):
+        augment(rows, lalm, config)
+    return run
+
+
+def trained(lalm: HuggingFaceLALM, rows: Sequence[Utterance], processes: int, options: Options) -> Run:
+    """One epoch of training."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = TrainConfig(
+            out=Path(folder) / "run",
+            epochs=1,
+            batch_size=2 * options.batch_size,
+            micro_batch_size=options.batch_size,
+            preflight=False,
+            workers=processes,
+        )
+        with (
+            _accounted() as run,
+            patch.object(TokenMeanTrainer, "get_batch_samples", run.timed(TokenMeanTrainer.get_batch_samples)),
+            patch.object(TokenMeanTrainer, "training_step", run.ending(TokenMeanTrainer.training_step)),
+        ):
+            train_adapter(lalm, rows, config)
+    return run
+
+
+@contextmanager
+def _accounted() -> Iterator[Run]:
+    """A run, with the processor time of this process and of those that ended within."""
+    run, before = Run(), _processor_s()
+    yield run
+    run.processor_s = _processor_s() - before
+
+
+def _processor_s() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def main(options: Options) -> None:
+    """Print rates, waits and processor time by the number of processes, each beside the first number's."""
+    print(machine())
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    lalm, rows = load(options.model, options.device), rows_of(options.manifest, options.rows)
+    steps = TrainConfig(batch_size=2 * options.batch_size, micro_batch_size=options.batch_size, epochs=1).optimiser_steps
+    for name, work, unit, count in (
+        ("augment", augmented, "rows/s", len(rows)),
+        ("train", trained, "steps/s", steps(len(rows))),
+    ):
+        work(lalm, rows[: 2 * options.batch_size], 0, options)  # sets things up
+        runs: dict[int, list[Run]] = {number: [] for number in options.processes}
+        for _ in range(options.repeats):
+            for number, own in runs.items():
+                own.append(work(lalm, rows, number, options))
+        rates = {number: count / statistics.median(run.seconds for run in own) for number, own in runs.items()}
+        for number, own in runs.items():
+            wait = statistics.median(run.waited_s / run.seconds for run in own)
+            spent = statistics.median(run.processor_s for run in own)
+            ratio = rates[number] / rates[options.processes[0]]
+            print(
+                f"{name:<8} --workers {number}: {rates[number]:7.2f} {unit}, {ratio:4.2f} times; {wait:6.1%} of the model's "
+                f"thread is waiting for rows; {spent:6.2f} processor seconds"
+            )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
