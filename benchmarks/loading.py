@@ -29,6 +29,7 @@ from simulsa.augmentation.scoring import Speculation
 from simulsa.lalm import workers
 from simulsa.lalm.load import load
 from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.loading import loaded
 from simulsa.manifest import Utterance
 from simulsa.training.config import TrainConfig
 from simulsa.training.train import train_adapter
@@ -86,7 +87,7 @@ class Run:
     def iterated(self, load: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
         """`load`, the wait for each of whose items counts."""
 
-        def loaded(*args: Any) -> Iterator[Any]:
+        def iterated(*args: Any) -> Iterator[Any]:
             items = load(*args)
             try:
                 done = object()
@@ -95,7 +96,7 @@ class Run:
             finally:
                 items.close()  # type: ignore[attr-defined]
 
-        return loaded
+        return iterated
 
     def ending(self, work: Callable[..., Any]) -> Callable[..., Any]:
         """`work`, after which the run may have ended."""
@@ -114,7 +115,7 @@ def augmented(lalm: HuggingFaceLALM, rows: Sequence[Utterance], processes: int, 
     with (
         _accounted() as run,
         patch.object(Speculation, "load", run.timed(Speculation.load)),
-        patch.object(workers, "loaded", run.iterated(workers.loaded)),
+        patch.object(workers, "loaded", run.iterated(loaded)),
         patch.object(Speculation, "__call__", run.ending(Speculation.__call__)),
     ):
         augment(rows, lalm, config)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from recipes.command import run
 from simulsa.training.memory import PassShape, activation_bytes
@@ -74,7 +75,7 @@ class Device:
     decoded_rows: int = 16
 
 
-def rates_in(results: Path) -> dict[str, float]:
+def rates_in(results: Path) -> dict[str, Any]:
     """The fields of `Device` that a table of `make gpu` has figures for; a part that failed there has none."""
     text = results.read_text(encoding="utf-8") if results.exists() else ""
     pass_share = r".* rows/s, ([\d.]+)% of the peak"
