@@ -14,7 +14,7 @@ from recipes.experiments.figures import plot_points
 from recipes.experiments.markdown import main_table
 from recipes.experiments.records import Record, cell, of_setting, write_records
 from recipes.experiments.study import StudyConfig, Subject, study
-from recipes.experiments.systems import BASE, BEST, SFT, SIMULSA, System, changed
+from recipes.experiments.systems import BASE, PATIENT, SFT, SIMULSA, System, changed
 from simulsa.files import atomic_write
 
 TAUS = (0.5, 0.8, 0.9)
@@ -22,21 +22,21 @@ ROLLBACKS = (0, 1, 3, 5)  # of the base and + SFT
 
 
 def ideas() -> list[System]:
-    """SimulSA, and the best recipe with each of its choices taken back or another one made."""
+    """SimulSA, and the patient recipe with each of its choices taken back or another one made."""
     return [
         SIMULSA,
-        BEST,
-        changed(BEST, "… references instead of self-distillation", training={"self_distillation": 0.0}),
-        changed(BEST, "… nothing held back", hold_back=0),
-        changed(BEST, "… the paper's criterion", criterion="probability", tau="auto"),
-        changed(BEST, "… cut rows weigh 1", training={"simultaneous_weight": 1.0}),
-        replace(BEST, name="… rows by the tuned model", augmented_by=BEST),
+        PATIENT,
+        changed(PATIENT, "… references instead of self-distillation", training={"self_distillation": 0.0}),
+        changed(PATIENT, "… nothing held back", hold_back=0),
+        changed(PATIENT, "… the paper's criterion", criterion="probability", tau="auto"),
+        changed(PATIENT, "… cut rows weigh 1", training={"simultaneous_weight": 1.0}),
+        replace(PATIENT, name="… rows by the tuned model", augmented_by=PATIENT),
     ]
 
 
 def strictness() -> list[System]:
-    """The best recipe with other thresholds."""
-    return [changed(BEST, f"τ = {tau:g}", tau=tau) for tau in TAUS]
+    """The patient recipe with other thresholds."""
+    return [changed(PATIENT, f"τ = {tau:g}", tau=tau) for tau in TAUS]
 
 
 def run_beyond(config: StudyConfig) -> list[Record]:
@@ -63,7 +63,7 @@ def draw(records: Sequence[Record], out: Path) -> None:
     curves = {
         "base, rollback b": [(f"b={b}", *_point(records, BASE.name, b)) for b in ROLLBACKS],
         "+ SFT, rollback b": [(f"b={b}", *_point(records, SFT.name, b)) for b in ROLLBACKS],
-        "best recipe, τ": [(f"{tau:g}", *_point(records, f"τ = {tau:g}", 0)) for tau in TAUS],
+        "patient recipe, τ": [(f"{tau:g}", *_point(records, f"τ = {tau:g}", 0)) for tau in TAUS],
     }
     plot_points(curves, out / "beyond-operating-points.png", "Quality for latency at k = 500 ms")
 
