@@ -8,11 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from simulsa.audio import SAMPLE_RATE
+from simulsa.demo.speech import DATA
 from simulsa.lalm.interface import ALL_HEADS, LALM, Direction, Heads, TokenScores, Want
+from simulsa.manifest import read_manifest
 
 Audios = Sequence[np.ndarray]
 Tokens = Sequence[Sequence[int]]
 Directions = Sequence[Direction]
+
+
+def sentences(count: int, longest_s: float) -> list[np.ndarray]:
+    """Bundled sentences, cut to different lengths: the embedded model has something else to say to each, and nothing to noise."""
+    rng = np.random.default_rng(1)
+    rows = read_manifest(DATA / "test.jsonl")[:count]
+    return [row.load()[: int(rng.uniform(0.06, longest_s) * SAMPLE_RATE)] for row in rows]
 
 
 def score(lalm: LALM, audios: Audios, targets: Tokens, directions: Directions) -> list[TokenScores]:

@@ -163,7 +163,7 @@ def test_a_cut_does_not_depend_on_other_rows(rows: list[Utterance], lalm: FakeLA
     assert {row.id for row in augment(rows[4:], lalm, config(num=6))} <= cuts
 
 
-@pytest.mark.parametrize(("criterion", "uniform"), [("probability", 0.9), ("rank", 240)])
+@pytest.mark.parametrize(("criterion", "uniform"), [("probability", 0.9), ("rank", 360)])
 def test_batches_equal_single_rows_with_a_real_model(make_rows: Rows, random_lalm: Any, criterion: str, uniform: float) -> None:
     rows = make_rows(12)
     # a random model finds every token about as likely as any other; this τ parts them somewhere in the middle

@@ -15,6 +15,7 @@ import soundfile
 from simulsa.audio import SAMPLE_RATE
 from simulsa.augmentation.augment import AugmentConfig, AugmentError, augment
 from simulsa.cli import main
+from simulsa.demo.speech import DATA
 from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
 from simulsa.files import write_json
 from simulsa.integrations.tools import Setup
@@ -31,6 +32,7 @@ from simulsa.training.train import train
 from tests.conftest import noise
 from tests.engine_server import Scripted, engine
 from tests.engine_server import impatient as impatient
+from tests.lalms import sentences
 
 EN_DE = Direction("en", "de")
 LONGEST = 24  # tokens
@@ -41,6 +43,12 @@ Write = Callable[[list[Utterance]], Path]
 def short(lalm: Any) -> Any:
     lalm.max_target_tokens = LONGEST
     return lalm
+
+
+@pytest.fixture
+def make_rows() -> Rows:
+    """Bundled sentences in place of noise, to which the embedded model has nothing to say."""
+    return lambda count: read_manifest(DATA / "test.jsonl")[:count]
 
 
 @pytest.fixture(scope="module")
@@ -71,22 +79,11 @@ def there(module_server: Scripted) -> Any:
     return short(load("tiny-en-de", dtype="float32", engine_url=module_server.url))
 
 
-def clips(count: int) -> list[np.ndarray]:
-    """Chirps in noise, of different lengths."""
-    rng = np.random.default_rng(1)
-    sounds = []
-    for i in range(count):
-        time = np.arange(int(rng.uniform(0.06, 4) * SAMPLE_RATE)) / SAMPLE_RATE
-        chirp = 0.3 * np.sin(2 * np.pi * (100 + 40 * i + 150 * rng.random() * time) * time)
-        sounds.append((chirp + 0.05 * rng.standard_normal(len(time))).astype(np.float32))
-    return sounds
-
-
 # the verbs
 
 
 def test_continuations_are_those_of_the_model_in_this_process(here: Any, there: Any) -> None:
-    sounds = [*clips(9), np.zeros(300, np.float32), np.resize(noise(1), here.max_samples)]
+    sounds = [*sentences(9, 4), np.zeros(300, np.float32), np.resize(noise(1), here.max_samples)]
     ours, theirs = (lalm.hear(sounds, [EN_DE] * len(sounds)) for lalm in (here, there))
     free = [said.tokens for said in here.continue_(ours, [[] for _ in sounds])]
     assert len({tuple(tokens) for tokens in free}) > 5  # the clips are told apart
@@ -100,7 +97,7 @@ def test_continuations_are_those_of_the_model_in_this_process(here: Any, there: 
 
 
 def test_scores_are_those_of_the_model_in_this_process(here: Any, there: Any) -> None:
-    sounds = clips(6)
+    sounds = sentences(6, 4)
     targets = [here.encode(text) for text in ("Zwei Hunde spielen.", "", "Ein Mann fährt Fahrrad.", "Ja", "Nein", "ß")]
     ours, theirs = (lalm.score(lalm.hear(sounds, [EN_DE] * 6), targets) for lalm in (here, there))
     for found, expected in zip(theirs, ours, strict=True):
@@ -112,7 +109,7 @@ def test_scores_are_those_of_the_model_in_this_process(here: Any, there: Any) ->
 def test_a_translation_that_has_reached_its_limit_is_truncated_without_being_asked_for(
     here: Any, there: Any, server: Scripted
 ) -> None:
-    sound = clips(1)
+    sound = sentences(1, 4)
     prefixes = [[7] * (LONGEST - 1), [7] * LONGEST, [7] * (LONGEST + 3)]
     for prefix in prefixes:
         (expected,) = here.continue_(here.hear(sound, [EN_DE]), [prefix])
@@ -129,7 +126,7 @@ def test_text_and_limits_are_those_of_the_model(here: Any, there: Any) -> None:
     tokens = there.encode("Straße")
     assert tokens == here.encode("Straße")
     assert there.decode(tokens) == "Straße"
-    (clip,) = there.hear(clips(1), [EN_DE])
+    (clip,) = there.hear(sentences(1, 4), [EN_DE])
     assert clip.detached() is clip
     assert clip.nbytes > len(clip.audio)
 
@@ -150,7 +147,7 @@ def test_the_other_policies_work(here: Any, there: Any, policy: str) -> None:
     texts = []
     for lalm in (here, there):
         stream = Stream(lalm, StreamConfig(chunk_ms=700, policy=Policy.parse(policy)))
-        updates = [*stream.push(clips(9)[8]), *stream.finish()]
+        updates = [*stream.push(sentences(9, 4)[8]), *stream.finish()]
         texts.append([(update.committed, update.tentative) for update in updates])
     assert texts[0] == texts[1]
 
@@ -161,7 +158,7 @@ def test_a_server_that_hears_other_audio_is_an_error(there: Any, server: Scripte
         return answer
 
     monkeypatch.setattr(server, "change", cut)
-    with pytest.raises(LALMError, match=r"row 1 of 1: the server read \d+ tokens, 11 of them audio, where \d+, 12 of them audio"):
+    with pytest.raises(LALMError, match=r"row 1 of 1: the server read \d+ tokens, 24 of them audio, where \d+, 25 of them audio"):
         there.continue_(there.hear([noise(1)], [EN_DE]), [[]])
 
 
@@ -258,7 +255,7 @@ def test_an_adapter_is_found_by_name(lalms: dict[str, Any], server: Scripted) ->
     assert there.client.model == "tiny-en-de-simul"
     assert there.signature == here.content + "+vllm-0.32.0+float32"
     assert there.directions == here.directions
-    sounds = clips(4)
+    sounds = sentences(4, 4)
     ours, theirs = (lalm.continue_(lalm.hear(sounds, [EN_DE] * 4), [[]] * 4) for lalm in (here, there))
     assert [said.tokens for said in theirs] == [said.tokens for said in ours]
 
@@ -346,7 +343,7 @@ def test_the_table_of_an_evaluation_is_the_same(here: Any, there: Any, server: S
 
 
 def test_a_file_is_translated(server: Scripted, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    soundfile.write(tmp_path / "a.wav", clips(9)[8], SAMPLE_RATE)
+    soundfile.write(tmp_path / "a.wav", sentences(9, 4)[8], SAMPLE_RATE)
     arguments = ["translate", str(tmp_path / "a.wav"), "--json", "--model", "tiny-en-de-simul"]
     outputs = []
     for place in (["--device", "cpu"], ["--engine-url", server.url, "--dtype", "float32"]):
@@ -424,4 +421,4 @@ def test_a_server_that_restarts_is_waited_for(lalms: dict[str, Any], monkeypatch
     with engine(lalms) as server:
         lalm = short(load("tiny-en-de", engine_url=server.url))
         server.faults += [(0, b""), (503, b"starting"), (503, b"starting")]
-        assert lalm.continue_(lalm.hear([noise(1)], [EN_DE]), [[]])[0].tokens
+        assert lalm.continue_(lalm.hear(sentences(1, 4), [EN_DE]), [[]])[0].tokens

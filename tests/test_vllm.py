@@ -32,6 +32,7 @@ from simulsa.lalm.vllm_client import Request
 from simulsa.manifest import Utterance, read_manifest
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.stream import Stream
+from tests.lalms import sentences
 from tests.servers import events_until, expected, pcm, running, say, talking, transcript
 from tests.vllm_process import VLLMProcess, embedded_model, random_model, vllm_process
 
@@ -111,17 +112,6 @@ def pair(request: pytest.FixtureRequest) -> Pair:
     return found
 
 
-def clips(count: int, longest_s: float) -> list[np.ndarray]:
-    """Chirps in noise, of different lengths."""
-    rng = np.random.default_rng(0)
-    sounds = []
-    for i in range(count):
-        time = np.arange(int(rng.uniform(0.06, longest_s) * SAMPLE_RATE)) / SAMPLE_RATE
-        chirp = 0.3 * np.sin(2 * np.pi * (100 + 20 * i + 150 * rng.random() * time) * time)
-        sounds.append((chirp + 0.05 * rng.standard_normal(len(time))).astype(np.float32))
-    return sounds
-
-
 def test_what_the_server_is_found_to_be(pair: Pair) -> None:
     assert pair.there.exact
     assert pair.there.approximate == ""
@@ -132,7 +122,7 @@ def test_what_the_server_is_found_to_be(pair: Pair) -> None:
 
 
 def test_continuations_are_the_same(pair: Pair) -> None:
-    sounds = [*clips(59, longest_s=6), np.zeros(300, np.float32)]
+    sounds = [*sentences(59, longest_s=6), np.zeros(300, np.float32)]
     ours, theirs = pair.heard(sounds)
     free = [said.tokens for said in pair.here.continue_(ours, [[] for _ in sounds])]
     assert len({tuple(tokens) for tokens in free}) > 20  # the clips are told apart
@@ -144,7 +134,7 @@ def test_continuations_are_the_same(pair: Pair) -> None:
 
 
 def test_log_probabilities_come_along(pair: Pair) -> None:
-    ours, theirs = pair.heard(clips(8, longest_s=6))
+    ours, theirs = pair.heard(sentences(8, longest_s=6))
     here = pair.here.continue_(ours, [[]] * 8, None, Want(log_probs=True))
     there = pair.there.continue_(theirs, [[]] * 8, None, Want(log_probs=True))
     for said, meant in zip(there, here, strict=True):
@@ -152,7 +142,7 @@ def test_log_probabilities_come_along(pair: Pair) -> None:
 
 
 def test_scores_are_the_same(pair: Pair) -> None:
-    ours, theirs = pair.heard(clips(24, longest_s=6))
+    ours, theirs = pair.heard(sentences(24, longest_s=6))
     said = [said.tokens for said in pair.here.continue_(ours, [[]] * 24)]
     targets = [tokens[:12] for tokens in (*said[1:], said[0])]
     here = pair.here.score(ours, targets)
@@ -165,13 +155,13 @@ def test_scores_are_the_same(pair: Pair) -> None:
 
 
 def test_the_longest_clip_is_heard_whole(pair: Pair) -> None:
-    ours, theirs = pair.heard([np.resize(clips(1, longest_s=1)[0], pair.here.max_samples)])
+    ours, theirs = pair.heard([np.resize(sentences(1, longest_s=1)[0], pair.here.max_samples)])
     assert pair.there.continue_(theirs, [[]])[0].tokens == pair.here.continue_(ours, [[]])[0].tokens
 
 
 def test_the_placeholder_is_never_said(pair: Pair) -> None:
     placeholder = pair.here.audio_token_id
-    (clip,) = pair.there.hear(clips(1, longest_s=2), [EN_DE])
+    (clip,) = pair.there.hear(sentences(1, longest_s=2), [EN_DE])
     (answer,) = pair.there.client.generate([Request(clip.prompt, clip.audio, 8, bias={placeholder: 100.0})])
     assert placeholder not in answer.tokens
 
