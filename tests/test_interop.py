@@ -306,6 +306,7 @@ def test_simulstreams_wrapper_cuts_a_talk_at_its_pauses() -> None:
     wrapper = "simulstream.server.speech_processors.vad_wrapper.VADWrapperSpeechProcessor"
     base = "simulsa.integrations.simulstream.SimulsaProcessor"
     values = SimpleNamespace(type=wrapper, base_speech_processor_class=base, speech_chunk_size=0.5, rollback=0)
+    values.vad_min_silence_duration_ms = 500  # a natural voice pauses for a tenth of a second within a sentence
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ModelConfig, "load", lambda _: FakeLALM(growing_script("Ein Mann fährt Rad")))
         patch.setattr(SimulsaProcessor, "_loaded", {})
