@@ -19,8 +19,7 @@ from simulsa.training.config import TrainConfig
 from simulsa.training.examples import TrainError, make_examples
 from simulsa.training.memory import PassShape, activation_bytes, checkpoints, largest_pass, must_checkpoint
 from simulsa.training.train import train
-from simulsa.training.trainer import TokenMeanTrainer
-from tests.test_training_train import difference, settings, weights
+from tests.test_training_train import before_pass, difference, settings, weights
 
 Rows = Callable[..., list[Utterance]]
 LARGE = PassShape(rows=32, tokens=320, layers=32, width=4096, feed_forward=11_008, labels=40, vocabulary=156_032)
@@ -102,18 +101,12 @@ def test_a_training_that_ran_out_of_memory_resumes_with_the_setting_that_it_name
     rows = make_rows(4)
     options = {"batch_size": 2, "micro_batch_size": 2, "epochs": 2, "save_every_steps": 1}
     train(random_lalm, rows, settings(tmp_path / "whole", **options))
-    passes = 0
-    original = TokenMeanTrainer.training_step
 
-    def training_step(self: Any, *args: Any, **kwargs: Any) -> Any:
-        nonlocal passes
-        passes += 1
-        if passes == 3:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ...")
-        return original(self, *args, **kwargs)
+    def run_out_of_memory() -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ...")
 
     with monkeypatch.context() as patch:
-        patch.setattr(TokenMeanTrainer, "training_step", training_step)
+        before_pass(patch, 3, run_out_of_memory)
         with pytest.raises(TrainError) as raised:
             train(random_lalm, rows, settings(tmp_path / "stopped", **options))
     assert str(raised.value) == (

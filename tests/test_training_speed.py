@@ -21,7 +21,7 @@ from simulsa.training.train import train
 from simulsa.training.trainer import TokenMeanTrainer
 from tests.test_loading import NO_SEMAPHORES, kill_a_loader, no_process_is_left, no_semaphores
 from tests.test_training_data import break_while_reading
-from tests.test_training_train import difference, killed_at, log, settings, weights
+from tests.test_training_train import before_pass, difference, killed_at, log, settings, weights
 
 Rows = Callable[..., list[Utterance]]
 
@@ -57,18 +57,8 @@ def test_a_loader_that_dies_ends_a_training_that_can_be_resumed(
     rows = make_rows(8)
     options = {"batch_size": 2, "micro_batch_size": 2, "epochs": 4, "save_every_steps": 2}
     train(random_lalm, rows, settings(tmp_path / "whole", **options))
-    passes = 0
-    original = TokenMeanTrainer.training_step
-
-    def training_step(self: Any, *args: Any, **kwargs: Any) -> Any:
-        nonlocal passes
-        passes += 1
-        if passes == 4:
-            kill_a_loader()
-        return original(self, *args, **kwargs)
-
     with monkeypatch.context() as patch:
-        patch.setattr(TokenMeanTrainer, "training_step", training_step)
+        before_pass(patch, 4, kill_a_loader)
         with pytest.raises(LoadingError, match=r"^a process that loads data ended unexpectedly .*--workers 0 .*$"):
             train(random_lalm, rows, settings(tmp_path / "stopped", workers=2, **options))
     assert no_process_is_left()

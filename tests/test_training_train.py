@@ -68,6 +68,14 @@ def killed_at(forward_pass: int, *arguments: Any) -> None:
 
 
 def stop_training_at(monkeypatch: pytest.MonkeyPatch, forward_pass: int) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    before_pass(monkeypatch, forward_pass, stop)
+
+
+def before_pass(monkeypatch: pytest.MonkeyPatch, forward_pass: int, happen: Callable[[], None]) -> None:
+    """Let something happen before the given forward pass of the trainings that follow, counted from 1."""
     calls = 0
     original = TokenMeanTrainer.training_step
 
@@ -75,7 +83,7 @@ def stop_training_at(monkeypatch: pytest.MonkeyPatch, forward_pass: int) -> None
         nonlocal calls
         calls += 1
         if calls == forward_pass:
-            raise KeyboardInterrupt
+            happen()
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(TokenMeanTrainer, "training_step", training_step)

@@ -126,8 +126,6 @@ def export(model: Qwen2AudioForConditionalGeneration, tokenizer: PreTrainedToken
     for part in (model.config.text_config, model.config.audio_config):
         part.dtype = None  # one number format for all, given once
     model.cpu().half().save_pretrained(out)
-    for origin in ("is_local", "local_files_only"):
-        tokenizer.init_kwargs.pop(origin, None)  # where an earlier edition's was read is nobody's concern
     build_processor(tokenizer).save_pretrained(out)
     (out / "model.safetensors").chmod(0o644)  # it is written for its owner only
 

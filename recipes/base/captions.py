@@ -33,9 +33,14 @@ def spoken_rows(
         path = folder / name / f"{number:05d}.flac"
         if not path.exists():
             speech = 0.5 * synthesisers.speak(source, speaker, np.random.default_rng(number))
-            with atomic_write(path, "wb") as file:
-                soundfile.write(file, np.pad(speech, MARGIN_SAMPLES), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+            write_flac(path, np.pad(speech, MARGIN_SAMPLES))
         extra = {"voice": f"{speaker.engine}:{speaker.voice}"}
         rows.append(Utterance(f"{name}-{number:05d}", str(path), "en", "de", target, source_text=source, extra=extra))
     write_manifest(folder / f"{name}.jsonl", rows)
     return rows
+
+
+def write_flac(path: Path, samples: np.ndarray) -> None:
+    """Write float32 `[samples]` at `SAMPLE_RATE` as 16-bit FLAC, whole or not at all."""
+    with atomic_write(path, "wb") as file:
+        soundfile.write(file, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")

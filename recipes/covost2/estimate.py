@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.command import run
-from simulsa.training.memory import PassShape, activation_bytes
+from simulsa.training.memory import LOGIT_BYTES, PassShape, activation_bytes
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results" / "gpu.md"
 """What `make gpu` measured on this project's GPU, if it has run on one."""
@@ -113,7 +113,7 @@ def training_memory_gb(model: Model, work: Work) -> dict[str, float]:
         "weights (bfloat16)": 2 * (model.language_model + model.audio_tower) / 1e9,
         "adapter, gradients, AdamW (float32)": 16 * model.lora / 1e9,
         "activations": activation_bytes(shape, compiled=True) / 1e9,
-        "logits and their gradients (float32)": 3 * 4 * labels * model.vocabulary / 1e9,
+        "logits and their gradients (float32)": LOGIT_BYTES * labels * model.vocabulary / 1e9,
     }
 
 

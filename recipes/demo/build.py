@@ -19,13 +19,13 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from recipes.base.captions import write_flac
 from recipes.base.synthesis import Synthesisers, phonemes
 from recipes.base.testsets import SPEAKERS
 from recipes.base.voices import HIBARI, KOKORO, Speaker, training_speaker
 from recipes.command import run
 from recipes.demo.words import word_times
 from simulsa.audio import SAMPLE_RATE, samples_to_s
-from simulsa.files import atomic_write
 from simulsa.manifest import Utterance, write_manifest
 
 TEST, TRAIN = "test", "train"
@@ -102,9 +102,7 @@ def pack(pairs: Sequence[Sequence[str]], name: str, config: DemoSpeechConfig) ->
 def spoken(text: str, speaker: Speaker, synthesisers: Synthesisers, path: Path) -> np.ndarray:
     """Float32 speech, loudest sample 1, without silence around it; spoken once and kept in `path`."""
     if not path.exists():
-        speech = synthesisers.speak(text, speaker, np.random.default_rng(0))
-        with atomic_write(path, "wb") as file:
-            soundfile.write(file, speech, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        write_flac(path, synthesisers.speak(text, speaker, np.random.default_rng(0)))
     return np.asarray(soundfile.read(path, dtype="float32")[0])
 
 

@@ -1,4 +1,4 @@
-"""Put the adapter of the best recipe beside the embedded model, as `tiny-en-de-simul`.
+"""Put the adapter of the recipe `many` beside the embedded model, as `tiny-en-de-simul`.
 
 python -m recipes.experiments.bundle --data ../shared/data/multi30k --assets .assets --work .experiments
 """

@@ -32,8 +32,9 @@ logger = logging.getLogger("simulsa")
 
 ROLLBACKS = (0, 3, 5)  # the paper's
 
-Setting = tuple[float, Policy]
 _GPU_ROWS = 32  # what fits the static cache of a 7 B model
+
+Setting = tuple[float, Policy]
 """A chunk size in ms and a policy."""
 
 

@@ -47,8 +47,8 @@ def _expect_shapes(layers: int) -> None:
     import torch._dynamo
 
     settings: Any = torch._dynamo.config
-    for limit, count in (("recompile_limit", MOST_SHAPES), ("cache_size_limit", MOST_SHAPES)):  # older releases have the second
-        for name, least in ((limit, count), (f"accumulated_{limit}", count * layers)):
+    for limit in ("recompile_limit", "cache_size_limit"):  # older releases have the second
+        for name, least in ((limit, MOST_SHAPES), (f"accumulated_{limit}", MOST_SHAPES * layers)):
             if hasattr(settings, name):
                 setattr(settings, name, max(getattr(settings, name), least))
 
