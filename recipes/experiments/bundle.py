@@ -12,10 +12,11 @@ from pathlib import Path
 from recipes.command import run
 from recipes.experiments.systems import BEST
 from recipes.experiments.workers import LabConfig
+from simulsa import strict_json
 from simulsa.files import write_json
 from simulsa.lalm.parts import RECORD, read_record
 
-FILES = ("adapter_config.json", "adapter_model.safetensors")
+SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class BundleConfig:
     """folder of the bundled adapter"""
     seed: int = 0
     """seed of cuts and training"""
+    kept: float = 0.75
+    """share of the trained update that is kept (interpolation with the base, as in WiSE-FT, arXiv 2109.01903): the whole one
+    stops too early on sentences that are no captions"""
 
 
 def bundle(config: BundleConfig) -> None:
@@ -34,8 +38,9 @@ def bundle(config: BundleConfig) -> None:
     lab = config.lab.open()
     adapter = Path(lab.tuned(BEST, config.seed, lab.base).name)
     config.out.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        shutil.copyfile(adapter / name, config.out / name)
+    shutil.copyfile(adapter / WEIGHTS, config.out / WEIGHTS)
+    settings = strict_json.loads((adapter / SETTINGS).read_text(encoding="utf-8"))
+    write_json(config.out / SETTINGS, {**settings, "lora_alpha": config.kept * settings["lora_alpha"]})
     record = read_record(adapter) or {}
     # where it was trained is nobody's concern
     write_json(config.out / RECORD, {**record, "settings": {**record["settings"], "out": config.out.name}})
