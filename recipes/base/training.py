@@ -23,6 +23,7 @@ from transformers import Qwen2AudioForConditionalGeneration
 
 from recipes.base.batches import IGNORED, Batch, Dataset
 from simulsa.files import atomic_write
+from simulsa.lalm.precision import has_bfloat16
 
 CHECKPOINT_EVERY_S = 120
 LOG_EVERY_STEPS = 50
@@ -101,7 +102,7 @@ def run_stage(decoder: Decoder, stage: Stage, dataset: Dataset, folder: Path, de
     total = round(stage.epochs * per_epoch)
     groups = [{"params": list(part.parameters())} for part in (decoder.projector, decoder.language_model)]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=stage.weight_decay, fused=device.type == "cuda")
-    settings = stage.settings()
+    settings, quick = stage.settings(), has_bfloat16(device.type)
     start = restore(decoder, optimizer, path, settings)
     decoder.dropout.p = stage.dropout
     decoder.train()
@@ -111,7 +112,7 @@ def run_stage(decoder: Decoder, stage: Stage, dataset: Dataset, folder: Path, de
         for group, rate in zip(optimizer.param_groups, stage.rates_at(step, total), strict=True):
             group["lr"] = rate
         torch.manual_seed(stage.seed * 1_000_003 + step)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=quick):
             logits, labels = decoder(batch.to(device))
             loss = functional.cross_entropy(logits, labels, label_smoothing=stage.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
