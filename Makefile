@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv dist wheel-test extras interop vllm demo test fuzz soak gpu lint format
+.PHONY: venv results dist wheel-test extras interop vllm demo test fuzz soak gpu lint format
 
 # the environment: .venv with simulsa, its synthesiser and its test tools
 venv: .venv/.installed
@@ -10,6 +10,10 @@ venv: .venv/.installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+# tables and figures of the experiments from their CSV files, and both into the documents (recipes/README.md)
+results: venv
+	$(BIN)/python -m recipes.experiments.document
 
 # sdist and wheel in dist/, checked: two builds are equal byte for byte, the metadata is in order, no file is there that should not be
 dist: .venv-dist/.installed

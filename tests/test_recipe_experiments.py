@@ -13,13 +13,14 @@ import pytest
 
 from recipes.base.synthesis import Synthesisers, trimmed
 from recipes.base.voices import Speaker
-from recipes.experiments import ablations, beyond, systems
+from recipes.experiments import ablations, ideas, systems
 from recipes.experiments.corpus import TEST
 from recipes.experiments.errors import ErrorsConfig, analyse, frozen, invented, premature_stop, repeated
+from recipes.experiments.ideas import IdeasConfig
 from recipes.experiments.lab import rebuilding
 from recipes.experiments.records import read_records
 from recipes.experiments.study import StudyConfig
-from recipes.experiments.systems import BASE, BEST, SFT, SIMULSA
+from recipes.experiments.systems import BASE, BEST, MANY, SFT, SIMULSA
 from recipes.experiments.table import TableConfig, make_table
 from recipes.experiments.workers import LabConfig
 from simulsa.corpora.synthesis import synthesizer
@@ -45,11 +46,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabConfig]:
                 file.writelines(pair[column] + "\n" for pair in PAIRS)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Synthesisers, "speak", by_espeak)
-        yield LabConfig(data, work=data / "work", train_captions=6, test_limit=4, jobs=1)
+        yield LabConfig(data, work=data / "work", model="tiny-en-de", known_captions=6, test_limit=4, jobs=1)
 
 
 def table(lab: LabConfig, out: Path, *seeds: int) -> TableConfig:
-    return TableConfig(lab, out, seeds, (TEST,), (500.0, math.inf), (0, 3))
+    return TableConfig(lab, out, seeds, (TEST,), (500.0, math.inf), ("rollback:0", "rollback:3"))
 
 
 def results(work: Path) -> dict[Path, int]:
@@ -64,7 +65,7 @@ def test_the_table_is_made_once_and_a_new_seed_adds_its_part(lab: LabConfig, tmp
     assert read_records(tmp_path / "table.csv") == records
     assert all((record.p_value is None) == (record.system in (BASE.name, SFT.name)) for record in records)
     text = (tmp_path / f"table-{TEST}.md").read_text(encoding="utf-8")
-    assert f"| 3 | {SFT.name} |" in text
+    assert f"| b = 3 | {SFT.name} |" in text
     assert "k = ∞" in text
     recovered = (tmp_path / f"recovered-{TEST}.md").read_text(encoding="utf-8")
     assert recovered.count("100% @") == 4
@@ -83,21 +84,26 @@ def test_the_table_is_made_once_and_a_new_seed_adds_its_part(lab: LabConfig, tmp
     assert make_table(table(lab, tmp_path, 0, 1)) == again
 
 
-def test_ablations_beyond_and_errors(lab: LabConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ablations_ideas_and_errors(lab: LabConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ablations, "SHARES", (0.05, 0.1))
     monkeypatch.setattr(ablations, "TRUNCATIONS", ("beta-decay", "uniform"))
     monkeypatch.setattr(ablations, "TAUS", {"probability": (0.1, 0.3), "contrast": (0.5,)})
-    monkeypatch.setattr(beyond, "TAUS", (0.5,))
-    monkeypatch.setattr(beyond, "ROLLBACKS", (0, 3))
+    monkeypatch.setattr(ideas, "CHUNKS_MS", (500.0, math.inf))
+    monkeypatch.setattr(ideas, "POLICIES", ("rollback:0", "eos"))
+    monkeypatch.setattr(ideas, "ideas", lambda: [systems.varied("… weighted", 0.2, MANY, {"simultaneous_weight": 4.0})])
     records = ablations.run_ablations(StudyConfig(lab, tmp_path))
     assert len({record.system for record in records}) == 1 + 2 + 2 + 3
-    assert {record.system for record in beyond.run_beyond(StudyConfig(lab, tmp_path))} >= {
-        *("… rows by the tuned model", "… the paper's criterion", "τ = 0.5"),
+    records = ideas.run_ideas(IdeasConfig(lab, tmp_path))
+    assert {(record.system, record.policy, record.chunk_ms) for record in records} == {
+        (system, *setting)
+        for system in (BASE.name, SFT.name, "… weighted")
+        for setting in (("rollback:0", 500.0), ("eos", 500.0), ("rollback:0", math.inf))
     }
+    assert "| eos | … weighted |" in (tmp_path / "ideas.md").read_text(encoding="utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("ablation-amount.md", "ablation-amount.png", "ablation-criterion-k500.png", "ablation-criterion-offline.png"),
         *("ablation-criterion.md", "ablation-truncation.md", "ablation-truncation.png", "ablations.csv"),
-        *("beyond-ideas.md", "beyond-operating-points.png", "beyond-strictness.md", "beyond.csv"),
+        *("ideas.csv", "ideas.md", "ideas.png"),
     ]
     report = analyse(ErrorsConfig(lab, tmp_path, sentences=3))
     assert report.startswith("| of 3 sentences | Base |")

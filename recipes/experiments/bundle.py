@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recipes.command import run
+from recipes.experiments.ideas import bundled_lab
 from recipes.experiments.systems import BEST
 from recipes.experiments.workers import LabConfig
 from simulsa import strict_json
@@ -23,7 +24,7 @@ SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 class BundleConfig:
     """Which seed's adapter, and where it goes."""
 
-    lab: LabConfig = field(default_factory=LabConfig)
+    lab: LabConfig = field(default_factory=bundled_lab)
     out: Path = Path("src/simulsa/models/tiny-en-de-simul")
     """folder of the bundled adapter"""
     seed: int = 0

@@ -1,24 +1,27 @@
 """The speech that the experiments use: captions spoken into files once, as manifests.
 
-Fine-tuning hears the captions of train, which the base knows by heart from its pre-training, and those of val, which it has
-never seen. Only the latter are cut: a model that knows a caption by heart "hears" words that were not spoken yet.
+Cuts come only from captions that the base has never seen: a model that knows a caption by heart "hears" words that were not
+spoken yet. Where the base was trained on the first half of train (see `recipes.base.build --captions`), the second half is new
+to it; the bundled base knows all of train, and val alone is new.
 """
 
 from __future__ import annotations
 
 import zlib
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from recipes.base.captions import spoken_rows
 from recipes.base.testsets import spoken_split
-from recipes.base.voices import KOKORO, training_speaker
+from recipes.base.voices import KOKORO, Speaker, training_speaker
 from simulsa.corpora.multi30k import read_captions
 from simulsa.manifest import Utterance
 
-TEST, CONFIRMATION = "test_2016_flickr", "test_2017_flickr"
+TRAIN, VAL, TEST, CONFIRMATION = "train", "val", "test_2016_flickr", "test_2017_flickr"
 
 
 @dataclass(frozen=True)
@@ -34,23 +37,39 @@ class Corpus:
         return [*self.familiar, *self.fresh]
 
 
-def fine_tuning_corpus(data: Path, assets: Path, work: Path, train_captions: int) -> Corpus:
-    """The first `train_captions` captions of train and all of val, by speakers of the base's training mix."""
-    return Corpus(_training_rows(data, assets, work, "train", train_captions), _training_rows(data, assets, work, "val"))
+@dataclass(frozen=True)
+class Selection:
+    """Captions `first` to `last` (all behind `first` if not given) of a split, spoken in so many `readings`."""
+
+    split: str
+    first: int = 0
+    last: int | None = None
+    readings: int = 1
+
+
+def spoken_selection(data: Path, assets: Path, work: Path, chosen: Selection, jobs: int) -> list[Utterance]:
+    """A selection by speakers of the base's training mix, its readings one behind the other, made by so many processes."""
+    speak = partial(_reading, data, assets, work / "speech", chosen)
+    if jobs == 1 or chosen.readings == 1:
+        readings = [speak(number) for number in range(chosen.readings)]
+    else:
+        with ProcessPoolExecutor(jobs) as pool:
+            readings = list(pool.map(speak, range(chosen.readings)))
+    return [row for reading in readings for row in reading]
+
+
+def _reading(data: Path, assets: Path, folder: Path, chosen: Selection, number: int) -> list[Utterance]:
+    """The numbered reading; its name tells speech of other captions or other voices apart."""
+    pairs = zip(*(read_captions(data, chosen.split, lang)[chosen.first : chosen.last] for lang in ("en", "de")), strict=True)
+    name = "-".join([chosen.split, *([f"from-{chosen.first}"] if chosen.first else []), *([str(number)] if number else [])])
+    return spoken_rows(list(pairs), name, partial(_speaker, name), assets, folder)
+
+
+def _speaker(name: str, number: int) -> Speaker:
+    """The speaker of a reading's caption, drawn from a seed made of the reading's name and the caption's number."""
+    return training_speaker(np.random.default_rng([zlib.crc32(name.encode()), number]))
 
 
 def unheard_rows(data: Path, assets: Path, work: Path, split: str, limit: int | None = None) -> list[Utterance]:
     """A test split by natural voices that the base has never heard, in turn."""
     return spoken_split(data, split, KOKORO, limit, assets, work / "test")
-
-
-def _training_rows(data: Path, assets: Path, work: Path, split: str, limit: int | None = None) -> list[Utterance]:
-    """A speaker for each caption, drawn from a seed made of the split's name and the caption's number."""
-    pairs = list(zip(*(read_captions(data, split, lang)[:limit] for lang in ("en", "de")), strict=True))
-    return spoken_rows(
-        pairs,
-        split,
-        lambda number: training_speaker(np.random.default_rng([zlib.crc32(split.encode()), number])),
-        assets,
-        work / "speech",
-    )

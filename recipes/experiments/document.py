@@ -1,4 +1,4 @@
-"""Put what the experiments wrote into the documents: numbers are never typed.
+"""Make tables and figures from the CSV files again, and put them into the documents: numbers are never typed.
 
     python -m recipes.experiments.document
 
@@ -8,12 +8,20 @@ Between `<!-- from NAME -->` and `<!-- end -->` a document holds the file NAME o
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.command import run
+from recipes.experiments import ablations, ideas, table
+from recipes.experiments.records import Record, read_records
 from simulsa.files import atomic_write
 
+SHOWN: dict[str, Callable[[Sequence[Record], Path], None]] = {
+    "table.csv": table.show,
+    "ablations.csv": ablations.show,
+    "ideas.csv": ideas.show,
+}
 BLOCK = re.compile(r"(<!-- from (?P<name>[\w./-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -42,7 +50,10 @@ def filled(text: str, results: Path) -> str:
 
 
 def main(config: DocumentConfig) -> None:
-    """Fill all documents."""
+    """Make what the CSV files hold, and fill all documents."""
+    for name, show in SHOWN.items():
+        if (path := config.results / name).exists():
+            show(read_records(path), config.results)
     for path in config.documents:
         text = filled(path.read_text(encoding="utf-8"), config.results)
         with atomic_write(path) as file:

@@ -22,7 +22,7 @@ from simulsa.evaluation.instances import Instance
 from simulsa.files import atomic_write
 from simulsa.lalm.text import ends_sentence
 
-CHUNK_MS, ROLLBACK = 500.0, 0
+CHUNK_MS, POLICY = 500.0, "rollback:0"
 SYSTEMS = (BASE, SFT, SIMULSA, BEST)
 WRONG_BELOW = 40.0  # chrF of a sentence
 
@@ -88,12 +88,12 @@ class ErrorsConfig:
 
 def analyse(config: ErrorsConfig) -> str:
     """Count the faults of each system and show one example of each: the report, which is also written."""
-    run_jobs(config.lab, [Job(system, config.seed, (TEST,), (CHUNK_MS,), (ROLLBACK,)) for system in SYSTEMS])
+    run_jobs(config.lab, [Job(system, config.seed, (TEST,), (CHUNK_MS,), (POLICY,)) for system in SYSTEMS])
     lab, test = config.lab.open(), config.lab.test(TEST)
     found = {}
     for system in SYSTEMS:
-        _, folder = lab.measured(system, config.seed, test, (CHUNK_MS,), (ROLLBACK,))
-        found[system.name] = instances_of(folder, CHUNK_MS, ROLLBACK)[: config.sentences]
+        _, folder = lab.measured(system, config.seed, test, (CHUNK_MS,), (POLICY,))
+        found[system.name] = instances_of(folder, CHUNK_MS, POLICY)[: config.sentences]
     report = f"{count_table(found)}\n{examples(found[BASE.name], found[BEST.name])}"
     with atomic_write(config.out / "errors.md") as file:
         file.write(report)

@@ -9,22 +9,23 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from recipes.experiments.markdown import policy_name
 from recipes.experiments.records import Record, cell
 from simulsa.evaluation.report import COLORS, MARKERS
 from simulsa.files import atomic_write
 
 
 def plot_table(records: Sequence[Record], path: Path) -> None:
-    """BLEU over LAAL, a panel for each b and a curve for each system; bars are the spread over the seeds, dashes offline."""
-    rollbacks = sorted({record.rollback for record in records})
-    figure = Figure(figsize=(4.2 * len(rollbacks), 4.2), layout="constrained")
-    panels = figure.subplots(1, len(rollbacks), sharex=True, sharey=True, squeeze=False)[0]
+    """BLEU over LAAL, a panel for each policy and a curve for each system; bars are the spread over the seeds, dashes offline."""
+    policies = list(dict.fromkeys(record.policy for record in records))
+    figure = Figure(figsize=(4.2 * len(policies), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(policies), sharex=True, sharey=True, squeeze=False)[0]
     systems = list(dict.fromkeys(record.system for record in records))
-    for axes, rollback in zip(panels, rollbacks, strict=True):
+    for axes, policy in zip(panels, policies, strict=True):
         for number, system in enumerate(systems):
-            own = [record for record in records if (record.system, record.rollback) == (system, rollback)]
+            own = [record for record in records if (record.system, record.policy) == (system, policy)]
             _draw_curve(axes, own, COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)], system)
-        axes.set_title(f"b = {rollback}", fontsize=11)
+        axes.set_title(policy_name(policy), fontsize=11)
         axes.set_xlabel("LAAL in seconds")
         _tidy(axes)
     panels[0].set_ylabel("BLEU")

@@ -28,7 +28,7 @@ from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.lalm.signature import text_signature
 from simulsa.manifest import Utterance
 from simulsa.settings import to_mapping
-from simulsa.streaming.policies import Rollback
+from simulsa.streaming.policies import parse_policy
 from simulsa.training.config import TrainConfig
 from simulsa.training.record import rows_hash
 from simulsa.training.train import TrainError, adapted, train_adapter
@@ -80,13 +80,20 @@ class Lab:
         seed: int,
         test: Sequence[Utterance],
         chunks_ms: Sequence[float],
-        rollbacks: Sequence[int],
+        policies: Sequence[str],
     ) -> tuple[list[Score], Path]:
         """The system's scores on `test`, and the folder where they and the instance logs lie."""
         lalm = self.tuned(system, seed, self.measurable)
         key = self._key(lalm.signature.rpartition("@")[2], str(lalm.dtype), rows_hash(test))
         out = self.work / "scores" / key
-        config = EvaluateConfig(tuple(chunks_ms), tuple(rollbacks), out, BATCH_SIZE, on_error="skip", preflight=False)
+        config = EvaluateConfig(
+            chunk_ms=tuple(chunks_ms),
+            policy=tuple(map(parse_policy, policies)),
+            out=out,
+            batch_size=BATCH_SIZE,
+            on_error="skip",
+            preflight=False,
+        )
         result = rebuilding(out, lambda overwrite: evaluate(lalm, test, replace(config, overwrite=overwrite)))
         return result.scores, out
 
@@ -118,6 +125,6 @@ def rebuilding(out: Path, make: Callable[[bool], Made]) -> Made:
             return make(True)
 
 
-def instances_of(folder: Path, chunk_ms: float, rollback: int) -> list[Instance]:
+def instances_of(folder: Path, chunk_ms: float, policy: str) -> list[Instance]:
     """The translations of one setting."""
-    return read_instances(folder / log_name(chunk_ms, Rollback(rollback)))
+    return read_instances(folder / log_name(chunk_ms, parse_policy(policy)))

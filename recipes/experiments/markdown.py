@@ -11,7 +11,7 @@ from simulsa.evaluation.significance import SIGNIFICANT
 
 
 def main_table(records: Sequence[Record]) -> str:
-    """BLEU with its spread over the seeds, and LAAL, for each b and system (rows) and k (columns).
+    """BLEU with its spread over the seeds, and LAAL, for each policy and system (rows) and k (columns).
 
     An arrow says that every seed is significantly better or worse than + SFT.
     """
@@ -26,21 +26,27 @@ def details_table(records: Sequence[Record]) -> str:
 
 def recovered_table(records: Sequence[Record]) -> str:
     """BLEU at b = 0 as a share of the same model's offline BLEU, and LAAL: what is lost to simultaneity."""
-    return _grid([record for record in records if record.rollback == 0], _recovered)
+    return _grid([record for record in records if record.policy == "rollback:0"], _recovered)
+
+
+def policy_name(policy: str) -> str:
+    """A policy as the tables show it: rollback as the paper does."""
+    return policy.replace("rollback:", "b = ")
 
 
 def _grid(records: Sequence[Record], show: Callable[[Cell, Cell | None, Cell | None], str]) -> str:
     chunks = sorted({record.chunk_ms for record in records})
     systems = list(dict.fromkeys(record.system for record in records))
-    lines = [["b", "model", *(f"k = {'∞' if math.isinf(chunk) else chunk_name(chunk)}" for chunk in chunks)]]
-    for rollback in sorted({record.rollback for record in records}):
+    lines = [["policy", "model", *(f"k = {'∞' if math.isinf(chunk) else chunk_name(chunk)}" for chunk in chunks)]]
+    for policy in dict.fromkeys(record.policy for record in records):
         for system in systems:
             cells = []
             for chunk in chunks:
-                own = of_setting(records, system, chunk, rollback)
-                others = [of_setting(records, "+ SFT", chunk, rollback), of_setting(records, system, math.inf, rollback)]
+                own = of_setting(records, system, chunk, policy)
+                others = [of_setting(records, "+ SFT", chunk, policy), of_setting(records, system, math.inf, policy)]
                 cells.append(show(cell(own), *(cell(other) if other else None for other in others)) if own else "")
-            lines.append([str(rollback), system, *cells])
+            if any(cells):
+                lines.append([policy_name(policy), system, *cells])
     rule = "|" + " --- |" * len(lines[0])
     rows = ["| " + " | ".join(line) + " |" for line in lines]
     return "\n".join([rows[0], rule, *rows[1:]]) + "\n"

@@ -9,20 +9,21 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import mean, stdev
 
-from simulsa.evaluation.scores import Score
+from simulsa.evaluation.scores import Score, policy_of_score
 from simulsa.files import atomic_write
 
 
 @dataclass(frozen=True)
 class Record:
-    """One setting of one model. Latencies in milliseconds, `None` where there is none; `early_share` is the share of words
-    that were final before the speech ended; `p_value` that of a paired bootstrap against + SFT, where there was one."""
+    """One setting of one model; `policy` as in "rollback:3". Latencies in milliseconds, `None` where there is none; `early_share`
+    is the share of words that were final before the speech ended; `p_value` that of a paired bootstrap against + SFT, where there
+    was one."""
 
     test: str
     system: str
     seed: int
     chunk_ms: float
-    rollback: int
+    policy: str
     bleu: float
     chrf: float
     laal_ms: float | None
@@ -40,7 +41,7 @@ def record(score: Score, test: str, system: str, seed: int, p_value: float | Non
         system=system,
         seed=seed,
         chunk_ms=float(score["chunk_ms"]),
-        rollback=score["rollback"],
+        policy=str(policy_of_score(score)),
         bleu=round(score["bleu"], 3),
         chrf=round(score["chrf"], 3),
         laal_ms=_rounded(score["laal_ms"]),
@@ -80,9 +81,9 @@ class Cell:
     p_values: tuple[float, ...]
 
 
-def of_setting(records: Iterable[Record], system: str, chunk_ms: float, rollback: int) -> list[Record]:
+def of_setting(records: Iterable[Record], system: str, chunk_ms: float, policy: str) -> list[Record]:
     """The records of one setting of a system, over all seeds."""
-    return [r for r in records if (r.system, r.chunk_ms, r.rollback) == (system, chunk_ms, rollback)]
+    return [r for r in records if (r.system, r.chunk_ms, r.policy) == (system, chunk_ms, policy)]
 
 
 def cell(records: Sequence[Record]) -> Cell:
@@ -100,7 +101,7 @@ def cell(records: Sequence[Record]) -> Cell:
 
 
 def _from_csv(row: dict[str, str]) -> Record:
-    kinds = {"test": str, "system": str, "seed": int, "rollback": int, "utterances": int, "empty": int}
+    kinds = {"test": str, "system": str, "seed": int, "policy": str, "utterances": int, "empty": int}
     values = {name: kinds.get(name, float)(text) if text else None for name, text in row.items()}
     return Record(**values)  # type: ignore[arg-type]
 

@@ -14,7 +14,7 @@ from recipes.experiments.workers import Job, LabConfig, run_jobs
 
 CHUNKS_MS = (500.0, 1000.0, 2000.0, math.inf)
 NAMES = {500.0: "k = 500", 1000.0: "k = 1000", 2000.0: "k = 2000", math.inf: "offline"}
-ROLLBACKS = (0, 3)
+POLICIES = ("rollback:0", "rollback:3")
 
 
 @dataclass(frozen=True)
@@ -33,26 +33,26 @@ class Subject:
     """A system and how it is measured."""
 
     system: System
-    rollbacks: tuple[int, ...] = ROLLBACKS
+    policies: tuple[str, ...] = POLICIES
     chunks_ms: tuple[float, ...] = CHUNKS_MS
 
 
 def study(config: StudyConfig, subjects: Sequence[Subject]) -> list[Record]:
     """Make and measure all subjects."""
     jobs = [
-        Job(subject.system, seed, (TEST,), subject.chunks_ms, subject.rollbacks) for subject in subjects for seed in config.seeds
+        Job(subject.system, seed, (TEST,), subject.chunks_ms, subject.policies) for subject in subjects for seed in config.seeds
     ]
     run_jobs(config.lab, jobs)
     return list(_records(config, jobs))
 
 
-def bleu(records: Sequence[Record], system: System, chunk_ms: float, rollback: int = 0) -> float:
+def bleu(records: Sequence[Record], system: System, chunk_ms: float, policy: str = POLICIES[0]) -> float:
     """The mean BLEU of one setting of a system."""
-    return cell(of_setting(records, system.name, chunk_ms, rollback)).bleu
+    return cell(of_setting(records, system.name, chunk_ms, policy)).bleu
 
 
 def _records(config: StudyConfig, jobs: Sequence[Job]) -> Iterator[Record]:
     lab, test = config.lab.open(), config.lab.test(TEST)
     for job in jobs:
-        scores, _ = lab.measured(job.system, job.seed, test, job.chunks_ms, job.rollbacks)
+        scores, _ = lab.measured(job.system, job.seed, test, job.chunks_ms, job.policies)
         yield from (record(score, TEST, job.system.name, job.seed) for score in scores)

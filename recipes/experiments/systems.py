@@ -60,9 +60,15 @@ def changed(system: System, name: str, training: dict[str, object] | None = None
     )
 
 
-def varied(name: str, share: float = PAPER_SHARE, training: dict[str, object] | None = None, **cutting: object) -> System:
-    """SimulSA with another share of rows or other settings (see `changed`)."""
-    return replace(changed(SIMULSA, name, training, **cutting), share=share)
+def varied(
+    name: str,
+    share: float = PAPER_SHARE,
+    system: System | None = None,
+    training: dict[str, object] | None = None,
+    **cutting: object,
+) -> System:
+    """`system`, by default SimulSA, with another share of rows or other settings (see `changed`)."""
+    return replace(changed(system or SIMULSA, name, training, **cutting), share=share)
 
 
 def _recipe(name: str, share: float) -> System:

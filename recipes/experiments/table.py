@@ -18,12 +18,15 @@ from recipes.experiments.markdown import details_table, main_table, recovered_ta
 from recipes.experiments.records import Record, record, write_records
 from recipes.experiments.systems import BASE, BEST, SFT, SIMULSA, System
 from recipes.experiments.workers import Job, LabConfig, run_jobs
+from simulsa.evaluation.scores import policy_of_score
 from simulsa.evaluation.significance import p_value
 from simulsa.files import atomic_write
 
 SYSTEMS = (BASE, SFT, SIMULSA, BEST)
 CHUNKS_MS = (500, 1000, 1500, 2000, 3000, 4000, math.inf)
-ROLLBACKS = (0, 3, 5)
+POLICIES = ("rollback:0", "rollback:1", "rollback:3", "rollback:5")
+# what the base can do without training, and what the tuned models do with it
+TRAINING_FREE = ("eos", "alignatt:4", "alignatt:8")
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class TableConfig:
     """test sets"""
     chunks_ms: tuple[float, ...] = CHUNKS_MS
     """k"""
-    rollbacks: tuple[int, ...] = ROLLBACKS
-    """b"""
+    policies: tuple[str, ...] = (*POLICIES, *TRAINING_FREE)
+    """b, and policies that need no training"""
 
 
 def make_table(config: TableConfig) -> list[Record]:
@@ -48,14 +51,19 @@ def make_table(config: TableConfig) -> list[Record]:
     run_jobs(config.lab, [_job(config, system, seed) for system in SYSTEMS for seed in _seeds(config, system)])
     records = list(_records(config, config.lab.open()))
     write_records(config.out / "table.csv", records)
-    for split in config.splits:
-        own = [record for record in records if record.test == split]
-        with atomic_write(config.out / f"table-{split}.md") as file:
-            file.write(f"{main_table(own)}\n{details_table(own)}")
-        with atomic_write(config.out / f"recovered-{split}.md") as file:
-            file.write(recovered_table(own))
-        plot_table(own, config.out / f"table-{split}.png")
+    show(records, config.out)
     return records
+
+
+def show(records: Sequence[Record], out: Path) -> None:
+    """The tables and the figure of each test set."""
+    for split in dict.fromkeys(one.test for one in records):
+        own = [one for one in records if one.test == split]
+        with atomic_write(out / f"table-{split}.md") as file:
+            file.write(f"{main_table(own)}\n{details_table(own)}")
+        with atomic_write(out / f"recovered-{split}.md") as file:
+            file.write(recovered_table(own))
+        plot_table(own, out / f"table-{split}.png")
 
 
 def _seeds(config: TableConfig, system: System) -> Sequence[int]:
@@ -63,7 +71,7 @@ def _seeds(config: TableConfig, system: System) -> Sequence[int]:
 
 
 def _job(config: TableConfig, system: System, seed: int) -> Job:
-    return Job(system, seed, config.splits, config.chunks_ms, config.rollbacks)
+    return Job(system, seed, config.splits, config.chunks_ms, config.policies)
 
 
 def _records(config: TableConfig, lab: Lab) -> Iterator[Record]:
@@ -72,10 +80,10 @@ def _records(config: TableConfig, lab: Lab) -> Iterator[Record]:
         test = config.lab.test(split)
         for system in SYSTEMS:
             for seed in _seeds(config, system):
-                scores, folder = lab.measured(system, seed, test, config.chunks_ms, config.rollbacks)
-                _, baseline = lab.measured(SFT, seed, test, config.chunks_ms, config.rollbacks)
+                scores, folder = lab.measured(system, seed, test, config.chunks_ms, config.policies)
+                _, baseline = lab.measured(SFT, seed, test, config.chunks_ms, config.policies)
                 for score in scores:
-                    setting = float(score["chunk_ms"]), int(score["rollback"])
+                    setting = float(score["chunk_ms"]), str(policy_of_score(score))
                     tested = system.augmentation is not None
                     p = p_value(instances_of(folder, *setting), instances_of(baseline, *setting)) if tested else None
                     yield record(score, split, system.name, seed, p)

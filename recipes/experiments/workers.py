@@ -11,9 +11,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recipes.experiments.corpus import fine_tuning_corpus, unheard_rows
+from recipes.experiments.corpus import TRAIN, VAL, Corpus, Selection, spoken_selection, unheard_rows
 from recipes.experiments.lab import Lab
 from recipes.experiments.systems import System
+from simulsa.corpora.multi30k import read_captions
 from simulsa.lalm.load import Dtype, load
 from simulsa.lalm.precision import quick_format
 from simulsa.manifest import Utterance
@@ -29,12 +30,16 @@ class LabConfig:
     """folder that recipes/base/fetch.sh filled"""
     work: Path = Path(".experiments")
     """folder of speech, adapters and scores; an interrupted run goes on there"""
-    model: str = "tiny-en-de"
-    """the base"""
+    model: str = ".base/half"
+    """the base; `recipes.base.build --captions 0 14500` makes the one that knows half of train's captions"""
     dtype: Dtype = field(default_factory=quick_format)
     """number format of the measurements, by default bfloat16 where the processor has it; rows are cut in float32"""
-    train_captions: int = 6_500
-    """captions of train that fine-tuning hears, beside all 1,014 of val"""
+    known_captions: int = 14_500
+    """captions of train that the base was trained on; those behind them are new to it or, if there are none, those of val"""
+    familiar_captions: int = 0
+    """how many of the captions that the base knows fine-tuning hears too"""
+    readings: int = 2
+    """how many times the new captions are spoken, by other voices each time: fine-tuning hears them all and cuts some"""
     test_limit: int | None = None
     """only the first sentences of each test set"""
     jobs: int = 2
@@ -44,8 +49,16 @@ class LabConfig:
         """The lab, with its speech ready."""
         base = load(self.model, dtype="float32")
         measurable = base if self.dtype == "float32" else load(self.model, dtype=self.dtype)
-        corpus = fine_tuning_corpus(self.data, self.assets, self.work, self.train_captions)
-        return Lab(base, measurable, corpus, self.work)
+        familiar = Selection(TRAIN, 0, self.familiar_captions)
+        spoken = [spoken_selection(self.data, self.assets, self.work, part, self.jobs) for part in (familiar, self.fresh)]
+        return Lab(base, measurable, Corpus(*spoken), self.work)
+
+    @property
+    def fresh(self) -> Selection:
+        """The captions that are new to the base."""
+        if self.known_captions < len(read_captions(self.data, TRAIN, "en")):
+            return Selection(TRAIN, self.known_captions, None, self.readings)
+        return Selection(VAL, 0, None, self.readings)
 
     def test(self, split: str) -> list[Utterance]:
         """A test set's rows."""
@@ -54,13 +67,13 @@ class LabConfig:
 
 @dataclass(frozen=True)
 class Job:
-    """A system with a seed, to be measured on test sets with chunk sizes and rollbacks."""
+    """A system with a seed, to be measured on test sets with chunk sizes and policies."""
 
     system: System
     seed: int
     splits: tuple[str, ...]
     chunks_ms: tuple[float, ...]
-    rollbacks: tuple[int, ...]
+    policies: tuple[str, ...]
 
 
 def run_jobs(config: LabConfig, jobs: Sequence[Job]) -> None:
@@ -109,5 +122,5 @@ def _do(job: Job) -> Job:
         raise RuntimeError("no lab was opened; jobs are done by run_jobs")
     config, lab = _opened
     for split in job.splits:
-        lab.measured(job.system, job.seed, config.test(split), job.chunks_ms, job.rollbacks)
+        lab.measured(job.system, job.seed, config.test(split), job.chunks_ms, job.policies)
     return job
