@@ -63,7 +63,7 @@ def measure(rows: Sequence[Utterance], lalm: LALM, settings: Benchmark) -> None:
 
     cuts = augment(rows, lalm, AugmentConfig(num=settings.rows, tau=settings.tau or "auto", preflight=False))  # also warms up
     parents = {row.id: row for row in rows}
-    tau = resolve_tau(settings.tau or "auto", "probability", lalm.vocabulary_size)
+    tau = resolve_tau(settings.tau or "auto", lalm.vocabulary_size)
     ways = {
         "token by token": lambda: [walk(cut, parents[str(cut.parent_id)].target_text, lalm, tau) for cut in cuts],
         "one pass per row": augmented(1),

@@ -19,7 +19,6 @@ from simulsa.augmentation.journal import JournalError
 from simulsa.lalm.frontend import Frontend, PreparedClip
 from simulsa.lalm.grouping import batches
 from simulsa.lalm.interface import LALMError
-from simulsa.lalm.text import whole_characters
 from simulsa.loading import LoadingError
 from simulsa.manifest import ManifestError, Utterance, read_manifest
 from simulsa.settings import SettingsError, from_mapping
@@ -86,7 +85,6 @@ def test_rows_are_new_rows_about_the_same_audio(rows: list[Utterance], lalm: Fak
             "criterion": "probability",
             "tau": 100 / 257,
             "whole_words": False,
-            "hold_back": 0,
             "kept_tokens": kept,
             "total_tokens": len(lalm.encode(TEXT)),
             "cut_samples": cut,
@@ -104,37 +102,9 @@ def test_a_character_is_never_cut_in_half(rows: list[Utterance]) -> None:
     assert {row.target_tokens for row in made} == {(ord("Z"), ord("w"))}
 
 
-def test_contrast_takes_two_passes_per_batch(rows: list[Utterance], lalm: FakeLALM) -> None:
-    made = augment(rows, lalm, config(criterion="contrast", batch_size=4))
-    assert lalm.calls == [("score", min(4, len(made) - start)) for start in range(0, len(made), 4) for _ in range(2)]
-    for size in (1, 16):
-        assert augment(rows, lalm, config(criterion="contrast", batch_size=size)) == made
-
-
-def test_contrast_keeps_what_the_model_says_without_the_end_too(rows: list[Utterance]) -> None:
-    # what it will be sure of in the end it is only sure of once it was said
-    for row in augment(rows, FakeLALM(hears(TEXT)), config(criterion="contrast", tau=0.9)):
-        assert row.target_text == TEXT[: (row.made_by or {})["cut_samples"] // 1600]
-    # a model that never knows anything never changes its mind: everything stays
-    assert {row.target_text for row in augment(rows, FakeLALM(lambda audio: ""), config(criterion="contrast"))} == {TEXT}
-
-
 def test_whole_words(rows: list[Utterance], lalm: FakeLALM) -> None:
     for row in augment(rows, lalm, config(num=10, whole_words=True)):
         assert row.target_text in ("", "Zwölf", "Zwölf ", "Zwölf Boxkämpfer", "Zwölf Boxkämpfer ", "Zwölf Boxkämpfer jagen")
-
-
-def test_tokens_are_held_back(rows: list[Utterance], lalm: FakeLALM) -> None:
-    held = augment(rows, lalm, config(num=10, hold_back=3))
-    for row, whole in zip(held, augment(rows, lalm, config(num=10)), strict=True):
-        assert row.id == whole.id
-        kept = lalm.encode(TEXT)[: max(len(whole.target_tokens or ()) - 3, 0)]
-        assert row.target_tokens == tuple(kept[: whole_characters(lalm, kept)])
-        assert (*(row.target_tokens or ()), *(row.rest_tokens or ())) == tuple(lalm.encode(TEXT))
-    for row in augment(rows, lalm, config(num=10, hold_back=3, whole_words=True)):
-        assert row.target_text in ("", "Zwölf", "Zwölf ", "Zwölf Boxkämpfer", "Zwölf Boxkämpfer ")
-    with pytest.raises(ValueError, match=r"^hold_back is -1"):
-        config(hold_back=-1)
 
 
 @pytest.mark.parametrize("criterion", ["probability", "rank"])
@@ -384,13 +354,12 @@ def test_loader_processes_change_no_row(rows: list[Utterance], random_lalm: Any,
         return original(self, *row)
 
     monkeypatch.setattr(Frontend, "prepare", prepare)
-    for criterion in ("probability", "contrast"):
-        made = augment(rows, random_lalm, config(criterion=criterion, workers=0))
-        assert here
-        here.clear()
-        for workers in (1, 4):
-            assert augment(rows, random_lalm, config(criterion=criterion, workers=workers)) == made
-        assert not here
+    made = augment(rows, random_lalm, config(workers=0))
+    assert here
+    here.clear()
+    for workers in (1, 4):
+        assert augment(rows, random_lalm, config(workers=workers)) == made
+    assert not here
     assert no_process_is_left()
 
 

@@ -35,26 +35,17 @@ def test_each_criterion_looks_at_its_own_score() -> None:
     assert kept_tokens(improbable_but_best, "rank", 0.01, 1000) == 1
 
 
-def test_contrast_keeps_what_was_heard_and_drops_what_was_guessed() -> None:
-    whole = scores([0.9, 0.02, 0.9])
-    assert kept_tokens(scores([0.9, 0.015, 0.3]), "contrast", 0.5, 1000, whole) == 2  # rare but heard; likely but guessed
-    assert kept_tokens(scores([0.9, 0.015, 0.3]), "probability", 0.2, 1000) == 1
-    with pytest.raises(ValueError, match="whole audio"):
-        kept_tokens(scores([0.9]), "contrast", 0.5, 1000)
-
-
 @given(st.integers(101, 300_000))
 def test_auto_lets_exactly_a_hundred_choices_pass(vocabulary: int) -> None:
-    tau = resolve_tau("auto", "rank", vocabulary)
+    tau = resolve_tau("auto", vocabulary)
     assert tau == 100 / vocabulary
     assert kept_tokens(scores([0.5] * 2, [99, 100]), "rank", tau, vocabulary) == 1
 
 
 def test_auto_of_the_paper_and_of_a_tiny_vocabulary() -> None:
-    assert resolve_tau("auto", "probability", 151_646) == pytest.approx(6.594e-4, rel=1e-3)
-    assert resolve_tau("auto", "probability", 50) == 1.0
-    assert resolve_tau("auto", "contrast", 50) == resolve_tau("auto", "contrast", 151_646) < 1
-    assert resolve_tau(0.3, "contrast", 50) == 0.3
+    assert resolve_tau("auto", 151_646) == pytest.approx(6.594e-4, rel=1e-3)
+    assert resolve_tau("auto", 50) == 1.0
+    assert resolve_tau(0.3, 50) == 0.3
 
 
 @given(
@@ -67,14 +58,12 @@ def test_the_kept_tokens_are_the_longest_plausible_prefix(
     pairs: list[tuple[float, int]], criterion: str, tau: float, other: float
 ) -> None:
     given_scores = TokenScores(np.array([p for p, _ in pairs], dtype=np.float64), np.array([r for _, r in pairs], dtype=np.int64))
-    # contrast with a model that is sure of every token once it hears all is the probability criterion
-    sure = TokenScores(np.zeros(len(pairs)), np.zeros(len(pairs), dtype=np.int64))
-    kept = kept_tokens(given_scores, criterion, tau, 1000, sure)
+    kept = kept_tokens(given_scores, criterion, tau, 1000)
     plausible = [p >= math.log(tau) if criterion != "rank" else r < round(tau * 1000, 6) for p, r in pairs]
     assert all(plausible[:kept])
     assert kept == len(pairs) or not plausible[kept]
     # a stricter threshold never keeps more
-    other_kept = kept_tokens(given_scores, criterion, other, 1000, sure)
+    other_kept = kept_tokens(given_scores, criterion, other, 1000)
     stricter_keeps_less = (other_kept <= kept) if (other >= tau) == (criterion != "rank") else (other_kept >= kept)
     assert stricter_keeps_less or tau == other
 
@@ -82,6 +71,4 @@ def test_the_kept_tokens_are_the_longest_plausible_prefix(
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_nan_is_an_error_not_a_choice(criterion: str) -> None:
     with pytest.raises(LALMError, match="NaN"):
-        kept_tokens(scores([0.5, math.nan]), criterion, 0.1, 1000, scores([0.5, 0.5]))
-    with pytest.raises(LALMError, match="NaN"):
-        kept_tokens(scores([0.5, 0.5]), criterion, 0.1, 1000, scores([0.5, math.nan]))
+        kept_tokens(scores([0.5, math.nan]), criterion, 0.1, 1000)

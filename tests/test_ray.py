@@ -71,7 +71,7 @@ class KilledOnce:
 
 def test_augmented_rows_are_those_of_one_process(workers: RayWorkers, random_lalm: Any, make_rows: Rows, tmp_path: Path) -> None:
     rows = make_rows(7)
-    config = AugmentConfig(num=7, batch_size=2, criterion="contrast", preflight=False)
+    config = AugmentConfig(num=7, batch_size=2, preflight=False)
     shared = augment(rows, random_lalm, config, tmp_path / "shared.jsonl", workers)
     augment(rows, random_lalm, config, tmp_path / "alone.jsonl")
     assert len(shared) == 7

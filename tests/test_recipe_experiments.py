@@ -87,7 +87,7 @@ def test_the_table_is_made_once_and_a_new_seed_adds_its_part(lab: LabConfig, tmp
 def test_ablations_ideas_and_errors(lab: LabConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ablations, "SHARES", (0.05, 0.1))
     monkeypatch.setattr(ablations, "TRUNCATIONS", ("beta-decay", "uniform"))
-    monkeypatch.setattr(ablations, "TAUS", {"probability": (0.1, 0.3), "contrast": (0.5,)})
+    monkeypatch.setattr(ablations, "TAUS", {"probability": (0.1, 0.3), "rank": (0.025,)})
     monkeypatch.setattr(ideas, "CHUNKS_MS", (500.0, math.inf))
     monkeypatch.setattr(ideas, "POLICIES", ("rollback:0", "eos"))
     monkeypatch.setattr(ideas, "ideas", lambda: [systems.varied("… weighted", 0.2, MANY, {"simultaneous_weight": 4.0})])
@@ -158,4 +158,4 @@ def test_a_clear_difference_is_significant_and_none_is_not() -> None:
 
 
 def test_a_varied_system_has_the_settings_asked_for() -> None:
-    assert systems.varied("x", hold_back=2).augmentation == replace(systems.CUTTING, hold_back=2)
+    assert systems.varied("x", whole_words=True).augmentation == replace(systems.CUTTING, whole_words=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ class _Run:
 
     @property
     def tau(self) -> float:
-        return resolve_tau(self.config.tau, self.config.criterion, self.lalm.vocabulary_size)
+        return resolve_tau(self.config.tau, self.lalm.vocabulary_size)
 
     def make(self, offline: Sequence[Utterance], journal: Journal | None) -> list[Utterance]:
         _check_ids(offline)
@@ -134,16 +135,16 @@ class _Run:
                 self.short += 1
                 continue
             samples = draw_cut(self.config.truncation, length, allowed, row_generator(self.config.seed, row.id))
-            yield Cut(row, length, samples)
+            yield Cut(row, samples)
 
     def _speculate_all(self, cuts: Sequence[Cut], kept: dict[str, int], journal: Journal | None) -> None:
         """Add the number of kept tokens of each cut to `kept`, batch by batch; cuts already in `kept` are skipped."""
         # rows of a batch are about equally long, so little is padding; the longest come first, so that a batch that does not
         # fit into memory is the first one
         speculation = Speculation(self.config)
-        ordered = sorted(cuts, key=lambda cut: (-speculation.samples(cut), cut.row.id))
+        ordered = sorted(cuts, key=lambda cut: (-cut.samples, cut.row.id))
         together = batches(
-            ordered, speculation.samples, self.config.rows_per_pass(getattr(self.lalm, "device", None)), PASS_SAMPLES
+            ordered, attrgetter("samples"), self.config.rows_per_pass(getattr(self.lalm, "device", None)), PASS_SAMPLES
         )
         waiting = [todo for batch in together if (todo := [cut for cut in batch if cut.id not in kept])]
         announce(self.lalm, (cut.direction for cut in cuts))
@@ -171,7 +172,6 @@ class _Run:
                 "criterion": self.config.criterion,
                 "tau": self.tau,
                 "whole_words": self.config.whole_words,
-                "hold_back": self.config.hold_back,
                 "kept_tokens": kept,
                 "total_tokens": len(tokens),
                 "cut_samples": cut.samples,
@@ -205,10 +205,10 @@ def _check_ids(rows: Sequence[Utterance]) -> None:
 
 def _signature(offline: Sequence[Utterance], lalm: LALM, config: AugmentConfig) -> str:
     """Twelve hexadecimal digits of everything that determines the rows: settings, model, offline rows; not file locations."""
-    tau = resolve_tau(config.tau, config.criterion, lalm.vocabulary_size)
+    tau = resolve_tau(config.tau, lalm.vocabulary_size)
     settings = [
         *(config.num, config.truncation, config.criterion, tau, config.whole_words),
-        *(config.hold_back, *dataclasses.astuple(config.cut_range), config.seed),
+        *(*dataclasses.astuple(config.cut_range), config.seed),
     ]
     described = (
         [row.id, Path(row.audio).name, row.start_s, row.duration_s, row.source_lang, row.target_lang, row.target_text]

@@ -25,14 +25,11 @@ class AugmentConfig:
     truncation: Truncation = "beta-decay"
     """distribution of cut points: Beta(1, 3) or uniform over [min-ms, max-ms], over the full duration, or on a grid of 500 ms"""
     criterion: Criterion = "probability"
-    """when a token is plausible: by `probability` (at least tau), by `rank` (below tau times the vocabulary size), or by
-    `contrast` with the whole audio (at least tau times its probability there)"""
+    """when a token is plausible: by `probability` (at least tau) or by `rank` (below tau times the vocabulary size)"""
     tau: float | Literal["auto"] = "auto"
-    """plausibility threshold for keeping a target token; `auto` is 100 / vocabulary size, or 0.5 for contrast"""
+    """plausibility threshold for keeping a target token; `auto` is 100 / vocabulary size"""
     whole_words: bool = False
     """never keep part of a word"""
-    hold_back: int = 0
-    """drop this many of the last plausible tokens, so that the model learns to wait as with rollback"""
     min_ms: float = 500
     """l: earliest cut; utterances that are not longer are skipped"""
     max_ms: float = 5000
@@ -53,7 +50,7 @@ class AugmentConfig:
     """start over even if the output, or the journal of another run, exists"""
 
     def __post_init__(self) -> None:
-        check_whole_numbers(self, {"num": 1, "seed": 0, "hold_back": 0})
+        check_whole_numbers(self, {"num": 1, "seed": 0})
         if self.batch_size != "auto":
             check_whole_numbers(self, {"batch_size": 1})
         check_processes(self.workers)

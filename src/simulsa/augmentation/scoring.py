@@ -20,10 +20,9 @@ from simulsa.manifest import Utterance, too_long
 
 @dataclass(frozen=True)
 class Cut:
-    """An offline row, its length in samples, and the number of samples to keep."""
+    """An offline row and the number of samples to keep."""
 
     row: Utterance
-    length: int
     samples: int
 
     @property
@@ -44,44 +43,31 @@ class Cut:
 
 @dataclass(frozen=True)
 class LoadedCuts:
-    """A batch of cuts with what a model hears of each, before the cut and of the whole row (where that is asked for)."""
+    """A batch of cuts with what a model hears of each, before the cut."""
 
     cuts: list[Cut]
     heard: list[Any]
-    wholes: list[Any]
     broken: list[tuple[Utterance, str]]
     """rows whose audio cannot be read, with the problem"""
 
 
 @dataclass(frozen=True)
 class Speculation:
-    """The work on a batch of cuts: one forward pass, and another one on the whole audio if the criterion compares with it."""
+    """The work on a batch of cuts: one forward pass."""
 
     config: AugmentConfig
 
-    @property
-    def needs_whole(self) -> bool:
-        """Whether the criterion compares with the whole audio."""
-        return self.config.criterion == "contrast"
-
-    def samples(self, cut: Cut) -> int:
-        """How much of a cut's row is heard."""
-        return cut.length if self.needs_whole else cut.samples
-
     def load(self, max_samples: int, cuts: Sequence[Cut], prepare: Prepare) -> LoadedCuts:
         """Read the audio of a batch, which must fit the model's window of `max_samples`; needs no model."""
-        batch = LoadedCuts([], [], [], [])
-        load = _load_whole if self.needs_whole else _load
+        batch = LoadedCuts([], [], [])
         for cut in cuts:
             try:
-                audio = load(cut, max_samples)
+                audio = _load(cut, max_samples)
             except AudioError as error:
                 batch.broken.append((cut.row, str(error)))
                 continue
             batch.cuts.append(cut)
-            batch.heard.append(prepare(audio[: cut.samples], cut.direction))
-            if self.needs_whole:
-                batch.wholes.append(prepare(audio, cut.direction))
+            batch.heard.append(prepare(audio, cut.direction))
         return batch
 
     def __call__(self, lalm: LALM, cuts: Sequence[Cut] | LoadedCuts) -> tuple[dict[str, int], list[tuple[Utterance, str]]]:
@@ -92,17 +78,12 @@ class Speculation:
         targets = [lalm.encode(cut.row.target_text) for cut in batch.cuts]
         directions = [cut.direction for cut in batch.cuts]
         scores = lalm.score(lalm.hear(batch.heard, directions), targets)
-        wholes = lalm.score(lalm.hear(batch.wholes, directions), targets) if self.needs_whole else [None] * len(targets)
-        kept = {
-            cut.id: self._kept(lalm, cut, target, own, whole)
-            for cut, target, own, whole in zip(batch.cuts, targets, scores, wholes, strict=True)
-        }
+        kept = {cut.id: self._kept(lalm, cut, target, own) for cut, target, own in zip(batch.cuts, targets, scores, strict=True)}
         return kept, batch.broken
 
-    def _kept(self, lalm: LALM, cut: Cut, target: Sequence[int], scores: TokenScores, whole: TokenScores | None) -> int:
-        tau = resolve_tau(self.config.tau, self.config.criterion, lalm.vocabulary_size)
-        count = kept_tokens(scores, self.config.criterion, tau, lalm.vocabulary_size, whole)
-        count = max(count - self.config.hold_back, 0)
+    def _kept(self, lalm: LALM, cut: Cut, target: Sequence[int], scores: TokenScores) -> int:
+        tau = resolve_tau(self.config.tau, lalm.vocabulary_size)
+        count = kept_tokens(scores, self.config.criterion, tau, lalm.vocabulary_size)
         if self.config.whole_words:
             count = whole_words(lalm, target, count, cut.row.target_lang)
         return whole_characters(lalm, target[:count])
@@ -114,10 +95,3 @@ def _load(cut: Cut, max_samples: int) -> np.ndarray:
         problem = too_long("the cut", cut.samples, max_samples)
         raise AudioError(f"{problem}, or use truncation 'beta-decay' with a smaller --max-ms")
     return cut.heard.load()
-
-
-def _load_whole(cut: Cut, max_samples: int) -> np.ndarray:
-    """The whole row's audio, which must fit the model's window."""
-    if cut.length > max_samples:
-        raise AudioError(f"{too_long('the whole row', cut.length, max_samples)}, or use another --criterion")
-    return cut.row.load()

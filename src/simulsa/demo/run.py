@@ -172,6 +172,6 @@ def _training_facts(config: DemoConfig, base: HuggingFaceLALM) -> dict[str, str]
     return {
         "offline rows": str(config.train_rows),
         "simultaneous rows": str(config.augmented_rows),
-        "τ": f"{resolve_tau(config.tau, 'probability', base.vocabulary_size):.3g} (probability)",
+        "τ": f"{resolve_tau(config.tau, base.vocabulary_size):.3g} (probability)",
         "seed": str(config.seed),
     }
