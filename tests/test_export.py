@@ -82,14 +82,14 @@ def test_ms_swift_reads_messages_and_audio_files(rows: list[Utterance], tmp_path
 
 
 def test_llamafactory_finds_the_rows_by_its_dataset_info(rows: list[Utterance], tmp_path: Path) -> None:
-    export(rows, tmp_path / "out", ExportConfig("llamafactory", "some/model", simultaneous_copies=3))
+    export(rows, tmp_path / "out", ExportConfig("llamafactory", "some/model"))
     settings = yaml.safe_load((tmp_path / "out" / "train.yaml").read_text(encoding="utf-8"))
     info = json.loads((tmp_path / "out" / "dataset_info.json").read_text(encoding="utf-8"))[settings["dataset"]]
     made = conversations(tmp_path / "out")
     assert info["file_name"] == "train.jsonl"
     assert all(set(info["columns"].values()) == set(row) for row in made)
     answers = [row["messages"][1]["content"] for row in made]  # type: ignore[index]
-    assert answers == [rows[0].target_text, rows[1].target_text, "Ein", "Ein", "Ein"]
+    assert answers == [rows[0].target_text, rows[1].target_text, "Ein"]
     assert (settings["model_name_or_path"], settings["lora_rank"], settings["num_train_epochs"]) == ("some/model", 8, 2)
 
 

@@ -56,40 +56,6 @@ def test_only_target_and_eos_carry_loss_token_by_token(make_rows: Rows, random_l
     assert len({int((row != IGNORED).sum()) for row in batch["labels"]}) == 4  # the rows do differ in length
 
 
-def test_only_simultaneous_rows_and_their_stop_weigh_more(make_rows: Rows, random_lalm: Any) -> None:
-    whole = make_rows(1)
-    rows = [*whole, cut(whole[0], random_lalm.encode(whole[0].target_text)[:2], random_lalm)]
-    examples = examples_of(rows, random_lalm)
-    assert (collator(random_lalm)(examples)["weights"] == 1).all()
-    weights = collator(random_lalm, simultaneous_weight=3, stop_weight=2)(examples)["weights"]
-    assert (weights[0] == 1).all()
-    assert weights[1, -3:].tolist() == [3, 3, 6]
-
-
-def test_behind_the_stop_every_label_is_eos(make_rows: Rows, random_lalm: Any) -> None:
-    whole = make_rows(1)
-    tokens = tuple(random_lalm.encode(whole[0].target_text))
-    row = dataclasses.replace(cut(whole[0], tokens[:2], random_lalm), rest_tokens=tokens[2:5])
-    examples = examples_of([*whole, row], random_lalm)
-    eos = random_lalm.eos_id
-    without = collator(random_lalm)(examples)
-    assert without["labels"][1][without["labels"][1] != IGNORED].tolist() == [*tokens[:2], eos]
-    batch = collator(random_lalm, simultaneous_weight=3, stop_weight=2, overrun_weight=0.5)(examples)
-    assert batch["answers"][1] == [*tokens[:5], eos]
-    assert batch["labels"][1, -6:].tolist() == [*tokens[:2], eos, eos, eos, eos]
-    assert batch["weights"][1, -6:].tolist() == [3, 3, 6, 1.5, 1.5, 1.5]
-    assert torch.equal(batch["labels"][0], without["labels"][0])
-
-
-@pytest.mark.parametrize(("rest", "problem"), [((10**6,), "not all in the vocabulary"), (None, "the special token")])
-def test_a_rest_that_cannot_be_said_is_refused(
-    rest: tuple[int, ...] | None, problem: str, make_rows: Rows, random_lalm: Any
-) -> None:
-    row = cut(make_rows(1)[0], [], random_lalm)
-    with pytest.raises(TrainError, match=f"row 'row-0@1000ms': .*{problem}"):
-        make_examples([dataclasses.replace(row, rest_tokens=rest or (random_lalm.eos_id,))], random_lalm, "fail")
-
-
 def test_a_batch_is_what_inference_hears(make_rows: Rows, random_lalm: Any) -> None:
     rows = make_rows(3)
     batch = collator(random_lalm)(examples_of(rows, random_lalm))
@@ -104,7 +70,7 @@ def test_where_a_step_has_fewer_rows_nothing_is_heard_or_learnt(make_rows: Rows,
     examples, collate = examples_of(make_rows(3), random_lalm), collator(random_lalm)
     whole, filled = collate(examples), collate([*examples, None, None])
     assert whole["answers"] == filled["answers"]
-    assert all(torch.equal(whole[name], filled[name]) for name in ("labels", "weights", "offline"))
+    assert all(torch.equal(whole[name], filled[name]) for name in ("labels", "offline"))
     assert (collate([None, None])["labels"] == IGNORED).all()
 
 

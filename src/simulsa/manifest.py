@@ -19,7 +19,7 @@ from simulsa.audio import AudioError, audio_length, load_audio
 from simulsa.files import atomic_write
 from simulsa.languages import language_name
 
-RETIRED = ("latency",)  # fields of earlier versions; a row keeps them as `extra`
+RETIRED = ("latency", "rest_tokens")  # fields of earlier versions; a row keeps them as `extra`
 
 logger = logging.getLogger("simulsa")
 
@@ -34,7 +34,7 @@ class Utterance:
 
     `audio` is the path of the file; `start_s` and `duration_s` select a slice of it (default: all). An augmented row has a
     `parent_id`, its cut as `duration_s`, the partial translation as `target_text` (possibly empty) and as the token ids
-    `target_tokens` of its model, the tokens behind the cut as `rest_tokens`, and its provenance as `made_by`. `extra` keeps
+    `target_tokens` of its model, and its provenance as `made_by`. `extra` keeps
     fields unknown to simulsa.
     """
 
@@ -48,7 +48,6 @@ class Utterance:
     duration_s: float | None = None
     parent_id: str | None = None
     target_tokens: tuple[int, ...] | None = None
-    rest_tokens: tuple[int, ...] | None = None
     made_by: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -71,7 +70,7 @@ _REQUIRED = ("id", "audio", "source_lang", "target_lang", "target_text")
 _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "audio", "source_lang", "target_lang", "target_text", "source_text", "parent_id"), (str,)),
     **dict.fromkeys(("start_s", "duration_s"), (int, float)),
-    **dict.fromkeys(("target_tokens", "rest_tokens"), (list,)),
+    "target_tokens": (list,),
     "made_by": (dict,),
 }
 _ELSEWHERE = {"offset": "start_s", "start": "start_s", "duration": "duration_s"}  # what other tools call a field

@@ -166,7 +166,6 @@ class _Run:
             source_text=None,  # the transcript is of the whole utterance
             target_text=self.lalm.decode(tokens[:kept]),
             target_tokens=tuple(tokens[:kept]),
-            rest_tokens=tuple(tokens[kept:]),
             made_by={
                 "truncation": self.config.truncation,
                 "criterion": self.config.criterion,

@@ -24,7 +24,6 @@ from simulsa.lalm.interface import Direction
 from simulsa.lalm.load import family_of_model
 from simulsa.manifest import Utterance, unheard
 from simulsa.progress import track
-from simulsa.settings import check_whole_numbers
 from simulsa.training.config import TrainConfig
 
 Format = Literal["ms-swift", "llamafactory", "hf-dataset"]
@@ -48,13 +47,10 @@ class ExportConfig:
     """model to fine-tune; its family determines the wording of the instruction"""
     template: str = "qwen2_audio"
     """LLaMA-Factory's name for the model's chat template"""
-    simultaneous_copies: int = 1
-    """number of copies of each simultaneous row, instead of `simulsa train --simultaneous-weight`"""
     on_error: Literal["fail", "skip"] = "fail"
     """on a row with broken audio: `fail`, or `skip` it"""
 
     def __post_init__(self) -> None:
-        check_whole_numbers(self, {"simultaneous_copies": 1})
         if self.format not in get_args(Format):
             raise ValueError(f"format is {self.format!r}; it must be one of {', '.join(get_args(Format))}")
         if self.on_error not in ("fail", "skip"):
@@ -71,7 +67,7 @@ def export(rows: Sequence[Utterance], out: Path, config: ExportConfig | None = N
     given = []
     for row in track(rows, "exporting"):
         try:
-            given += [(row, _audio_file(row, out / "audio"))] * (config.simultaneous_copies if row.is_augmented else 1)
+            given.append((row, _audio_file(row, out / "audio")))
         except AudioError as error:
             if config.on_error == "fail":
                 raise unheard(row, error) from error

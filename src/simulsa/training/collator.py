@@ -1,4 +1,4 @@
-"""Examples to batches: the prompts of inference, with target tokens, labels and loss weights."""
+"""Examples to batches: the prompts of inference, with target tokens and labels."""
 
 from __future__ import annotations
 
@@ -25,11 +25,9 @@ class Collator:
     """Load the audio of some examples and build their batch, without the model.
 
     The batch holds `clips`, a `PreparedClip` per row; `answers`, the token ids behind each prompt; and for the answers' tokens,
-    padded on the left, `labels` int64 `[rows, 1 + longest answer]`, loss `weights` float32, and `offline` bool, whether the row
-    is an offline one. `places`, int64 `[labels]`, are the labels' indices in the flattened batch. An answer is the target and
-    EOS, which are also the labels. A truncated row ends with EOS too: the model learns to stop where the audio ends. With an
-    `overrun_weight`, its answer continues with the row's `rest_tokens`, and every label there is EOS: having missed its stop, the
-    model should still stop rather than finish the sentence.
+    padded on the left, `labels` int64 `[rows, 1 + longest answer]` and `offline` bool, whether the row is an offline one.
+    `places`, int64 `[labels]`, are the labels' indices in the flattened batch. An answer is the target and EOS, which are also
+    the labels. A truncated row ends with EOS too: the model learns to stop where the audio ends.
 
     Raises `AudioError` for audio that cannot be decoded; with `on_error="skip"` such a row becomes silence without labels, so
     that the other rows' batches do not change. `broken` has the problem of each such row, by id.
@@ -38,9 +36,6 @@ class Collator:
     frontend: Frontend
     eos_id: int
     on_error: OnError = "fail"
-    simultaneous_weight: float = 1.0
-    stop_weight: float = 1.0
-    overrun_weight: float = 0.0
 
     def __call__(self, passed: Sequence[Example | None]) -> dict[str, Any]:
         """The batch of the examples among `passed`; silence without labels when there are none."""
@@ -52,33 +47,20 @@ class Collator:
 
     def _batch(self, examples: Sequence[Example], heard: Sequence[np.ndarray | None], broken: dict[str, str]) -> dict[str, Any]:
         audios = [np.zeros(MIN_SAMPLES, dtype=np.float32) if audio is None else audio for audio in heard]
-        overruns = [list(example.rest) if self.overrun_weight else [] for example in examples]
-        answers = [[*ex.target, *overrun, self.eos_id] for ex, overrun in zip(examples, overruns, strict=True)]
+        answers = [[*example.target, self.eos_id] for example in examples]
         # a column more than the longest answer, for the prompt's last token: Trainer does not count the labels of the first
         labels = torch.full((len(examples), 1 + max(map(len, answers))), IGNORED, dtype=torch.long)
-        for row, (answer, overrun, samples) in enumerate(zip(answers, overruns, heard, strict=True)):
+        for row, (answer, samples) in enumerate(zip(answers, heard, strict=True)):
             if samples is not None:
                 labels[row, -len(answer) :] = torch.tensor(answer)
-                labels[row, -len(overrun) - 1 :] = self.eos_id
         return {
             "clips": [self.frontend.prepare(audio, ex.direction) for audio, ex in zip(audios, examples, strict=True)],
             "answers": answers,
             "labels": labels,
             "places": (labels != IGNORED).flatten().nonzero().squeeze(1),
-            "weights": self._weights(examples, overruns, labels),
             "offline": torch.tensor([[not ex.row.is_augmented] for ex in examples]).expand_as(labels).contiguous(),
             "broken": broken,
         }
-
-    def _weights(self, examples: Sequence[Example], overruns: Sequence[Sequence[int]], labels: torch.Tensor) -> torch.Tensor:
-        weights = torch.ones(labels.shape, dtype=torch.float32)
-        for row, (example, overrun) in enumerate(zip(examples, overruns, strict=True)):
-            if example.row.is_augmented:
-                weights[row] = self.simultaneous_weight
-                weights[row, -len(overrun) - 1] *= self.stop_weight
-                if overrun:
-                    weights[row, -len(overrun) :] *= self.overrun_weight
-        return weights
 
     def _load(self, example: Example, broken: dict[str, str]) -> np.ndarray | None:
         try:

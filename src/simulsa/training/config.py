@@ -21,8 +21,8 @@ PAPER_SETTINGS = ("lora_r", "lora_alpha", "learning_rate", "weight_decay", "batc
 # what decides about the weights: a run may be resumed with other values of the rest
 DECISIVE_SETTINGS = (
     *PAPER_SETTINGS,
-    *("lora_dropout", "self_distillation", "simultaneous_weight", "stop_weight", "overrun_weight"),
-    *("warmup_share", "lr_scheduler", "max_grad_norm", "length_grouping", "mixed_precision", "seed"),
+    *("lora_dropout", "self_distillation", "warmup_share", "lr_scheduler", "max_grad_norm", "length_grouping"),
+    *("mixed_precision", "seed"),
 )
 
 
@@ -41,12 +41,6 @@ class TrainConfig:
     self_distillation: float = 0.0
     """share of the offline rows' loss that targets the base model's probabilities instead of the reference; 1 uses no
     reference"""
-    simultaneous_weight: float = 1.0
-    """loss weight of simultaneous rows; w has the effect of w copies of each row"""
-    stop_weight: float = 1.0
-    """further loss weight of their last token, EOS: the decision to stop where the audio ends"""
-    overrun_weight: float = 0.0
-    """loss weight of stopping late: EOS is also the label after each of the row's `rest_tokens`"""
     learning_rate: float = 1e-4
     """AdamW's peak learning rate"""
     weight_decay: float = 0.1
@@ -94,9 +88,9 @@ class TrainConfig:
         object.__setattr__(self, "out", Path(self.out))  # YAML and scripts give text
         counted = ("lora_r", "batch_size", "micro_batch_size", "save_every_steps", "logging_every_steps")
         check_whole_numbers(self, {**dict.fromkeys(counted, 1), "seed": 0})
-        for name in ("lora_alpha", "learning_rate", "epochs", "simultaneous_weight", "stop_weight"):
+        for name in ("lora_alpha", "learning_rate", "epochs"):
             self._check_number(name, lambda value: value > 0, "above 0")
-        for name in ("overrun_weight", "weight_decay", "max_grad_norm", "encoder_cache_mib"):
+        for name in ("weight_decay", "max_grad_norm", "encoder_cache_mib"):
             self._check_number(name, lambda value: value >= 0, "0 or more")
         self._check_number("self_distillation", lambda value: 0 <= value <= 1, "from 0 to 1")
         for name in ("lora_dropout", "warmup_share"):

@@ -27,11 +27,10 @@ class TrainError(ValueError):
 
 @dataclass(frozen=True)
 class Example:
-    """A row, its target token ids without EOS, and the tokens behind the cut."""
+    """A row and its target token ids without EOS."""
 
     row: Utterance
     target: tuple[int, ...]
-    rest: tuple[int, ...] = ()
 
     @property
     def direction(self) -> Direction:
@@ -97,7 +96,7 @@ def make_examples(rows: Sequence[Utterance], lalm: HuggingFaceLALM, on_error: On
     if len(problems) == len(rows):
         raise TrainError(f"none of the {len(rows)} rows has usable audio; see the warnings above")
     usable = [row for row in rows if row.id not in problems]
-    return [Example(row, _target(row, lalm), _rest(row, lalm)) for row in usable], list(problems)
+    return [Example(row, _target(row, lalm)) for row in usable], list(problems)
 
 
 def _target(row: Utterance, lalm: HuggingFaceLALM) -> tuple[int, ...]:
@@ -111,24 +110,13 @@ def _target(row: Utterance, lalm: HuggingFaceLALM) -> tuple[int, ...]:
                 f"row {row.id!r}: its target_tokens are not those of {row.target_text!r} in the tokenizer of {lalm.name}; "
                 "make simultaneous rows with the model that is trained (simulsa augment)"
             )
-    _check_special(row, "target", tokens, lalm)
+    _check_special(row, tokens, lalm)
     return tokens
 
 
-def _rest(row: Utterance, lalm: HuggingFaceLALM) -> tuple[int, ...]:
-    tokens = tuple(row.rest_tokens or ())
-    if not all(0 <= token < lalm.vocabulary_size for token in tokens):
-        raise TrainError(
-            f"row {row.id!r}: its rest_tokens are not all in the vocabulary of {lalm.name}; make simultaneous rows with the "
-            "model that is trained (simulsa augment)"
-        )
-    _check_special(row, "rest", tokens, lalm)
-    return tokens
-
-
-def _check_special(row: Utterance, part: str, tokens: Sequence[int], lalm: HuggingFaceLALM) -> None:
+def _check_special(row: Utterance, tokens: Sequence[int], lalm: HuggingFaceLALM) -> None:
     if forbidden := {lalm.audio_token_id, *lalm.eos_ids}.intersection(tokens):
         raise TrainError(
-            f"row {row.id!r}: its {part} holds the special token {lalm.tokenizer.convert_ids_to_tokens(min(forbidden))!r}, "
+            f"row {row.id!r}: its target holds the special token {lalm.tokenizer.convert_ids_to_tokens(min(forbidden))!r}, "
             "which ends an answer or stands for audio; remove it from the text"
         )

@@ -72,7 +72,7 @@ def largest_pass(lalm: HuggingFaceLALM, examples: Sequence[Example], config: Tra
     longest = max(examples, key=lambda example: example.length_s)
     silence = np.zeros(round(longest.length_s * SAMPLE_RATE), dtype=np.float32)
     prompt = len(lalm.frontend.prepare(silence, longest.direction).prompt)
-    labels = 1 + max(len(example.target) + (len(example.rest) if config.overrun_weight else 0) for example in examples)
+    labels = 1 + max(len(example.target) for example in examples)
     text = lalm.decoder.language_model.config
     widest = np.max(getattr(text, "intermediate_size", 4 * text.hidden_size))  # one for each layer in some families
     return PassShape(

@@ -61,7 +61,6 @@ def rows_hash(rows: Sequence[Utterance]) -> str:
                 *(row.id, row.parent_id, Path(row.audio).name, row.start_s, row.duration_s),
                 *(row.source_lang, row.target_lang, row.target_text, row.target_tokens),
                 None,  # where earlier versions had a latency word: their trainings are still recognised
-                *([row.rest_tokens] if row.rest_tokens else []),
             ],
             escape=True,
         )

@@ -68,8 +68,7 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
     loss_is_scaled_for_ga = True
 
     def __init__(self, lalm: HuggingFaceLALM, config: TrainConfig, **options: Any) -> None:
-        weights = config.simultaneous_weight, config.stop_weight, config.overrun_weight
-        collator = Collator(lalm.frontend, lalm.eos_id, config.on_error, *weights)
+        collator = Collator(lalm.frontend, lalm.eos_id, config.on_error)
         # what wraps the model for several processes (DDP, FSDP) must see one pass through the model's own forward
         lalm.model.forward = self._summed_loss
         self._trained = train_mode(lalm.model)
@@ -112,7 +111,7 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """Weighted sum of the pass's losses, in nats, over `num_items_in_batch`, the step's target tokens in all processes."""
+        """Sum of the pass's losses, in nats, over `num_items_in_batch`, the step's target tokens in all processes."""
         if num_items_in_batch is None:
             raise TrainError("Trainer did not count the step's labels; use a transformers release within simulsa's bounds")
         # averaging the processes' gradients divides by their number
@@ -121,7 +120,7 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
 
     def _summed_loss(self, inputs: dict[str, Any]) -> torch.Tensor:
         places, width = inputs["places"], inputs["labels"].shape[1]
-        labels, weights, offline = (inputs[name].flatten()[places] for name in ("labels", "weights", "offline"))
+        labels, offline = (inputs[name].flatten()[places] for name in ("labels", "offline"))
         share = self._config.self_distillation
         heard = self._hear(inputs["clips"])
         own = self._base_probabilities(heard, inputs["answers"], places, width) if share else None
@@ -129,7 +128,7 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
         losses = cross_entropy(logits, labels, reduction="none")
         if own is not None:
             losses = torch.where(offline, (1 - share) * losses + share * divergence(own, logits), losses)
-        return torch.sum(losses * weights)
+        return losses.sum()
 
     def _hear(self, clips: Sequence[PreparedClip]) -> list[HeardClip]:
         with self._precision:
