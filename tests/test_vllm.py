@@ -145,13 +145,14 @@ def test_scores_are_the_same(pair: Pair) -> None:
     ours, theirs = pair.heard(sentences(24, longest_s=6))
     said = [said.tokens for said in pair.here.continue_(ours, [[]] * 24)]
     targets = [tokens[:12] for tokens in (*said[1:], said[0])]
-    here = pair.here.score(ours, targets)
-    for found, meant in zip(pair.there.score(theirs, targets), here, strict=True):
+    here, there = pair.here.score(ours, targets), pair.there.score(theirs, targets)
+    for found, meant in zip(there, here, strict=True):
         np.testing.assert_allclose(found.log_probs, meant.log_probs, atol=1e-4)
-        # among hundreds of words that the model would never say, two may be closer than rounding
-        likely = meant.ranks < 100
-        np.testing.assert_array_equal(found.ranks[likely], meant.ranks[likely])
         np.testing.assert_allclose(found.ranks, meant.ranks, atol=1)
+    # two words may be closer than rounding: among hundreds that the model would never say, or anywhere in random weights
+    likely = np.concatenate([scores.ranks for scores in here]) < 100
+    same = np.concatenate([found.ranks == meant.ranks for found, meant in zip(there, here, strict=True)])
+    assert same[likely].mean() >= 0.98
 
 
 def test_the_longest_clip_is_heard_whole(pair: Pair) -> None:
