@@ -16,13 +16,12 @@ from recipes.experiments.figures import plot_table
 from recipes.experiments.lab import Lab, instances_of
 from recipes.experiments.markdown import details_table, main_table, recovered_table
 from recipes.experiments.records import Record, record, write_records
-from recipes.experiments.systems import BASE, BEST, SFT, SIMULSA, System
+from recipes.experiments.systems import BASE, BEST, PAPER_SHARE, SFT, SIMULSA, System, varied
 from recipes.experiments.workers import Job, LabConfig, run_jobs
 from simulsa.evaluation.scores import policy_of_score
 from simulsa.evaluation.significance import p_value
 from simulsa.files import atomic_write
 
-SYSTEMS = (BASE, SFT, SIMULSA, BEST)
 CHUNKS_MS = (500, 1000, 1500, 2000, 3000, 4000, math.inf)
 POLICIES = ("rollback:0", "rollback:1", "rollback:3", "rollback:5")
 # what the base can do without training, and what the tuned models do with it
@@ -44,11 +43,21 @@ class TableConfig:
     """k"""
     policies: tuple[str, ...] = (*POLICIES, *TRAINING_FREE)
     """b, and policies that need no training"""
+    shares: tuple[float, ...] = (PAPER_SHARE,)
+    """M of the paper's recipe, as shares of the offline rows"""
+    best: bool = True
+    """measure the best recipe as well"""
+
+    @property
+    def systems(self) -> list[System]:
+        """What is compared."""
+        others = [varied(f"{SIMULSA.name}, M = {share:.1%}", share) for share in self.shares if share != PAPER_SHARE]
+        return [BASE, SFT, *([SIMULSA] if PAPER_SHARE in self.shares else []), *others, *([BEST] if self.best else [])]
 
 
 def make_table(config: TableConfig) -> list[Record]:
     """Make and measure every system and write the table."""
-    run_jobs(config.lab, [_job(config, system, seed) for system in SYSTEMS for seed in _seeds(config, system)])
+    run_jobs(config.lab, [_job(config, system, seed) for system in config.systems for seed in _seeds(config, system)])
     records = list(_records(config, config.lab.open()))
     write_records(config.out / "table.csv", records)
     show(records, config.out)
@@ -78,7 +87,7 @@ def _records(config: TableConfig, lab: Lab) -> Iterator[Record]:
     """All records; what was fine-tuned on simultaneous rows is tested against + SFT of the same seed."""
     for split in config.splits:
         test = config.lab.test(split)
-        for system in SYSTEMS:
+        for system in config.systems:
             for seed in _seeds(config, system):
                 scores, folder = lab.measured(system, seed, test, config.chunks_ms, config.policies)
                 _, baseline = lab.measured(SFT, seed, test, config.chunks_ms, config.policies)
