@@ -90,16 +90,16 @@ def test_ablations_ideas_and_errors(lab: LabConfig, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(ablations, "TAUS", {"probability": (0.1, 0.3), "rank": (0.025,)})
     monkeypatch.setattr(ideas, "CHUNKS_MS", (500.0, math.inf))
     monkeypatch.setattr(ideas, "POLICIES", ("rollback:0", "eos"))
-    monkeypatch.setattr(ideas, "ideas", lambda: [systems.varied("… weighted", 0.2, MANY, {"simultaneous_weight": 4.0})])
+    monkeypatch.setattr(ideas, "ideas", lambda: [systems.varied("… fewer rows", 0.2, MANY)])
     records = ablations.run_ablations(StudyConfig(lab, tmp_path))
     assert len({record.system for record in records}) == 1 + 2 + 2 + 3
     records = ideas.run_ideas(IdeasConfig(lab, tmp_path))
     assert {(record.system, record.policy, record.chunk_ms) for record in records} == {
         (system, *setting)
-        for system in (BASE.name, SFT.name, "… weighted")
+        for system in (BASE.name, SFT.name, "… fewer rows")
         for setting in (("rollback:0", 500.0), ("eos", 500.0), ("rollback:0", math.inf))
     }
-    assert "| eos | … weighted |" in (tmp_path / "ideas.md").read_text(encoding="utf-8")
+    assert "| eos | … fewer rows |" in (tmp_path / "ideas.md").read_text(encoding="utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("ablation-amount.md", "ablation-amount.png", "ablation-criterion-k500.png", "ablation-criterion-offline.png"),
         *("ablation-criterion.md", "ablation-truncation.md", "ablation-truncation.png", "ablations.csv"),

@@ -18,7 +18,7 @@ from recipes.experiments.figures import plot_points
 from recipes.experiments.markdown import main_table, policy_name
 from recipes.experiments.records import Record, cell, of_setting, write_records
 from recipes.experiments.study import StudyConfig, Subject, study
-from recipes.experiments.systems import BASE, MANY, PATIENT, SFT, SIMULSA, System, changed, varied
+from recipes.experiments.systems import BASE, MANY, SFT, SIMULSA, System, changed, varied
 from recipes.experiments.workers import LabConfig
 from simulsa.files import atomic_write
 
@@ -39,17 +39,13 @@ def bundled_lab(test_limit: int | None = None) -> LabConfig:
 
 
 def ideas() -> list[System]:
-    """SimulSA as in the paper, and the recipes `patient` and `many`, the latter with one choice at a time made otherwise."""
+    """SimulSA as in the paper, and the recipe `many` with one choice at a time made otherwise."""
     return [
         SIMULSA,
-        PATIENT,
         MANY,
         changed(MANY, "… references instead of self-distillation", training={"self_distillation": 0.0}),
         changed(MANY, "… τ = 100/v", tau="auto"),
-        changed(MANY, "… held back by 2 tokens", hold_back=2),
-        changed(MANY, "… contrast, τ = 0.8", criterion="contrast", tau=0.8),
         varied("… a quarter of the rows", 0.1, MANY),
-        varied("… a quarter of the rows, weight 4", 0.1, MANY, training={"simultaneous_weight": 4.0}),
     ]
 
 

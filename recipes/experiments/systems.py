@@ -86,7 +86,6 @@ def _recipe(name: str, share: float) -> System:
     )
 
 
-PATIENT = _recipe("patient", PAPER_SHARE)
 MANY = _recipe("many", 0.4)
 # the recipe of the bundled adapter
 BEST = MANY
