@@ -25,7 +25,7 @@ from simulsa.files import atomic_write
 CHUNKS_MS = (500, 1000, 1500, 2000, 3000, 4000, math.inf)
 POLICIES = ("rollback:0", "rollback:1", "rollback:3", "rollback:5")
 # what the base can do without training, and what the tuned models do with it
-TRAINING_FREE = ("eos", "alignatt:4", "alignatt:8")
+TRAINING_FREE = ("eos", "alignatt:4", "alignatt:8", "alignatt:16")
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ POLICIES = (
     *("eos", "rollback:3", "rollback:5", "rollback:8"),
     *("local-agreement:2", "local-agreement:3"),
     *("wait-k:2,1", "wait-k:2,3"),
-    *("alignatt:2", "alignatt:4", "alignatt:8"),
+    *("alignatt:4", "alignatt:8", "alignatt:16"),
     *("confidence:0.3", "confidence:0.5"),
 )
 CHUNKS_MS = (500.0, 1000.0, 2000.0, math.inf)
