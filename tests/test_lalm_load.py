@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +68,16 @@ class TestLoad:
     def test_a_gpu_that_is_not_there(self, random_model_folder: Path) -> None:
         with pytest.raises(LALMError, match="'cuda:1' was requested but PyTorch finds no GPU; use --device cpu"):
             load(str(random_model_folder), device="cuda:1")
+
+    @pytest.mark.parametrize(("given", "bound"), [(None, "32"), ("7", "7")])
+    def test_plans_for_shapes_are_bounded(
+        self, random_model_folder: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, bound: str
+    ) -> None:
+        name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+        monkeypatch.setenv(name, "")  # so that what `load` sets is undone
+        monkeypatch.delenv(name) if given is None else monkeypatch.setenv(name, given)
+        load(str(random_model_folder), device="cpu")
+        assert os.environ[name] == bound
 
     def test_number_formats(self, random_model_folder: Path, random_lalm: HuggingFaceLALM) -> None:
         half = load(str(random_model_folder), device="cpu", dtype="bfloat16")
