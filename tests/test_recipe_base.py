@@ -305,6 +305,8 @@ def test_an_interrupted_stage_ends_as_an_uninterrupted_one(
     decoder: Decoder, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = Stage("speech", epochs=3, batch_size=3, warmup_steps=2, text=1)
+    # products in bfloat16 may round anew in every run
+    monkeypatch.setattr("recipes.base.training.has_bfloat16", lambda device: False)
     start = {name: value.clone() for name, value in decoder.state_dict().items()}
     run_stage(decoder, stage, dataset, tmp_path / "whole", CPU)
     expected = {name: value.clone() for name, value in decoder.state_dict().items()}

@@ -97,7 +97,7 @@ def test_ablations_ideas_and_errors(lab: LabConfig, tmp_path: Path, monkeypatch:
     assert {(record.system, record.policy, record.chunk_ms) for record in records} == {
         (system, *setting)
         for system in (BASE.name, SFT.name, "… fewer rows")
-        for setting in (("rollback:0", 500.0), ("eos", 500.0), ("rollback:0", math.inf))
+        for setting in ((policy, chunk_ms) for policy in ("rollback:0", "eos") for chunk_ms in (500.0, math.inf))
     }
     assert "| eos | … fewer rows |" in (tmp_path / "ideas.md").read_text(encoding="utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
