@@ -69,6 +69,10 @@ def test_the_table_is_made_once_and_a_new_seed_adds_its_part(lab: LabConfig, tmp
     assert "k = ∞" in text
     recovered = (tmp_path / f"recovered-{TEST}.md").read_text(encoding="utf-8")
     assert recovered.count("100% @") == 4
+    budgets = (tmp_path / f"budgets-{TEST}.md").read_text(encoding="utf-8").splitlines()
+    against = f"p against {BASE.name}, {SFT.name}"
+    assert budgets[0] == f"| LAAL at most | {BASE.name} | {SFT.name} | {SIMULSA.name} | {against} | {BEST.name} | {against} |"
+    assert len(budgets) == 2 + 6
     assert (tmp_path / f"table-{TEST}.png").read_bytes().startswith(b"\x89PNG")
     before = results(lab.work)
     again = make_table(table(lab, tmp_path, 0, 1))

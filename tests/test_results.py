@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,16 +11,14 @@ from recipes.experiments.records import read_records
 from recipes.experiments.subset import CHUNKS_MS, MODELS, SENTENCES, measured
 
 ROOT = Path(__file__).parents[1]
-MULTI30K = Path(os.environ.get("SIMULSA_MULTI30K", ROOT.parent / "shared" / "data" / "multi30k"))
 
 
-@pytest.mark.skipif(not MULTI30K.exists(), reason=f"needs captions in {MULTI30K} (or SIMULSA_MULTI30K)")
 @pytest.mark.parametrize("model", MODELS)
-def test_the_bundled_models_reproduce_what_is_published(model: str, tmp_path: Path) -> None:
+def test_the_bundled_models_reproduce_what_is_published(model: str) -> None:
     published = [record for record in read_records(ROOT / "docs" / "results" / "subset.csv") if record.system == model]
     assert [record.chunk_ms for record in published] == list(CHUNKS_MS)
-    for before, now in zip(published, measured(model, MULTI30K, tmp_path), strict=True):
-        # the synthesiser is not repeatable to the sample, which moves a few words
+    for before, now in zip(published, measured(model), strict=True):
+        # processors round differently, which moves a few words
         assert now.bleu == pytest.approx(before.bleu, abs=1.0)
         assert now.laal_ms == pytest.approx(before.laal_ms, abs=60)
         assert now.utterances == before.utterances == SENTENCES

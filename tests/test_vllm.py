@@ -141,7 +141,7 @@ def test_log_probabilities_come_along(pair: Pair) -> None:
         np.testing.assert_allclose(said.log_probs, meant.log_probs, atol=1e-4)
 
 
-def test_scores_are_the_same(pair: Pair) -> None:
+def test_scores_are_the_same(pair: Pair, request: pytest.FixtureRequest) -> None:
     ours, theirs = pair.heard(sentences(24, longest_s=6))
     said = [said.tokens for said in pair.here.continue_(ours, [[]] * 24)]
     targets = [tokens[:12] for tokens in (*said[1:], said[0])]
@@ -149,10 +149,10 @@ def test_scores_are_the_same(pair: Pair) -> None:
     for found, meant in zip(there, here, strict=True):
         np.testing.assert_allclose(found.log_probs, meant.log_probs, atol=1e-4)
         np.testing.assert_allclose(found.ranks, meant.ranks, atol=1)
-    # two words may be closer than rounding: among hundreds that the model would never say, or anywhere in random weights
+    # two words may be closer than rounding: among hundreds that the model would never say, or anywhere with random weights
     likely = np.concatenate([scores.ranks for scores in here]) < 100
     same = np.concatenate([found.ranks == meant.ranks for found, meant in zip(there, here, strict=True)])
-    assert same[likely].mean() >= 0.98
+    assert same[likely].mean() >= (0.98 if "random" in request.node.name else 1)
 
 
 def test_the_longest_clip_is_heard_whole(pair: Pair) -> None:

@@ -23,7 +23,7 @@ from transformers import Qwen2AudioForConditionalGeneration
 
 from recipes.base.batches import IGNORED, Batch, Dataset
 from simulsa.files import atomic_write
-from simulsa.lalm.precision import has_bfloat16
+from simulsa.lalm.precision import bound_plans, has_bfloat16
 
 CHECKPOINT_EVERY_S = 120
 LOG_EVERY_STEPS = 50
@@ -102,6 +102,7 @@ def run_stage(decoder: Decoder, stage: Stage, dataset: Dataset, folder: Path, de
     total = round(stage.epochs * per_epoch)
     groups = [{"params": list(part.parameters())} for part in (decoder.projector, decoder.language_model)]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=stage.weight_decay, fused=device.type == "cuda")
+    bound_plans()
     settings, quick = stage.settings(), has_bfloat16(device.type)
     start = restore(decoder, optimizer, path, settings)
     decoder.dropout.p = stage.dropout

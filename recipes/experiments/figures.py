@@ -14,22 +14,29 @@ from recipes.experiments.records import Record, cell
 from simulsa.evaluation.report import COLORS, MARKERS
 from simulsa.files import atomic_write
 
+COLUMNS = 4  # panels side by side
+
 
 def plot_table(records: Sequence[Record], path: Path) -> None:
     """BLEU over LAAL, a panel for each policy and a curve for each system; bars are the spread over the seeds, dashes offline."""
     policies = list(dict.fromkeys(record.policy for record in records))
-    figure = Figure(figsize=(4.2 * len(policies), 4.2), layout="constrained")
-    panels = figure.subplots(1, len(policies), sharex=True, sharey=True, squeeze=False)[0]
+    columns = min(len(policies), COLUMNS)
+    rows = -(-len(policies) // columns)
+    figure = Figure(figsize=(3.5 * columns, 3.5 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
     systems = list(dict.fromkeys(record.system for record in records))
-    for axes, policy in zip(panels, policies, strict=True):
+    for axes, policy in zip(panels, policies, strict=False):
         for number, system in enumerate(systems):
             own = [record for record in records if (record.system, record.policy) == (system, policy)]
             _draw_curve(axes, own, COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)], system)
         axes.set_title(policy_name(policy), fontsize=11)
         axes.set_xlabel("LAAL in seconds")
         _tidy(axes)
-    panels[0].set_ylabel("BLEU")
-    panels[-1].legend(frameon=False, fontsize=9, loc="lower right")
+    for axes in panels[::columns]:
+        axes.set_ylabel("BLEU")
+    for axes in panels[len(policies) :]:
+        axes.set_visible(False)
+    panels[len(policies) - 1].legend(frameon=False, fontsize=8, loc="lower right")
     _save(figure, path)
 
 

@@ -6,10 +6,11 @@ python -m recipes.experiments.table --data ../shared/data/multi30k --assets .ass
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from recipes.budgets import best, difference, shown
 from recipes.command import run
 from recipes.experiments.corpus import CONFIRMATION, TEST
 from recipes.experiments.figures import plot_table
@@ -24,6 +25,7 @@ from simulsa.files import atomic_write
 
 CHUNKS_MS = (500, 1000, 1500, 2000, 3000, 4000, math.inf)
 POLICIES = ("rollback:0", "rollback:1", "rollback:3", "rollback:5")
+BUDGETS_MS = (300, 500, 750, 1000, 1250, 1500)
 # what the base can do without training, and what the tuned models do with it
 TRAINING_FREE = ("eos", "alignatt:4", "alignatt:8", "alignatt:16")
 
@@ -34,7 +36,7 @@ class TableConfig:
 
     lab: LabConfig = field(default_factory=LabConfig)
     out: Path = Path("docs/results")
-    """folder for table.csv, table-*.md and table-*.png"""
+    """folder for table.csv, table-*.md, table-*.png and budgets-*.md"""
     seeds: tuple[int, ...] = (0, 1, 2)
     """seeds of cuts and training"""
     splits: tuple[str, ...] = (TEST, CONFIRMATION)
@@ -61,6 +63,9 @@ def make_table(config: TableConfig) -> list[Record]:
     records = list(_records(config, config.lab.open()))
     write_records(config.out / "table.csv", records)
     show(records, config.out)
+    for split in config.splits:
+        with atomic_write(config.out / f"budgets-{split}.md") as file:
+            file.write(budget_table(_folders(config, split)))
     return records
 
 
@@ -73,6 +78,34 @@ def show(records: Sequence[Record], out: Path) -> None:
         with atomic_write(out / f"recovered-{split}.md") as file:
             file.write(recovered_table(own))
         plot_table(own, out / f"table-{split}.png")
+
+
+def budget_table(folders: Mapping[str, Path]) -> str:
+    """The best setting of each system for some latencies that one may afford, by the folder of its scores; and the p-values of
+    the differences between a system that was fine-tuned on simultaneous rows and the others."""
+    others = [name for name in folders if name in (BASE.name, SFT.name)]
+    lines = []
+    for budget_ms in BUDGETS_MS:
+        found = {name: best(folder, budget_ms) for name, folder in folders.items()}
+        cells = [f"{budget_ms / 1000:.2f} s"]
+        for name, folder in folders.items():
+            cells.append(shown(found[name]))
+            if name not in others:
+                p = [difference(folder, found[name], folders[other], found[other]) for other in others]
+                cells.append(", ".join(p))
+        lines.append("| " + " | ".join(cells) + " |")
+    against = f"p against {', '.join(others)}"
+    titles = ["LAAL at most", *(title for name in folders for title in ([name] if name in others else [name, against]))]
+    return "\n".join(["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles), *lines]) + "\n"
+
+
+def _folders(config: TableConfig, split: str) -> dict[str, Path]:
+    """Where the scores of the first seed of each system lie."""
+    lab, test = config.lab.open(), config.lab.test(split)
+    return {
+        system.name: lab.measured(system, config.seeds[0], test, config.chunks_ms, config.policies)[1]
+        for system in config.systems
+    }
 
 
 def _seeds(config: TableConfig, system: System) -> Sequence[int]:

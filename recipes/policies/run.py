@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recipes.budgets import best, difference, shown
 from recipes.command import run
 from recipes.experiments.corpus import TEST, unheard_rows
 from simulsa.commands.parsing import show_log
@@ -21,12 +22,10 @@ from simulsa.evaluation.compare import compare
 from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
 from simulsa.evaluation.folder import read_scores
 from simulsa.evaluation.front import pareto_front, setting_of
-from simulsa.evaluation.instances import Instance, log_name, read_instances
-from simulsa.evaluation.scores import Score, policy_of_score
-from simulsa.evaluation.significance import p_value
+from simulsa.evaluation.scores import Score
 from simulsa.files import atomic_write
 from simulsa.lalm.load import load
-from simulsa.streaming.policies import EosOnly, Policy, parse_policy
+from simulsa.streaming.policies import EosOnly, parse_policy
 
 MODELS = ("tiny-en-de", "tiny-en-de-simul")
 POLICIES = (
@@ -107,38 +106,13 @@ def budget_table(base: Path, simultaneous: Path) -> str:
     lines = ["| LAAL at most | " + base.name + f" | {simultaneous.name}, eos | {simultaneous.name} | p |", "|" + " --- |" * 5]
     for budget_ms in BUDGETS_MS:
         cells = [
-            _best(base, budget_ms),
-            _best(simultaneous, budget_ms, [EosOnly()]),
-            _best(simultaneous, budget_ms),
+            best(base, budget_ms),
+            best(simultaneous, budget_ms, [EosOnly()]),
+            best(simultaneous, budget_ms),
         ]
-        first, *_, last = cells
-        p = f"{p_value(_instances(base, first), _instances(simultaneous, last)):.3f}" if first and last else "–"
-        lines.append(f"| {budget_ms / 1000:.2f} s | " + " | ".join(_shown(cell) for cell in cells) + f" | {p} |")
+        p = difference(base, cells[0], simultaneous, cells[-1])
+        lines.append(f"| {budget_ms / 1000:.2f} s | " + " | ".join(shown(cell) for cell in cells) + f" | {p} |")
     return "\n".join(lines) + "\n"
-
-
-def _best(folder: Path, budget_ms: float, policies: Sequence[Policy] | None = None) -> Score | None:
-    """The setting of the highest BLEU that is fast enough."""
-    affordable = [
-        score
-        for score in read_scores(folder)
-        if math.isfinite(float(score["chunk_ms"]))
-        and score["laal_ms"] is not None
-        and score["laal_ms"] <= budget_ms
-        and (policies is None or policy_of_score(score) in policies)
-    ]
-    return max(affordable, key=lambda score: float(score["bleu"]), default=None)
-
-
-def _instances(folder: Path, score: Score) -> list[Instance]:
-    return read_instances(folder / log_name(float(score["chunk_ms"]), policy_of_score(score)))
-
-
-def _shown(score: Score | None) -> str:
-    if score is None:
-        return "–"
-    setting = f"{policy_of_score(score)}, k = {score['chunk_ms']}"
-    return f"{score['bleu']:.1f} @ {score['laal_ms'] / 1000:.2f} ({setting})"
 
 
 def main(config: PoliciesConfig) -> None:

@@ -34,8 +34,7 @@ class Utterance:
 
     `audio` is the path of the file; `start_s` and `duration_s` select a slice of it (default: all). An augmented row has a
     `parent_id`, its cut as `duration_s`, the partial translation as `target_text` (possibly empty) and as the token ids
-    `target_tokens` of its model, and its provenance as `made_by`. `extra` keeps
-    fields unknown to simulsa.
+    `target_tokens` of its model, and its provenance as `made_by`. `extra` keeps fields unknown to simulsa.
     """
 
     id: str

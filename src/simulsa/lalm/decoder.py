@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,8 @@ class Decoder:
         self.language_model: Any = getattr(backbone, "language_model", backbone)
         self.audio_token_id = audio_token_id
         self.vocabulary_size = int(head.weight.shape[0])
+        parameters = inspect.signature(self.language_model.forward).parameters
+        self.cache_name = "cache" if "cache" in parameters else "past_key_values"  # until transformers 5.23
         text = whole.config.get_text_config()
         self.slides = "sliding_attention" in (getattr(text, "layer_types", None) or ())
         self.round_up = rounding(self.device)
@@ -128,7 +131,7 @@ class Decoder:
     def forward(self, embeddings: Embeddings, mask: torch.Tensor, use_cache: bool = False) -> tuple[torch.Tensor, Any]:
         """Last hidden states `[rows, length, width]` of one pass, and its cache if asked for; gradients are kept."""
         result = self.language_model(attention_mask=mask, position_ids=_positions(mask), use_cache=use_cache, **embeddings)
-        return result.last_hidden_state, result.past_key_values if use_cache else None
+        return result.last_hidden_state, getattr(result, self.cache_name) if use_cache else None
 
     def step(self, tokens: torch.Tensor, mask: torch.Tensor, cache: Any) -> torch.Tensor:
         """Hidden states `[rows, width]` of one token more in each row: `tokens` int64 `[rows]`, counted in `mask` already."""
@@ -136,8 +139,8 @@ class Decoder:
             input_ids=tokens[:, None],
             attention_mask=mask,
             position_ids=mask.sum(1, keepdim=True) - 1,
-            past_key_values=cache,
             use_cache=True,
+            **{self.cache_name: cache},
         )
         return result.last_hidden_state[:, -1]  # type: ignore[no-any-return]
 

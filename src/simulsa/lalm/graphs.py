@@ -278,8 +278,8 @@ class _Slot:
             input_ids=self._tokens,
             attention_mask=self._mask,
             position_ids=self._positions,
-            past_key_values=self._cache,
             use_cache=True,
+            **{self._decoder.cache_name: self._cache},
         )
         logits = self._decoder.logits(result.last_hidden_state[:, -1])
         best, chosen = logits.max(-1, keepdim=True)

@@ -28,7 +28,7 @@ from simulsa.lalm.parts import (
     read_record,
     trained_directions,
 )
-from simulsa.lalm.precision import warn_of_slow_bfloat16
+from simulsa.lalm.precision import bound_plans, warn_of_slow_bfloat16
 from simulsa.lalm.quantized import loading_options
 from simulsa.lalm.signature import earlier_signature, folder_signature, text_signature, weights_part
 
@@ -181,9 +181,7 @@ def _is_adapter(folder: Path) -> bool:
 def _resolve(device: str, dtype: Dtype) -> tuple[str, Any]:
     import torch
 
-    # oneDNN keeps what it planned for the last 1,024 shapes, and clips have a new one each: a training on 14,500 rows in
-    # bfloat16 held 8 GB of plans. It reads this at its first product; with 32 it is as fast
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+    bound_plans()
     if device == "auto":
         # of several processes that torchrun started on a machine, each takes its own
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"

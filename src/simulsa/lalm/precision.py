@@ -1,9 +1,10 @@
-"""Whether a processor supports bfloat16 natively, and how slow it is otherwise."""
+"""Whether a processor supports bfloat16 natively, how slow it is otherwise, and what oneDNN keeps for it."""
 
 from __future__ import annotations
 
 import functools
 import logging
+import os
 import platform
 import time
 from typing import Literal
@@ -36,6 +37,15 @@ def has_bfloat16(device: str = "auto") -> bool:
 def quick_format(device: str = "auto") -> Literal["bfloat16", "float32"]:
     """The number format that `device` is fastest in: bfloat16 where it has that."""
     return "bfloat16" if has_bfloat16(device) else "float32"
+
+
+def bound_plans() -> None:
+    """Let oneDNN keep its plans for 32 shapes, unless the user set another number; to be called before the first product.
+
+    It keeps 1,024, and clips have new shapes all the time: a training on 14,500 rows in bfloat16 held 8 GB of plans. Fewer are
+    as fast.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 
 
 def warn_of_slow_bfloat16(device: str, asked: str) -> None:
