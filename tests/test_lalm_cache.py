@@ -72,6 +72,17 @@ def test_the_least_recently_used_is_dropped() -> None:
         assert [clip.audio[0] for clip in found] == [7, 8, 9]
 
 
+def test_epochs_over_more_rows_than_fit_find_those_that_were_kept() -> None:
+    cache = EncoderCache(2 / 1024, drop=False)
+    for epoch in ([0, 1, 2, 3], [3, 0, 2, 1], [2, 3, 1, 0]):
+        cache.hits = 0
+        for number in epoch:
+            (clip,) = cache.fetch([number], lambda rows, number=number: [FakeHeard(KIB + number, EN_DE)])
+            assert clip.audio[0] == number
+    assert cache.hits == 2
+    assert cache.bytes <= cache.max_bytes
+
+
 def test_what_is_kept_does_not_hold_its_batch(random_lalm: HuggingFaceLALM) -> None:
     cached = CachedLALM(random_lalm, 10)
     audios = [noise(1, seed=seed) for seed in range(3)]

@@ -23,6 +23,7 @@ FINE_TUNING = TrainConfig(
     micro_batch_size=32,
     epochs=2,
     length_grouping=True,
+    encoder_cache_mib=3072,  # 29,000 captions
     mixed_precision=has_bfloat16(),
     on_error="skip",
     preflight=False,

@@ -24,10 +24,15 @@ def audio_key(audio: np.ndarray) -> bytes:
 
 
 class EncoderCache:
-    """Heard clips by key, least recently used dropped first; `hits` and `misses` count clips."""
+    """Heard clips by key; `hits` and `misses` count clips.
 
-    def __init__(self, max_mib: float) -> None:
+    A full cache drops the least recently used. With `drop=False` it keeps what it has: an epoch comes back to each row once, in
+    a new order, and would find only those of a larger corpus that were heard last.
+    """
+
+    def __init__(self, max_mib: float, drop: bool = True) -> None:
         self.max_bytes = max_mib * MIB
+        self.drop = drop
         self.bytes = 0
         self.hits = self.misses = 0
         self._heard: OrderedDict[Hashable, Any] = OrderedDict()
@@ -48,7 +53,7 @@ class EncoderCache:
         return [known[key] for key in keys]
 
     def _keep(self, key: Hashable, clip: Any) -> None:
-        if clip.nbytes > self.max_bytes:
+        if clip.nbytes > self.max_bytes - (0 if self.drop else self.bytes):
             return
         self._heard[key] = clip.detached()
         self.bytes += clip.nbytes

@@ -66,7 +66,8 @@ class TrainConfig:
     logging_every_steps: int = 10
     """optimiser steps per value of the loss curve, each the mean over its steps"""
     encoder_cache_mib: float = 1024
-    """size of the encoder cache, which keeps encoder outputs across epochs; never changes the result"""
+    """size of the encoder cache, which keeps encoder outputs of as many rows as it holds across epochs; never changes the
+    result"""
     mixed_precision: bool = False
     """compute a float32 model's matrix products in bfloat16 (PyTorch's autocast): faster on processors that support it, many
     times slower on others (with a warning); a bfloat16 model on a GPU is always trained so"""

@@ -77,7 +77,7 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
         self.model_accepts_loss_kwargs = True
         self._lalm = lalm
         self._config = config
-        self._cache = EncoderCache(config.encoder_cache_mib)
+        self._cache = EncoderCache(config.encoder_cache_mib, drop=False)
         self._broken: set[str] = set()
         self._precision = torch.autocast(lalm.device.type, torch.bfloat16, enabled=_autocasts(lalm, config))
         if config.compiles(lalm.device.type):
