@@ -2,6 +2,6 @@
 
 import sys
 
-from simulsa.cli import main
+from simulsa.cli import process
 
-sys.exit(main())
+sys.exit(process())
