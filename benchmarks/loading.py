@@ -1,6 +1,6 @@
 """Loader processes beside the model against none: rates of `augment` and `train`, and the model thread's wait for rows.
 
-    python -m benchmarks.loading [--processes 0 1 2] [--rows 96] [--repeats 3] [--device auto]
+    python -m benchmarks.loading [--processes 0 1 2] [--rows 96] [--repeats 3] [--device auto] [--random-layers 8]
 
 All numbers of processes take turns within a run, on the same rows. A rate counts from the first request for rows to the last
 result. The wait is the share of that time in which the model's thread prepares rows itself or waits for those that processes
@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import torch
 import tyro
 
+from benchmarks.paper_model import Shape, build
 from benchmarks.setup import machine, rows_of
 from simulsa.augmentation.augment import AugmentConfig, augment
 from simulsa.augmentation.scoring import Speculation
@@ -41,6 +43,8 @@ class Options:
     """Which model, on what, beside how many processes."""
 
     model: str = "tiny-en-de"
+    random_layers: int = 0
+    """layers, 1,024 wide, of a model of Qwen2-Audio's shape with random weights in place of `model`: one that computes more"""
     manifest: Path | None = None
     """offline rows; by default the demo's bundled test set"""
     rows: int = 96
@@ -109,6 +113,14 @@ class Run:
         return done
 
 
+def model_of(options: Options) -> HuggingFaceLALM:
+    """The model whose thread wants rows."""
+    if not options.random_layers:
+        return load(options.model, options.device)
+    shape = Shape(options.random_layers, tower_layers=options.random_layers, width=1024, vocabulary=4096)
+    return build(shape, torch.device("cpu" if options.device == "auto" else options.device), torch.float32)
+
+
 def augmented(lalm: HuggingFaceLALM, rows: Sequence[Utterance], processes: int, options: Options) -> Run:
     """One augmentation."""
     config = AugmentConfig(num=len(rows), batch_size=options.batch_size, preflight=False, workers=processes)
@@ -159,7 +171,7 @@ def main(options: Options) -> None:
     """Print rates, waits and processor time by the number of processes, each beside the first number's."""
     print(machine())
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    lalm, rows = load(options.model, options.device), rows_of(options.manifest, options.rows)
+    lalm, rows = model_of(options), rows_of(options.manifest, options.rows)
     steps = TrainConfig(batch_size=2 * options.batch_size, micro_batch_size=options.batch_size, epochs=1).optimiser_steps
     for name, work, unit, count in (
         ("augment", augmented, "rows/s", len(rows)),

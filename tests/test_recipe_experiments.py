@@ -73,7 +73,8 @@ def test_the_table_is_made_once_and_a_new_seed_adds_its_part(lab: LabConfig, tmp
     against = f"p against {BASE.name}, {SFT.name}"
     assert budgets[0] == f"| LAAL at most | {BASE.name} | {SFT.name} | {SIMULSA.name} | {against} | {BEST.name} | {against} |"
     assert len(budgets) == 2 + 6
-    assert (tmp_path / f"table-{TEST}.png").read_bytes().startswith(b"\x89PNG")
+    for picture in ("table", "front"):
+        assert (tmp_path / f"{picture}-{TEST}.png").read_bytes().startswith(b"\x89PNG")
     before = results(lab.work)
     again = make_table(table(lab, tmp_path, 0, 1))
     after = results(lab.work)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from recipes.experiments.markdown import policy_name
-from recipes.experiments.records import Record, cell
+from recipes.experiments.records import Record, cell, of_setting
 from simulsa.evaluation.report import COLORS, MARKERS
 from simulsa.files import atomic_write
 
 COLUMNS = 4  # panels side by side
+B0 = "rollback:0"
 
 
 def plot_table(records: Sequence[Record], path: Path) -> None:
@@ -38,6 +41,39 @@ def plot_table(records: Sequence[Record], path: Path) -> None:
         axes.set_visible(False)
     panels[len(policies) - 1].legend(frameon=False, fontsize=8, loc="lower right")
     _save(figure, path)
+
+
+def plot_front(records: Sequence[Record], path: Path) -> None:
+    """What each system reaches within a latency: a solid line through the settings that no faster one of any policy equals, a
+    dotted curve for b = 0, where the model alone decides what is final, and a mark at the right for its offline translation."""
+    figure = Figure(figsize=(7.4, 4.8), layout="constrained")
+    axes = figure.subplots()
+    last_s = 0.0
+    for number, system in enumerate(dict.fromkeys(record.system for record in records)):
+        color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
+        own = _points([record for record in records if record.system == system])
+        alone = _points([record for record in records if (record.system, record.policy) == (system, B0)])
+        axes.plot(*zip(*alone, strict=True), color=color, linestyle=":", marker=marker, markerfacecolor="none", markersize=5)
+        front = [point for place, point in enumerate(own) if all(point[1] > bleu for _, bleu in own[:place])]
+        axes.plot(*zip(*front, strict=True), color=color, marker=marker, markersize=5, label=f"{system}, best policy")
+        last_s = max(last_s, own[-1][0])
+        offline = [record.bleu for record in records if record.system == system and math.isinf(record.chunk_ms)]
+        if offline:
+            axes.axhline(mean(offline), xmin=0.97, color=color, linewidth=3)
+    axes.set(xlabel="LAAL in seconds", ylabel="BLEU", xlim=(None, last_s + 0.15))
+    handles, labels = axes.get_legend_handles_labels()
+    handles.append(Line2D([], [], color="#555555", linestyle=":", marker="o", markerfacecolor="none"))
+    axes.legend(handles, [*labels, "the same, b = 0: the model alone decides"], frameon=False, fontsize=9, loc="lower right")
+    axes.annotate("offline", (1, 1.0), xycoords="axes fraction", ha="right", va="top", fontsize=8)
+    _tidy(axes)
+    _save(figure, path)
+
+
+def _points(records: Sequence[Record]) -> list[tuple[float, float]]:
+    """LAAL in seconds and BLEU of every setting but offline, means over the seeds, from the fastest to the slowest."""
+    settings = dict.fromkeys((record.system, record.chunk_ms, record.policy) for record in records)
+    cells = [cell(of_setting(records, *setting)) for setting in settings if math.isfinite(setting[1])]
+    return sorted((own.laal_ms / 1000, own.bleu) for own in cells if own.laal_ms is not None)
 
 
 def plot_lines(lines: dict[str, list[tuple[float, float]]], path: Path, title: str, x: str, marked: float) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from recipes.budgets import best, difference, shown
 from recipes.command import run
 from recipes.experiments.corpus import CONFIRMATION, TEST
-from recipes.experiments.figures import plot_table
+from recipes.experiments.figures import plot_front, plot_table
 from recipes.experiments.lab import Lab, instances_of
 from recipes.experiments.markdown import details_table, main_table, recovered_table
 from recipes.experiments.records import Record, record, write_records
@@ -78,6 +78,7 @@ def show(records: Sequence[Record], out: Path) -> None:
         with atomic_write(out / f"recovered-{split}.md") as file:
             file.write(recovered_table(own))
         plot_table(own, out / f"table-{split}.png")
+        plot_front(own, out / f"front-{split}.png")
 
 
 def budget_table(folders: Mapping[str, Path]) -> str:

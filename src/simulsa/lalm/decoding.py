@@ -138,8 +138,12 @@ class _Greedy:
         chosen: list[tuple[int, float]] = []
         for states in torch.split(hidden, HEAD_POSITIONS):
             logits = self.decoder.logits(states)
-            best, tokens = logits.max(-1)
-            log_probs = (best - logits.logsumexp(-1)).tolist() if self.want.log_probs else [0.0] * len(tokens)
+            tokens = logits.argmax(-1)
+            if self.want.log_probs:
+                best = logits.gather(-1, tokens[:, None]).squeeze(-1)
+                log_probs = (best - logits.logsumexp(-1)).tolist()
+            else:
+                log_probs = [0.0] * len(tokens)
             chosen += zip(tokens.tolist(), log_probs, strict=True)
         return chosen
 
