@@ -25,7 +25,7 @@ dist: .venv-dist/.installed
 	touch $@
 
 # the wheel in an empty environment outside the checkout: translating with the core alone, then augment, train, evaluate, serve.
-# PyTorch is installed anew: minutes. For other Pythons: make wheel-test PYTHON=python3.10
+# PyTorch is installed anew: minutes. For other Pythons: make wheel-test PYTHON=python3.13
 wheel-test: dist
 	PYTHON=$(PYTHON) bash tests/wheel/use.sh
 

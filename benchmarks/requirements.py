@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import sys
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,10 +19,8 @@ TESTS = ("pytest", "hypothesis")
 
 def required() -> list[str]:
     """The names of simulsa's own requirements, of those of training and evaluation, and of the tests'."""
-    # by hand: Python 3.10 has no reader for TOML
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    lists = [re.search(rf"^{name} = \[(.*?)\n?\](?:\n|$)", text, re.DOTALL | re.MULTILINE) for name in ("dependencies", *EXTRAS)]
-    entries = [entry for found in lists if found for entry in re.findall(r'"([^"]+)"', found[1])]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    entries = [*project["dependencies"], *(entry for name in EXTRAS for entry in project["optional-dependencies"][name])]
     return list(dict.fromkeys([re.split(r"[^\w.-]", entry)[0] for entry in entries] + [*TESTS]))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,11 +16,6 @@ from simulsa.cli import VERBS
 from simulsa.commands.parsing import parse
 from simulsa.commands.serve import Serve
 from simulsa.serving.config import LOOPBACK, ServeConfig
-
-try:
-    import tomllib
-except ImportError:  # Python 3.10
-    tomllib = None  # type: ignore[assignment]
 
 ROOT = Path(__file__).parents[1]
 INSTRUCTION = re.compile(r"^([A-Z]+) (.*)$", re.MULTILINE)
@@ -104,7 +100,6 @@ def test_sigterm_reaches_the_server() -> None:
         assert isinstance(json.loads(argument), list)  # text would run in a shell, which keeps signals to itself
 
 
-@pytest.mark.skipif(tomllib is None, reason="needs Python 3.11")
 def test_the_extras_exist(compose: dict[str, Any]) -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     names = dict(argument.split("=", 1) for argument in instructions("ARG"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,9 +13,6 @@ import pytest
 from simulsa import extras
 from simulsa.cli import main
 from simulsa.extras import JOBS, require
-
-if sys.version_info >= (3, 11):
-    import tomllib
 
 PROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
@@ -53,7 +51,6 @@ def test_what_is_installed_passes(monkeypatch: pytest.MonkeyPatch) -> None:
         require("this test", "train", "evaluate")
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="needs tomllib")
 def test_the_extras_bring_what_their_jobs_need() -> None:
     declared = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
     for extra, names in JOBS.items():

@@ -255,7 +255,7 @@ class VLLMClient:
             headers = {"Content-Type": "application/json"}
             async with self._session.request(method, self.url + path, data=body, headers=headers) as response:
                 status, content = int(response.status), await response.read()
-        except (self._aiohttp.ClientError, asyncio.TimeoutError) as error:
+        except (TimeoutError, self._aiohttp.ClientError) as error:
             raise _TemporaryError(f"{path}: {str(error) or type(error).__name__}") from error
         if status in _OVERLOADED or status >= 500:
             raise _TemporaryError(f"{path}: {status}, {_message(content)}", internal=status not in _OVERLOADED)
