@@ -149,10 +149,12 @@ def silent_clips() -> list[np.ndarray]:
 
 
 def translations(lalm: LALM, clips: Sequence[np.ndarray]) -> list[str]:
-    """What the model says to each whole clip, clips of similar length together."""
+    """What the model says to each whole clip, clips of similar length together; nothing to a clip longer than its window."""
     texts = [""] * len(clips)
-    by_length = sorted(range(len(clips)), key=lambda i: len(clips[i]))
-    for start in tqdm(range(0, len(clips), BATCH), "translating", mininterval=10):
+    by_length = sorted((i for i, clip in enumerate(clips) if len(clip) <= lalm.max_samples), key=lambda i: len(clips[i]))
+    if len(by_length) < len(clips):
+        print(f"{len(clips) - len(by_length)} of {len(clips)} clips are longer than the model's window: they count as untranslated")
+    for start in tqdm(range(0, len(by_length), BATCH), "translating", mininterval=10):
         chosen = by_length[start : start + BATCH]
         heard = lalm.hear([clips[i] for i in chosen], [TRANSLATE] * len(chosen))
         for i, said in zip(chosen, lalm.continue_(heard, [[]] * len(chosen)), strict=True):

@@ -52,8 +52,8 @@ def filled(text: str, results: Path) -> str:
 def main(config: DocumentConfig) -> None:
     """Make what the CSV files hold, and fill all documents."""
     for name, show in SHOWN.items():
-        if (path := config.results / name).exists():
-            show(read_records(path), config.results)
+        for path in sorted(config.results.rglob(name)):
+            show(read_records(path), path.parent)
     for path in config.documents:
         text = filled(path.read_text(encoding="utf-8"), config.results)
         with atomic_write(path) as file:
