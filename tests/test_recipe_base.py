@@ -28,7 +28,7 @@ from recipes.base.batches import IGNORED, Dataset, Rows
 from recipes.base.build import BuildConfig, build
 from recipes.base.conditions import music, over_telephone, record, through_codec, without_speech
 from recipes.base.features import NO_CAPTION, Features, ReadingJob, make_reading, mel_of, spoken
-from recipes.base.scores import MP3_BITS_PER_S, ScoresConfig, score, through_mp3
+from recipes.base.scores import MP3_BITS_PER_S, ScoresConfig, score, through_mp3, translations
 from recipes.base.synthesis import Synthesisers, UnspokenError, trimmed, warped
 from recipes.base.testsets import spoken_split
 from recipes.base.text import AUDIO, TRANSCRIBE, TRANSLATE, build_tokenizer
@@ -39,6 +39,7 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.corpora.synthesis import synthesizer
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import Direction
+from simulsa.testing import FakeLALM
 from tests.conftest import CAPTIONS, noise
 from tests.made_whisper import LAYERS, WIDTH, encoder_arrays, write_ctranslate2
 
@@ -404,3 +405,9 @@ def test_from_text_to_a_model_that_loads(tmp_path: Path, assets: Path, monkeypat
     assert score(replace(first, limit=1)) == report
     rows = spoken_split(data, "test_2016_flickr", "espeak", 2, assets, config.work / "test")
     assert [row.extra["voice"] for row in rows] == [f"espeak:{voice}" for voice in UNHEARD_ESPEAK[:2]]
+
+
+def test_a_clip_longer_than_the_window_counts_as_untranslated(capsys: pytest.CaptureFixture[str]) -> None:
+    lalm = FakeLALM(lambda audio: f"{len(audio)} samples", max_samples=SAMPLE_RATE)
+    assert translations(lalm, [noise(1), noise(1.5), noise(0.5)]) == ["16000 samples", "", "8000 samples"]
+    assert "1 of 3 clips" in capsys.readouterr().out

@@ -153,7 +153,7 @@ def translations(lalm: LALM, clips: Sequence[np.ndarray]) -> list[str]:
     texts = [""] * len(clips)
     by_length = sorted((i for i, clip in enumerate(clips) if len(clip) <= lalm.max_samples), key=lambda i: len(clips[i]))
     if len(by_length) < len(clips):
-        print(f"{len(clips) - len(by_length)} of {len(clips)} clips are longer than the model's window: they count as untranslated")
+        print(f"{len(clips) - len(by_length)} of {len(clips)} clips are longer than the window and count as untranslated")
     for start in tqdm(range(0, len(by_length), BATCH), "translating", mininterval=10):
         chosen = by_length[start : start + BATCH]
         heard = lalm.hear([clips[i] for i in chosen], [TRANSLATE] * len(chosen))
