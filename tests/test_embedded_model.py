@@ -194,6 +194,7 @@ def test_demo_leaves_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.skipif(not MULTI30K.is_dir(), reason=f"no Multi30k captions at {MULTI30K} (set SIMULSA_MULTI30K)")
 def test_offline_quality_on_spoken_multi30k(lalm: HuggingFaceLALM, tmp_path: Path) -> None:
+    pytest.importorskip("espeakng_loader", reason="needs simulsa[synthesis]")
     from simulsa.corpora.multi30k import Multi30kConfig, speak_multi30k
 
     rows = speak_multi30k(Multi30kConfig(data=MULTI30K, limit=100), tmp_path / "test.jsonl")
