@@ -69,7 +69,7 @@ class TestLoad:
         with pytest.raises(LALMError, match="'cuda:1' was requested but PyTorch finds no GPU; use --device cpu"):
             load(str(random_model_folder), device="cuda:1")
 
-    @pytest.mark.parametrize(("given", "bound"), [(None, "32"), ("7", "7")])
+    @pytest.mark.parametrize(("given", "bound"), [(None, "128"), ("7", "7")])
     def test_plans_for_shapes_are_bounded(
         self, random_model_folder: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, bound: str
     ) -> None:
