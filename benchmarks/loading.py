@@ -118,7 +118,8 @@ def model_of(options: Options) -> HuggingFaceLALM:
     if not options.random_layers:
         return load(options.model, options.device)
     shape = Shape(options.random_layers, tower_layers=options.random_layers, width=1024, vocabulary=4096)
-    return build(shape, torch.device("cpu" if options.device == "auto" else options.device), torch.float32)
+    auto = "cuda" if torch.cuda.is_available() else "cpu"
+    return build(shape, torch.device(auto if options.device == "auto" else options.device), torch.float32)
 
 
 def augmented(lalm: HuggingFaceLALM, rows: Sequence[Utterance], processes: int, options: Options) -> Run:

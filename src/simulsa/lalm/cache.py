@@ -53,7 +53,8 @@ class EncoderCache:
         return [known[key] for key in keys]
 
     def _keep(self, key: Hashable, clip: Any) -> None:
-        if clip.nbytes > self.max_bytes - (0 if self.drop else self.bytes):
+        room = self.max_bytes if self.drop else self.max_bytes - self.bytes
+        if clip.nbytes > room:
             return
         self._heard[key] = clip.detached()
         self.bytes += clip.nbytes
