@@ -95,8 +95,8 @@ soak: extras
 # size on a CPU. GPU_PYTHON is the interpreter whose PyTorch sees the GPU
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 gpu:
-	PYTHONPATH=src:. $(GPU_PYTHON) -m benchmarks.requirements
-	PYTHONPATH=src:. HF_HUB_OFFLINE=1 $(GPU_PYTHON) -m benchmarks.gpu
+	PYTHONPATH=src:.:$$PYTHONPATH $(GPU_PYTHON) -m benchmarks.requirements
+	PYTHONPATH=src:.:$$PYTHONPATH HF_HUB_OFFLINE=1 $(GPU_PYTHON) -m benchmarks.gpu
 
 lint: extras
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 EXTRAS = ("train", "evaluate")
-TESTS = ("pytest", "hypothesis")
+TESTS = ("pytest", "hypothesis", "prometheus-client")
 
 
 def required() -> list[str]:
