@@ -44,7 +44,7 @@ class Behind:
             place = prompt.index(placeholder)
             prompt[place : place + 1] = [placeholder] * clip.prompt.count(placeholder)
         last = max((place for place, token in enumerate(prompt) if token == placeholder), default=0) + 1
-        both = [PreparedClip(clip.key, ids, clip.features, clip.samples) for ids in (prompt[:last], prompt)]
+        both = [PreparedClip(ids, clip.features, clip.samples) for ids in (prompt[:last], prompt)]
         before, whole = (lalm.listen([clip])[0] for clip in both)
         scores = [(-1.0, 1)] * (last - 1)
         if sampling.get("prompt_logprobs") is None:

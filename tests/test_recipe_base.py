@@ -293,6 +293,25 @@ def test_hibari_becomes_other_speakers() -> None:
     assert len(slow) > 1.3 * len(fast)
 
 
+def test_each_epoch_masks_other_stretches_of_a_clip(dataset: Dataset, decoder: Decoder) -> None:
+    texts = dataset.text * len(dataset.captions)
+    batch = dataset.load([*range(texts, len(dataset)), *range(texts)])  # clips and text
+    batch = replace(batch, audio=torch.ones(len(batch.audio), 4))
+    counts = (batch.ids == decoder.audio_token).sum(1).tolist()
+    assert len(batch.audio) == sum(counts)
+    torch.manual_seed(0)
+    drawn = [batch.time_masked(decoder.audio_token).audio for _ in range(40)]
+    masked = torch.stack([(audio == 0).all(1) for audio in drawn])
+    assert all(torch.equal((audio == 0).all(1), (audio == 0).any(1)) for audio in drawn)
+    for of_row in masked.split(counts, dim=1):
+        longest = min(8, of_row.shape[1] // 6)
+        assert (of_row.sum(1) <= 2 * longest).all()
+        if longest:
+            assert of_row.any(1).float().mean() > 0.5
+            assert of_row.any(0).float().mean() > 0.9  # no place is safe
+    assert len({audio.numpy().tobytes() for audio in drawn}) > 20
+
+
 def test_the_learning_rate_rises_stays_and_falls() -> None:
     stage = Stage("speech", epochs=1, warmup_steps=10, decay=0.2, learning_rate=1.0, projector_rate=2.0)
     rates = [stage.rates_at(step, 100)[1] for step in range(101)]

@@ -8,7 +8,7 @@ that is translated. A row of text has the caption's own tokens where the speech 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from recipes.base.text import AUDIO, AUDIO_BEGIN, AUDIO_END, EOS, TRANSCRIBE, TR
 IGNORED = -100  # the label that carries no loss
 PROMPT = 0  # the segment that every answer sees
 LENGTH_GRID = 8  # what CUDA's attention with a mask wants
+MASKED_STRETCHES, MASKED_TOKENS = 2, 8  # of a clip, in an epoch
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,23 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
         return Batch(*(getattr(self, name).to(device, non_blocking=True) for name in self.__dataclass_fields__))
+
+    def time_masked(self, audio_token: int) -> Batch:
+        """The same with two stretches of each clip's encoder outputs at zero, of up to 8 tokens (0.32 s) and a sixth of the clip.
+
+        They are drawn from PyTorch's global generator. The encoder's outputs are always the same, so this is what is new to
+        the decoder in each epoch.
+        """
+        counts = (self.ids == audio_token).sum(1)
+        row = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+        place = torch.arange(len(row), device=counts.device) - (counts.cumsum(0) - counts)[row]
+        kept = torch.ones(len(row), dtype=torch.bool, device=counts.device)
+        for _ in range(MASKED_STRETCHES):
+            chance = torch.rand(2, len(counts)).to(counts.device)
+            length = (chance[0] * ((counts // 6).clamp(max=MASKED_TOKENS) + 1)).long()
+            start = (chance[1] * (counts - length + 1)).long()
+            kept &= (place < start[row]) | (place >= (start + length)[row])
+        return replace(self, audio=self.audio * kept[:, None])
 
     def mask(self) -> torch.Tensor:
         """Which position may attend to which: bool `[rows, 1, length, length]`."""

@@ -54,14 +54,17 @@ class BuildConfig:
     speech_epochs: float = 12.0
     """passes over the readings"""
     batch_size: int = 32
-    """rows in a step; 128 keeps a GPU busy"""
+    """rows in a step; 256 keeps a GPU busy"""
+    learning_rate: float = 1e-3
+    """the highest; 1.5e-3 for steps of 256 rows"""
     seed: int = 0
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """What is done one after the other."""
-        text = Stage("text", self.text_epochs, batch_size=self.batch_size, text=1, speech=False, seed=self.seed)
-        speech = Stage("speech", self.speech_epochs, batch_size=self.batch_size, seed=self.seed)
+        rates = (self.learning_rate, self.learning_rate)
+        text = Stage("text", self.text_epochs, *rates, self.batch_size, text=1, speech=False, seed=self.seed)
+        speech = replace(text, name="speech", epochs=self.speech_epochs, speech=True)
         # a decoder that can translate speech has new ears to get used to, and much to lose
         further = replace(speech, learning_rate=2e-4, projector_rate=2e-3, warmup_steps=50)
         return (text, speech) if self.start is None else (further,)

@@ -1,7 +1,7 @@
 """Training of the decoder on cached encoder outputs; a killed run goes on from its last checkpoint.
 
 1. **text**: the captions' text is translated, which costs a third of a row of speech.
-2. **speech**: clips are translated and transcribed at once.
+2. **speech**: clips are translated and transcribed at once, beside rows of text.
 
 No stage ever sees truncated speech.
 """
@@ -46,7 +46,7 @@ class Stage:
     decay: float = 0.4
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
-    dropout: float = 0.1
+    dropout: float = 0.3
     text: int = 0
     """rows of text for every caption in an epoch, beside its clips"""
     speech: bool = True
@@ -114,7 +114,7 @@ def run_stage(decoder: Decoder, stage: Stage, dataset: Dataset, folder: Path, de
             group["lr"] = rate
         torch.manual_seed(stage.seed * 1_000_003 + step)
         with torch.autocast(device.type, torch.bfloat16, enabled=quick):
-            logits, labels = decoder(batch.to(device))
+            logits, labels = decoder(batch.to(device).time_masked(decoder.audio_token))
             loss = functional.cross_entropy(logits, labels, label_smoothing=stage.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -12,7 +12,7 @@ import numpy as np
 
 from simulsa.audio import AudioError, samples_to_ms
 from simulsa.evaluation.instances import EvaluationError, Instance, single_spaced
-from simulsa.lalm.cache import PreparedLALM, audio_key
+from simulsa.lalm.cache import PreparedLALM, clip_key
 from simulsa.lalm.grouping import PASS_SAMPLES, batches
 from simulsa.lalm.interface import LALM, Direction
 from simulsa.lalm.workers import Prepare, Workers, ahead, unprepared
@@ -81,7 +81,7 @@ class Lockstep:
             if not self.timed:
                 direction = Direction(clip.row.source_lang, clip.row.target_lang)
                 for end in self._ends(len(audio)):
-                    loaded.prepared[direction, audio_key(audio[:end])] = prepare(audio[:end], direction)
+                    loaded.prepared[clip_key(audio[:end], direction)] = prepare(audio[:end], direction)
         return loaded
 
     def __call__(self, lalm: LALM, clips: Sequence[Clip] | LoadedClips) -> tuple[list[Instance], list[tuple[Utterance, str]]]:

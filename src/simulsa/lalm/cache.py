@@ -18,9 +18,12 @@ from simulsa.lalm.interface import LALM, TOKENS_ONLY, Continuation, Direction, T
 MIB = 2**20
 
 
-def audio_key(audio: np.ndarray) -> bytes:
-    """Identifies a clip, float32 `[samples]`, by content."""
-    return hashlib.blake2b(np.ascontiguousarray(audio, dtype=np.float32).data, digest_size=16).digest()
+ClipKey = tuple[Direction, bytes]
+
+
+def clip_key(audio: np.ndarray, direction: Direction) -> ClipKey:
+    """Identifies a clip, float32 `[samples]`, by content, and what is asked about it."""
+    return direction, hashlib.blake2b(np.ascontiguousarray(audio, dtype=np.float32).data, digest_size=16).digest()
 
 
 class EncoderCache:
@@ -103,7 +106,7 @@ class CachedLALM(_Wrapped):
     def hear(self, audios: Sequence[Any], directions: Sequence[Direction]) -> list[Any]:
         """As the model hears, from the cache where it can."""
         rows = zip(audios, directions, strict=True)
-        keys = [getattr(audio, "key", None) or (direction, audio_key(audio)) for audio, direction in rows]  # prepared, or audio
+        keys = [getattr(audio, "key", None) or clip_key(audio, direction) for audio, direction in rows]  # prepared, or audio
         return self.cache.fetch(keys, lambda rows: self.lalm.hear([audios[r] for r in rows], [directions[r] for r in rows]))
 
 
@@ -117,4 +120,4 @@ class PreparedLALM(_Wrapped):
     def hear(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[Any]:
         """As the model hears; what was not prepared is prepared now."""
         rows = zip(audios, directions, strict=True)
-        return self.lalm.hear([self._prepared.get((asked, audio_key(audio)), audio) for audio, asked in rows], directions)
+        return self.lalm.hear([self._prepared.get(clip_key(audio, asked), audio) for audio, asked in rows], directions)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from simulsa.lalm.cache import audio_key
 from simulsa.lalm.device import copied
 from simulsa.lalm.families import extractor_of
 from simulsa.lalm.frontend import MIN_SAMPLES, Frontend, PreparedClip
@@ -49,10 +48,7 @@ class DeviceFrontend:
         features = self._log_mel(audios)
         if self._agrees is None and not self._compare(self._frontend.prepare(audios[0], directions[0]), features[0]):
             return self._by_processor(audios, directions)
-        return [
-            replace(form, key=(asked, audio_key(audio)), features={**form.features, _CONTENT: own})
-            for form, asked, audio, own in zip(forms, directions, audios, features, strict=True)
-        ]
+        return [replace(form, features={**form.features, _CONTENT: own}) for form, own in zip(forms, features, strict=True)]
 
     def _by_processor(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[PreparedClip]:
         return [self._frontend.prepare(audio, asked) for audio, asked in zip(audios, directions, strict=True)]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.lalm.cache import audio_key
+from simulsa.lalm.cache import ClipKey, clip_key
 from simulsa.lalm.families import Family, extractor_of
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import Direction
@@ -31,14 +31,14 @@ class PreparedClip:
     """A clip that is ready for the encoder.
 
     `prompt` holds the prompt's token ids, with a placeholder for each audio token, up to where the answer begins. `features` are
-    the processor's audio tensors by name, float32 or bool `[windows, ...]`, of this clip alone. `key` identifies clip and prompt
-    by content.
+    the processor's audio tensors by name, float32 or bool `[windows, ...]`, of this clip alone. `key` is the clip's place in an
+    encoder cache (see `clip_key`), set where there is one.
     """
 
-    key: tuple[Direction, bytes]
     prompt: list[int]
     features: dict[str, torch.Tensor]
     samples: int
+    key: ClipKey | None = None
 
     def __len__(self) -> int:
         return self.samples
@@ -81,7 +81,11 @@ class Frontend:
         )
         ids, mask = batch.pop("input_ids")[0], batch.pop("attention_mask")[0]
         features = {name: tensor for name, tensor in batch.items() if not name.endswith(_IMAGE_MASKS)}
-        return PreparedClip((direction, audio_key(audio)), ids[mask.bool()].tolist(), features, len(audio))
+        return PreparedClip(ids[mask.bool()].tolist(), features, len(audio))
+
+    def keyed(self, audio: np.ndarray, direction: Direction) -> PreparedClip:
+        """The same for an encoder cache."""
+        return replace(self.prepare(audio, direction), key=clip_key(audio, direction))
 
     def announce(self, direction: Direction) -> None:
         """Say once what speaks against a direction: before loader processes do, which would say it once each."""

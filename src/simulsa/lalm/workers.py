@@ -56,7 +56,7 @@ def ahead(
 def preparing(lalm: LALM) -> Prepare:
     """How audio is prepared for a model: by its frontend, or not at all where it has none."""
     frontend = getattr(lalm, "frontend", None)
-    return unprepared if frontend is None else frontend.prepare
+    return unprepared if frontend is None else frontend.keyed
 
 
 def announce(lalm: LALM, directions: Iterable[Direction]) -> None:
