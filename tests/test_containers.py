@@ -14,6 +14,7 @@ import soundfile
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from simulsa import audio
 from simulsa.audio import SAMPLE_RATE, AudioError, audio_length, decode_audio, load_audio
 from tests.conftest import noise
 
@@ -93,6 +94,25 @@ def all_or_refused(data: bytes, suffix: str, samples: int) -> bool:
 def test_a_file_that_is_cut_anywhere_is_refused(kind: tuple[str, str], share: float) -> None:
     whole = encoded(kind, 40_000)
     assert all_or_refused(whole[: int(len(whole) * share)], "." + kind[0].lower(), 40_000)
+
+
+def test_a_file_is_examined_once_and_again_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of one recording count its pages once; a copy that is cut later is refused all the same."""
+    looked: list[int] = []
+    original = audio.fault_of
+    monkeypatch.setattr(audio, "fault_of", lambda file, log: (looked.append(1), original(file, log))[1])
+    path, whole = tmp_path / "talk.ogg", encoded(("OGG", "VORBIS"), 40_000)
+    path.write_bytes(whole)
+    for start_s in (0.0, 0.5, 1.0):
+        load_audio(path, start_s, 0.5)
+    assert audio_length(path) == 40_000
+    assert len(looked) == 1
+    path.write_bytes(whole[:-100])
+    for _ in range(2):
+        with pytest.raises(AudioError, match="cut off"):
+            load_audio(path)
+    path.write_bytes(whole)
+    assert len(load_audio(path)) == 40_000
 
 
 def test_an_ogg_that_is_cut_between_two_pages_is_refused(tmp_path: Path) -> None:

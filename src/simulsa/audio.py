@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from simulsa.containers import fault_of, has_second_flac, mp3_promise
+from simulsa.containers import Fault, fault_of, has_second_flac, mp3_promise
 from simulsa.files import atomic_write
 
 if TYPE_CHECKING:
@@ -260,16 +260,35 @@ def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
         sound = soundfile.SoundFile(io.BytesIO(content) if isinstance(content, bytes) else str(content))
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{name}: not readable as audio ({error.error_string}); use WAV, FLAC, OGG/Opus or MP3") from error
-    with _bytes_of(content) as file:
-        fault = fault_of(file, sound.extra_info)
-        believable = sound.frames <= _MOST_FRAMES_IN_A_BYTE * file.seek(0, io.SEEK_END)
-        without_length = not believable or (sound.format == "MP3" and mp3_promise(file) is None)
+    fault, without_length = _examined(content, sound)
     if fault is not None:
         sound.close()
         raise AudioError(f"{name}: {fault.found}; {fault.fix}")
     if without_length:
         sound.seekable = lambda: False  # soundfile seeks after each read otherwise, and fails where nobody knows the end
     return sound
+
+
+def _examined(content: Path | bytes, sound: soundfile.SoundFile) -> tuple[Fault | None, bool]:
+    """What is wrong with the header, and whether it has no believable frame count."""
+    declared = sound.format, sound.frames, sound.extra_info
+    if isinstance(content, bytes):
+        return _examine(io.BytesIO(content), *declared)
+    state = content.stat()
+    return _examine_file(content, (state.st_mtime_ns, state.st_size), *declared)
+
+
+@functools.lru_cache(maxsize=1024)
+def _examine_file(path: Path, _state: tuple[int, int], container: str, frames: int, log: str) -> tuple[Fault | None, bool]:
+    """A corpus may have all its rows in one file, whose pages need not be counted for each of them."""
+    with open(path, "rb") as file:
+        return _examine(file, container, frames, log)
+
+
+def _examine(file: BinaryIO, container: str, frames: int, log: str) -> tuple[Fault | None, bool]:
+    fault = fault_of(file, log)
+    believable = frames <= _MOST_FRAMES_IN_A_BYTE * file.seek(0, io.SEEK_END)
+    return fault, not believable or (container == "MP3" and mp3_promise(file) is None)
 
 
 def _existing(path: Path, name: str) -> Path | bytes:
