@@ -86,7 +86,7 @@ Random weights: 7.12 billion parameters; bfloat16; clips of about 3 s; the peak 
 |---|---|---|---|
 | a further token, 1 streams | 7.5 ms | 31.0 ms | 5.2 ms |
 | a further token, 16 streams | 9.5 ms | 33.0 ms | 5.2 ms |
-| `augment` | 260.1 rows/s, 46.5% of the peak |  |  |
+| `augment`, further rows | 260.1 rows/s, 46.5% of the peak |  |  |
 | `train`, 32 rows a pass, a pass in the middle | 115.0 rows/s, 44.5% of the peak, 38 GB |  |  |
 | `train`, 640 rows, start, compiler (about 4 sizes) and checkpoint counted | 80.0 rows/s |  |  |
 """

@@ -82,7 +82,7 @@ def rates_in(results: Path) -> dict[str, Any]:
     found = {
         "peak_flops": (1e12, re.findall(r"the peak is ([\d.]+) TFLOP/s", text)),
         "training_share": (0.01, re.findall(rf"^\| `train`.* a pass in the middle \|{pass_share}", text, re.MULTILINE)),
-        "reading_share": (0.01, re.findall(rf"^\| `augment` \|{pass_share}", text, re.MULTILINE)),
+        "reading_share": (0.01, re.findall(rf"^\| `augment`, further rows \|{pass_share}", text, re.MULTILINE)),
         "token_ms": (1, re.findall(r"^\| a further token, \d+ streams \| ([\d.]+) ms", text, re.MULTILINE)),
         "decoded_rows": (1, re.findall(r"^\| a further token, (\d+) streams \| [\d.]+ ms", text, re.MULTILINE)),
     }
