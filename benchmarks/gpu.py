@@ -1,11 +1,11 @@
-"""Is simulsa right and fast on this GPU? Tests on CUDA, equality of decoding paths, rates of a model of 7 billion weights.
+"""Is simulsa correct and fast on this GPU? CUDA tests, equality of decoding paths, and speed of a model of 7 billion weights.
 
     make gpu          # or: python -m benchmarks.gpu [--no-tests] [--out docs/results/gpu.md]
 
-Takes at most five minutes on one GPU with 40 GB and no network; what is not done by then is named in the table, which is
-written anew after each part. PyTorch with CUDA and transformers must be there; `benchmarks.requirements`, which `make gpu` runs
-first, names the packages that are missing and must be brought as wheels (typically soundfile, soxr, peft, accelerate, tyro,
-Babel, sacrebleu, OmniSTEval, and pytest and hypothesis for the tests). Without a GPU all of it runs at a trial size on the CPU,
+Takes at most five minutes on one GPU with 40 GB and no network; the table, which is rewritten after each part, names what was
+not done by then. PyTorch with CUDA and transformers must be installed; `benchmarks.requirements`, which `make gpu` runs first,
+lists the missing packages, which must be supplied as wheels (typically soundfile, soxr, peft, accelerate, tyro, Babel,
+sacrebleu, OmniSTEval, and pytest and hypothesis for the tests). Without a GPU, everything runs at a trial size on the CPU,
 except the tests, which `make test` runs there.
 """
 
@@ -50,7 +50,7 @@ from simulsa.training.train import train_adapter
 from simulsa.training.trainer import TokenMeanTrainer
 
 ROOT = Path(__file__).parent.parent
-TESTS = [  # which follow SIMULSA_TEST_DEVICE
+TESTS = [  # those that use SIMULSA_TEST_DEVICE
     *(
         "lalm",
         "lalm_cache",
@@ -64,13 +64,13 @@ TESTS = [  # which follow SIMULSA_TEST_DEVICE
     ),
     *("evaluation_simulate", "training_data", "training_train", "training_speed", "serving_session"),
 ]
-TESTS_S = 120  # at most, of the five minutes
+TESTS_S = 120  # time limit, out of the five minutes
 EN_DE = Direction("en", "de")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is done, and where the table goes."""
+    """What to run, and where to write the table."""
 
     tests: bool = True
     """run the tests on CUDA first"""
@@ -84,7 +84,7 @@ class Options:
 
 @dataclass
 class Report:
-    """Lines of the table, and whether all that must hold does."""
+    """Lines of the table, and whether all checks passed."""
 
     out: Path | None = None
     """where the table is written"""
@@ -94,13 +94,13 @@ class Report:
     """the section that is running"""
 
     def write(self) -> None:
-        """The table so far."""
+        """Write the table so far."""
         if self.out is not None:
             with atomic_write(self.out) as file:
                 file.write("# On a GPU\n\n" + "\n".join(self.lines) + "\n")
 
     def fail(self, line: str) -> None:
-        """A line that says what failed, a row where the table has begun."""
+        """Add a line that says what failed, as a row if the table has begun."""
         self.passed = False
         line = f"FAIL: {line}".replace("|", "/")
         self.say(f"| {line} | | | |" if self.lines and self.lines[-1].startswith("|") else f"- {line}")
@@ -111,11 +111,11 @@ class Report:
         print(line, flush=True)
 
     def row(self, what: str, figure: str, others: str = "", limit: str = "") -> None:
-        """A row of the table."""
+        """Add a row to the table."""
         self.say(f"| {what} | {figure} | {others} | {limit} |")
 
     def check(self, what: str, holds: bool, figures: str) -> None:
-        """A thing that must hold."""
+        """Report a condition that must hold."""
         self.passed &= holds
         self.say(f"- {'PASS' if holds else 'FAIL'}: {what} ({figures})")
 
@@ -131,7 +131,7 @@ class Size:
     streams: tuple[int, ...]
     lengths_s: tuple[float, ...]
     tokens: int
-    """of the answers by which a further token is timed"""
+    """length of the answers that are used to time further tokens"""
 
 
 FULL = Size(Shape(), 768, 640, 32, (1, 8, 32), (2, 5, 10, 20, 29), 64)
@@ -139,7 +139,7 @@ SMALL = Size(TRIAL, 8, 8, 4, (1, 2), (1, 2), 6)
 
 
 def main(options: Options) -> int:
-    """Do all of it; the exit code says whether everything that must hold does."""
+    """Run everything; the exit code says whether all checks passed."""
     started = time.perf_counter()
     cuda = torch.cuda.is_available()
     report = Report(options.out or (ROOT / "docs" / "results" / "gpu.md" if cuda else None))
@@ -151,8 +151,8 @@ def main(options: Options) -> int:
         f"{machine()}; one run of `python -m benchmarks.gpu`" + ("" if cuda else ", at a trial size: no figure means anything")
     )
     report.say("")
-    report.write()  # whatever ends the process later, the table is there
-    logging.getLogger("transformers").setLevel(logging.ERROR)  # some releases warn at every clip
+    report.write()  # the table exists even if the process ends early
+    logging.getLogger("transformers").setLevel(logging.ERROR)  # some releases warn for every clip
     device = torch.device("cuda" if cuda else "cpu")
     if options.tests and cuda:
         section(report, "tests on CUDA", lambda: run_tests(report))
@@ -165,18 +165,18 @@ def main(options: Options) -> int:
 
 
 def give_up(report: Report, limit_s: float) -> None:
-    """End the process, for a card is lent by the minute: a compiler or a kernel that hangs cannot be interrupted."""
+    """End the process at the time limit: a compiler or kernel that hangs cannot be interrupted, and GPU time is scarce."""
     report.fail(f"{report.at_work} was not done after {limit_s:g} s, and what follows it was not begun")
     report.write()
     os._exit(1)
 
 
 def section(report: Report, what: str, work: Callable[[], None]) -> None:
-    """A part of the run; if it fails, a line says so and the others go on."""
+    """Run one part; if it fails, a line says so and the others go on."""
     report.at_work = what
     try:
         work()
-    except Exception as error:  # whatever it is, the other sections are worth the machine's time
+    except Exception as error:  # whatever it is, the other sections are still worth running
         reason = (str(error).strip().splitlines() or [""])[0]
         report.fail(f"{what} ({type(error).__name__}: {reason})")
         traceback.print_exc()
@@ -187,7 +187,7 @@ def section(report: Report, what: str, work: Callable[[], None]) -> None:
 
 
 def rates(report: Report, size: Size, peak_tflops: float, device: torch.device) -> None:
-    """The table."""
+    """Measure everything in the table."""
     lalm = build(size.shape, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     counts = ", ".join(f"{name} {count / 1e9:.2f} billion parameters" for name, count in parameters(lalm).items())
     dtype = str(lalm.dtype).removeprefix("torch.")
@@ -203,7 +203,7 @@ def rates(report: Report, size: Size, peak_tflops: float, device: torch.device) 
 
 
 def run_tests(report: Report) -> None:
-    """The tests that follow the device, in a process of their own."""
+    """Run the tests that use SIMULSA_TEST_DEVICE, in a process of their own."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/test_{name}.py" for name in TESTS)]
     if importlib.util.find_spec("xdist") is not None:
         command += ["--numprocesses", str(max(1, min(12, (os.cpu_count() or 1) - 2)))]
@@ -215,7 +215,7 @@ def run_tests(report: Report) -> None:
         )
         try:
             tests.wait(TESTS_S)
-        except subprocess.TimeoutExpired:  # its workers too, or the figures below are of a busy machine
+        except subprocess.TimeoutExpired:  # end its workers too, or the figures below would be those of a busy machine
             os.killpg(tests.pid, signal.SIGKILL)
             tests.wait()
         output.seek(0)
@@ -227,7 +227,7 @@ def run_tests(report: Report) -> None:
 
 
 def decoding_paths(report: Report, device: torch.device) -> None:
-    """The embedded model in float32: whatever the path, the tokens must be those of the plain one."""
+    """Check with the embedded model in float32 that every decoding path gives the tokens of the plain one."""
     lalm = load("tiny-en-de", device=device.type, dtype="float32")
     rows = rows_of(None, 60 if device.type == "cuda" else 6)
     audios = [row.load() for row in rows]
@@ -250,7 +250,7 @@ def decoding_paths(report: Report, device: torch.device) -> None:
 
 
 def speaking(report: Report, lalm: HuggingFaceLALM, size: Size) -> None:
-    """Streams, prefills and further tokens, each beside `generate`."""
+    """Time streams, prefills and further tokens, each next to `generate`."""
     limit = token_limit_ms(lalm)
     seconds = 11 if lalm.device.type == "cuda" else 1
     lalm.warm_up(EN_DE, size.streams[-1], seconds * SAMPLE_RATE)  # as the server does
@@ -275,19 +275,19 @@ def speaking(report: Report, lalm: HuggingFaceLALM, size: Size) -> None:
 
 
 def sounds(count: int, length_s: float) -> list[np.ndarray]:
-    """Noises of about a length."""
+    """Noise clips of about the same length."""
     rng = np.random.default_rng(0)
     return [(0.1 * rng.standard_normal(round(SAMPLE_RATE * length_s) - 160 * i)).astype(np.float32) for i in range(count)]
 
 
 def said(lalm: HuggingFaceLALM, clips: Sequence[np.ndarray], tokens: int) -> None:
-    """Hear the clips and say so many tokens of each."""
+    """Encode the clips and decode this many tokens of each."""
     lalm.max_target_tokens = tokens
     lalm.continue_(lalm.hear(clips, [EN_DE] * len(clips)), [[]] * len(clips))
 
 
 def generated(lalm: HuggingFaceLALM, clips: Sequence[np.ndarray], tokens: int) -> None:
-    """The same by transformers' own means: processor and `generate`, greedily."""
+    """The same with transformers alone: its processor and greedy `generate`."""
     text = {"type": "text", "text": instruction(EN_DE, lalm.family.name)}
     conversations = [[{"role": "user", "content": [lalm.family.audio_content(clip), text]}] for clip in clips]
     batch = lalm.processor.apply_chat_template(
@@ -305,7 +305,7 @@ def generated(lalm: HuggingFaceLALM, clips: Sequence[np.ndarray], tokens: int) -
 
 
 def stream_ms(lalm: HuggingFaceLALM, size: Size, shift: int) -> list[float]:
-    """The time of each of 20 chunks of 500 ms, as `step` hears and speaks, behind prefixes that grow by 4 tokens."""
+    """The time of each of 20 chunks of 500 ms, encoded and decoded as in `step`, with prefixes that grow by 4 tokens."""
     audio = sounds(1, 10.5)[0]
     chunk = 8000 if size is FULL else 1600
     times = []
@@ -322,14 +322,14 @@ def stream_ms(lalm: HuggingFaceLALM, size: Size, shift: int) -> list[float]:
 def further_token_ms(
     lalm: HuggingFaceLALM, count: int, size: Size, speak: Callable[[HuggingFaceLALM, Sequence[np.ndarray], int], None]
 ) -> float:
-    """What a token costs when others follow it."""
+    """The time per token after the first."""
     clips = sounds(count, 3 if size is FULL else 1)
     few, many = (milliseconds(lambda: speak(lalm, clips, tokens)) for tokens in (1, 1 + size.tokens))  # noqa: B023
     return (many - few) / size.tokens
 
 
 def milliseconds(work: Callable[[], Any], runs: int = 3) -> float:
-    """The median time of `work`; of several runs the first sets things up and does not count."""
+    """The median time of `work`; of several runs, the first is a warm-up and does not count."""
     times = []
     for _ in range(runs + (runs > 1)):
         synchronise()
@@ -358,7 +358,7 @@ def token_limit_ms(lalm: HuggingFaceLALM) -> float:
 
 
 def bundled(count: int) -> list[Utterance]:
-    """Rows of 2.5 to 3.5 s: few sizes of the grid, so few are compiled."""
+    """Rows of 2.5 to 3.5 s: they fall on few sizes of the grid, so few shapes are compiled."""
     rows = [row for row in rows_of(None, 10_000) if 2.5 <= row.length_samples() / SAMPLE_RATE <= 3.5]
     return [replace(rows[i % len(rows)], id=f"row-{i}") for i in range(count)]
 
@@ -375,7 +375,7 @@ def augmentation(report: Report, lalm: HuggingFaceLALM, size: Size, peak_tflops:
         ms = milliseconds(lambda: made.extend(augment(rows[:count], lalm, config)), runs=1)
         return made, ms / 1000
 
-    make(few)  # sets things up
+    make(few)  # warm-up
     (_, few_s), (made, all_s) = make(few), make(len(rows))
     report.row(f"`augment`, {len(rows)} rows, start counted", f"{len(rows) / all_s:.1f} rows/s")
     further_s = max(all_s - few_s, 1e-9)
@@ -384,7 +384,7 @@ def augmentation(report: Report, lalm: HuggingFaceLALM, size: Size, peak_tflops:
 
 
 def training(report: Report, lalm: HuggingFaceLALM, size: Size, peak_tflops: float) -> None:
-    """Rows per second of `train`: all of it, with the start and the compiler, and a pass in the middle."""
+    """Rows per second of `train`: overall, with startup and compilation, and of a pass in the middle."""
     rows = bundled(size.trained)
     ends: list[float] = []
     original = TokenMeanTrainer.training_step
@@ -413,7 +413,7 @@ def training(report: Report, lalm: HuggingFaceLALM, size: Size, peak_tflops: flo
         finally:
             TokenMeanTrainer.training_step = original  # type: ignore[method-assign]
     pass_s = statistics.median([end - begin for begin, end in itertools.pairwise(ends)] or [ms / 1000])
-    # frozen weights need no gradient: 2 operations a parameter forward, 2 backward
+    # frozen weights need no gradient: 2 operations per parameter forward, 2 backward
     share = operations(lalm, rows, 4) / len(rows) * size.micro_batch / pass_s / (peak_tflops * 1e12)
     memory = f", {torch.cuda.max_memory_allocated() / 1e9:.0f} GB" if torch.cuda.is_available() else ""
     text = f"{size.micro_batch / pass_s:.1f} rows/s, {share:.1%} of the peak{memory}"

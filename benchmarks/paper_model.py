@@ -14,7 +14,7 @@ from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.manifest import Utterance
 
 HEAD_WIDTH = 128
-TOKENS_PER_S, POSITIONS_PER_S = 25, 50  # of the language model and of the audio tower
+TOKENS_PER_S, POSITIONS_PER_S = 25, 50  # of the language model, and of the audio tower
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ TRIAL = Shape(layers=2, tower_layers=2, width=128, vocabulary=4096)
 
 
 def build(shape: Shape, device: torch.device, dtype: torch.dtype) -> HuggingFaceLALM:
-    """The model on `device`; its answers never end of themselves."""
+    """The model on `device`; its answers never end by themselves."""
     from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor, WhisperFeatureExtractor
 
     embedded = load("tiny-en-de", device="cpu").processor
@@ -74,14 +74,14 @@ def build(shape: Shape, device: torch.device, dtype: torch.dtype) -> HuggingFace
 
 
 def parameters(lalm: HuggingFaceLALM) -> dict[str, int]:
-    """How many the audio tower and the language model have."""
+    """The number of parameters of the audio tower and of the language model."""
     whole = lalm.model.model
     parts = {"audio tower": whole.audio_tower, "language model": whole.language_model}
     return {name: sum(weight.numel() for weight in part.parameters()) for name, part in parts.items()}
 
 
 def operations(lalm: HuggingFaceLALM, rows: Sequence[Utterance], passes: int) -> float:
-    """Operations for `rows`: `passes` a parameter and token in the language model, 2 in the tower, which only runs forward."""
+    """Operations for `rows`: per parameter and token, `passes` in the language model and 2 in the tower (forward only)."""
     counts = parameters(lalm)
     seconds = sum(row.length_samples() for row in rows) / SAMPLE_RATE
     text = sum(len(lalm.encode(row.target_text)) for row in rows)

@@ -1,4 +1,4 @@
-"""How sound is changed on its way: a room, coloured noise, a codec."""
+"""Acoustic degradations of speech: a room, coloured noise, a codec."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def coloured_noise(count: int, rng: np.random.Generator) -> np.ndarray:
 def through_codec(
     samples: np.ndarray, container: str, codec: str, compression: float | None = None, rate: int = SAMPLE_RATE
 ) -> np.ndarray:
-    """Encoded and decoded by libsndfile; `compression` from 0 (best) to 1 (smallest). As long as `samples`."""
+    """`samples` encoded and decoded by libsndfile, same length; `compression` from 0 (best) to 1 (smallest)."""
     file = io.BytesIO()
     options = {} if compression is None else {"compression_level": compression}
     soundfile.write(file, np.clip(samples, -1, 1), rate, format=container, subtype=codec, **options)

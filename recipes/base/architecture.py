@@ -24,7 +24,7 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncod
 
 from recipes.base.text import AUDIO, CHAT_TEMPLATE
 
-MEL_BINS, HOP_SAMPLES, WINDOW_S = 80, 160, 10  # Whisper's, but for the window
+MEL_BINS, HOP_SAMPLES, WINDOW_S = 80, 160, 10  # Whisper's, except for the window
 FRAMES_PER_WINDOW = WINDOW_S * 16_000 // HOP_SAMPLES  # 1,000: 100 a second
 POSITIONS_PER_WINDOW = FRAMES_PER_WINDOW // 2  # 500, after the stride of the second convolution; 25 audio tokens a second
 ENCODER = "encoder.safetensors"  # among the assets
@@ -54,7 +54,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen2AudioProcessor:
 
 
 def build_encoder(assets: Path) -> Qwen2AudioEncoder:
-    """Whisper's encoder out of `assets`, frozen, in float32."""
+    """Whisper's encoder from `assets`, frozen, in float32."""
     weights = encoder_weights(assets)
     encoder = Qwen2AudioEncoder(Qwen2AudioEncoderConfig(**settings_of(weights)))
     encoder.load_state_dict(weights)
@@ -62,7 +62,7 @@ def build_encoder(assets: Path) -> Qwen2AudioEncoder:
 
 
 def encoder_weights(assets: Path) -> dict[str, torch.Tensor]:
-    """The encoder's weights in float32, with as many of its 1,500 positions as the window has."""
+    """The encoder's weights in float32, with its 1,500 positions cut to those of the window."""
     path = assets / ENCODER
     if not path.exists():
         raise FileNotFoundError(f"no {path}: fetch it with recipes/base/fetch.sh {assets}")
@@ -85,7 +85,7 @@ def encoder_settings(width: int, layers: int) -> dict[str, Any]:
 
 
 def settings_of(weights: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """The configuration that belongs to an encoder's weights."""
+    """The configuration that matches an encoder's weights."""
     layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("layers."))
     return encoder_settings(weights["conv1.bias"].shape[0], layers)
 
@@ -99,8 +99,8 @@ def audio_tokens(frames: int) -> int:
 def encode(encoder: Qwen2AudioEncoder, mels: Sequence[np.ndarray], frames: Sequence[int]) -> list[torch.Tensor]:
     """The encoder's outputs `[tokens, width]` for each float32 mel `[80, ≥ frames]`, of which the first `frames` are real.
 
-    The tower itself insists on the full window; here the padding is left out, which is several times faster and gives the
-    same values where there is speech (attention is masked and the convolutions see silence behind the end).
+    The tower itself requires the full window; here the padding is trimmed, which is several times faster and gives the same
+    values where there is speech (attention is masked, and the convolutions see silence after the end).
     """
     width = min(max(frames) + 4 + max(frames) % 2, FRAMES_PER_WINDOW)
     batch = np.stack([np.pad(m[:, :width], ((0, 0), (0, max(0, width - m.shape[1]))), constant_values=m.min()) for m in mels])
@@ -117,7 +117,7 @@ def encode(encoder: Qwen2AudioEncoder, mels: Sequence[np.ndarray], frames: Seque
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, shape: Shape, assets: Path) -> Qwen2AudioForConditionalGeneration:
-    """The model with Whisper's encoder out of `assets` and random weights above it."""
+    """The model with Whisper's encoder from `assets` and random weights above it."""
     weights = encoder_weights(assets)
     model = random_model(tokenizer, shape, settings_of(weights))
     model.model.audio_tower.load_state_dict(weights)

@@ -1,8 +1,8 @@
 """From cached speech and captions to padded training batches.
 
-A row is one prompt with one or more answers: the speech comes once, and behind it each instruction with its answer, which
-see the speech and themselves but not each other. So a clip that is both translated and transcribed costs little more than one
-that is translated. A row of text has the caption's own tokens where the speech would be.
+A row is one prompt with one or more answers: the speech comes once, followed by each instruction with its answer. These attend
+to the speech and themselves but not to each other, so a clip that is both translated and transcribed costs little more than one
+that is only translated. A row of text has the caption's own tokens in place of the speech.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from recipes.base.features import NO_CAPTION, Features
 from recipes.base.text import AUDIO, AUDIO_BEGIN, AUDIO_END, EOS, TRANSCRIBE, TRANSLATE, TURN
 
 IGNORED = -100  # the label that carries no loss
-PROMPT = 0  # the segment that every answer sees
-LENGTH_GRID = 8  # what CUDA's attention with a mask wants
-MASKED_STRETCHES, MASKED_TOKENS = 2, 8  # of a clip, in an epoch
+PROMPT = 0  # the segment that every answer attends to
+LENGTH_GRID = 8  # lengths are multiples of this, as CUDA's attention with a mask expects
+MASKED_STRETCHES, MASKED_TOKENS = 2, 8  # per clip and epoch
 
 
 @dataclass(frozen=True)
 class Batch:
     """`ids`, `labels`, `positions`, `segments` int64 `[rows, length]`, right-padded; `audio` float16 `[audio tokens, width]` of
-    all rows one behind the other, in the order of the placeholders."""
+    all rows concatenated, in the order of the placeholders."""
 
     ids: torch.Tensor
     labels: torch.Tensor
@@ -39,10 +39,10 @@ class Batch:
         return Batch(*(getattr(self, name).to(device, non_blocking=True) for name in self.__dataclass_fields__))
 
     def time_masked(self, audio_token: int) -> Batch:
-        """The same with two stretches of each clip's encoder outputs at zero, of up to 8 tokens (0.32 s) and a sixth of the clip.
+        """The same with two stretches of each clip's encoder output zeroed, of up to 8 tokens (0.32 s) and a sixth of the clip.
 
-        They are drawn from PyTorch's global generator. The encoder's outputs are always the same, so this is what is new to
-        the decoder in each epoch.
+        They are drawn from PyTorch's global generator. Encoder outputs are cached, so this is what varies for the decoder from
+        epoch to epoch.
         """
         counts = (self.ids == audio_token).sum(1)
         row = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
@@ -81,7 +81,7 @@ class Rows:
         return self.assembled(self.sources[caption], [(self.translate, self.targets[caption])])
 
     def speech(self, caption: int, tokens: int) -> np.ndarray:
-        """The row that translates and transcribes a clip of so many audio tokens; one without speech has empty answers."""
+        """The row that translates and transcribes a clip of `tokens` audio tokens; the answers are empty without speech."""
         said = caption != NO_CAPTION
         answers = [
             (self.translate, self.targets[caption] if said else []),
@@ -104,7 +104,7 @@ class Rows:
         return np.stack([np.array(ids), np.array(labels), np.concatenate(positions), np.concatenate(segments)])
 
     def batch(self, rows: Sequence[np.ndarray], audio: Sequence[np.ndarray], width: int) -> Batch:
-        """Pad rows to one length; padding is a segment of its own, which no answer sees."""
+        """Pad rows to one length; padding is a segment of its own, to which no answer attends."""
         length = -(-max(row.shape[1] for row in rows) // LENGTH_GRID) * LENGTH_GRID
         table = np.empty((4, len(rows), length), np.int64)
         table[:] = np.array([self.pad, IGNORED, 0, -1])[:, None, None]
@@ -129,7 +129,7 @@ class Dataset:
         return self.text * len(self.captions) + (len(self.features) if self.features else 0)
 
     def batches(self, size: int, seed: int) -> Iterator[list[int]]:
-        """One pass: batches of item numbers with similar lengths, in random order; little padding, and still shuffled."""
+        """One epoch: batches of items (by number) of similar length, in random order; little padding, and still shuffled."""
         rng = np.random.default_rng(seed)
         by_length = np.argsort(self._lengths() * rng.uniform(0.95, 1.05, len(self)), kind="stable")
         chunks = [by_length[start : start + size].tolist() for start in range(0, len(by_length), size)]
@@ -154,4 +154,4 @@ class Dataset:
         if self.features is None:
             return np.array(text, float)
         said = np.array([len(s) + len(t) for s, t in zip(self.rows.sources, self.rows.targets, strict=True)] + [0])
-        return np.concatenate([text, self.features.tokens + said[self.features.numbers]])  # the last is NO_CAPTION's
+        return np.concatenate([text, self.features.tokens + said[self.features.numbers]])  # `said` ends with NO_CAPTION's

@@ -1,8 +1,8 @@
-"""From captions to the embedded model, in one command that goes on where it was stopped.
+"""From captions to the embedded model, in one command that resumes where it was stopped.
 
     python -m recipes.base.build --data ../shared/data/multi30k --assets .assets --work .base --out src/simulsa/models/tiny-en-de
 
-`--captions 0 14500` trains on a part of the captions only.
+`--captions 0 14500` trains on only a part of the captions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from simulsa.corpora.multi30k import read_captions
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """Where captions, synthesisers and intermediate files lie, what is trained on, and where the model goes."""
+    """Where captions, synthesisers and intermediate files are, what to train on, and where to save the model."""
 
     data: Path = Path("../shared/data/multi30k")
     """folder with Multi30k's captions"""
@@ -61,26 +61,26 @@ class BuildConfig:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """What is done one after the other."""
+        """The stages of training, in order."""
         rates = (self.learning_rate, self.learning_rate)
         text = Stage("text", self.text_epochs, *rates, self.batch_size, text=1, speech=False, seed=self.seed)
         speech = replace(text, name="speech", epochs=self.speech_epochs, speech=True)
-        # a decoder that can translate speech has new ears to get used to, and much to lose
+        # a decoder that already translates speech must adapt to new encoder outputs, and has much to lose
         further = replace(speech, learning_rate=2e-4, projector_rate=2e-3, warmup_steps=50)
         return (text, speech) if self.start is None else (further,)
 
     @property
     def checkpoints(self) -> Path:
-        """Where this selection of captions has its checkpoints."""
+        """The folder of the checkpoints for this selection of captions."""
         return self.work / ("checkpoints" if self.captions is None else "checkpoints-{}-{}".format(*self.captions))
 
 
 def build(config: BuildConfig) -> None:
-    """Speak, encode, train every stage, and save; what an earlier run finished is taken from `config.work`."""
+    """Speak, encode, train every stage, and save; the results of an earlier run are taken from `config.work`."""
     sources, targets = (read_captions(config.data, "train", lang) for lang in ("en", "de"))
     device = torch.device(config.device)
     if device.type == "cuda":
-        torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape, and nearly every batch has a new one
+        torch.backends.cuda.enable_cudnn_sdp(False)  # it makes a new plan for every shape, and nearly every batch has a new one
     chosen = range(*(config.captions or (0, len(sources))))
     torch.manual_seed(config.seed)
     model, tokenizer = beginning(config, [text for i in chosen for text in (sources[i], targets[i])])
@@ -105,7 +105,7 @@ def beginning(config: BuildConfig, texts: Sequence[str]) -> tuple[Qwen2AudioForC
         tokenizer = build_tokenizer(texts)
         return build_model(tokenizer, config.shape, config.assets), tokenizer
     tokenizer = AutoProcessor.from_pretrained(config.start).tokenizer
-    for how_loaded in ("is_local", "local_files_only"):  # which the export would carry along
+    for how_loaded in ("is_local", "local_files_only"):  # the export would include these
         tokenizer.init_kwargs.pop(how_loaded, None)
     model = build_model(tokenizer, config.shape, config.assets)
     earlier = Qwen2AudioForConditionalGeneration.from_pretrained(config.start, dtype=torch.float32)
@@ -114,7 +114,7 @@ def beginning(config: BuildConfig, texts: Sequence[str]) -> tuple[Qwen2AudioForC
 
 
 def read_aloud(config: BuildConfig, name: str, captions: Sequence[str], chosen: range, device: torch.device) -> Path:
-    """The folder of a reading's shards, with those made that are not there and hold a chosen caption."""
+    """Make the missing shards of a reading that hold a chosen caption; returns the reading's folder."""
     numbered = list(enumerate(captions))
     if name.startswith(KOKORO):
         numbered = numbered[:: max(1, len(captions) // config.kokoro_captions)]
@@ -127,10 +127,10 @@ def export(model: Qwen2AudioForConditionalGeneration, tokenizer: PreTrainedToken
     """Save the model in float16 and its processor in Hugging Face format."""
     model.lm_head.weight = torch.nn.Parameter(model.get_input_embeddings().weight.detach().clone())
     for part in (model.config.text_config, model.config.audio_config):
-        part.dtype = None  # one number format for all, given once
+        part.dtype = None  # the number format is stated once, for the whole model
     model.cpu().half().save_pretrained(out)
     build_processor(tokenizer).save_pretrained(out)
-    (out / "model.safetensors").chmod(0o644)  # it is written for its owner only
+    (out / "model.safetensors").chmod(0o644)  # it is written as readable by its owner only
 
 
 if __name__ == "__main__":

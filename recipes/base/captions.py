@@ -1,4 +1,4 @@
-"""Captions spoken into FLAC files once, as rows of a manifest; a killed run goes on."""
+"""Captions spoken once into FLAC files, as rows of a manifest; a killed run can be resumed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def spoken_rows(
 ) -> list[Utterance]:
     """`(English, German)` captions as rows `NAME-00000`, …, the n-th by `speaker_of(n)`, with audio and manifest in `folder`.
 
-    A file that exists is not spoken again, so `name` has to tell what is spoken by whom. Raises `UnspokenError` for a caption
+    An existing file is not spoken again, so `name` must identify captions and speakers. Raises `UnspokenError` for a caption
     that nobody can say.
     """
     synthesisers = Synthesisers(assets)

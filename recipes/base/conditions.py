@@ -1,4 +1,4 @@
-"""What happens to speech between a mouth and a file: a room, other sounds, a level, a telephone, a lossy codec."""
+"""Recording conditions of speech: a room, other sounds, a level, a telephone, a lossy codec."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from simulsa.audio import SAMPLE_RATE, resample
 
 ROOM_SHARE, NOISE_SHARE, BABBLE_SHARE, MUSIC_SHARE = 0.25, 0.35, 0.15, 0.05
 TELEPHONE_SHARE, CODEC_SHARE = 0.15, 0.3
-MAX_SILENCE_S = 0.5  # before and behind the speech
+MAX_SILENCE_S = 0.5  # before and after the speech
 LEVELS_DB = (-30, 0)  # of the loudest sample
 TELEPHONE_RATE, TELEPHONE_BAND_HZ = 8000, (300, 3400)
 ROOM_DECAY_S, ROOM_BELOW_DB = (0.1, 0.6), (4, 20)
 
 
 def record(speech: np.ndarray, others: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """Put float32 `speech` through conditions drawn from `rng`; `others` is speech of which babble is made.
+    """Put float32 `speech` through conditions drawn from `rng`; `others` is speech to make babble from.
 
     Returns float32 samples in [-1, 1].
     """
@@ -51,7 +51,7 @@ def without_speech(seconds: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def mixed(speech: np.ndarray, sound: np.ndarray, ratio_db: float) -> np.ndarray:
-    """`speech` with `sound` so much weaker, by mean power."""
+    """`speech` mixed with `sound` at a speech-to-sound ratio of `ratio_db`, by mean power."""
     power = [max(float(np.mean(np.square(part))), 1e-12) for part in (speech, sound)]
     return np.asarray(speech + sound * np.sqrt(power[0] / power[1]) * 10 ** (-ratio_db / 20))
 
@@ -74,7 +74,7 @@ def babble(others: Sequence[np.ndarray], count: int, rng: np.random.Generator) -
 
 
 def music(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Chords, a melody and a beat, made up: decaying tones with harmonics on a random scale and tempo."""
+    """Random chords, a melody and a beat: decaying tones with harmonics on a random scale and tempo."""
     samples = np.zeros(count)
     beat = int(SAMPLE_RATE * rng.uniform(0.15, 0.6))
     scale = 55 * 2 ** rng.uniform(0, 1) * 2 ** (np.array([0, 2, 4, 5, 7, 9, 11]) / 12)
@@ -94,7 +94,7 @@ def music(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def over_telephone(samples: np.ndarray) -> np.ndarray:
-    """8 kHz, 300 to 3,400 Hz, μ-law (G.711)."""
+    """`samples` over a telephone: 8 kHz, 300 to 3,400 Hz, μ-law (G.711)."""
     narrow = resample(samples.astype(np.float32), SAMPLE_RATE, TELEPHONE_RATE)
     spectrum, hertz = np.fft.rfft(narrow), np.fft.rfftfreq(len(narrow), 1 / TELEPHONE_RATE)
     lowest, highest = TELEPHONE_BAND_HZ

@@ -1,8 +1,8 @@
-"""Spoken captions as the encoder hears them: its outputs, computed once and kept on disk.
+"""Encoder outputs of spoken captions, computed once and kept on disk.
 
 A *reading* is every caption spoken once, each by a speaker and under conditions drawn from a seed made of the reading's name and
-the caption's number. It is a folder of shards, each whole or absent, so a killed run goes on and training may begin on
-the shards that are there. The encoder is frozen, so its outputs are all that training needs.
+the caption's number. It is a folder of shards, each complete or absent, so a killed run can be resumed and training can start
+on the shards that exist. The encoder is frozen, so its outputs are all that training needs.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.files import atomic_write
 
 SHARD_CAPTIONS = 256
-WITHOUT_SPEECH_SHARE = 0.03  # clips of silence, noise or music beside the captions
-NO_CAPTION = -1  # their number
+WITHOUT_SPEECH_SHARE = 0.03  # additional clips of silence, noise or music, per caption
+NO_CAPTION = -1  # the caption number of clips without speech
 LONGEST_SAMPLES = int(9.7 * SAMPLE_RATE)
 BATCH = 16
 MASK_BINS, MASK_FRAMES = 12, 20  # SpecAugment (arXiv 1904.08779): the widest band and the longest stretch, two of each
@@ -65,8 +65,8 @@ def make_reading(
 ) -> None:
     """Speak `(number, caption)` pairs in worker processes and encode them on `device` into `folder`.
 
-    Shards that exist, and those of which no caption is `chosen`, are not made.
-    A name that begins with a synthesiser's, as "kokoro-0", is spoken by it alone, any other by the mix.
+    Shards that exist, and those without a `chosen` caption, are skipped. A reading whose name begins with a synthesiser's, such
+    as "kokoro-0", is spoken by that one alone, any other by the mix.
     """
     jobs = []
     for start in range(0, len(captions), SHARD_CAPTIONS):
@@ -106,8 +106,8 @@ def write_shard(path: Path, clips: Sequence[HeardClip], encoder: Qwen2AudioEncod
 
 
 def spoken(job: ReadingJob) -> Iterator[tuple[int, np.ndarray, np.random.Generator]]:
-    """The shard's clips and the state of their chance. Captions that nobody could say, or that last longer than the window,
-    are left out and named."""
+    """The shard's clips, each with its random generator. Captions that nobody could say, or that last longer than the window,
+    are left out, and their numbers printed."""
     synthesisers, others = Synthesisers(job.assets), deque[np.ndarray](maxlen=OTHERS)
     engine = next((engine for engine in ENGINES if job.name.startswith(engine)), None)
     for number, caption in job.captions:
@@ -129,7 +129,7 @@ def spoken(job: ReadingJob) -> Iterator[tuple[int, np.ndarray, np.random.Generat
 
 def mel_of(extractor, samples: np.ndarray, rng: np.random.Generator | None) -> tuple[np.ndarray, int]:  # type: ignore[no-untyped-def]
     """Float32 `[80, frames or more]` of a clip as the model's own front end gives it, masked by SpecAugment if `rng` is given,
-    and how many of its frames are real: behind them is silence, as far as the encoder's convolutions look."""
+    and how many of its frames are real: silence follows them, as far as the encoder's convolutions look."""
     frames = min(-(-len(samples) // HOP_SAMPLES), FRAMES_PER_WINDOW)
     padded = min(len(samples) + 1000, FRAMES_PER_WINDOW * HOP_SAMPLES)
     features = extractor(
@@ -150,9 +150,9 @@ class Features:
     """Every finished shard of some readings, memory-mapped: `features[i]` is a clip's float16 `[tokens, width]`."""
 
     def __init__(self, folders: Sequence[Path], wanted: set[int] | None = None) -> None:
-        """Only clips of captions in `wanted` (all if not given), and those without speech.
+        """Map the clips of captions in `wanted` (all if not given), and those without speech.
 
-        Raises `FileNotFoundError` where no shard is.
+        Raises `FileNotFoundError` if there are no shards.
         """
         self._arrays: list[np.ndarray] = []
         shard, start, tokens, numbers = [], [], [], []

@@ -1,4 +1,4 @@
-"""The embedded model offline: BLEU by voices and under conditions that training never had, and what it hears where nobody speaks.
+"""The embedded model offline: BLEU on voices and conditions not in training, and what it outputs when nobody speaks.
 
 python -m recipes.base.scores --data ../shared/data/multi30k --assets .assets --work .base --out docs/results
 """
@@ -33,7 +33,7 @@ AS_SPOKEN = "as spoken"
 BATCH = 32
 BABBLE_DB = 20
 MP3_BITS_PER_S = 32_000
-MP3_RANGE = (160_000, 8_000)  # what libsndfile's compression levels 0 and 1 stand for at 16 kHz
+MP3_RANGE = (160_000, 8_000)  # bit rates of libsndfile's compression levels 0 and 1 at 16 kHz
 WITHOUT_SPEECH_CLIPS = 100
 
 Condition = Callable[[np.ndarray, Sequence[np.ndarray], np.random.Generator], np.ndarray]
@@ -92,7 +92,7 @@ CONDITIONS: dict[str, Condition] = {
 
 
 def score(config: ScoresConfig) -> str:
-    """Measure the model and write the table: of this run and of earlier runs on the same weights, whose lines are kept."""
+    """Measure the model and write the table, keeping the lines of earlier runs on the same weights."""
     lalm = simulsa.load(config.model, device=config.device)
     kept = config.work / "scores" / f"{lalm.signature.rpartition('@')[2]}.json"
     lines: dict[str, Line] = {}
@@ -117,7 +117,7 @@ def score(config: ScoresConfig) -> str:
 
 
 def measured(lalm: LALM, rows: Sequence[Utterance], condition: Condition) -> Line:
-    """The model's translations of the rows under a condition, against their references."""
+    """Score the model's translations of the rows under a condition against their references."""
     said, references = translations(lalm, heard(rows, condition)), [[row.target_text for row in rows]]
     bleu, chrf = (metric(said, references).score for metric in (sacrebleu.corpus_bleu, sacrebleu.corpus_chrf))
     return Line(len(rows), bleu, chrf)
@@ -137,19 +137,19 @@ def table(lines: Mapping[str, Line]) -> str:
 
 
 def heard(rows: Sequence[Utterance], condition: Condition) -> list[np.ndarray]:
-    """The rows' audio under a condition; each clip's chance is its own."""
+    """The rows' audio under a condition; each clip has its own random generator."""
     clips = [row.load() for row in rows]
     return [condition(clip, clips, np.random.default_rng(number)) for number, clip in enumerate(clips)]
 
 
 def silent_clips() -> list[np.ndarray]:
-    """Clips without speech, drawn with other seeds than those of training."""
+    """Clips without speech, drawn with seeds that training does not use."""
     chances = [np.random.default_rng([1, number]) for number in range(WITHOUT_SPEECH_CLIPS)]
     return [without_speech(rng.uniform(0.5, 9), rng) for rng in chances]
 
 
 def translations(lalm: LALM, clips: Sequence[np.ndarray]) -> list[str]:
-    """What the model says to each whole clip, clips of similar length together; nothing to a clip longer than its window."""
+    """The model's translation of each whole clip, batched by length; empty for a clip longer than its window."""
     texts = [""] * len(clips)
     by_length = sorted((i for i, clip in enumerate(clips) if len(clip) <= lalm.max_samples), key=lambda i: len(clips[i]))
     if len(by_length) < len(clips):

@@ -15,7 +15,7 @@ from simulsa.corpora.synthesis import Voice, synthesizer
 
 ESPEAK_WPM = 165  # at speed 1
 NATURAL_RATE = 24_000  # hibari's and Kokoro's
-SILENT = 10 ** (-45 / 20)  # of the loudest sample: what hibari and Kokoro put around the speech is below
+SILENT = 10 ** (-45 / 20)  # relative to the loudest sample; what hibari and Kokoro output around the speech is below this
 
 
 class UnspokenError(RuntimeError):
@@ -23,27 +23,27 @@ class UnspokenError(RuntimeError):
 
 
 class Synthesisers:
-    """Speaks as any `Speaker`; `assets` is the folder that `fetch.sh` filled, which only Kokoro needs."""
+    """Speaks with the voice of any `Speaker`; `assets` is the folder that `fetch.sh` filled, which only Kokoro needs."""
 
     def __init__(self, assets: Path) -> None:
         self.assets = assets
 
     def speak(self, text: str, speaker: Speaker, rng: np.random.Generator) -> np.ndarray:
-        """Speak `text`, loudest sample 1, without the silence around it; raises `UnspokenError` where nothing can be heard."""
+        """Speak `text`, loudest sample 1, without silence around it; raises `UnspokenError` if nothing is audible."""
         if speaker.engine == ESPEAK:
             voice = Voice(speaker.voice, round(ESPEAK_WPM * speaker.speed), round(50 * speaker.pitch))
             samples = synthesizer().speak(text, voice).samples
         elif speaker.engine == HIBARI:
             samples = resample(_hibari(speaker.voice).speak(text, speaker, rng), NATURAL_RATE, SAMPLE_RATE)
         else:
-            # tract and tempo by resampling, tempo back by Kokoro's own
+            # resampling changes tract and tempo; Kokoro's own speed restores the tempo
             natural = _kokoro(self.assets).speak(text, speaker.voice, speaker.speed / speaker.tract)
             samples = resample(natural, round(NATURAL_RATE * speaker.tract), SAMPLE_RATE)
         return trimmed(samples, f"{speaker.engine}:{speaker.voice}")
 
 
 def trimmed(samples: np.ndarray, who: str) -> np.ndarray:
-    """From the first to the last sample that can be heard, loudest 1; raises `UnspokenError` where there is none."""
+    """From the first to the last audible sample, loudest 1; raises `UnspokenError` if there is none."""
     loudness = np.abs(samples)
     peak = float(loudness.max(initial=0))
     if peak < 1e-4:
@@ -53,7 +53,7 @@ def trimmed(samples: np.ndarray, who: str) -> np.ndarray:
 
 
 class _Hibari:
-    """hibari with its source and filter bent: its network predicts a pitch curve and spectra, so both can be changed."""
+    """hibari with modified source and filter: its network predicts a pitch curve and spectra, so both can be changed."""
 
     def __init__(self, british: bool) -> None:
         try:
@@ -106,7 +106,7 @@ class _Kokoro:
         if voice not in self.voices:
             raise RuntimeError(f"Kokoro has no voice {voice!r}; it has {', '.join(sorted(self.voices))}")
         ids = [self.vocabulary[sign] for sign in phonemes(text, voice) if sign in self.vocabulary]
-        styles = np.fromfile(self.voices[voice], "<f4").reshape(-1, 1, 256)  # one for every length in phonemes
+        styles = np.fromfile(self.voices[voice], "<f4").reshape(-1, 1, 256)  # one per number of phonemes
         inputs = {
             "tokens": np.array([[0, *ids, 0]], np.int64),
             "style": styles[min(len(ids), len(styles) - 1)],

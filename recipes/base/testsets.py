@@ -16,7 +16,7 @@ SPEAKERS = {
 
 
 def spoken_split(data: Path, split: str, voices: str, limit: int | None, assets: Path, folder: Path) -> list[Utterance]:
-    """The first `limit` captions of a split by "kokoro" or "espeak" voices in turn, as rows whose audio lies in `folder`.
+    """The first `limit` captions of a split by "kokoro" or "espeak" voices in turn, as rows whose audio is in `folder`.
 
     Some are longer than the model's window.
     """

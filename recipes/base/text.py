@@ -16,7 +16,7 @@ SPECIAL_TOKENS = (PAD, TURN, EOS, AUDIO_BEGIN, AUDIO_END, AUDIO)
 TRANSLATE = "Translate the English speech into German."
 TRANSCRIBE = "Transcribe the English speech."
 
-# One user turn, audio first, then the instruction; then the answer begins.
+# One user turn (first the audio, then the instruction), followed by the start of the answer.
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'user' %}<|im_start|>"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"

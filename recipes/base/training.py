@@ -1,7 +1,7 @@
-"""Training of the decoder on cached encoder outputs; a killed run goes on from its last checkpoint.
+"""Training of the decoder on cached encoder outputs; a killed run resumes from its last checkpoint.
 
-1. **text**: the captions' text is translated, which costs a third of a row of speech.
-2. **speech**: clips are translated and transcribed at once, beside rows of text.
+1. **text**: the captions' text is translated, which costs a third as much as a row of speech.
+2. **speech**: clips are translated and transcribed in one row, mixed with rows of text.
 
 No stage ever sees truncated speech.
 """
@@ -32,8 +32,8 @@ LOADERS, AHEAD = 4, 12  # threads that make batches, and how many are kept ready
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of training. The learning rates rise, stay, and fall to zero over the last `decay` of all steps: a run that
-    has not begun to fall may be given more epochs."""
+    """One stage of training. The learning rates warm up, stay constant, and decay to zero over the last `decay` of all steps; a
+    run whose rates have not begun to decay may be given more epochs."""
 
     name: str
     epochs: float
@@ -48,7 +48,7 @@ class Stage:
     label_smoothing: float = 0.1
     dropout: float = 0.3
     text: int = 0
-    """rows of text for every caption in an epoch, beside its clips"""
+    """rows of text per caption and epoch, in addition to its clips"""
     speech: bool = True
     seed: int = 0
 
@@ -58,12 +58,12 @@ class Stage:
         return share * self.projector_rate, share * self.learning_rate
 
     def settings(self) -> dict[str, Any]:
-        """What a run that goes on must agree in: all but how long it takes and how it ends."""
+        """The settings that a resumed run must share: all except its length and its decay."""
         return {name: value for name, value in asdict(self).items() if name not in ("epochs", "decay")}
 
 
 class Decoder(nn.Module):
-    """The trained part of the model, projector and language model, with dropout behind its sub-layers, where it has none."""
+    """The trained part of the model, projector and language model, with added dropout after its sub-layers."""
 
     def __init__(self, model: Qwen2AudioForConditionalGeneration, audio_token: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Decoder(nn.Module):
         hidden = self.language_model(
             inputs_embeds=inputs, attention_mask=batch.mask(), position_ids=batch.positions, use_cache=False
         ).last_hidden_state
-        # the position before a token is the one that says it; no answer begins a row, and none is said by another's end
+        # the position before a token predicts it; no answer begins a row, and the end of one answer does not predict the next
         said = batch.labels[:, 1:] != IGNORED
         return functional.linear(hidden[:, :-1][said], embedding.weight).float(), batch.labels[:, 1:][said]
 
@@ -95,7 +95,7 @@ class Decoder(nn.Module):
 def run_stage(decoder: Decoder, stage: Stage, dataset: Dataset, folder: Path, device: torch.device) -> None:
     """Train one stage to its end; picks up the checkpoint that `folder` holds and leaves a finished one there.
 
-    A run may go on with more readings than it began with. Raises `ValueError` for a checkpoint of other settings.
+    A run may be resumed with more readings than it began with. Raises `ValueError` for a checkpoint with other settings.
     """
     path = folder / f"{stage.name}.pt"
     per_epoch = -(-len(dataset) // stage.batch_size)
@@ -131,7 +131,7 @@ def run_stage(decoder: Decoder, stage: Stage, dataset: Dataset, folder: Path, de
             saved = time.monotonic()
     if start < total:
         save(decoder.half(), None, path, total, settings)
-        decoder.float()  # from here as a run goes on that finds this stage finished
+        decoder.float()  # so that it continues like a resumed run that finds this stage finished
 
 
 def upcoming(dataset: Dataset, stage: Stage, start: int, total: int) -> Iterator[Batch]:
@@ -155,7 +155,7 @@ def _items(dataset: Dataset, stage: Stage, start: int, total: int) -> Iterator[l
 
 
 def restore(decoder: Decoder, optimizer: torch.optim.Optimizer, path: Path, settings: dict[str, Any]) -> int:
-    """Load a checkpoint if there is one; the step to go on from."""
+    """Load a checkpoint if there is one; returns the step to resume from."""
     if not path.exists():
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)
@@ -174,7 +174,7 @@ def finished(path: Path) -> bool:
 
 
 def save(decoder: Decoder, optimizer: torch.optim.Optimizer | None, path: Path, step: int, settings: dict[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all; one without the optimizer's state is the last."""
+    """Write a checkpoint atomically; the last one has no optimizer state."""
     state = {
         "decoder": decoder.state_dict(),
         "optimizer": optimizer.state_dict() if optimizer else None,

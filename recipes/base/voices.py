@@ -1,7 +1,7 @@
-"""Who speaks the training captions, and who is kept for the test: voices of three synthesisers.
+"""The voices of three synthesisers: those that speak the training captions, and those held out for testing.
 
-eSpeak NG is a formant synthesiser with many variants, hibari one natural voice that is nearly free, Kokoro 28 natural voices
-that cost about as much computing time as they last.
+eSpeak NG is a formant synthesiser with many variants. hibari has one natural voice, which takes almost no computing time.
+Kokoro has 28 natural voices, which take about as long to compute as the speech lasts.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ UNHEARD_KOKORO = (
 )
 
 ENGINES = ESPEAK, HIBARI, KOKORO = "espeak", "hibari", "kokoro"
-SHARES = {HIBARI: 0.55, ESPEAK: 0.45}  # of a reading in bulk; the slow Kokoro has a reading of its own
+SHARES = {HIBARI: 0.55, ESPEAK: 0.45}  # of a bulk reading; the slow Kokoro has a reading of its own
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """A synthesiser's voice and how it is bent: `pitch` and `tract` multiply the pitch and the formants, `speed` the tempo.
+    """A synthesiser's voice and its changes: `pitch` and `tract` multiply the pitch and the formants, `speed` the tempo.
 
     A short vocal tract has high formants, so `tract` < 1 lowers them as a tall speaker's does. eSpeak's own scale of pitch
     (0 to 99) is `pitch` × 50.
@@ -66,7 +66,7 @@ def training_speaker(rng: np.random.Generator, engine: str | None = None) -> Spe
         return Speaker(ESPEAK, name, speed=rng.uniform(0.82, 1.21), pitch=rng.uniform(0.6, 1.4))
     if engine == KOKORO:
         return Speaker(KOKORO, str(rng.choice(KOKORO_VOICES)), speed=rng.uniform(0.85, 1.25), tract=rng.uniform(0.94, 1.06))
-    man = rng.random() < 0.5  # the voice is a woman's; a lower pitch with a longer tract makes others of it
+    man = rng.random() < 0.5  # the voice is a woman's; a lower pitch with a longer vocal tract makes it a man's
     pitch, tract = (
         (rng.uniform(0.45, 0.75), rng.uniform(0.80, 0.95)) if man else (rng.uniform(0.75, 1.25), rng.uniform(0.90, 1.15))
     )

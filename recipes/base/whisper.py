@@ -1,9 +1,9 @@
-"""Whisper's encoder out of a CTranslate2 file, as weights of a `Qwen2AudioEncoder`.
+"""Whisper's encoder from a CTranslate2 file, as weights of a `Qwen2AudioEncoder`.
 
     python -m recipes.base.whisper model.bin encoder.safetensors
 
-A CTranslate2 model (binary version 6) is a list of named arrays. Whisper's encoder in Qwen2-Audio is Whisper's own with an
-average pooling by 2 between the last layer and the last norm, which has no weights; so all weights carry over.
+A CTranslate2 model (binary version 6) is a list of named arrays. Qwen2-Audio's encoder is Whisper's own with an
+average pooling by 2, which has no weights, between the last layer and the last norm; so all weights carry over.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 BINARY_VERSION = 6
-_DTYPES = (np.float32, np.int8, np.int16, np.int32, np.float16)  # by their number in the file
+_DTYPES = (np.float32, np.int8, np.int16, np.int32, np.float16)  # indexed by their number in the file
 
 
 class _Reader:
@@ -42,7 +42,7 @@ def read_ctranslate2(path: Path) -> dict[str, np.ndarray]:
     reader = _Reader(path.read_bytes())
     if (version := reader.number("I")) != BINARY_VERSION:
         raise ValueError(f"{path} has CTranslate2's binary version {version}; only {BINARY_VERSION} can be read")
-    reader.string(), reader.number("I")  # the model's specification and its revision
+    reader.string(), reader.number("I")  # skips the name and revision of the model's specification
     arrays = {}
     for _ in range(reader.number("I")):
         name = reader.string()
@@ -72,7 +72,7 @@ def encoder_weights(path: Path) -> dict[str, torch.Tensor]:
         joined = [arrays[f"{source}/self_attention/linear_0/{part}"].chunk(3) for part in ("weight", "bias")]
         for projection, weight, bias in zip("qkv", *joined, strict=True):
             weights[f"{name}.self_attn.{projection}_proj.weight"] = weight.clone()
-            if projection != "k":  # Whisper's keys have none; the file has zeros
+            if projection != "k":  # Whisper's keys have no bias; the file has zeros
                 weights[f"{name}.self_attn.{projection}_proj.bias"] = bias.clone()
         linear(f"{name}.self_attn.out_proj", f"{source}/self_attention/linear_1")
         norm(f"{name}.self_attn_layer_norm", f"{source}/self_attention/layer_norm")

@@ -61,7 +61,7 @@ def augment(
     run = _Run(lalm, config, _signature(offline, lalm, config), workers or LocalWorker(lalm))
     if out is None:
         return run.make(offline, None)
-    require("augmentation", "train")  # for its histogram
+    require("augmentation", "train")  # for the histogram
     out = Path(out)
     if out.suffix != ".jsonl":
         raise AugmentError(f"{out}: the output must be a .jsonl file, because files beside it are named after it")
@@ -96,7 +96,7 @@ class _Run:
         _check_ids(offline)
         candidates = self._candidates(offline)
         cuts = list(islice(candidates, self.config.num))
-        # rows with broken audio are candidates that turned out bad later: `skip` is asked to do without them
+        # broken audio is found only when a candidate is loaded; with `skip`, others take its place
         if len(cuts) + len(self.broken) < self.config.num:
             raise AugmentError(self._too_few(len(cuts) + len(self.broken), len(offline)))
         if self.lalm.approximate and not self.config.accept_approximate:
@@ -113,7 +113,7 @@ class _Run:
         while cuts:
             self._speculate_all(cuts, kept, journal)
             made += [self._row(cut, kept[cut.id]) for cut in cuts if cut.id in kept]
-            cuts = list(islice(candidates, self.config.num - len(made)))  # in place of broken ones
+            cuts = list(islice(candidates, self.config.num - len(made)))  # also replaces broken ones
         if not made:
             raise AugmentError(
                 f"none of the {len(self.broken)} rows that could be cut has readable audio; see the warnings above"
@@ -139,8 +139,8 @@ class _Run:
 
     def _speculate_all(self, cuts: Sequence[Cut], kept: dict[str, int], journal: Journal | None) -> None:
         """Add the number of kept tokens of each cut to `kept`, batch by batch; cuts already in `kept` are skipped."""
-        # rows of a batch are about equally long, so little is padding; the longest come first, so that a batch that does not
-        # fit into memory is the first one
+        # rows of a batch have similar lengths, for little padding; the longest come first, so that a batch that does not fit
+        # into memory is the first one
         speculation = Speculation(self.config)
         ordered = sorted(cuts, key=lambda cut: (-cut.samples, cut.row.id))
         together = batches(
@@ -163,7 +163,7 @@ class _Run:
             cut.heard,
             id=cut.id,
             parent_id=cut.row.id,
-            source_text=None,  # the transcript is of the whole utterance
+            source_text=None,  # the transcript is that of the whole utterance
             target_text=self.lalm.decode(tokens[:kept]),
             target_tokens=tuple(tokens[:kept]),
             made_by={

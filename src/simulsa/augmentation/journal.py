@@ -22,12 +22,12 @@ class Journal:
     def __init__(self, out: Path, run: str) -> None:
         self.path = out.with_suffix(".partial.jsonl")
         self._run = run
-        self._named = False  # whether the file says which run it belongs to
+        self._named = False  # whether the file's first line, the run's signature, is written
 
     def start(self, overwrite: bool) -> dict[str, int]:
         """Begin or resume: returns the finished rows. Raises `JournalError` when the journal is another run's.
 
-        With `overwrite`, what was there is dropped.
+        With `overwrite`, an existing journal is discarded.
         """
         if overwrite:
             self.remove()
@@ -52,5 +52,5 @@ class Journal:
         self._named = True
 
     def remove(self) -> None:
-        """The run is complete, or given up."""
+        """Delete the journal of a run that is complete or abandoned."""
         self.path.unlink(missing_ok=True)

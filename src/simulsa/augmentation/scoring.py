@@ -27,7 +27,7 @@ class Cut:
 
     @property
     def id(self) -> str:
-        """The id of the row that is made."""
+        """The id of the simultaneous row."""
         return f"{self.row.id}@{self.samples // SAMPLES_PER_MS}ms"
 
     @property
@@ -43,7 +43,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class LoadedCuts:
-    """A batch of cuts with what a model hears of each, before the cut."""
+    """A batch of cuts, each with the audio before the cut as the model takes it."""
 
     cuts: list[Cut]
     heard: list[Any]

@@ -15,7 +15,7 @@ from simulsa.lalm.interface import LALMError, TokenScores
 
 Criterion = Literal["probability", "rank"]
 CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
-AUTO_CANDIDATES = 100  # τ = 100/v: a hundred times the uniform probability, or the model's hundred first choices
+AUTO_CANDIDATES = 100  # τ = 100/v: a hundred times the uniform probability, or the model's top hundred choices
 
 
 def resolve_tau(tau: float | Literal["auto"], vocabulary_size: int) -> float:

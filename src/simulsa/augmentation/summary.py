@@ -30,7 +30,7 @@ class CutBin:
 
 @dataclass(frozen=True)
 class AugmentSummary:
-    """Bins in the order of time, without gaps between the first and the last; rows that kept nothing or everything."""
+    """Bins by cut length, without gaps from first to last, and counts of the rows that kept nothing or everything."""
 
     bins: tuple[CutBin, ...]
     empty_rows: int

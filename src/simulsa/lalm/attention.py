@@ -1,7 +1,7 @@
 """Attention weights of the language model's self-attention, for the duration of a few passes.
 
-Fast attention kernels do not expose their weights, so these passes use the eager implementation. Layers are averaged one by one:
-only one layer's weights are in memory, unlike with transformers' `output_attentions`.
+Fast attention kernels do not expose their weights, so these passes use the eager implementation. Layers are averaged one by
+one, so that only one layer's weights are in memory at a time, unlike with transformers' `output_attentions`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Watch:
         self._layers = 0
 
     def note(self, weights: torch.Tensor | None) -> None:
-        """Add a layer's weights `[batch, heads, queries, keys]`. Raises `LALMError` without weights or without the head."""
+        """Add a layer's weights `[batch, heads, queries, keys]`. Raises `LALMError` if there are none, or no such head."""
         if weights is None:
             raise LALMError(f"{self.name}: {_UNSEEN}")
         head = self.heads.head
@@ -37,7 +37,7 @@ class Watch:
         self._layers += 1
 
     def take(self) -> torch.Tensor:
-        """The mean over the layers of the pass that is over, float32 `[batch, queries, keys]`."""
+        """The mean over the layers of the completed pass, float32 `[batch, queries, keys]`."""
         if not self._layers:
             raise LALMError(f"{self.name}: {_UNSEEN}")
         mean: torch.Tensor = self._sum / self._layers
@@ -47,7 +47,7 @@ class Watch:
 
 @contextlib.contextmanager
 def watching(decoder: nn.Module, heads: Heads | None, name: str) -> Iterator[Watch | None]:
-    """Collect the attention of `decoder`, in eager mode meanwhile; not thread-safe. Does nothing without `heads`.
+    """Collect the attention of `decoder`, which runs in eager mode meanwhile; not thread-safe. Does nothing without `heads`.
 
     Raises `LALMError` if there are no such heads, or if attention is not exposed (now or after a pass).
     """
@@ -80,6 +80,6 @@ _UNSEEN = "its attention is not exposed; choose a policy that does not need it, 
 
 
 def _weights(output: Any) -> torch.Tensor | None:
-    """The weights that an attention module returns beside its output."""
+    """The weights that an attention module returns along with its output."""
     found = output[1] if isinstance(output, tuple) and len(output) > 1 else None
     return found if isinstance(found, torch.Tensor) and found.dim() == 4 else None

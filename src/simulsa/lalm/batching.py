@@ -1,4 +1,4 @@
-"""The audio tensors of single clips as one batch."""
+"""Combine the audio tensors of single clips into one batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def padded(clips: Sequence[Features]) -> dict[str, torch.Tensor]:
 
 def _equally_large(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
     largest = torch.tensor([tensor.shape[1:] for tensor in tensors]).amax(0).tolist()
-    # `pad` counts dimensions from the last
+    # `pad` takes the dimensions from last to first
     return [
         pad(tensor, [n for size, now in zip(reversed(largest), reversed(tensor.shape[1:]), strict=True) for n in (0, size - now)])
         for tensor in tensors
@@ -26,7 +26,7 @@ def _equally_large(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def equally_shaped(clips: Sequence[Features]) -> list[list[int]]:
-    """Which clips have tensors of the same shapes: groups that need no padding."""
+    """Group clips whose tensors have the same shapes, so that no group needs padding."""
     groups = defaultdict(list)
     for row, clip in enumerate(clips):
         groups[tuple(tuple(tensor.shape) for tensor in clip.values())].append(row)

@@ -1,7 +1,7 @@
-"""An encoder cache: heard clips are kept, within a limit, for later calls on the same audio.
+"""An encoder cache: encoded clips are kept, up to a size limit, for later calls on the same audio.
 
-An evaluation hears the same partial utterance for every policy and for several chunk sizes, a training the same rows in every
-epoch. The encoder is frozen, so its outputs are the same (up to rounding, which depends on the batch).
+An evaluation encodes the same partial utterance for every policy and for several chunk sizes, and a training run encodes the
+same rows in every epoch. The encoder is frozen, so its outputs are the same (up to rounding, which depends on the batch).
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ ClipKey = tuple[Direction, bytes]
 
 
 def clip_key(audio: np.ndarray, direction: Direction) -> ClipKey:
-    """Identifies a clip, float32 `[samples]`, by content, and what is asked about it."""
+    """The cache key of a clip, float32 `[samples]`: its content and the direction it is prompted with."""
     return direction, hashlib.blake2b(np.ascontiguousarray(audio, dtype=np.float32).data, digest_size=16).digest()
 
 
 class EncoderCache:
-    """Heard clips by key; `hits` and `misses` count clips.
+    """Encoded clips by key; `hits` and `misses` count clips.
 
-    A full cache drops the least recently used. With `drop=False` it keeps what it has: an epoch comes back to each row once, in
-    a new order, and would find only those of a larger corpus that were heard last.
+    A full cache drops the least recently used clip. With `drop=False` it keeps what it has: an epoch visits each
+    row once, in a new order, so after a corpus larger than the cache only the rows encoded last would still be there.
     """
 
     def __init__(self, max_mib: float, drop: bool = True) -> None:
@@ -41,7 +41,7 @@ class EncoderCache:
         self._heard: OrderedDict[Hashable, Any] = OrderedDict()
 
     def fetch(self, keys: Sequence[Hashable], hear: Callable[[list[int]], Sequence[Any]]) -> list[Any]:
-        """What was heard under each key; `hear(rows)` hears those rows of the batch that are new, each key once."""
+        """The encoded clip of each key; `hear(rows)` encodes the rows of the batch that are not cached, each key once."""
         known = {key: self._heard[key] for key in keys if key in self._heard}
         new = list({key: row for row, key in enumerate(keys) if key not in known}.items())
         self.hits += len(keys) - len(new)
@@ -66,7 +66,7 @@ class EncoderCache:
 
 
 class _Wrapped:
-    """A LALM that hears in another way than `lalm` and is `lalm` otherwise."""
+    """A LALM with its own `hear` that otherwise behaves like `lalm`."""
 
     def __init__(self, lalm: LALM) -> None:
         self.lalm = lalm
@@ -82,7 +82,7 @@ class _Wrapped:
         return self.lalm.exact
 
     def score(self, heard: Sequence[Any], targets: Sequence[Sequence[int]]) -> list[TokenScores]:
-        """As the model scores."""
+        """Score with the wrapped model."""
         return self.lalm.score(heard, targets)
 
     def continue_(
@@ -92,32 +92,32 @@ class _Wrapped:
         drafts: Sequence[Sequence[int]] | None = None,
         want: Want = TOKENS_ONLY,
     ) -> list[Continuation]:
-        """As the model continues."""
+        """Continue with the wrapped model."""
         return self.lalm.continue_(heard, prefixes, drafts, want)
 
 
 class CachedLALM(_Wrapped):
-    """A LALM that hears equal audio once: `lalm` with an encoder cache of at most `max_mib` in front of `hear`."""
+    """A LALM that encodes equal audio once: `lalm` with an encoder cache of at most `max_mib` in front of `hear`."""
 
     def __init__(self, lalm: LALM, max_mib: float) -> None:
         super().__init__(lalm)
         self.cache = EncoderCache(max_mib)
 
     def hear(self, audios: Sequence[Any], directions: Sequence[Direction]) -> list[Any]:
-        """As the model hears, from the cache where it can."""
+        """Encode clips with the wrapped model, or take them from the cache."""
         rows = zip(audios, directions, strict=True)
         keys = [getattr(audio, "key", None) or clip_key(audio, direction) for audio, direction in rows]  # prepared, or audio
         return self.cache.fetch(keys, lambda rows: self.lalm.hear([audios[r] for r in rows], [directions[r] for r in rows]))
 
 
 class PreparedLALM(_Wrapped):
-    """A LALM for audio that was prepared before: `prepared` has what `lalm.hear` takes, by direction and content."""
+    """A LALM for audio prepared in advance: `prepared` maps direction and content to what `lalm.hear` takes."""
 
     def __init__(self, lalm: LALM, prepared: Mapping[Hashable, Any]) -> None:
         super().__init__(lalm)
         self._prepared = prepared
 
     def hear(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[Any]:
-        """As the model hears; what was not prepared is prepared now."""
+        """Encode clips with the wrapped model; audio that was not prepared is prepared now."""
         rows = zip(audios, directions, strict=True)
         return self.lalm.hear([self._prepared.get(clip_key(audio, asked), audio) for audio, asked in rows], directions)

@@ -1,8 +1,8 @@
-"""What a forward pass costs, in units of length: by it rows of different lengths are split into passes.
+"""The cost of a forward pass, in units of length; it decides how rows of different lengths are split into passes.
 
-On a CPU time grows with the tokens, and a further pass costs a little. On a GPU a small pass takes as long as its kernels take to
-launch, 50 ms for a model of seven billion weights, so rows are split only where each part is large enough to keep the GPU busy.
-How large that is depends on the model and on the card, and is measured there.
+On a CPU, time grows with the number of tokens, and each additional pass costs a little. On a GPU, a small pass takes as long as
+its kernel launches, 50 ms for a model of seven billion weights, so rows are split only if each part is large enough to keep the
+GPU busy. How large that is depends on the model and the card, so it is measured at run time.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import torch
 from simulsa.audio import SAMPLE_RATE
 
 REPEATS = 3  # of each pass; the fastest counts
-DOUBLINGS = 6  # from the shortest pass to the longest that is tried
+DOUBLINGS = 6  # of the length, from the shortest pass tried to the longest
 
 logger = logging.getLogger("simulsa")
 
 
 @dataclass(frozen=True)
 class PassCost:
-    """A pass costs its rows times the longest of them, but no less than `least`; and `overhead` on top."""
+    """A pass costs its number of rows times the longest row, but at least `least`, plus `overhead`."""
 
     overhead: int = 0
     least: int = 0
@@ -42,10 +42,10 @@ ONE_PASS = PassCost(least=1 << 62)
 
 
 def least_length(seconds: Callable[[int], float], start: int) -> int:
-    """Up to which length a pass takes as long as the shortest, rounded to a power of two, so that it comes out the same again.
+    """The length up to which a pass takes as long as the shortest one, rounded to a power of two to be reproducible.
 
-    `seconds(length)` is how long a pass takes. It is asked for `start` and its doubles until a pass takes three times as long as
-    the first.
+    `seconds(length)` measures a pass. It is called for `start` and then for repeated doublings of it, until a pass takes three
+    times as long as the first.
     """
     length, shortest = start, seconds(start)
     taken = shortest
@@ -56,7 +56,7 @@ def least_length(seconds: Callable[[int], float], start: int) -> int:
 
 
 def measured(run: Callable[[int], object], what: Literal["encoder", "decoder"], start: int) -> PassCost:
-    """The cost of passes on the GPU that `run(length)` keeps busy; where that fails, all rows go in one pass."""
+    """The cost of passes on the GPU, measured by `run(length)`; if memory runs out, all rows go into one pass."""
     try:
         cost = PassCost(least=least_length(lambda length: _seconds(run, length), start))
     except torch.cuda.OutOfMemoryError:

@@ -1,4 +1,4 @@
-"""The text side of a model of transformers: token ids and heard audio to embeddings, hidden states and logits."""
+"""The text side of a transformers model: token ids and encoded audio to embeddings, hidden states and logits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from simulsa.lalm.graphs import StaticSteps
 from simulsa.lalm.interface import LALMError
 
 Embeddings = dict[str, torch.Tensor]
-"""What the language model takes in the place of token ids: `inputs_embeds` `[..., width]`, and in some families
+"""What the language model takes instead of token ids: `inputs_embeds` `[..., width]`, and in some families
 `per_layer_inputs` `[..., layers, width]`."""
 
 _EMBEDDINGS = ("inputs_embeds", "per_layer_inputs")
@@ -24,10 +24,10 @@ _EMBEDDINGS = ("inputs_embeds", "per_layer_inputs")
 
 @dataclass(frozen=True)
 class HeardClip:
-    """A prompt with the audio in it, as the language model takes it: embeddings `[tokens, ...]` of one row.
+    """A prompt with its audio, as input of the language model: the embeddings `[tokens, ...]` of one row.
 
-    `frames` are the places of the audio's tokens in the prompt, without those that only stand for silence behind the clip, which
-    has `samples` at `SAMPLE_RATE`.
+    `frames` are the positions of the audio tokens in the prompt, without those that only stand for silence after the clip. The
+    clip has `samples` at `SAMPLE_RATE`.
     """
 
     embeddings: Embeddings
@@ -43,15 +43,15 @@ class HeardClip:
         return sum(tensor.nbytes for tensor in self.embeddings.values())
 
     def detached(self) -> HeardClip:
-        """The same in memory of its own: a row of a batch holds the whole batch."""
+        """A copy in its own memory: a row of a batch keeps the whole batch alive."""
         return HeardClip({name: tensor.clone() for name, tensor in self.embeddings.items()}, self.frames, self.samples)
 
 
 class Decoder:
     """The language model of a multimodal model, with its output head.
 
-    Rows of a batch are padded on the left, so that all of them end at the same position. Raises `LALMError` for a model whose
-    parts are not where they should be.
+    Rows of a batch are padded on the left, so that all of them end at the same position. Raises `LALMError` for a model without
+    a backbone, output head or audio token where other models have it.
     """
 
     def __init__(self, whole: Any, name: str, audio_token_id: int | None) -> None:
@@ -68,7 +68,7 @@ class Decoder:
         text = whole.config.get_text_config()
         self.slides = "sliding_attention" in (getattr(text, "layer_types", None) or ())
         self.round_up = rounding(self.device)
-        self.steps: StaticSteps | None = None  # how tokens are decoded behind a prefill, if not the plain way
+        self.steps: StaticSteps | None = None  # how tokens are decoded after a prefill; `None` for the plain way
         self._scaling = getattr(text, "logits_scaling", None)
         self._softcap = getattr(text, "final_logit_softcapping", None)
 
@@ -85,15 +85,15 @@ class Decoder:
     def embed(self, rows: Sequence[Sequence[int]], audio: Mapping[str, torch.Tensor] | None = None) -> list[Embeddings]:
         """Embeddings `[tokens, ...]` of each row; placeholders are replaced by the encoder's output for the `audio` tensors.
 
-        The model's own forward merges text and audio, differently in every family; it is stopped where the language model would
-        begin.
+        The model's own forward merges text and audio, in a different way in every family; it is stopped just before the
+        language model runs.
         """
         ids, mask = left_padded(rows, self.device)
         found: Embeddings = {}
 
         def stop(_: Any, arguments: tuple[torch.Tensor, ...], named: Mapping[str, Any]) -> None:
             found.update({name: named[name] for name in _EMBEDDINGS if named.get(name) is not None})
-            if not found:  # a decoder layer takes them as its first argument
+            if not found:  # a decoder layer takes the embeddings as its first argument
                 found["inputs_embeds"] = arguments[0] if arguments else named["hidden_states"]
             raise _EmbeddedError
 
@@ -112,7 +112,7 @@ class Decoder:
         ]
 
     def batch(self, heard: Sequence[HeardClip], tails: Sequence[Sequence[int]]) -> tuple[Embeddings, torch.Tensor]:
-        """Prompts with token ids behind them, as one batch `[rows, length, ...]`, and its mask int64 `[rows, length]`.
+        """Prompts followed by token ids, as one batch `[rows, length, ...]`, and its mask int64 `[rows, length]`.
 
         The length is that of the longest row, rounded up to the device's grid (see `device.on_grid`).
         """
@@ -129,12 +129,12 @@ class Decoder:
         return embeddings, copied(mask, self.device)
 
     def forward(self, embeddings: Embeddings, mask: torch.Tensor, use_cache: bool = False) -> tuple[torch.Tensor, Any]:
-        """Last hidden states `[rows, length, width]` of one pass, and its cache if asked for; gradients are kept."""
+        """Last hidden states `[rows, length, width]` of one pass, and its KV cache if `use_cache`; gradients are kept."""
         result = self.language_model(attention_mask=mask, position_ids=_positions(mask), use_cache=use_cache, **embeddings)
         return result.last_hidden_state, getattr(result, self.cache_name) if use_cache else None
 
     def step(self, tokens: torch.Tensor, mask: torch.Tensor, cache: Any) -> torch.Tensor:
-        """Hidden states `[rows, width]` of one token more in each row: `tokens` int64 `[rows]`, counted in `mask` already."""
+        """Hidden states `[rows, width]` of one more token per row: `tokens` int64 `[rows]`, which `mask` already includes."""
         result = self.language_model(
             input_ids=tokens[:, None],
             attention_mask=mask,
@@ -145,7 +145,7 @@ class Decoder:
         return result.last_hidden_state[:, -1]  # type: ignore[no-any-return]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Float32 logits with the audio placeholder masked: it must never be generated."""
+        """Float32 logits with the audio placeholder masked, because it must never be generated."""
         logits = self.head(hidden).float()
         if self._scaling is not None:
             logits = logits / self._scaling
@@ -157,7 +157,7 @@ class Decoder:
 
 
 class _EmbeddedError(Exception):
-    """The embeddings are there; nothing behind them need be computed."""
+    """Stops the forward pass: the embeddings are known, and the rest need not be computed."""
 
 
 def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

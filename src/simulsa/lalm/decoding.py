@@ -1,4 +1,4 @@
-"""Greedy decoding of a batch: drafts are verified in one pass, the rest is decoded token by token."""
+"""Greedy decoding of a batch: drafts are verified in one pass, and the rest is decoded token by token."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from simulsa.lalm.decoder import Decoder, HeardClip
 from simulsa.lalm.grouping import joined_caches, joined_masks
 from simulsa.lalm.interface import Continuation, Want
 
-HEAD_POSITIONS = 512  # logits computed at a time: a vocabulary of 150,000 takes 600 kB a position
+HEAD_POSITIONS = 512  # logits computed at a time: a vocabulary of 150,000 takes 600 kB per position
 
 
 @dataclass
 class Row:
-    """A row of a batch on its way: what is asked, and what was said so far, EOS included."""
+    """A row of a batch during decoding: its prompt, and the tokens decoded so far, EOS included."""
 
     heard: HeardClip
     prefix: Sequence[int]
     draft: Sequence[int]
     limit: int
-    """how many tokens may be said"""
+    """how many tokens may be decoded"""
     tokens: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     attention: list[torch.Tensor] = field(default_factory=list)
     """of each token, float32 `[frames]`"""
     columns: torch.Tensor | None = None
-    """where the audio's keys are in the cache, int64 `[frames]`"""
+    """positions of the audio's keys in the KV cache, int64 `[frames]`"""
 
     def goes_on(self, eos_ids: Sequence[int]) -> bool:
-        """Whether another token is to be decoded."""
+        """Whether to decode another token."""
         return self.tokens[-1] not in eos_ids and len(self.tokens) < self.limit
 
     def continuation(self, eos_ids: Sequence[int], want: Want) -> Continuation:
-        """What was said up to EOS or the limit."""
+        """The tokens up to EOS or the limit."""
         ends = [i for i, token in enumerate(self.tokens) if token in eos_ids]
         count = min([*ends, max(self.limit, 0)])
         log_probs = torch.tensor(self.log_probs[:count]).numpy() if want.log_probs else None
@@ -51,7 +51,7 @@ class Row:
 def decode(
     decoder: Decoder, rows: Sequence[Row], groups: Sequence[Sequence[int]], eos_ids: Sequence[int], want: Want, name: str
 ) -> list[Continuation]:
-    """Continue all rows; those of a group go through one pass for their prompts, prefixes and drafts."""
+    """Continue all rows; the rows of a group share one pass over their prompts, prefixes and drafts."""
     with watching(decoder.language_model, None if decoder.slides else want.heads, name) as watch:
         greedy = _Greedy(decoder, eos_ids, want, watch)
         passes = [greedy.verify([rows[index] for index in group]) for group in groups]
@@ -68,7 +68,7 @@ def decode(
 
 
 def _shift(row: Row, places: int) -> None:
-    """The row's keys lie so many places further right."""
+    """Account for the row's keys having moved right by this many places."""
     if row.columns is not None:
         row.columns = row.columns + places
 
@@ -81,35 +81,35 @@ class _Greedy:
     watch: Watch | None
 
     def verify(self, rows: Sequence[Row]) -> tuple[torch.Tensor, Any]:
-        """Say of each draft the tokens that the model would choose as well, and its own next one; the mask and cache behind."""
+        """Accept from each draft the tokens that the model would choose, add its own next one, and return mask and KV cache."""
         embeddings, mask = self.decoder.batch([row.heard for row in rows], [[*row.prefix, *row.draft] for row in rows])
         length = mask.shape[1]
         if self.watch is not None:
             self.watch.queries = 1 + max(len(row.draft) for row in rows)
         hidden, cache = self.decoder.forward(embeddings, mask, use_cache=True)
         weights = self.watch.take() if self.watch is not None else None
-        # of the draft's own logits and the one before it, each is about the next token
+        # the logits at each draft position, and at the one before the draft, predict the next token
         counts = [len(row.draft) + 1 for row in rows]
         choices = self._choose(torch.cat([states[length - count :] for states, count in zip(hidden, counts, strict=True)]))
         rejected = False
         for number, (row, count) in enumerate(zip(rows, counts, strict=True)):
             own, choices = choices[:count], choices[count:]
             accepted = _agreeing(row.draft, [token for token, _ in own])
-            if accepted < len(row.draft):  # the rejected tokens stay in the cache, unseen
+            if accepted < len(row.draft):  # the rejected tokens stay in the KV cache, masked
                 mask[number, length - (len(row.draft) - accepted) :] = 0
                 rejected = True
             self._say(row, own[: accepted + 1])
             if weights is not None:
                 row.columns = row.heard.frames + (length - len(row.heard) - len(row.prefix) - len(row.draft))
                 row.attention += list(weights[number, -count:][: accepted + 1, row.columns])
-        if rejected and self.decoder.slides:  # unseen, they would still push older tokens out of the attention's window
+        if rejected and self.decoder.slides:  # even masked, they would push older tokens out of the attention window
             tails = [[*row.prefix, *row.tokens[:-1]] for row in rows]
             embeddings, mask = self.decoder.batch([row.heard for row in rows], tails)
             _, cache = self.decoder.forward(embeddings, mask, use_cache=True)
         return mask, cache
 
     def go_on(self, rows: Sequence[Row], mask: torch.Tensor, cache: Any) -> None:
-        """Decode all rows that have not ended, one token a step; rows that end leave the batch."""
+        """Decode all rows that have not ended, one token per step; rows that end leave the batch."""
         active = list(rows)
         if self.decoder.steps is not None and self.watch is None:
             active, mask, cache = self.decoder.steps.go_on(active, mask, cache, self.eos_ids, self._say)
@@ -134,7 +134,7 @@ class _Greedy:
                     row.attention.append(weights[number, 0, row.columns])
 
     def _choose(self, hidden: torch.Tensor) -> list[tuple[int, float]]:
-        """The most likely token behind each of the hidden states `[positions, width]`, and its log-probability if wanted."""
+        """The most likely token after each of the hidden states `[positions, width]`, and its log-probability if wanted."""
         chosen: list[tuple[int, float]] = []
         for states in torch.split(hidden, HEAD_POSITIONS):
             logits = self.decoder.logits(states)
@@ -153,7 +153,7 @@ class _Greedy:
 
 
 def _attend_again(decoder: Decoder, rows: Sequence[Row], want: Want, name: str) -> None:
-    """The attention of all tokens by one more pass: a cache that slides no longer has the keys of the audio."""
+    """Compute the attention of all tokens in one more pass: a sliding cache no longer has the keys of the audio."""
     embeddings, mask = decoder.batch([row.heard for row in rows], [[*row.prefix, *row.tokens[:-1]] for row in rows])
     with watching(decoder.language_model, want.heads, name) as watch:
         assert watch is not None
@@ -166,7 +166,7 @@ def _attend_again(decoder: Decoder, rows: Sequence[Row], want: Want, name: str) 
 
 
 def _agreeing(draft: Sequence[int], choices: Sequence[int]) -> int:
-    """How many leading tokens of a draft are what the model would have chosen."""
+    """How many leading tokens of a draft the model would have chosen itself."""
     for i, (guess, choice) in enumerate(zip(draft, choices, strict=False)):
         if guess != choice:
             return i

@@ -1,4 +1,4 @@
-"""Where a translation ends: at an end-of-sequence token, or at the limit of tokens."""
+"""Where a translation ends: at an end-of-sequence token, or at the token limit."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.interface import LALMError
 
-# more than any speech takes, even where a letter is several tokens: a model that says more repeats itself, and would go on to the
-# end of its context
+# more than any speech needs, even if a letter takes several tokens: a model that exceeds it is repeating itself, and would go
+# on to the end of its context
 LEAST_TOKENS, TOKENS_PER_S = 256, 32
 
 
 def token_limit(samples: int, prompt_tokens: int, context: int | None, at_most: int | None = None) -> int:
     """The most tokens that the translation of a clip can have, its prefix included (see `Continuation`).
 
-    The clip has `samples` at `SAMPLE_RATE`; its prompt takes `prompt_tokens` of the model's `context`, where that is known.
+    The clip has `samples` at `SAMPLE_RATE`; its prompt takes up `prompt_tokens` of the model's `context`, if that is known.
     """
     limits = [LEAST_TOKENS + math.ceil(TOKENS_PER_S * samples / SAMPLE_RATE)]
     limits += [] if context is None else [context - prompt_tokens]

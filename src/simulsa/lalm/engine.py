@@ -1,7 +1,7 @@
-"""A model whose weights are on a vLLM server: audio and token ids go there, tokens and log-probabilities come back.
+"""A model whose weights are on a vLLM server: audio and token ids are sent, tokens and log-probabilities come back.
 
-Configuration, tokenizer and processor are here. The processor only makes prompts: the server extracts the features itself, and
-every answer says which prompt it was made from.
+Configuration, tokenizer and processor are local. The processor only makes prompts: the server extracts the features itself, and
+every answer states the prompt it was made from.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ UNMASKED = (
     "the server counts the audio placeholder among the words that may be said, so probabilities and a few ranks are off; install "
     "simulsa beside vLLM, whose plugin rules the placeholder out (docs/engines.md)"
 )
-_PROMPTS = 4096  # prompts that are kept, by direction and length
-_CERTAIN = 100.0  # added to the logit of a token that shall be said, if it can be said at all
+_PROMPTS = 4096  # prompts to cache, by direction and length
+_CERTAIN = 100.0  # added to a token's logit to force it, if it can be generated at all
 
 logger = logging.getLogger("simulsa")
 
 
 @dataclass(frozen=True)
 class SentClip:
-    """A clip as it is sent: the prompt's token ids, a placeholder for each audio token, and base64 of a WAV file."""
+    """A clip as sent: the prompt's token ids, with a placeholder for each audio token, and a WAV file in base64."""
 
     prompt: tuple[int, ...]
     audio: str
@@ -50,16 +50,16 @@ class SentClip:
         return len(self.audio) + 8 * len(self.prompt)
 
     def detached(self) -> SentClip:
-        """Itself: it shares nothing with its batch."""
+        """The clip itself, because it shares no memory with its batch."""
         return self
 
 
 class EngineLALM:
     """A model on a vLLM server; implements `LALM`.
 
-    `number_format` is the one that the server computes in, which it does not say. `exact` is a claim until `check` has found it
-    true. `max_target_tokens` bounds translations as in `HuggingFaceLALM`. Raises `LALMError` for a server that cannot be used or
-    has too small a context, and for a model that has no audio token.
+    `number_format` is the one that the server computes in, which it does not report. `exact` is only assumed until `check` has
+    confirmed it. `max_target_tokens` bounds translations as in `HuggingFaceLALM`. Raises `LALMError` for a server that cannot
+    be used or has too small a context, and for a model that has no audio token.
     """
 
     def __init__(self, parts: Parts, url: str, names: Sequence[str], number_format: str) -> None:
@@ -70,7 +70,7 @@ class EngineLALM:
         self.name = parts.name
         self.directions = parts.directions
         _leave_features_blank(parts.processor)
-        # not `frontend`, by which loader processes would prepare features: `hear` takes audio
+        # not named `frontend`, or loader processes would use it to prepare features: `hear` takes audio
         self._frontend = Frontend(parts.processor, parts.family, parts.name, parts.instruction, parts.directions)
         self.encode, self.decode = self._frontend.encode, self._frontend.decode
         self.audio_token_id = placeholder
@@ -90,7 +90,7 @@ class EngineLALM:
         self.signature = f"{parts.content}+vllm-{server.version}+{number_format}{'+approximate' if self.approximate else ''}"
 
     def check(self) -> None:
-        """See whether answers depend on the batch. Raises `LALMError` for a model that does not hear."""
+        """Check whether answers depend on the batch. Raises `LALMError` for a model that does not hear."""
         try:
             preflight(self, self.directions[0] if self.directions else ENGLISH_TO_GERMAN)
         except InexactError as error:
@@ -100,14 +100,14 @@ class EngineLALM:
             self.exact = False
 
     def hear(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[SentClip]:
-        """Get each clip ready to be sent, behind the prompt that asks for its translation (see `LALM.hear`)."""
+        """Prepare each clip for sending, with the prompt that asks for its translation (see `LALM.hear`)."""
         for number, audio in enumerate(audios):
             if len(audio) > self.max_samples:
                 raise LALMError(too_long(f"clip {number} of the batch", len(audio), self.max_samples))
         return [self._sent(*row) for row in zip(audios, directions, strict=True)]
 
     def score(self, heard: Sequence[SentClip], targets: Sequence[Sequence[int]]) -> list[TokenScores]:
-        """Score every target token given what was heard and the tokens before it; all rows are sent at once."""
+        """Score every target token given the audio and the tokens before it; all rows are sent at once."""
         requests = [
             Request([*clip.prompt, *target], clip.audio, max_tokens=1, scored=len(target))
             for clip, target in zip(heard, targets, strict=True)
@@ -146,15 +146,15 @@ class EngineLALM:
     def _sent(self, audio: np.ndarray, direction: Direction) -> SentClip:
         heard = audio if len(audio) >= MIN_SAMPLES else np.pad(audio, (0, MIN_SAMPLES - len(audio)))
         prompt = self._prompt(direction, len(heard))
-        # vLLM refuses audio that is shorter than a token; a prompt without any is what the model reads then in this process, too
+        # vLLM refuses audio shorter than a token; a model in this process, too, reads a prompt without audio then
         return SentClip(prompt, encode_audio(heard) if self.audio_token_id in prompt else "", len(audio))
 
     def _prompt_of_length(self, direction: Direction, samples: int) -> tuple[int, ...]:
-        """The prompt of any clip of this length: what is in the audio does not change it."""
+        """The prompt of any clip of this length; the content of the audio does not affect it."""
         return tuple(self._frontend.prepare(np.zeros(samples, np.float32), direction).prompt)
 
     def _fitting(self, tokens_per_s: float) -> int:
-        """How many samples fit into the server's context, with room for instruction and translation."""
+        """How many samples fit into the server's context, leaving room for instruction and translation."""
         samples = int((self._context - LEAST_TOKENS) / tokens_per_s * SAMPLE_RATE)
         if samples < SAMPLE_RATE:
             raise VLLMError(
@@ -164,7 +164,7 @@ class EngineLALM:
         return samples
 
     def _rules_out_placeholder(self) -> bool:
-        """Whether the server cannot say the placeholder, however likely it is made."""
+        """Whether the server cannot generate the placeholder, however likely it is made."""
         if self.audio_token_id >= self.vocabulary_size:
             return True
         clip = self._sent(np.zeros(SAMPLE_RATE, np.float32), ENGLISH_TO_GERMAN)
@@ -173,7 +173,7 @@ class EngineLALM:
 
 
 def on_engine(parts: Parts, url: str, names: Sequence[str], dtype: str) -> EngineLALM:
-    """The model of which the server at `url` has the weights, under one of `names`; checked.
+    """The model whose weights the server at `url` has under one of `names`; checked.
 
     `dtype` is what the server was started with, `auto` for vLLM's default.
     """
@@ -183,17 +183,17 @@ def on_engine(parts: Parts, url: str, names: Sequence[str], dtype: str) -> Engin
 
 
 def _leave_features_blank(processor: Any) -> None:
-    """Spare a Whisper front end its spectrograms: here only their length is looked at, and they take most of the time."""
+    """Keep a Whisper front end from computing spectrograms: only their length is needed, and they take most of the time."""
     extractor = extractor_of(processor)
 
-    def blank(waveform: np.ndarray, device: str) -> np.ndarray:  # noqa: ARG001  # what transformers calls it with
+    def blank(waveform: np.ndarray, device: str) -> np.ndarray:  # noqa: ARG001  # transformers passes it
         return np.zeros((*waveform.shape[:-1], extractor.feature_size, waveform.shape[-1] // extractor.hop_length), np.float32)
 
     extractor._torch_extract_fbank_features = blank
 
 
 def _default_format(config: Any) -> str:
-    """What vLLM computes in unless it is told otherwise: the format of the files, but never float32."""
+    """The number format vLLM computes in by default: that of the files, but never float32."""
     stored = str(getattr(config, "dtype", None) or config.get_text_config().dtype or "float32").removeprefix("torch.")
     return "bfloat16" if stored == "float32" else stored
 
@@ -204,5 +204,5 @@ def _generation_config(parts: Parts) -> Any:
     with errors_about(parts.name):
         try:
             return GenerationConfig.from_pretrained(parts.source, **parts.version)
-        except OSError:  # there is no such file: transformers does the same when it loads a model
+        except OSError:  # there is no such file; transformers handles this in the same way when it loads a model
             return GenerationConfig.from_model_config(parts.config)

@@ -1,7 +1,7 @@
 """Families of audio-language models: a table of the small differences between them, and nothing else.
 
-All are used the same way: the chat template gives the prompt, the backbone the hidden states, the output head the logits. A
-family that is not in the table is loaded with the defaults and verified before use (see `load`).
+All are used the same way: the chat template yields the prompt, the backbone the hidden states, and the output head the logits.
+A family that is not in the table is loaded with the defaults and verified before use (see `load`).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 
 from simulsa.audio import SAMPLE_RATE
 
-EXTRA = "simulsa[families]"  # what pip installs the packages of all families by
-_MODULES = {"Pillow": "PIL", "mistral-common": "mistral_common"}  # packages that are imported by another name
-_TEXT_TOKENS = 512  # of the context: instruction and translation
+EXTRA = "simulsa[families]"  # the pip requirement that installs the packages of all families
+_MODULES = {"Pillow": "PIL", "mistral-common": "mistral_common"}  # packages imported under another name
+_TEXT_TOKENS = 512  # of the context, reserved for instruction and translation
 
-# seconds; the feature extractor's window; as many whole windows as the processor takes; or what the context leaves to audio
+# seconds; the feature extractor's window; as many whole windows as the processor takes; or what the context leaves for audio
 Limit = float | Literal["window", "windows", "context"]
 
 
@@ -31,41 +31,41 @@ class Family:
 
     name: str
     model_types: tuple[str, ...]
-    """`model_type` in the configuration, of the checkpoint as published and of what is loaded of it"""
+    """`model_type` in the configuration, of the published checkpoint and of what is loaded from it"""
     example: str
     """a Hugging Face id"""
     tokens_per_s: float
-    """audio tokens in the prompt for a second of audio"""
+    """audio tokens in the prompt per second of audio"""
     longest: str
-    """how long a clip may be for the published checkpoints, in words"""
+    """the longest clip that the published checkpoints take, in words"""
     limit: Limit
-    """where the length is found that a checkpoint hears (see `longest_clip`)"""
+    """what determines the longest clip that a checkpoint hears (see `longest_clip`)"""
     languages: frozenset[str] = frozenset()
-    """what the model card lists as spoken languages, where it lists them"""
+    """the spoken languages that the model card lists, if it does"""
     packages: tuple[str, ...] = ()
-    """what transformers needs for its processor beyond simulsa's own packages"""
+    """the packages that its processor needs beyond simulsa's own"""
     model_class: str = ""
-    """the class to load, where it is not the one that the checkpoint names"""
+    """the class to load, if it is not the one that the checkpoint names"""
     audio_content: Callable[[np.ndarray], dict[str, Any]] = lambda audio: {"type": "audio", "audio": audio}
-    """float32 mono audio as a part of a conversation"""
+    """from float32 mono audio to the part of a conversation that holds it"""
     chat_template: str = ""
-    """for processors that come without one"""
+    """for processors without one of their own"""
     turn_end: str = ""
-    """the token that closes an answer, where it is not the tokenizer's end of text"""
+    """the token that closes an answer, if it is not the tokenizer's end of text"""
     speech_adapter: str = ""
-    """folder within the checkpoint of a LoRA adapter that hearing needs"""
+    """folder, within the checkpoint, of a LoRA adapter without which the model does not hear"""
     mixes_lengths: bool = False
-    """clips of different lengths disturb each other in a batch, and are therefore encoded apart"""
+    """clips of different lengths affect each other in a batch, and are therefore encoded separately"""
     pads_to_window: bool = False
-    """the processor fills every clip up to its window with silence; it is asked for no more than the batch needs"""
+    """the processor pads every clip to its window with silence; it is asked for no more padding than the batch needs"""
     fills_window: bool = False
-    """the prompt has audio tokens for a whole window, whatever the clip: those behind its end are silence"""
+    """the prompt has audio tokens for a whole window, whatever the clip: those after its end stand for silence"""
     whisper_window: bool = False
-    """the tower is a `Qwen2AudioEncoder`, whose padding can be left out and whose outputs can be remembered"""
+    """the tower is a `Qwen2AudioEncoder`, whose padding can be trimmed and whose outputs can be cached"""
     graphs: bool = True
-    """on a GPU, a decoding step can be a CUDA graph: no cache that slides, no experts whose share of the tokens varies"""
+    """on a GPU, a decoding step can be a CUDA graph: no sliding cache, and no experts whose share of the tokens varies"""
     translates: bool = True
-    """whether the published checkpoints translate; the others must be trained to"""
+    """whether the published checkpoints translate; those that do not must be trained to"""
 
     @property
     def missing_packages(self) -> list[str]:
@@ -79,7 +79,7 @@ def family_of(config: Any) -> Family:
 
 
 def audio_token_id(config: Any) -> int | None:
-    """The placeholder of audio in a prompt."""
+    """The id of the placeholder for audio in a prompt."""
     for part in (config, getattr(config, "audio_config", None)):
         if (token := getattr(part, "audio_token_id", None)) is not None:
             return int(token)
@@ -87,7 +87,7 @@ def audio_token_id(config: Any) -> int | None:
 
 
 def hears(config: Any) -> bool:
-    """Whether a configuration describes an audio tower."""
+    """Whether a configuration includes an audio tower."""
     inner = getattr(config, "thinker_config", None) or config
     return any(getattr(inner, name, None) is not None for name in ("audio_config", "encoder_config"))
 
@@ -124,7 +124,7 @@ def _wav(audio: np.ndarray) -> dict[str, Any]:
     return {"type": "audio", "base64": base64.b64encode(file.getvalue()).decode("ascii")}
 
 
-_VISION = ("Pillow", "torchvision")  # the processors of models that also see cannot be loaded without
+_VISION = ("Pillow", "torchvision")  # without these, the processors of models that also take images cannot be loaded
 _PHI4_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{% if message['content'] is string %}{{ message['content'] }}"
     "{% else %}{% for part in message['content'] %}{% if part['type'] == 'audio' %}<|audio|>{% else %}{{ part['text'] }}"

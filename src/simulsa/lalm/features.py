@@ -1,7 +1,7 @@
 """Log-mel features of a whole batch on the model's device: a live step must not wait for a CPU to compute them clip by clip.
 
-Only for processors with a `WhisperFeatureExtractor` whose prompts depend on nothing but a clip's length. What such a prompt looks
-like is learnt from the processor, once for each length, so that nothing about a family is written down here.
+Only for processors with a `WhisperFeatureExtractor` whose prompts depend on nothing but a clip's length. The processor itself
+makes the prompt, once for each length, so that this module needs to know nothing about the families.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from simulsa.lalm.frontend import MIN_SAMPLES, Frontend, PreparedClip
 from simulsa.lalm.interface import Direction
 from simulsa.lalm.window import padded_samples
 
-MOST_FORMS = 4096  # lengths whose prompts are remembered
-TOLERANCE = 1e-3  # between the features of two devices, which lie between about -1 and 2
+MOST_FORMS = 4096  # lengths whose prompts are cached
+TOLERANCE = 1e-3  # largest difference between the features of two devices, which lie between about -1 and 2
 _CONTENT = "input_features"  # what depends on the audio itself; the rest depends on its length
 
 logger = logging.getLogger("simulsa")
 
 
 class DeviceFrontend:
-    """What `Frontend.prepare` does for single clips, for a batch on `device`: the same prompts, the same features up to rounding.
+    """`Frontend.prepare` for a batch on `device`: the same prompts as clip by clip, and the same features up to rounding.
 
-    The first clip is prepared both ways. Should they differ, one line says so and the frontend's own way is taken from then on.
+    The first clip is prepared both ways. If they differ, this is logged once, and the frontend's own way is used from then on.
     """
 
     def __init__(self, frontend: Frontend, device: torch.device) -> None:
@@ -54,7 +54,7 @@ class DeviceFrontend:
         return [self._frontend.prepare(audio, asked) for audio, asked in zip(audios, directions, strict=True)]
 
     def _form(self, row: tuple[Direction, int], audio: np.ndarray) -> PreparedClip:
-        """What the processor makes of every clip of this length: all but the audio's own features."""
+        """What the processor returns for any clip of this length: everything but the features of the audio itself."""
         if row in self._forms:
             self._forms.move_to_end(row)
             return self._forms[row]
@@ -78,7 +78,7 @@ class DeviceFrontend:
     def _log_mel(self, audios: Sequence[np.ndarray]) -> list[torch.Tensor]:
         """Float32 `[1, mels, frames]` of each clip (Whisper, arXiv 2212.04356, 2.2): one transform for all of them.
 
-        The silence behind shorter clips changes nothing: the floor depends on a clip's loudest frame only.
+        The silence after shorter clips changes nothing: the floor depends only on a clip's loudest frame.
         """
         extractor: Any = self._extractor
         lengths = [padded_samples(max(len(audio), MIN_SAMPLES), extractor) for audio in audios]

@@ -1,4 +1,4 @@
-"""Audio to encoder input: everything about a clip that does not need the model, so that data loader processes can do it."""
+"""Audio to encoder input: all processing of a clip that does not need the model, so that data loader processes can do it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 MIN_SAMPLES = SAMPLE_RATE // 25  # 40 ms: shorter clips crash some feature extractors, so they are padded with silence
-_IMAGE_MASKS = "token_type_ids"  # the suffix of masks that mark the tokens of images; there are none
+_IMAGE_MASKS = "token_type_ids"  # the suffix of masks that mark image tokens, of which there are none
 
 logger = logging.getLogger("simulsa")
 
@@ -30,9 +30,9 @@ logger = logging.getLogger("simulsa")
 class PreparedClip:
     """A clip that is ready for the encoder.
 
-    `prompt` holds the prompt's token ids, with a placeholder for each audio token, up to where the answer begins. `features` are
-    the processor's audio tensors by name, float32 or bool `[windows, ...]`, of this clip alone. `key` is the clip's place in an
-    encoder cache (see `clip_key`), set where there is one.
+    `prompt` holds the prompt's token ids up to the start of the answer, with a placeholder for each audio token. `features` are
+    the processor's audio tensors by name, float32 or bool `[windows, ...]`, of this clip alone. `key` is the clip's key in an
+    encoder cache (see `clip_key`), set if there is one.
     """
 
     prompt: list[int]
@@ -53,7 +53,7 @@ class Frontend:
     name: str
     instruction: str = ""
     directions: tuple[Direction, ...] = ()
-    """what the model was trained to translate, where that is known"""
+    """what the model was trained to translate, if that is known"""
 
     def __post_init__(self) -> None:
         self._warned: set[str | Direction] = set()
@@ -66,7 +66,7 @@ class Frontend:
         conversation = [{"role": "user", "content": [self.family.audio_content(longer), {"type": "text", "text": text}]}]
         extractor = extractor_of(self.processor)
         padding = {}
-        if self.family.pads_to_window:  # older releases of transformers warn at every clip whose rate is not given
+        if self.family.pads_to_window:  # older releases of transformers warn for every clip without a given sampling rate
             padding = {"max_length": padded_samples(len(longer), extractor), "sampling_rate": SAMPLE_RATE}
         batch = self.processor.apply_chat_template(
             [conversation],
@@ -84,11 +84,11 @@ class Frontend:
         return PreparedClip(ids[mask.bool()].tolist(), features, len(audio))
 
     def keyed(self, audio: np.ndarray, direction: Direction) -> PreparedClip:
-        """The same for an encoder cache."""
+        """The same, with the clip's key in an encoder cache."""
         return replace(self.prepare(audio, direction), key=clip_key(audio, direction))
 
     def announce(self, direction: Direction) -> None:
-        """Say once what speaks against a direction: before loader processes do, which would say it once each."""
+        """Log once what speaks against a direction, before every loader process does."""
         self._check_language(direction)
         self._check_direction(direction)
 

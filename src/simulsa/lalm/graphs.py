@@ -1,9 +1,9 @@
-"""Decoding in fixed memory: a cache of fixed size, and on a GPU each step as a CUDA graph that is replayed.
+"""Decoding in fixed memory: a KV cache of fixed size, and on a GPU each step replayed as a CUDA graph.
 
-A step of one token is 15,000 small kernels whose launches take four times as long as their work. A CUDA graph launches all of
-them at once, but always on the same addresses and shapes. So keys and values are copied behind the prefill into a cache of a few
-sizes, in memory that all sizes share, and tokens are chosen and kept on the device. Without a graph the same step runs as it is,
-which is how it is tested on a CPU.
+A step of one token consists of 15,000 small kernels, which take four times as long to launch as to run. A CUDA graph launches
+all of them at once, but always on the same addresses and shapes. So after the prefill, keys and values are copied into a cache
+of one of a few sizes, in memory that all sizes share, and tokens are chosen and kept on the device. Without a graph, the same
+step runs directly, which is how it is tested on a CPU.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from simulsa.lalm.decoder import Decoder
     from simulsa.lalm.decoding import Row
 
-LEAST_PLACES = 256  # of a cache: its sizes are 256, 384, 512, 768, 1024, ...
-ROOM = 64  # places for new tokens, more of them in a larger cache
-FETCHED_STEPS = 4  # of a batch: rows end at different times. A single row is asked after every step, and no step is in vain
-MAX_CACHE_BYTES = 16 * 2**30  # of all layers; and no more than a quarter of the card and half of what is free there
-WARM_UPS = 3  # steps before a capture, in which kernels are loaded and workspaces allocated
+LEAST_PLACES = 256  # in a cache: its sizes are 256, 384, 512, 768, 1024, ...
+ROOM = 64  # minimum number of places for new tokens; a larger cache has more
+FETCHED_STEPS = 4  # for a batch, whose rows end at different times; a single row is checked after every step, so none is wasted
+MAX_CACHE_BYTES = 16 * 2**30  # over all layers; also at most a quarter of the card's memory and half of what is free
+WARM_UPS = 3  # steps before a capture, which load kernels and allocate workspaces
 
 States = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of each layer, `[rows, heads, length, width]`."""
@@ -37,7 +37,7 @@ logger = logging.getLogger("simulsa")
 
 
 def places(length: int) -> int:
-    """The size of a cache for `length` tokens and room for more."""
+    """The size of a cache for `length` tokens with room for more."""
     size = LEAST_PLACES
     while size < length + ROOM:
         size = size * 3 // 2 if size & (size - 1) == 0 else size // 3 * 4
@@ -50,24 +50,25 @@ def rows_on_grid(rows: int) -> int:
 
 
 def sizes(rows: int, length: int) -> list[tuple[int, int]]:
-    """All sizes, rows and places, that batches of up to `rows` rows and `length` tokens may need."""
+    """All sizes (rows, places) that batches of up to `rows` rows and `length` tokens may need."""
     batches = [1 << power for power in range(rows_on_grid(rows).bit_length())]
     lengths = sorted({places(some) for some in range(1, length + 1)})
     return [(size, room) for size in batches for room in lengths]
 
 
 def cache_limit(device: torch.device, held: int = 0) -> int:
-    """The most bytes that a cache may take on `device`, where it holds `held` of them already."""
+    """The most bytes that a cache may take on `device`; it already holds `held` of them."""
     if device.type != "cuda":
         return MAX_CACHE_BYTES
     return min(MAX_CACHE_BYTES, torch.cuda.get_device_properties(device).total_memory // 4, (free_bytes(device) + held) // 2)
 
 
 class StaticSteps:
-    """Decodes the tokens behind a prefill for a `Decoder` in fixed memory.
+    """Decodes the tokens after a prefill for a `Decoder` in fixed memory.
 
-    `graphs` says whether steps are captured. What it cannot do, it leaves to the plain path: caches that slide or share keys,
-    attention other than PyTorch's own, a batch for which there is no memory. After a capture that failed it does nothing more.
+    `graphs` says whether steps are captured. What it does not support is left to the plain path: caches that slide or share
+    keys, attention other than PyTorch's own, and batches for which there is no memory. After a failed capture it leaves
+    everything to that path.
     """
 
     def __init__(self, decoder: Decoder, graphs: bool) -> None:
@@ -76,7 +77,7 @@ class StaticSteps:
         self._pool: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._slots: dict[tuple[int, int], _Slot] = {}
         self._failed = False
-        self._graph_memory: Any = None  # of what a step makes on its way, shared by all graphs: one is replayed at a time
+        self._graph_memory: Any = None  # for a step's intermediate results; shared by all graphs, as one is replayed at a time
         self.captures = self.steps = 0
 
     @property
@@ -89,7 +90,7 @@ class StaticSteps:
     ) -> tuple[list[Row], torch.Tensor, Any]:
         """Decode `rows` to their ends from a prefill's `mask`, int64 `[rows, length]`, and `cache`.
 
-        Returns what it leaves to the plain path: rows with their mask and cache, no rows where all is done.
+        Returns what it leaves to the plain path: rows with their mask and cache; no rows if all are done.
         """
         active = list(rows)
         if self._failed or not self._can(cache):
@@ -114,9 +115,10 @@ class StaticSteps:
         return plain and not self._decoder.slides and getattr(text, "_attn_implementation", "") == "sdpa"
 
     def prepare(self, cache: Any, rows: int, length: int) -> None:
-        """Capture the steps that batches of up to `rows` rows and `length` tokens will need, so that none of them waits for it.
+        """Capture in advance the steps that batches of up to `rows` rows and `length` tokens will need.
 
-        `cache` is that of any prefill. The largest size comes first: memory that grew would take the others' graphs along.
+        `cache` is that of any prefill. The largest size comes first, because growing the memory would invalidate earlier
+        graphs.
         """
         if not self._graphs or not self._can(cache):
             return
@@ -131,7 +133,7 @@ class StaticSteps:
         )  # fmt: skip
 
     def _slot_for(self, size: tuple[int, int], states: States) -> _Slot | None:
-        """Memory for so many rows and places, with a graph if wanted; `None` where there is none to be had."""
+        """The slot for `size` (rows, places), with a graph if wanted; `None` if it cannot be made."""
         if (slot := self._slots.get(size)) is not None:
             return slot
         try:
@@ -144,7 +146,7 @@ class StaticSteps:
                 self._graph_memory = self._graph_memory or torch.cuda.graph_pool_handle()
                 slot.capture(self._graph_memory)
                 self.captures += 1
-        except Exception as error:  # out of memory, or an operation that no graph can hold
+        except Exception as error:  # out of memory, or an operation that cannot be captured
             if not isinstance(error, _TooLargeError):
                 self._failed = True
                 self._slots.clear()
@@ -156,7 +158,7 @@ class StaticSteps:
         return slot
 
     def _reserve(self, size: tuple[int, int], states: States) -> None:
-        """Let the memory that all sizes share be large enough for `size`. Raises `_TooLargeError` beyond the limit."""
+        """Make the memory that all sizes share large enough for `size`. Raises `_TooLargeError` beyond the limit."""
         wanted = [tuple(_elements(own, size) for own in layer) for layer in states]
         if self._pool and all(
             have.numel() >= count
@@ -167,9 +169,9 @@ class StaticSteps:
         device, itemsize = states[0][0].device, states[0][0].element_size()
         if sum(map(sum, wanted)) * itemsize > cache_limit(device, self.nbytes):
             raise _TooLargeError
-        self._slots.clear()  # their addresses are those of the memory that goes
+        self._slots.clear()  # they point into the memory that is freed
         self._pool.clear()
-        self._graph_memory = None  # a pool that no graph uses any more cannot be taken up again
+        self._graph_memory = None  # a pool that no graph uses any more cannot be reused
         self._pool = [
             (states[layer][0].new_zeros(counts[0]), states[layer][1].new_zeros(counts[1])) for layer, counts in enumerate(wanted)
         ]
@@ -177,7 +179,7 @@ class StaticSteps:
     def _run(
         self, slot: _Slot, rows: Sequence[Row], mask: torch.Tensor, states: States, eos_ids: Sequence[int], say: Say
     ) -> tuple[torch.Tensor, States]:
-        """Steps until all rows have ended, the cache is full or a quarter of its rows would do; the mask and states behind."""
+        """Step until all rows have ended, the cache is full or a quarter of its rows would do; return mask and states."""
         slot.load([row.tokens[-1] for row in rows], mask, states)
         length, going = mask.shape[1], len(rows)
         while going and length < slot.places and not 4 * rows_on_grid(going) <= slot.rows:
@@ -187,7 +189,7 @@ class StaticSteps:
                 slot.step()
             self.steps += count
             length += count
-            for row, choices in zip(rows, slot.fetch(count), strict=False):  # a slot may have more rows
+            for row, choices in zip(rows, slot.fetch(count), strict=False):  # a slot may have more rows than the batch
                 for choice in choices:
                     if row.goes_on(eos_ids):
                         say(row, [choice])
@@ -198,11 +200,11 @@ class StaticSteps:
 
 
 class _TooLargeError(Exception):
-    """A batch for which the cache would be beyond its limit."""
+    """A batch whose cache would exceed the limit."""
 
 
 class _Slot:
-    """A cache of one size, a step in it, and the step's graph."""
+    """A cache of one size, the decoding step on it, and the step's graph."""
 
     def __init__(self, decoder: Decoder, size: tuple[int, int], memory: States) -> None:
         self._decoder = decoder
@@ -223,7 +225,7 @@ class _Slot:
 
     @torch.no_grad()
     def load(self, tokens: Sequence[int], mask: torch.Tensor, states: States) -> None:
-        """Take over rows with their last tokens, their mask `[rows, length]` and what the cache holds of them."""
+        """Take over rows: their last tokens, their mask `[rows, length]`, and their keys and values."""
         rows, length = mask.shape
         self._tokens.zero_()
         self._tokens[:rows, 0].copy_(torch.tensor(tokens))
@@ -238,7 +240,7 @@ class _Slot:
             layer.values[:rows, :, :length].copy_(values)
 
     def step(self) -> None:
-        """One token more in each row."""
+        """Decode one more token in each row."""
         if self._graph is not None:
             self._graph.replay()
         else:
@@ -251,13 +253,13 @@ class _Slot:
         return [list(zip(tokens, own, strict=True)) for tokens, own in zip(said, log_probs, strict=True)]
 
     def kept(self, rows: int, length: int) -> tuple[torch.Tensor, States]:
-        """The mask `[rows, length]` and the states of the rows, in memory of their own."""
+        """The mask `[rows, length]` and the states of the rows, copied to their own memory."""
         mask = self._mask[:rows, 0, 0, :length].long()
         return mask, [(layer.keys[:rows, :, :length].clone(), layer.values[:rows, :, :length].clone()) for layer in self._layers]
 
     @torch.no_grad()
     def capture(self, memory: Any) -> None:
-        """Record the step as a CUDA graph; what is in the slot's memory is lost."""
+        """Capture the step as a CUDA graph; the contents of the slot's memory are lost."""
         stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -291,7 +293,7 @@ class _Slot:
 
 
 class _StaticLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not followed
-    """Keys and values `[rows, heads, places, width]` of a layer, of which `place`, int64 `[1]`, is the next to be written."""
+    """Keys and values `[rows, heads, places, width]` of a layer; `place`, int64 `[1]`, is the next one to be written."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, place: torch.Tensor) -> None:
         super().__init__()
@@ -310,5 +312,5 @@ def _elements(own: torch.Tensor, size: tuple[int, int]) -> int:
 
 
 def _view(memory: torch.Tensor, own: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """The beginning of `memory` as `[rows, heads, places, width]`, with the heads and the width of `own`."""
+    """The beginning of `memory` viewed as `[rows, heads, places, width]`, with the heads and the width of `own`."""
     return memory[: _elements(own, size)].view(size[0], own.shape[1], size[1], own.shape[3])

@@ -1,4 +1,4 @@
-"""Length bucketing within a batch: several passes if padding would cost more than another pass; their caches are joined."""
+"""Length bucketing within a batch: several passes if padding would cost more than another pass; KV caches are then joined."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PASS_SAMPLES = 480 * SAMPLE_RATE  # of audio in one pass, padding included: 16 c
 def grouped(lengths: Sequence[int], cost: PassCost) -> list[list[int]]:
     """Partition rows into buckets of similar length.
 
-    Of all partitions of the rows sorted by length, the one whose buckets cost least in all.
+    Of all partitions of the rows sorted by length, it is the one with the lowest total cost.
     """
     rows = sorted(range(len(lengths)), key=lengths.__getitem__)
-    least, begins = [0], []  # for the first rows: the cost, and where the last group begins
+    least, begins = [0], []  # for the first n rows: the lowest cost, and where the last group begins
     for end in range(1, len(rows) + 1):
         longest = lengths[rows[end - 1]]
         total, begin = min((least[begin] + cost(end - begin, longest), begin) for begin in range(end))
@@ -37,9 +37,9 @@ def grouped(lengths: Sequence[int], cost: PassCost) -> list[list[int]]:
 
 
 def batches(ordered: Sequence[Item], length: Callable[[Item], int], rows: int, total: int) -> list[list[Item]]:
-    """`ordered`, the longest first, in batches of at most `rows`, and of at most `total` in length with padding.
+    """Split `ordered`, longest first, into batches of at most `rows` items and at most `total` in length, padding included.
 
-    An item that is longer than that is a batch of its own.
+    A longer item forms a batch of its own.
     """
     found: list[list[Item]] = []
     for item in ordered:

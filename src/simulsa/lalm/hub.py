@@ -1,4 +1,4 @@
-"""Whether the Hugging Face Hub answers: asked once and briefly, before its own client tries five times."""
+"""Check whether the Hugging Face Hub answers: once and briefly, before its own client tries five times."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ logger = logging.getLogger("simulsa")
 
 
 def answer_s(timeout_s: float = TIMEOUT_S) -> float:
-    """How many seconds the hub took to answer, whatever it said. Raises `ConnectionError` when it does not, with the reason.
+    """How many seconds the hub took to give any answer. Raises `ConnectionError`, with the reason, if it gives none.
 
-    Asked through the hub client's own session, which knows about proxies, `HF_ENDPOINT` and certificates.
+    The request uses the hub client's own session, which knows about proxies, `HF_ENDPOINT` and certificates.
     """
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
@@ -22,7 +22,7 @@ def answer_s(timeout_s: float = TIMEOUT_S) -> float:
     started = time.perf_counter()
     try:
         get_session().head(constants.ENDPOINT, timeout=timeout_s)
-    except Exception as error:  # the client's library raises its own kinds, and has changed between releases
+    except Exception as error:  # the client's HTTP library raises its own errors, and differs between releases
         reason = str(error).strip() or type(error).__name__
         raise ConnectionError(f"the hub at {constants.ENDPOINT} does not answer ({reason})") from error
     return time.perf_counter() - started

@@ -9,7 +9,7 @@ from simulsa.languages import language_name
 
 TRANSLATE = "Translate the {source} speech into {target}."
 TRANSCRIBE = "Transcribe the {source} speech."
-# by the family's name: what its checkpoints were trained on, where that is published and is something else
+# by family name: the wording that its checkpoints were trained on, if that is published and differs
 TRANSLATE_IN = {
     "Phi-4-multimodal": "Translate the audio to {target}.",
     "Granite Speech": "translate the speech to {target}",
@@ -34,7 +34,7 @@ def instruction(direction: Direction, family: str = "", template: str = "") -> s
 
 
 def check_template(template: str) -> None:
-    """Raises `ValueError` for a template with other fields than `{source}` and `{target}`, or with a brace too many."""
+    """Raise `ValueError` for a template with fields other than `{source}` and `{target}`, or with an unmatched brace."""
     rule = "it is a sentence with {source} and {target} where the languages go; other braces are doubled: {{ }}"
     try:
         fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}

@@ -25,7 +25,7 @@ class TokenScores:
     """Plausibility of each token of a given target, under teacher forcing.
 
     `log_probs` float32 `[tokens]`, natural logarithm; `ranks` int64 `[tokens]`, the number of vocabulary entries that the model
-    finds more likely (0 is its first choice).
+    considers more likely (0 is its first choice).
     """
 
     log_probs: np.ndarray
@@ -86,14 +86,14 @@ class Heard(Protocol):
         ...
 
     def detached(self) -> Any:
-        """The same, without the memory of the batch in which it was heard."""
+        """The same, without holding on to the memory of the batch it was encoded in."""
         ...
 
 
 class LALM(Protocol):
     """An audio-language model. All methods are batched; audio is float32 mono at `SAMPLE_RATE`, tokens are ids.
 
-    Hearing and decoding are separate: `hear` encodes audio once, and any number of calls of `score` and `continue_` use the
+    Encoding and decoding are separate: `hear` encodes audio once, and any number of calls to `score` and `continue_` use the
     result.
     """
 
@@ -102,13 +102,13 @@ class LALM(Protocol):
     signature: str
     """Name and content hash, recorded with every result."""
     max_samples: int
-    """The longest clip that the model hears whole."""
+    """The longest clip that the model hears without truncation."""
     vocabulary_size: int
     eos_id: int
     directions: tuple[Direction, ...]
-    """What it was trained to translate, the most frequent first; empty where that is not known."""
+    """What it was trained to translate, the most frequent first; empty if that is not known."""
     approximate: str
-    """Why its scores are approximate, and what would make them exact; empty where they are what the model computes."""
+    """Why its scores are approximate, and what would make them exact; empty if they are exact."""
 
     @property
     def exact(self) -> bool:

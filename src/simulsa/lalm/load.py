@@ -68,7 +68,7 @@ class ModelConfig:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether a copy of the model takes a GPU of this machine."""
+        """Whether a copy of the model occupies a GPU of this machine."""
         import torch
 
         if self.engine_url:
@@ -81,7 +81,7 @@ class ModelConfig:
             return load(self.model, self.device, self.dtype, self.instruction, self.four_bit, self.engine_url, self.engine_model)
 
     def load_weights(self) -> HuggingFaceLALM:
-        """The model in this process, for training. Raises `LALMError` for one on an engine, which gives no gradients."""
+        """The model in this process, for training. Raises `LALMError` for one on an engine, which returns no gradients."""
         if self.engine_url:
             raise LALMError(f"{self.model}: an engine gives no gradients, and training needs them; leave out --engine-url")
         return load(self.model, self.device, self.dtype, self.instruction, self.four_bit)
@@ -118,7 +118,7 @@ def load(
 
     Raises `LALMError` if the name cannot be resolved, a package is missing, the model does not hear, an unknown family fails its
     checks, an adapter belongs to another base, or a server cannot be used; `ValueError` for an instruction with unknown fields,
-    and for settings that exclude each other.
+    or for settings that exclude each other.
     """
     check_template(instruction)
     _check_engine(engine_url, engine_model, device, four_bit)
@@ -132,7 +132,7 @@ def load(
 
 
 def _check_engine(engine_url: str, engine_model: str, device: str, four_bit: bool) -> None:
-    """Raise `ValueError` for settings of a model in this process beside an engine, and the other way round."""
+    """Raise `ValueError` for settings of a local model combined with an engine, and the other way round."""
     if engine_model and not engine_url:
         raise ValueError("engine_model names a model on a server; give the server's address as engine_url")
     if engine_url and (device != "auto" or four_bit):
@@ -163,7 +163,7 @@ def family_of_model(model: str) -> Family:
 
 @contextlib.contextmanager
 def _without_collections() -> Iterator[None]:
-    """Without garbage collection while modules are imported, where it finds nothing: it takes a tenth of the time."""
+    """Pause garbage collection during imports, in which it finds nothing and takes a tenth of the time."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -174,7 +174,7 @@ def _without_collections() -> Iterator[None]:
 
 
 def _is_adapter(folder: Path) -> bool:
-    # some models bring an adapter of their own along
+    # some models come with an adapter of their own
     return (folder / "adapter_config.json").exists() and not (folder / "config.json").exists()
 
 
@@ -183,7 +183,7 @@ def _resolve(device: str, dtype: Dtype) -> tuple[str, Any]:
 
     bound_plans()
     if device == "auto":
-        # of several processes that torchrun started on a machine, each takes its own
+        # each of the processes that torchrun started on a machine takes its own GPU
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise LALMError(f"device {device!r} was requested but PyTorch finds no GPU; use --device cpu")
@@ -207,7 +207,7 @@ def _load_model(name: str, device: str, dtype: Any, instruction: str, four_bit: 
         if adapter and (parts.folder is None or (parts.folder / adapter).is_dir()):
             model.load_adapter(parts.source, adapter_kwargs={"subfolder": adapter, **parts.version})
         model = without_adapters(model)
-        if not four_bit:  # which lies there already, and cannot be moved
+        if not four_bit:  # a 4-bit model is already on the device, and cannot be moved
             model = model.to(device)
     with _trial(name, parts.config.model_type) if family is UNKNOWN else contextlib.nullcontext():
         lalm = HuggingFaceLALM(
@@ -230,7 +230,7 @@ def _model_class(config: Any, family: Family) -> Any:
 
 @contextlib.contextmanager
 def _trial(name: str, model_type: str) -> Iterator[None]:
-    """For a model whose family is not in the table: any error becomes an `LALMError` that says what failed."""
+    """Turn any error of a model whose family is not in the table into an `LALMError` that says what failed."""
     try:
         yield
     except Exception as error:
@@ -246,7 +246,7 @@ def _load_adapter(name: str, folder: Path, device: str, dtype: Any, instruction:
     base = load(base_name, device, _name(dtype), _trained_with(record), four_bit)
     content = _adapter_content(name, folder, base_name, base.content, instruction)
     with errors_about(name):
-        # weights in 4 bits would have to be rounded again
+        # merging into 4-bit weights would round them again
         model = with_adapter(base.model, folder) if four_bit else merged(base.model, folder)
     return base.carrying(model, name, content, trained_directions(record), instruction)
 
@@ -254,7 +254,7 @@ def _load_adapter(name: str, folder: Path, device: str, dtype: Any, instruction:
 def _load_served(
     name: str, folder: Path | None, engine_url: str, engine_model: str, number_format: Dtype, instruction: str
 ) -> EngineLALM:
-    """A model or adapter whose weights a server has; everything else is read here."""
+    """A model or adapter whose weights are on a server; everything else is read locally."""
     from simulsa.lalm.engine import on_engine
 
     adapter = folder if folder is not None and _is_adapter(folder) else None
@@ -266,24 +266,24 @@ def _load_served(
         directions = tuple(trained_directions(record))
         asked = instruction or parts.instruction
         parts = dataclasses.replace(parts, name=name, content=content, directions=directions, instruction=asked)
-    # a server calls a model by what it was told to load, unless it was told a name as well
+    # a server names a model after what it was told to load, unless it was given a name as well
     names = [engine_model] if engine_model else [name, name.partition("@")[0], str(Path(name).resolve())]
     return on_engine(parts, engine_url, names, number_format)
 
 
 def _trained_with(record: dict[str, Any] | None) -> str:
-    """The user's own instruction that an adapter was trained with, or nothing."""
+    """The user's own instruction that an adapter was trained with; empty if there was none."""
     return str((record or {}).get("instruction", ""))
 
 
 def _adapter_content(name: str, folder: Path, base_name: str, base: str, instruction: str) -> str:
-    """`name@digits` of an adapter on `base`, the content of its base as trained. Raises `LALMError` for another base."""
+    """`name@digits` of an adapter on a base with the content `base`. Raises `LALMError` if it was trained on another base."""
     record = read_record(folder)
     trained_with = _trained_with(record)
     digits = folder_signature(folder)
     if record:
         _check_base(name, record, base_name, base, trained_with)
-    else:  # only a record says that the base is the one that it was trained on
+    else:  # without a record, nothing shows which base it was trained on
         digits = text_signature([digits, weights_part(base)])
     return f"{name}@{asking(digits, instruction) if instruction not in ('', trained_with) else digits}"
 

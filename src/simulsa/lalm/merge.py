@@ -13,28 +13,28 @@ from simulsa.lalm.plain_lora import has_plain_layers, is_plain, merge_plain, mis
 
 
 def merged(model: Any, folder: Path) -> Any:
-    """`model`, which is changed, with the adapter in `folder` in its weights, so that inference costs nothing extra.
+    """Merge the adapter in `folder` into the weights of `model`, in place, so that inference costs nothing extra.
 
-    A plain LoRA adapter needs no PEFT; for any other this is a `PeftModel`. Raises `LALMError` as `with_adapter` does.
+    A plain LoRA adapter needs no PEFT; for any other, a `PeftModel` is returned. Raises `LALMError` as `with_adapter` does.
     """
-    # in a thread of its own that ends: where two threads of a process have computed, OpenMP lets the helpers of both sleep
-    # between two operations, and a server's thread is slower by a third
+    # in a short-lived thread: once two threads of a process have computed, OpenMP lets the worker threads of both sleep between
+    # operations, and a server's thread becomes slower by a third
     with ThreadPoolExecutor(1) as thread:
         if is_plain(folder) and has_plain_layers(model, folder):
             thread.submit(merge_plain, model, folder).result()
             return model
         adapted = with_adapter(model, folder).to(model.device)
-        # PEFT puts the layers of experts into each other, and says of the inner one that it is merged already
+        # PEFT nests the layers of experts, and warns that the inner one is already merged
         warnings.filterwarnings("ignore", "All adapters are already merged", UserWarning)
         thread.submit(adapted.merge_adapter).result()
     return adapted
 
 
 def with_adapter(model: Any, folder: Path) -> Any:
-    """A `PeftModel` of `model`, which is changed, with the adapter in `folder`.
+    """Wrap `model`, in place, in a `PeftModel` with the adapter in `folder`.
 
-    Raises `LALMError` unless adapter weights and LoRA layers match one to one: PEFT ignores mismatches, and the base would answer
-    under the adapter's name.
+    Raises `LALMError` unless adapter weights and LoRA layers match one to one: PEFT ignores mismatches, and the base model
+    would answer under the adapter's name.
     """
     try:
         peft = optional("peft", "train", f"{folder}: an adapter that is not plain LoRA, or not merged,")
@@ -60,7 +60,7 @@ def with_adapter(model: Any, folder: Path) -> Any:
 def without_adapters(model: Any) -> Any:
     """Merge the active LoRA adapters that transformers loaded into `model`, in place.
 
-    For checkpoints that bring an adapter without which they do not hear. LoRA can then be added as to any other model, and
+    For checkpoints that come with an adapter that they need in order to hear. LoRA can then be added as to any other model, and
     removed without losing the checkpoint's adapter.
     """
     if not hasattr(model, "peft_config"):

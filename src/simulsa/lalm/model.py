@@ -1,6 +1,6 @@
-"""The LALM of Hugging Face transformers: one path for every family of `families`.
+"""The LALM for Hugging Face transformers: one code path for every family in `families`.
 
-The committed translation is appended as token ids behind the generation prompt, which is exact for every chat template; text is
+The committed translation is appended to the generation prompt as token ids, which is exact for every chat template; text is
 never tokenised again.
 """
 
@@ -33,19 +33,19 @@ from simulsa.lalm.signature import marks
 from simulsa.lalm.window import longer, trimmed_window
 from simulsa.manifest import too_long
 
-SAID_PER_S = 6  # tokens, of translations that are expected
+SAID_PER_S = 6  # tokens, of an expected translation
 
 logger = logging.getLogger("simulsa")
 
 
 class HuggingFaceLALM:
-    """An audio-language model of transformers with its processor; implements `LALM`.
+    """A transformers audio-language model with its processor; implements `LALM`.
 
-    `model` may carry LoRA adapters (a `PeftModel`) or have them in its weights: nothing here needs to know. `instruction` is
-    the user's own template (see `instructions`), `directions` are those that the model was trained on, where that is known, the
-    most frequent first. The signature is `content`, which is `name@digits`, with the `marks` of how the weights were loaded.
-    `max_target_tokens` bounds translations further than `token_limit` does of itself. Raises `LALMError` for a model whose parts
-    are not where they should be.
+    `model` may carry LoRA adapters (a `PeftModel`) or have them merged into its weights; it makes no difference here.
+    `instruction` is the user's own template (see `instructions`). `directions` are those that the model was trained on, if they
+    are known, the most frequent first. The signature is `content`, which is `name@digits`, with the `marks` of how the weights
+    were loaded. `max_target_tokens` limits translations further than `token_limit` does by itself. Raises `LALMError` for a
+    model without a backbone, output head or audio token where other models have it.
     """
 
     approximate = ""
@@ -61,7 +61,7 @@ class HuggingFaceLALM:
         directions: Sequence[Direction] = (),
     ) -> None:
         self.model = model.eval()
-        self.has_adapter = False  # on another base, from which alone training may start
+        self.has_adapter = False  # on another model; training must start from that model
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.name = name
@@ -90,7 +90,7 @@ class HuggingFaceLALM:
     def carrying(
         self, model: Any, name: str, content: str, directions: Sequence[Direction] = (), instruction: str = ""
     ) -> HuggingFaceLALM:
-        """The same with an adapter, `model` in place of this one's: trained on `directions`, asked by `instruction` if given."""
+        """The same with `model`, which has an adapter trained on `directions`; prompted with `instruction` if given."""
         adapted = HuggingFaceLALM(
             model, self.processor, name, content, self.max_target_tokens, instruction or self.instruction, directions
         )
@@ -99,7 +99,7 @@ class HuggingFaceLALM:
 
     @property
     def instruction(self) -> str:
-        """The user's own template, or nothing."""
+        """The user's own template; empty if there is none."""
         return self.frontend.instruction
 
     @property
@@ -130,9 +130,9 @@ class HuggingFaceLALM:
         return self.frontend.decode(tokens)
 
     def hear(self, audios: Sequence[np.ndarray | PreparedClip], directions: Sequence[Direction]) -> list[HeardClip]:
-        """Encode each clip behind the prompt that asks for its translation (see `LALM.hear`).
+        """Encode each clip with the prompt that asks for its translation (see `LALM.hear`).
 
-        Some may be prepared by the `frontend` already, for these directions.
+        Some may have been prepared by the `frontend` already, for these directions.
         """
         for number, audio in enumerate(audios):
             if len(audio) > self.max_samples:
@@ -140,7 +140,7 @@ class HuggingFaceLALM:
         return self.listen(self._prepared(audios, directions))
 
     def _prepared(self, audios: Sequence[np.ndarray | PreparedClip], directions: Sequence[Direction]) -> list[PreparedClip]:
-        """All clips prepared: those that are not yet together on a GPU, else one by one."""
+        """All clips, prepared: the new ones together on a GPU, or else one by one."""
         raw = {
             row: (audio, asked)
             for row, (audio, asked) in enumerate(zip(audios, directions, strict=True))
@@ -155,14 +155,14 @@ class HuggingFaceLALM:
 
     @torch.no_grad()
     def listen(self, clips: Sequence[PreparedClip]) -> list[HeardClip]:
-        """What `hear` returns, of clips that the frontend has prepared. The encoder is frozen: no gradients reach it."""
+        """`hear` for clips that the frontend has prepared. The encoder is frozen: no gradients reach it."""
         heard: dict[int, HeardClip] = {}
         for rows in self._encoder_passes(clips):
             heard |= zip(rows, self._listen_at_once([clips[row] for row in rows]), strict=True)
         return [heard[row] for row in range(len(clips))]
 
     def _encoder_passes(self, clips: Sequence[PreparedClip]) -> list[list[int]]:
-        """Which clips are encoded together: equally long ones where lengths disturb each other, else by what padding costs."""
+        """Which clips are encoded together: equally long ones if lengths affect each other, else by the cost of padding."""
         if self.family.mixes_lengths:
             return equally_shaped([clip.features for clip in clips])
         if not self.family.whisper_window or len({clip.samples for clip in clips}) < 2:
@@ -180,7 +180,7 @@ class HuggingFaceLALM:
 
     @contextlib.contextmanager
     def _trimmed(self, audio: dict[str, torch.Tensor]) -> Iterator[None]:
-        """The encoder output without padding, if the encoder supports that."""
+        """Make the encoder skip the padding, if it supports that."""
         if self.encoder is None:
             yield
             return
@@ -188,7 +188,7 @@ class HuggingFaceLALM:
             yield
 
     def _frames(self, clip: PreparedClip) -> torch.Tensor:
-        """Where the prompt has the tokens that stand for the clip's samples; others are the silence behind it."""
+        """Positions in the prompt of the audio tokens that stand for the clip; others stand for the silence after it."""
         places = [place for place, token in enumerate(clip.prompt) if token == self.audio_token_id]
         if self.family.fills_window:
             seconds = max(clip.samples, MIN_SAMPLES) / SAMPLE_RATE
@@ -196,7 +196,7 @@ class HuggingFaceLALM:
         return copied(torch.tensor(places, dtype=torch.long), self.device)
 
     def forward(self, heard: Sequence[HeardClip], tails: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Last hidden states `[rows, length, width]` of prompts with token ids behind them; rows end at the same position.
+        """Last hidden states `[rows, length, width]` of prompts followed by token ids; rows end at the same position.
 
         Gradients are kept.
         """
@@ -205,9 +205,9 @@ class HuggingFaceLALM:
 
     @torch.no_grad()
     def score(self, heard: Sequence[HeardClip], targets: Sequence[Sequence[int]]) -> list[TokenScores]:
-        """Score every target token given what was heard and the tokens before it, in one forward pass for the batch."""
+        """Score every target token given the audio and the tokens before it, in one forward pass for the batch."""
         hidden = self.forward(heard, targets)
-        # the logits at position i are about token i + 1; rows end with their target
+        # the logits at position i predict token i + 1; rows end with their target
         states = torch.cat([row[len(row) - len(target) - 1 : -1] for row, target in zip(hidden, targets, strict=True)])
         gold = torch.tensor([token for target in targets for token in target], device=states.device, dtype=torch.long)
         log_probs, ranks = [np.zeros(0, dtype=np.float32)], [np.zeros(0, dtype=np.int64)]
@@ -237,7 +237,7 @@ class HuggingFaceLALM:
         return decode(self.decoder, rows, self._decoder_passes(rows), self.eos_ids, want, self.name)
 
     def _decoder_passes(self, rows: Sequence[Row]) -> list[list[int]]:
-        """Which rows are prefilled in one pass: all, unless their padding costs more than further passes."""
+        """Which rows are prefilled in one pass: all, unless their padding costs more than additional passes."""
         lengths = [self.decoder.round_up(len(row.heard) + len(row.prefix) + len(row.draft)) for row in rows]
         if self.decoder.slides or len(set(lengths)) < 2:
             return [list(range(len(rows)))]
@@ -245,7 +245,7 @@ class HuggingFaceLALM:
 
     @functools.cached_property
     def encoder_cost(self) -> PassCost:
-        """What a pass of the encoder costs, in samples; with CUDA measured when it is first asked for."""
+        """What an encoder pass costs, in samples; with CUDA, measured on first use."""
         if self.device.type != "cuda":
             return ENCODER_ON_CPU if self.device.type == "cpu" else ONE_PASS
         second = self.frontend.prepare(np.zeros(SAMPLE_RATE, dtype=np.float32), self._usual_direction)
@@ -253,7 +253,7 @@ class HuggingFaceLALM:
 
     @functools.cached_property
     def decoder_cost(self) -> PassCost:
-        """What a prefill costs, in tokens; with CUDA measured when it is first asked for."""
+        """What a prefill costs, in tokens; with CUDA, measured on first use."""
         if self.device.type != "cuda":
             return DECODER_ON_CPU if self.device.type == "cpu" else ONE_PASS
         (row,) = self.listen([self.frontend.prepare(np.zeros(10 * SAMPLE_RATE, dtype=np.float32), self._usual_direction)])
@@ -270,9 +270,9 @@ class HuggingFaceLALM:
 
     @torch.no_grad()
     def warm_up(self, direction: Direction, rows: int, samples: int) -> None:
-        """Do what a GPU does once, before the first client waits for it: for up to `rows` streams and clips of up to `samples`.
+        """Do a GPU's one-time work before the first client has to wait for it: for up to `rows` streams and clips of `samples`.
 
-        Costs of passes are measured, and decoding steps captured. There is nothing to do elsewhere.
+        Pass costs are measured and decoding steps captured. On a CPU, there is nothing to do.
         """
         if self.device.type != "cuda" and self.decoder.steps is None:
             return
@@ -280,7 +280,7 @@ class HuggingFaceLALM:
         clip, _ = self.hear([np.zeros(length, dtype=np.float32) for length in (samples, samples // 2)], [direction] * 2)
         _, cache = self.decoder.forward(*self.decoder.batch([clip], [[]]), use_cache=True)
         if rows > 1 and not self.decoder.slides:
-            logger.debug("a prefill costs %s", self.decoder_cost)  # measured now
+            logger.debug("a prefill costs %s", self.decoder_cost)  # measured on this first use
         if self.decoder.steps is not None:
             self.decoder.steps.prepare(cache, rows, len(clip) + math.ceil(SAID_PER_S * samples / SAMPLE_RATE))
 

@@ -1,4 +1,4 @@
-"""What a model's name stands for, and all of it but the weights: configuration, processor, signature."""
+"""What a model's name stands for, and everything but its weights: configuration, processor, signature."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from simulsa.lalm.signature import folder_signature, text_signature
 
 EMBEDDED_MODELS = Path(str(files("simulsa"))) / "models"
 NAME_RULE = "give a Hugging Face id, a model folder, an adapter folder, 'tiny-en-de' or 'tiny-en-de-simul'"
-# in an adapter's folder: which base it was trained on, on what, and how; in a merged model's: what it was made of
+# in an adapter's folder: the base and data it was trained on, and how; in a merged model's: what it was made from
 RECORD = "simulsa.json"
 
 
@@ -26,7 +26,7 @@ RECORD = "simulsa.json"
 class Parts:
     """A model without its weights.
 
-    `source` and `version` are what transformers loads it by. `content` is `name@digits`, for the weights and the `instruction`,
+    `source` and `version` tell transformers what to load. `content` is `name@digits`, for the weights and the `instruction`,
     which is the user's own template or the one that a merged adapter was trained with.
     """
 
@@ -43,17 +43,17 @@ class Parts:
 
 
 def hub_version(name: str, source: str, revision: str) -> dict[str, Any]:
-    """What `from_pretrained` needs beside a hub id: the revision, if one is asked for, and where to look (`hub.options_for`)."""
+    """What `from_pretrained` needs besides a hub id: the revision, if given, and where to look (`hub.options_for`)."""
     return {**({"revision": revision} if revision else {}), **hub.options_for(name, source, revision)}
 
 
 def read_parts(name: str, instruction: str = "") -> Parts:
     """Read the parts of a whole model, from its folder or the hub.
 
-    Raises `LALMError` when the name leads nowhere, a package is missing, or the model does not hear.
+    Raises `LALMError` if the name cannot be resolved, a package is missing, or the model does not hear.
     """
     folder = local_folder(name)
-    if folder is None and (name.startswith((".", "/", "~")) or name.partition("@")[0].count("/") > 1):  # no hub id looks so
+    if folder is None and (name.startswith((".", "/", "~")) or name.partition("@")[0].count("/") > 1):  # not a hub id
         raise LALMError(f"{name}: no such folder; {NAME_RULE}")
     source, _, revision = (str(folder), "", "") if folder is not None else name.partition("@")
     with errors_about(name):
@@ -81,7 +81,7 @@ def read_parts(name: str, instruction: str = "") -> Parts:
 
 
 def local_folder(model: str) -> Path | None:
-    """The folder a name stands for: an embedded model or a folder of the user's; `None` for a hub id."""
+    """The folder that a name stands for: an embedded model or one of the user's folders; `None` for a hub id."""
     embedded = EMBEDDED_MODELS / model
     if "/" not in model and embedded.is_dir():
         return embedded
@@ -89,18 +89,18 @@ def local_folder(model: str) -> Path | None:
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """What `simulsa train` wrote about an adapter, or `simulsa merge` about a whole model; `None` for those of other makers."""
+    """What `simulsa train` wrote about an adapter, or `simulsa merge` about a whole model; `None` if made by other tools."""
     path = folder / RECORD
     return dict(strict_json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def trained_directions(record: dict[str, Any] | None) -> list[Direction]:
-    """What an adapter was trained to translate, the most frequent first; none where its record is older than that or absent."""
+    """What an adapter was trained to translate, the most frequent first; empty if its record is absent or too old to say."""
     return [Direction(source, target) for source, target in (record or {}).get("directions", [])]
 
 
 def asking(digits: str, instruction: str) -> str:
-    """The digits of a model that is asked in words of the user's own."""
+    """The digits of a model that is prompted with the user's own instruction."""
     return text_signature([digits, instruction]) if instruction else digits
 
 
@@ -114,7 +114,7 @@ def errors_about(name: str) -> Iterator[None]:
     transformers.logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # what peft and transformers tell each other of coming releases
+            warnings.simplefilter("ignore", FutureWarning)  # about coming releases of peft and transformers
             yield
     except LALMError:
         raise
@@ -130,7 +130,7 @@ def errors_about(name: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """An error's message in one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

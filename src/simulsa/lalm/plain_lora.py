@@ -1,6 +1,6 @@
 """Plain LoRA adapters merged without PEFT: W + (alpha / r) · B A (Hu et al. 2021, arXiv 2106.09685), the same weights as PEFT's.
 
-Using an adapter then needs no package of training, and starting takes a second less.
+Using an adapter then needs no training package, and startup takes a second less.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."  # before every module's name in PEFT's files
-# what may have any value: it describes the layers or the training, and does not change the merged weights
+# fields of any value: they describe the layers or the training, and do not change the merged weights
 _INERT = {
     "auto_mapping", "base_model_name_or_path", "inference_mode", "lora_alpha", "lora_dropout", "megatron_core", "peft_type",
     "peft_version", "qalora_group_size", "r", "revision", "target_modules", "task_type",
@@ -25,10 +25,10 @@ _INERT = {
 
 
 def is_plain(folder: Path) -> bool:
-    """Whether the adapter in `folder` is LoRA of one rank and scale, in modules that it lists by name, and nothing besides.
+    """Whether the adapter in `folder` is LoRA with one rank and scale, in modules listed by name, and nothing else.
 
-    DoRA, rsLoRA, initialisations that change the base (PiSSA, OLoRA, LoftQ), layers with a rank of their own, trained biases,
-    whole modules or matrices of experts, and whatever PEFT adds in later releases are not plain: PEFT loads those.
+    DoRA, rsLoRA, initialisations that change the base (PiSSA, OLoRA, LoftQ), layers with their own rank, trained biases, whole
+    modules or matrices of experts, and whatever PEFT adds in later releases are not plain: PEFT loads those.
     """
     config = _config(folder)
     modules = config.get("target_modules")
@@ -46,7 +46,7 @@ def is_plain(folder: Path) -> bool:
 def merge_plain(model: nn.Module, folder: Path) -> None:
     """Add the adapter in `folder`, for which `is_plain` holds, to the weights of `model`, in place.
 
-    Raises `LALMError` unless the adapter's weights and the layers that it names match one to one; then nothing has changed.
+    Raises `LALMError`, leaving `model` unchanged, unless the adapter's weights and the layers that it names match one to one.
     """
     from safetensors.torch import load_file
 

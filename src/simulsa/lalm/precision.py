@@ -1,4 +1,4 @@
-"""Whether a processor supports bfloat16 natively, how slow it is otherwise, and what oneDNN keeps for it."""
+"""Whether a processor supports bfloat16 natively, how slow it is otherwise, and how many plans oneDNN caches for it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Literal
 
 logger = logging.getLogger("simulsa")
 
-_WIDTH, _ROWS, _ROUNDS = 512, 64, 3  # of the matrix product that is timed: a layer of a small model
+_WIDTH, _ROWS, _ROUNDS = 512, 64, 3  # of the timed matrix product: a layer of a small model
 
 
 @functools.cache
 def has_bfloat16(device: str = "auto") -> bool:
-    """Whether `device` has instructions for products in bfloat16, as most GPUs do and CPUs with AVX512-BF16, AMX or Arm's BF16.
+    """Whether `device` has bfloat16 multiply instructions, like most GPUs and CPUs with AVX512-BF16, AMX or Arm's BF16.
 
-    Others take many times as long as in float32. `auto` is the device that `load` takes.
+    Others are many times slower than in float32. `auto` is the device that `load` chooses.
     """
     import torch
 
@@ -27,23 +27,24 @@ def has_bfloat16(device: str = "auto") -> bool:
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device != "cpu":
-        return True  # nothing is known against it
+        return True  # assumed to be supported
     if platform.machine().lower() in ("x86_64", "amd64"):
-        # oneDNN's own answer counts AVX512 without BF16 as well, which computes in float32 and rounds
+        # oneDNN's own answer also counts AVX512 without BF16, which computes in float32 and rounds
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def quick_format(device: str = "auto") -> Literal["bfloat16", "float32"]:
-    """The number format that `device` is fastest in: bfloat16 where it has that."""
+    """The number format in which `device` is fastest: bfloat16 if it supports that."""
     return "bfloat16" if has_bfloat16(device) else "float32"
 
 
 def bound_plans() -> None:
-    """Let oneDNN keep its plans for 128 shapes, unless the user set another number; to be called before the first product.
+    """Limit oneDNN's cache to plans for 128 shapes, unless the user set another number; call this before the first product.
 
-    It keeps 1,024, and clips have new shapes all the time: a training on 14,500 rows in bfloat16 held 8 GB of plans. The encoder
-    needs five plans for a length of audio, and a stream comes back to twenty lengths: 32 cost it 3 % of its time.
+    The default is 1,024, and clips keep having new shapes: a training run on 14,500 rows in bfloat16 held 8 GB of plans. The
+    encoder needs five plans per length of audio, and a stream returns to twenty lengths: a limit of 32 plans cost it 3 % of its
+    time.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
@@ -65,7 +66,7 @@ def slowdown(device: str = "cpu") -> float:
     def seconds(dtype: torch.dtype) -> float:
         left, right = (torch.ones(rows, _WIDTH, dtype=dtype, device=device) for rows in (_ROWS, _WIDTH))
         times = []
-        for _ in range(_ROUNDS + 1):  # the first one sets things up
+        for _ in range(_ROUNDS + 1):  # the first one is a warm-up
             started = time.perf_counter()
             (left @ right).sum().item()
             times.append(time.perf_counter() - started)

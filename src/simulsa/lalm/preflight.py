@@ -1,4 +1,4 @@
-"""Checks of a few seconds that catch silent faults of audio-language models before hours are spent on them."""
+"""Quick checks that catch silent faults of audio-language models before hours are spent on them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from simulsa.lalm.model import HuggingFaceLALM
 
 ENGLISH_TO_GERMAN = Direction("en", "de")
-_DEAF_BELOW_NATS = 1e-4  # two sounds that change no log-probability by more than this were not heard
-_TOLERANCE_NATS = {True: 1e-2, False: 0.5}  # batch against single, by whether the numbers are float32
+_DEAF_BELOW_NATS = 1e-4  # a model whose log-probabilities differ by no more than this between two sounds does not hear
+_TOLERANCE_NATS = {True: 1e-2, False: 0.5}  # between batch and single rows, by whether the model is in float32
 
 
 class InexactError(LALMError):
-    """A model whose answers depend on the batch, or on how they are asked for."""
+    """A model whose answers depend on the batch, or on the decoding path."""
 
 
 def preflight(lalm: LALM, direction: Direction = ENGLISH_TO_GERMAN) -> None:
@@ -49,7 +49,7 @@ def preflight(lalm: LALM, direction: Direction = ENGLISH_TO_GERMAN) -> None:
 
 
 def check_logits(lalm: HuggingFaceLALM) -> None:
-    """Check that the model itself makes the same logits of a prompt as the LALM; raises `LALMError` for one that adds a step."""
+    """Check that the model's own forward gives the same logits as the LALM; raises `LALMError` if it adds a step."""
     import torch
 
     clip = lalm.frontend.prepare(_sounds()[0], ENGLISH_TO_GERMAN)
@@ -65,7 +65,7 @@ def check_logits(lalm: HuggingFaceLALM) -> None:
 
 
 def _check_hearing(lalm: LALM, log_probs: list[np.ndarray]) -> None:
-    # only the first two sounds are equally long: another length alone would already change the scores of a deaf model
+    # compare only the first two sounds, which are equally long: a different length alone would change a deaf model's scores
     difference = float(np.max(np.abs(log_probs[0] - log_probs[1])))
     if difference < _DEAF_BELOW_NATS:
         raise LALMError(

@@ -8,13 +8,15 @@ from typing import Any
 from simulsa.lalm.interface import LALMError
 
 EXTRA = "simulsa[quantization]"
-# the names of all modules but the decoder layers': audio tower, projector and head stay as they are
+# the names of all modules outside the decoder layers: audio tower, projector and head are not quantised
 _ELSEWHERE = r"(?!model\.language_model\.layers\.|model\.layers\.).+"
 
 
 def loading_options(device: str, dtype: Any) -> dict[str, Any]:
-    """What `from_pretrained` needs to put the decoder layers' matrices into 4 bits (NF4, scales quantised too), computing in
-    `dtype`. Raises `LALMError` when bitsandbytes is not installed."""
+    """Options of `from_pretrained` that quantise the decoder layers to 4 bits (NF4, scales too) and compute in `dtype`.
+
+    Raises `LALMError` when bitsandbytes is not installed.
+    """
     if importlib.util.find_spec("bitsandbytes") is None:
         raise LALMError(f"4 bits need the package bitsandbytes: pip install '{EXTRA}'")
     from transformers import BitsAndBytesConfig

@@ -11,8 +11,8 @@ from typing import BinaryIO
 from simulsa import strict_json
 
 _WEIGHTS = (".safetensors", ".bin")
-_WHOLE_BELOW_BYTES = 64 * 1024 * 1024  # of larger weight files, every tensor is sampled
-# rounded to bfloat16, a fine-tune leaves many of a tensor's numbers as they were: a few bytes would not tell
+_WHOLE_BELOW_BYTES = 64 * 1024 * 1024  # in larger weight files, every tensor is sampled
+# after rounding to bfloat16, fine-tuning leaves many of a tensor's numbers unchanged: a few bytes would not show it
 _PLACES, _PLACE_BYTES = 3, 4096
 _DESCRIBING = ("config.json", "adapter_config.json", "tokenizer.json", "generation_config.json", "chat_template.jinja")
 
@@ -20,15 +20,15 @@ _DESCRIBING = ("config.json", "adapter_config.json", "tokenizer.json", "generati
 def folder_signature(folder: Path) -> str:
     """The signature of a model or adapter folder: its configuration, its tokenizer and every tensor of its weights.
 
-    Weight files below 64 MiB count whole. Of a larger one in the safetensors format, the header counts (names, formats and
-    shapes) and 4 KiB each from the beginning, middle and end of every tensor; of one in PyTorch's format, the checksums that it
-    has of its tensors. How the weights are loaded is not part of it: see `marks`.
+    Weight files below 64 MiB are hashed whole. Of a larger safetensors file, the header (names, formats and shapes) is hashed,
+    and 4 KiB each from the beginning, middle and end of every tensor; of a larger PyTorch file, the checksums that it stores of
+    its tensors. How the weights are loaded is not part of the signature: see `marks`.
     """
     return _folder_signature(folder, _of_every_tensor)
 
 
 def earlier_signature(folder: Path) -> str:
-    """The signature of a folder before every tensor counted: of a large weight file, its size and first MiB.
+    """A folder's signature in the earlier scheme, which used only the size and the first MiB of a large weight file.
 
     Still accepted for adapters recorded under it; to be removed in the next release.
     """
@@ -36,7 +36,7 @@ def earlier_signature(folder: Path) -> str:
 
 
 def marks(number_format: str, four_bit: bool) -> str:
-    """What stands behind the signature of a loaded model: its number format, and whether its layers were rounded to 4 bits."""
+    """What is appended to a loaded model's signature: its number format, and whether its layers were rounded to 4 bits."""
     return f"+{number_format}{'+4bit' if four_bit else ''}"
 
 
@@ -68,18 +68,18 @@ def _folder_signature(folder: Path, sampled: Callable[[BinaryIO], Iterator[bytes
 
 
 def _of_every_tensor(file: BinaryIO) -> Iterator[bytes]:
-    """Something of every tensor in a weight file, in the file's order."""
-    if zipfile.is_zipfile(file):  # PyTorch's format: an entry for each tensor
+    """A sample of every tensor in a weight file, in the file's order."""
+    if zipfile.is_zipfile(file):  # PyTorch's format: one entry per tensor
         with zipfile.ZipFile(file) as archive:
             yield repr([(entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist()]).encode()
         return
     file.seek(0)
-    header = file.read(int.from_bytes(file.read(8), "little"))  # safetensors: the header's length, the header, the tensors
+    header = file.read(int.from_bytes(file.read(8), "little"))  # safetensors: the header's length, the header, and the tensors
     yield header
     first = file.tell()
     spans = (tensor["data_offsets"] for name, tensor in strict_json.loads(header).items() if name != "__metadata__")
     for start, end in sorted(spans):
-        last = max(start, end - _PLACE_BYTES)  # where the last place begins
+        last = max(start, end - _PLACE_BYTES)  # where the last sample begins
         for place in range(_PLACES):
             file.seek(first + start + (last - start) * place // (_PLACES - 1))
             yield file.read(min(_PLACE_BYTES, end - start))

@@ -39,7 +39,7 @@ def whole_characters(lalm: LALM, tokens: Sequence[int]) -> int:
 
 
 def whole_words(lalm: LALM, tokens: Sequence[int], count: int, lang: str) -> int:
-    """The most of the first `count` tokens that do not end inside a word of `tokens`; all where words have no spaces between."""
+    """How many of the first `count` tokens to keep so as not to end inside a word; all in languages without spaces."""
     if not is_spaced(lang):
         return count
     text = lalm.decode(tokens)
@@ -52,7 +52,7 @@ def whole_words(lalm: LALM, tokens: Sequence[int], count: int, lang: str) -> int
 
 
 def word_ends(lalm: LALM, tokens: Sequence[int], lang: str) -> list[int]:
-    """After how many of `tokens` each word of their text is complete; each character where words have no spaces between."""
+    """For each word of the text (character, in languages without spaces), how many of `tokens` complete it."""
     lengths = [len(lalm.decode(tokens[:count]).rstrip(INCOMPLETE)) for count in range(len(tokens) + 1)]
     ends = unit_ends(lalm.decode(tokens).rstrip(INCOMPLETE), latency_unit(lang))
     return [next(count for count, length in enumerate(lengths) if length >= end) for end in ends]
@@ -72,11 +72,11 @@ def without_sentence_end(lalm: LALM, tokens: Sequence[int]) -> int:
 
 
 def _joins(character: str) -> bool:
-    # combining marks (category M) are the vowel signs of Hindi or Tamil, joiners (category Cf) stand in Persian words
+    # combining marks (category M) are the vowel signs of Hindi or Tamil; joiners (category Cf) occur in Persian words
     return character.isalnum() or unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf") or character in "-'’" + INCOMPLETE
 
 
 def _whole_words(text: str) -> str:
-    """`text` without its last, unfinished word; the space before it goes too."""
+    """`text` without its last, unfinished word and the space before it."""
     space = max(text.rfind(" "), text.rfind("\n"))
     return text[:space] if space > 0 else ""

@@ -1,7 +1,7 @@
 """HTTP client of vLLM's `/inference/v1/generate`: token ids and audio in, greedy tokens and log-probabilities out.
 
-It knows requests and answers, retries and checks, and nothing of translation. Written against vLLM 0.32, which must be started
-with `--enable-scale-out`.
+It handles requests and answers, retries and checks, and knows nothing about translation. Written for vLLM 0.32, which must be
+started with `--enable-scale-out`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from simulsa.extras import optional
 from simulsa.lalm.interface import LALMError
 
 GENERATE = "/inference/v1/generate"
-IN_FLIGHT = 64  # requests that a server has at a time; it batches them as it likes
-PATIENCE_S = 120.0  # how long a server that is away, restarting or overloaded is waited for
-ANSWER_S = 600.0  # how long a server may be silent about a request
+IN_FLIGHT = 64  # requests sent to a server at a time; it batches them as it likes
+PATIENCE_S = 120.0  # how long to wait for a server that is away, restarting or overloaded
+ANSWER_S = 600.0  # how long a server may take to answer a request
 _CONNECT_S = 10.0
-_KEPT_S = 4.0  # idle connections; vLLM closes them after 5 s, and a request that meets the closing fails
+_KEPT_S = 4.0  # idle connections; vLLM closes them after 5 s, and a request sent at that moment fails
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.25, 8.0
 _OVERLOADED = frozenset({408, 425, 429, 502, 503, 504})
-_INTERNAL_TRIES = 3  # an internal error may be a crash or the answer to this very request
+_INTERNAL_TRIES = 3  # an internal error may be a crash, or specific to this request
 _NEVER, _PCM, _FLOAT = -100.0, 1, 3  # vLLM's lowest logit bias; WAV's format tags
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class VLLMError(LALMError):
 
 
 class _TemporaryError(Exception):
-    """What may go well the next time; `internal` for an internal error of the server."""
+    """An error that a retry may resolve; `internal` for an internal error of the server."""
 
     def __init__(self, message: str, internal: bool = False) -> None:
         super().__init__(message)
@@ -55,9 +55,10 @@ class _TemporaryError(Exception):
 class Request:
     """One prompt to continue greedily, to score, or both.
 
-    `prompt` has as many audio placeholders as the clip has audio tokens, as transformers' processors make it, then the committed
-    or scored tokens. `audio` is base64 of a WAV file (see `encode_audio`), or empty where a clip is shorter than an audio token.
-    `scored` is the number of tokens at the prompt's end whose log-probabilities are wanted. `bias` adds to logits by token id.
+    `prompt` has as many audio placeholders as the clip has audio tokens, as in transformers' processors, followed by the
+    committed or scored tokens. `audio` is a WAV file in base64 (see `encode_audio`), or empty if the clip is shorter than an
+    audio token. `scored` is the number of tokens at the prompt's end whose log-probabilities are wanted. `bias` adds to logits
+    by token id.
     """
 
     prompt: Sequence[int]
@@ -69,9 +70,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """`tokens`, the end-of-sequence token included if it was said, with `log_probs` float32 `[tokens]`, natural logarithm.
+    """`tokens`, with the end-of-sequence token if it was generated, and `log_probs` float32 `[tokens]`, natural logarithm.
 
-    Of the scored tokens of the prompt `prompt_log_probs` float32 `[scored]` and `prompt_ranks` int64 `[scored]`, from 0.
+    For the scored tokens of the prompt, `prompt_log_probs` float32 `[scored]` and `prompt_ranks` int64 `[scored]`, from 0.
     """
 
     tokens: list[int]
@@ -82,8 +83,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Server:
-    """What a server says of itself: vLLM's version, and by the name of each model and adapter its longest context in tokens, and
-    the id or folder that it was loaded from.
+    """What a server reports about itself: vLLM's version and its models.
+
+    For each model and adapter, by name: its longest context in tokens, and the id or folder that it was loaded from.
     """
 
     version: str
@@ -95,9 +97,9 @@ class VLLMClient:
     """Sends requests to one model of one vLLM server; usable from any thread.
 
     `model` is the name under which the server has the model or a LoRA adapter, `placeholder` the id of the audio token, which is
-    never generated (an id of `vocabulary_size` or more cannot be), and `stop_ids` what ends an answer beside the model's own
-    end-of-sequence tokens. Connections are kept between calls; at most `in_flight` requests are with the server at a time. A
-    request that fails for a reason that may pass is sent again for `patience_s` at most, which is safe: requests change nothing.
+    never generated (an id of `vocabulary_size` or more cannot be), and `stop_ids` are what ends an answer besides the model's
+    own end-of-sequence tokens. Connections are kept between calls; at most `in_flight` requests are with the server at a time.
+    A request that fails for a temporary reason is retried for at most `patience_s`, which is safe: requests change nothing.
     """
 
     def __init__(
@@ -138,13 +140,13 @@ class VLLMClient:
         self._close()
 
     def server(self) -> Server:
-        """What the server is and has. Raises `VLLMError` where there is none, or it has not the model."""
+        """The server's version and models. Raises `VLLMError` if it cannot be reached or does not have the model."""
         return self.use([self.model])
 
     def use(self, names: Sequence[str]) -> Server:
-        """Ask the model or adapter from now on that has one of these names, or was loaded from a place of one.
+        """Use from now on the model or adapter that has one of these names, or was loaded from one of them.
 
-        Raises `VLLMError` where there is no server, or it has none of them.
+        Raises `VLLMError` if the server cannot be reached or has none of them.
         """
         server = self._run(self._server())
         known = {**{source: name for name, source in server.sources.items()}, **{name: name for name in server.contexts}}
@@ -156,9 +158,9 @@ class VLLMClient:
         return server
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
-        """Send all requests, as many at once as may be in flight; the answers in the order of the requests.
+        """Send all requests, as many at once as may be in flight; returns the answers in the order of the requests.
 
-        Raises `VLLMError` for the first request that fails, and gives the others up.
+        Raises `VLLMError` for the first request that fails, and abandons the others.
         """
         return self._run(self._all(requests))
 
@@ -166,7 +168,7 @@ class VLLMClient:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
-        except BaseException:  # Ctrl-C comes to the thread that waits
+        except BaseException:  # Ctrl-C reaches the waiting thread
             future.cancel()
             raise
 
@@ -179,7 +181,7 @@ class VLLMClient:
         version, models = await self._json("GET", "/version"), await self._json("GET", "/v1/models")
         listed = models.get("data") or []
         contexts = {str(model["id"]): int(model.get("max_model_len") or 0) for model in listed}
-        longest = max(contexts.values(), default=0)  # an adapter has the context of its base
+        longest = max(contexts.values(), default=0)  # adapters have the context of their base
         return Server(
             str(version.get("version", "unknown")),
             {name: length or longest for name, length in contexts.items()},
@@ -202,7 +204,7 @@ class VLLMClient:
             raise VLLMError(f"{self.url}: row {number + 1} of {count}: {error}") from error.__cause__
 
     def _body(self, request: Request) -> bytes:
-        """The JSON of a request. The audio is put in as it is: a JSON encoder would take longer for it than for all the rest."""
+        """The JSON of a request. The audio is inserted as is: a JSON encoder would take longer for it than for all the rest."""
         sampling: dict[str, Any] = {
             "temperature": 0,
             "max_tokens": request.max_tokens,
@@ -226,12 +228,12 @@ class VLLMClient:
         return f"{opening}, {audio}}}".encode("ascii")
 
     def _collapsed(self, prompt: Sequence[int]) -> list[int]:
-        """The prompt with one placeholder for each clip: vLLM expands it, and would expand each of many."""
+        """The prompt with one placeholder per clip: vLLM expands every placeholder it finds."""
         previous = [None, *prompt[:-1]]
         return [now for now, before in zip(prompt, previous, strict=True) if now != self.placeholder or before != now]
 
     async def _json(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
-        """The JSON object that the server answers, sooner or later."""
+        """The JSON object that the server answers with, after retries if needed."""
         clock, delay, tries = self._loop.time, _FIRST_DELAY_S, 0
         deadline: float | None = None
         while True:
@@ -274,7 +276,7 @@ class VLLMClient:
         return answer
 
     def _read(self, request: Request, answer: dict[str, Any]) -> Answer:
-        """An answer, checked. Raises `VLLMError` for one that belongs to another prompt, or lacks what was asked for."""
+        """An answer, checked. Raises `VLLMError` if it belongs to another prompt or lacks what was asked for."""
         self._check_prompt(list(request.prompt), answer.get("prompt_token_ids"))
         try:
             choice = answer["choices"][0]
@@ -298,7 +300,7 @@ class VLLMClient:
         return Answer(tokens, np.array(log_probs, dtype=np.float32), prompt_log_probs, prompt_ranks)
 
     def _check_prompt(self, expected: list[int], given: Any) -> None:
-        """What the model has read must be what was meant: vLLM cuts or misses audio without an error."""
+        """Check that the model has read the intended prompt: vLLM truncates or drops audio without an error."""
         if given == expected:
             return
         if not isinstance(given, list):
@@ -311,11 +313,11 @@ class VLLMClient:
 
 
 def encode_audio(audio: np.ndarray) -> str:
-    """Base64 of float32 mono `[samples]` at `SAMPLE_RATE` as a WAV file: 16 bits where they lose nothing, else float32.
+    """Base64 of float32 mono `[samples]` at `SAMPLE_RATE` as a WAV file: 16-bit if that is lossless, else float32.
 
-    FLAC would be half as large and take ten times as long to make.
+    FLAC would be half as large but take ten times as long to encode.
     """
-    with np.errstate(invalid="ignore"):  # samples outside of 16 bits wrap, and are found by the comparison
+    with np.errstate(invalid="ignore"):  # samples outside of 16 bits wrap, which the comparison detects
         whole = np.rint(audio * 32_768).astype("<i2")
     lossless = np.array_equal(whole.astype(np.float32) / 32_768, audio)
     data = (whole if lossless else audio.astype("<f4")).tobytes()
@@ -333,7 +335,7 @@ def _checked(url: str) -> str:
 
 
 def _message(content: bytes) -> str:
-    """What a server says in its own words, in one line."""
+    """The server's own error message, in one line."""
     try:
         said = strict_json.loads(content)
         text = str(said["error"]["message"])

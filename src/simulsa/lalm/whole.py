@@ -25,26 +25,26 @@ _TOLERANCE_NATS = 1e-3  # the same weights; only the order of additions may diff
 def merge(run: str, out: str | Path, dtype: Dtype = "auto") -> None:
     """Write the adapter `run`, merged into its base, as a model folder `out` with processor and generation settings.
 
-    transformers, vLLM and others load the folder as any other model. Everything is computed on the CPU; `dtype` is the number
-    format of the weights, float32 by default. What was written is loaded again and must translate and score as the adapter does.
+    transformers, vLLM and others load the folder like any other model. Everything is computed on the CPU; `dtype` is the number
+    format of the weights, float32 by default. The result is loaded again and must translate and score as the adapter does.
     Raises `LALMError` when `run` is no adapter, `out` is taken, or that check fails; then nothing is written.
     """
     out = Path(out)
-    base_of(run)  # an error unless it is an adapter
+    base_of(run)  # raises unless it is an adapter
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise LALMError(f"{out}: exists already; choose another --out, or remove it")
     lalm = load(run, "cpu", dtype)
     partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(partial, ignore_errors=True)  # left by a killed run
     try:
-        lalm.processor.save_pretrained(partial)  # before it is used, which would leave padding in the tokenizer's settings
+        lalm.processor.save_pretrained(partial)  # before its first use, which would leave padding in the tokenizer's settings
         before = _behaviour(lalm)
-        # the weights have the adapter in them since it was loaded; PEFT merged those that are not plain LoRA
+        # loading has merged the adapter into the weights; PEFT merged those that are not plain LoRA
         whole = lalm.model.unload() if hasattr(lalm.model, "unload") else lalm.model
         whole.save_pretrained(partial)
         del whole
         write_json(partial / RECORD, _record(run, lalm))
-        del lalm  # before the model is loaded once more
+        del lalm  # before the model is loaded again
         _check_same(run, before, _behaviour(load(str(partial), "cpu", dtype)))
         if out.exists():
             out.rmdir()
@@ -54,7 +54,7 @@ def merge(run: str, out: str | Path, dtype: Dtype = "auto") -> None:
 
 
 def _record(run: str, lalm: HuggingFaceLALM) -> dict[str, object]:
-    """What the whole model was made of, and what is known of the adapter's training."""
+    """What the whole model was made from, and what is known about the adapter's training."""
     folder = local_folder(run)
     training = read_record(folder) if folder is not None else None
     return {

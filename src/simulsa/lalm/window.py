@@ -1,7 +1,7 @@
 """Trimmed padding: the audio encoder computes only the positions of a batch's longest clip, not its whole window.
 
 Whisper-style encoders expect features padded to their window (30 s for Qwen2-Audio), so half a second of speech costs as much as
-thirty. Attention masks the padding, so the outputs without it are the same up to rounding.
+thirty seconds. Attention masks the padding, so the outputs without it are the same up to rounding.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from torch.nn.functional import pad
 
 from simulsa.lalm.device import RoundUp
 
-_LOOKAHEAD_FRAMES = 2  # the encoder's two convolutions see so many frames behind the last one of a clip
-_FRAMES_PER_TOKEN = 4  # the second convolution and the pooling halve the rate each
+_LOOKAHEAD_FRAMES = 2  # the encoder's two convolutions see this many frames after the last one of a clip
+_FRAMES_PER_TOKEN = 4  # the second convolution and the pooling each halve the rate
 
 
 def padded_samples(longest: int, extractor: Any) -> int:
-    """Number of samples to pad a batch to whose longest clip has `longest`: whole audio tokens, at most the window.
+    """Number of samples to pad a batch to if its longest clip has `longest`: whole audio tokens, at most the window.
 
-    The clip must be followed by silence within reach of its last position: the convolutions' look-ahead frames and half a Fourier
-    window.
+    The clip must be followed by as much silence as its last position sees: the convolutions' look-ahead frames and half a
+    Fourier window.
     """
     needed = longest + _LOOKAHEAD_FRAMES * extractor.hop_length + extractor.n_fft // 2
     token = _FRAMES_PER_TOKEN * extractor.hop_length
@@ -32,9 +32,9 @@ def padded_samples(longest: int, extractor: Any) -> int:
 
 
 def longer(features: Mapping[str, torch.Tensor], round_up: RoundUp, positions: int) -> dict[str, torch.Tensor]:
-    """Features and their mask, `[clips, ..., frames]`, with zeros behind them up to a number of audio tokens on the grid.
+    """Features and their mask, `[clips, ..., frames]`, zero-padded at the end to a number of audio tokens on the grid.
 
-    The encoder's window, `positions` of two frames each, is the limit.
+    The limit is the encoder's window, `positions` of two frames each.
     """
     frames = features["input_features"].shape[-1]
     wanted = min(_FRAMES_PER_TOKEN * round_up(-(-frames // _FRAMES_PER_TOKEN)), 2 * positions)
@@ -43,7 +43,7 @@ def longer(features: Mapping[str, torch.Tensor], round_up: RoundUp, positions: i
 
 @contextlib.contextmanager
 def trimmed_window(tower: Any, frames: int) -> Iterator[None]:
-    """Let a `Qwen2AudioEncoder` take features of `frames` frames instead of its window; not for two threads at a time."""
+    """Make a `Qwen2AudioEncoder` accept features of `frames` frames instead of its window; not thread-safe."""
     positions = frames // (tower.conv1.stride[0] * tower.conv2.stride[0])
     window, embedding = tower.config.max_source_positions, tower.embed_positions
     tower.config.max_source_positions = positions

@@ -14,14 +14,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 Prepare = Callable[[Any, Direction], Any]
-"""Audio and direction to what a model's `hear` takes in the place of the audio, without the model."""
+"""From audio and direction to what a model's `hear` takes instead of the audio; does not need the model."""
 
 
 class Workers(Protocol):
     """Models that share a job. Work, items and results must be picklable; work must not depend on the worker."""
 
     def map(self, work: Callable[[LALM, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """`work(lalm, item)` of every item with some worker's model; the results come in any order."""
+        """Call `work(lalm, item)` for every item with some worker's model; results come in any order."""
         ...
 
 
@@ -32,7 +32,7 @@ class LocalWorker:
     lalm: LALM
 
     def map(self, work: Callable[[LALM, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """One item after the other."""
+        """Process one item after the other."""
         return (work(self.lalm, item) for item in items)
 
 
@@ -40,10 +40,11 @@ class LocalWorker:
 def ahead(
     workers: Workers, load: Callable[[Any, Prepare], Any], items: Sequence[Any], processes: Processes
 ) -> Iterator[Iterable[Any]]:
-    """What the `workers` shall map over: where this process has the model, each item as `load` makes it in loader processes.
+    """What the `workers` map over: if this process has the model, each item as `load` returns it from a loader process.
 
-    `load` gets the model's `Prepare`. Without processes, and for other workers, these are the items as they are: who works on one
-    loads it then. Behind the context no process is left; within it, `LoadingError` says that one has died.
+    `load` is given the model's `Prepare`. Without loader processes, and for other workers, the items are passed through and
+    loaded by whichever worker processes them. All loader processes end with the context; if one dies within it, `LoadingError`
+    is raised.
     """
     count = processes_for(processes, getattr(workers.lalm, "device", None)) if isinstance(workers, LocalWorker) else 0
     if not isinstance(workers, LocalWorker) or not count:
@@ -60,7 +61,7 @@ def preparing(lalm: LALM) -> Prepare:
 
 
 def announce(lalm: LALM, directions: Iterable[Direction]) -> None:
-    """Let the model's frontend say here what it has against the directions of a job, not in every loader process."""
+    """Let the model's frontend give its warnings about a job's directions here, not in every loader process."""
     frontend = getattr(lalm, "frontend", None)
     for direction in dict.fromkeys(directions):
         if frontend is not None:
@@ -68,7 +69,7 @@ def announce(lalm: LALM, directions: Iterable[Direction]) -> None:
 
 
 def warm_up(lalm: LALM, direction: Direction, rows: int, samples: int) -> None:
-    """Let a model on a GPU of this process do before the first chunk what it does once (see `HuggingFaceLALM.warm_up`)."""
+    """Let a model on a GPU of this process do its one-time work before the first chunk (see `HuggingFaceLALM.warm_up`)."""
     prepare = getattr(lalm, "warm_up", None)
     if prepare is not None:
         prepare(direction, rows, samples)

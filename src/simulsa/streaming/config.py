@@ -11,7 +11,7 @@ from simulsa.languages import base_language, language_name
 from simulsa.streaming.policies import Policy, Rollback
 
 MIN_CHUNK_MS = 40
-ENGLISH, GERMAN = "en", "de"  # what models that do not say otherwise are asked for
+ENGLISH, GERMAN = "en", "de"  # the default for models that do not declare their languages
 
 
 @dataclass(frozen=True)

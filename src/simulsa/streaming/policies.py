@@ -58,7 +58,7 @@ class Policy:
 
     @staticmethod
     def parse(text: str) -> Policy:
-        """Settings read a policy's text with this; see `parse_policy`."""
+        """Parse the policy in a setting; see `parse_policy`."""
         return parse_policy(text)
 
     @property
@@ -160,16 +160,16 @@ class Rollback(Policy):
 class EosOnly(Policy):
     """Commit everything up to EOS but a closing full stop: the model decides how far to go, as SimulSA trains it to.
 
-    A model that has heard the beginning of a sentence likes to close it, and a committed full stop ends the translation. So marks
-    that close the sentence wait until the speech has ended; they are no words and cost no latency. `Rollback(0)`, SimulSA's
-    b = 0, commits them as well.
+    A model that has heard the beginning of a sentence tends to close it, and a committed full stop ends the translation. So
+    marks that close the sentence wait until the speech has ended; they are not words, so this adds no latency. `Rollback(0)`,
+    SimulSA's b = 0, commits them as well.
     """
 
     name = "eos"
 
     @property
     def doubts_sentence_ends(self) -> bool:
-        """It does."""
+        """True for this policy."""
         return True
 
     def commit(self, hypothesis: Hypothesis) -> int:
@@ -183,7 +183,7 @@ class LocalAgreement(Policy):
     """Commit the longest common prefix of the last `hypotheses` hypotheses.
 
     Liu et al. 2020 (arXiv 2005.11185) with two, Polák et al. 2022 (arXiv 2204.06028) with any number. Nothing is committed until
-    there are that many.
+    there are that many hypotheses.
     """
 
     name = "local-agreement"
@@ -228,7 +228,7 @@ class WaitK(Policy):
 
     @property
     def counts_words(self) -> bool:
-        """It does."""
+        """True for this policy."""
         return True
 
     def commit(self, hypothesis: Hypothesis) -> int:
@@ -269,7 +269,7 @@ class AlignAtt(Policy):
         """Up to the first token that is aligned with the end of the audio."""
         assert hypothesis.attention is not None
         heard = hypothesis.attention.shape[1]
-        if heard <= self.frames:  # in some models, a clip of 40 ms has none at all
+        if heard <= self.frames:  # in some models, a clip of 40 ms has no frames at all
             return 0
         return _before_first(hypothesis.attention.argmax(1) >= heard - self.frames)
 
@@ -344,5 +344,5 @@ def _number(text: str) -> float:
 
 
 def _before_first(stops: np.ndarray) -> int:
-    """How many entries of a boolean `[tokens]` stand before the first true one."""
+    """How many entries of a boolean `[tokens]` come before the first true one."""
     return int(stops.argmax()) if stops.any() else len(stops)

@@ -14,7 +14,7 @@ class SegmentState:
     chunk_samples: int | None
     """k, or `None` for offline translation"""
     chunks_at_once: int = 1
-    """how many of the waiting chunks the next step processes"""
+    """how many of the pending chunks the next step processes"""
     audio: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
     """audio available to the next steps, float32 mono `[samples]`"""
     heard_samples: int = 0

@@ -14,10 +14,10 @@ from simulsa.streaming.vad import WINDOW_SAMPLES
 History = Literal["none", "sentence"]
 
 MIN_SEGMENT_S = 2.0
-_MARGIN_SAMPLES = SAMPLE_RATE // 2  # of the model's window, never used
-SEARCH_SAMPLES = SAMPLE_RATE  # a quiet point is looked for in the last second before the longest segment
-_HYSTERESIS = 0.15  # speech goes on down to this much below the threshold, as in Silero's own iterator,
-_LEAST_PROBABILITY = 0.01  # and ends below this in any case
+_MARGIN_SAMPLES = SAMPLE_RATE // 2  # kept unused at the end of the model's window
+SEARCH_SAMPLES = SAMPLE_RATE  # the last second of a segment of maximum length is searched for a quiet point
+_HYSTERESIS = 0.15  # speech continues until the probability is this far below the threshold, as in Silero's iterator,
+_LEAST_PROBABILITY = 0.01  # or below this value in any case
 _QUIET_WINDOWS = 3  # 96 ms: quiet places shorter than this are consonants
 
 
@@ -94,11 +94,11 @@ class WholeAudio:
         return self.start or 0
 
     def arrived(self, samples: int) -> None:
-        """This many more samples belong to the segment."""
+        """Add this many samples to the segment."""
         self.released = self.position = self.released + samples
 
     def hear(self, probability: float, energy: float, samples: int = WINDOW_SAMPLES) -> None:
-        """Voice activity is not used."""
+        """Do nothing: voice activity is not used."""
 
     def finish(self) -> bool:
         """End of the audio; returns whether that completes the segment."""
@@ -106,7 +106,7 @@ class WholeAudio:
         return self.end is not None
 
     def restart(self) -> None:
-        """There is no other segment."""
+        """Do nothing: there is no other segment."""
         self.start = self.end = None
 
 
@@ -116,7 +116,7 @@ class Segmenter:
     A segment is open while `start` is set. Its audio up to `released` certainly belongs to it; a pause is withheld until speech
     resumes. When `end` is set, the segment is complete, and `restart` must be called before the next window. `longest` is the
     longest segment in samples: near it, audio is withheld until the quietest spot is known, so that the model hears nothing
-    behind the cut.
+    after the cut.
     """
 
     def __init__(self, config: SegmentationConfig, longest: int) -> None:
@@ -132,9 +132,9 @@ class Segmenter:
         self._speaking = False  # in the last window
         self._speech_start = 0  # of the last run of speech
         self._speech_end = 0
-        self._last_end = 0  # of the segment before
-        self._held_from = 0  # near the limit
-        self._energies: list[float] = []  # of the windows held back since there
+        self._last_end = 0  # of the previous segment
+        self._held_from = 0  # where withheld audio starts, near the limit
+        self._energies: list[float] = []  # of the windows withheld since then
 
     @property
     def oldest(self) -> int:
@@ -161,7 +161,7 @@ class Segmenter:
             self._follow(self.start, energy, samples)
 
     def arrived(self, samples: int) -> None:
-        """New audio counts only once its window is judged."""
+        """Do nothing: new audio counts only once its window is judged."""
 
     def finish(self) -> bool:
         """End of the audio; returns whether that completes a segment."""
@@ -194,7 +194,7 @@ class Segmenter:
 
 
 def quietest(energies: Sequence[float]) -> int:
-    """The middle of the quietest run of three windows, by their energies, the last of equals; in samples since the first."""
+    """The middle of the quietest run of three windows by energy (the last, if tied), in samples since the first window."""
     sums = np.convolve(energies, np.ones(_QUIET_WINDOWS), "valid")
     best = len(sums) - 1 - int(np.argmin(sums[::-1]))
     return best * WINDOW_SAMPLES + _QUIET_WINDOWS * WINDOW_SAMPLES // 2

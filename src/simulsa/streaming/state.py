@@ -22,7 +22,7 @@ from simulsa.streaming.vad import VAD, WINDOW_SAMPLES, SileroVAD, speech_probabi
 class Segment:
     """A segment of the stream: its position, in samples at `SAMPLE_RATE`, and its final text so far.
 
-    `end_samples` is how far the model has heard it, and its end once it is `complete`.
+    `end_samples` is how far the model has heard the segment, and the segment's end once it is `complete`.
     """
 
     index: int
@@ -97,9 +97,9 @@ class StreamState:
         self.closed = False
         """no more audio will come"""
         self.finished = False
-        """the last update was given"""
+        """the last update was returned"""
         self.chunks_at_once = 1
-        """how many of the chunks that wait the next step hears; more than one makes up for time lost"""
+        """how many pending chunks the next step processes; more than one makes up for lost time"""
         self._max_samples = lalm.max_samples
         self._history = SegmentHistory(lalm, segmentation, self.policy)
         self._segmenter: Segmenter | WholeAudio = WholeAudio()
@@ -107,13 +107,13 @@ class StreamState:
             self._segmenter = Segmenter(segmentation, segmentation.longest_segment(lalm.max_samples))
             self.vad = vad or SileroVAD()
             self.vad.reset()
-        self._rate = 0  # of the audio pushed, 0 before there was any
+        self._rate = 0  # of the audio pushed, 0 before the first push
         self._resampler = StreamResampler(SAMPLE_RATE)
-        self._audio = np.zeros(0, dtype=np.float32)  # what was not handed to a segment yet
+        self._audio = np.zeros(0, dtype=np.float32)  # audio not yet handed to a segment
         self._first = 0  # position of its first sample
         self._open: SegmentState | None = None
         self._segment = Segment(-1, 0, 0, "", True)
-        self._truncated = False  # whether the translation of a complete segment was
+        self._truncated = False  # whether the translation of a completed segment was truncated
 
     def receive(self, samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:
         """Add float32 mono audio of any length; audio at a rate other than `SAMPLE_RATE` is resampled on arrival.

@@ -45,7 +45,7 @@ def step(lalm: LALM, streams: Sequence[StreamState]) -> list[Update]:
 def _continuations(
     lalm: LALM, streams: Sequence[StreamState], segments: Sequence[SegmentState], ends: Sequence[int]
 ) -> list[Continuation]:
-    """The model's continuation of each segment; without new audio, at the end of whole chunks, the last hypothesis again."""
+    """The model's continuation of each segment; the last hypothesis again if the speech ended without new audio."""
     found = {row: Continuation(segment.draft, segment.truncated) for row, segment in enumerate(segments)}
     unheard = [row for row, (segment, end) in enumerate(zip(segments, ends, strict=True)) if end > segment.heard_samples]
     if not unheard:

@@ -13,9 +13,9 @@ from simulsa.extras import optional
 if TYPE_CHECKING:
     import torch
 
-WINDOW_SAMPLES = 512  # 32 ms, what Silero VAD hears at a time
-_CONTEXT_SAMPLES = 64  # and the end of the window before it
-_STATE_SHAPE = (2, 1, 128)  # what it remembers: [layers, streams, width]
+WINDOW_SAMPLES = 512  # 32 ms, the input of one Silero VAD call
+_CONTEXT_SAMPLES = 64  # plus the end of the previous window
+_STATE_SHAPE = (2, 1, 128)  # its recurrent state: [layers, streams, width]
 
 
 class VAD(Protocol):
@@ -93,5 +93,5 @@ def _network() -> Any:
     silero = optional("silero_vad", "longform", "long-form streaming")
     torch.set_num_threads(threads)  # importing the package sets it to 1
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit.load, which is the package's business
+        warnings.simplefilter("ignore", DeprecationWarning)  # from the package's use of torch.jit.load
         return silero.load_silero_vad()._model

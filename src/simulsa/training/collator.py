@@ -1,4 +1,4 @@
-"""Examples to batches: the prompts of inference, with target tokens and labels."""
+"""Examples to batches: the same prompts as at inference, with target tokens and labels."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _EMPTY_ROW = Example(Utterance("nothing", "", "en", "de", ""), ())
 class Collator:
     """Load the audio of some examples and build their batch, without the model.
 
-    The batch holds `clips`, a `PreparedClip` per row; `answers`, the token ids behind each prompt; and for the answers' tokens,
-    padded on the left, `labels` int64 `[rows, 1 + longest answer]` and `offline` bool, whether the row is an offline one.
+    The batch holds `clips`, a `PreparedClip` per row; `answers`, the token ids after each prompt; and for the answers' tokens,
+    padded on the left, `labels` int64 `[rows, 1 + longest answer]` and `offline` bool, whether the row is offline.
     `places`, int64 `[labels]`, are the labels' indices in the flattened batch. An answer is the target and EOS, which are also
     the labels. A truncated row ends with EOS too: the model learns to stop where the audio ends.
 
     Raises `AudioError` for audio that cannot be decoded; with `on_error="skip"` such a row becomes silence without labels, so
-    that the other rows' batches do not change. `broken` has the problem of each such row, by id.
+    that the other rows' batches do not change. `broken` maps the id of each such row to its problem.
     """
 
     frontend: Frontend
@@ -38,7 +38,7 @@ class Collator:
     on_error: OnError = "fail"
 
     def __call__(self, passed: Sequence[Example | None]) -> dict[str, Any]:
-        """The batch of the examples among `passed`; silence without labels when there are none."""
+        """The batch of the examples in `passed`; silence without labels if there are none."""
         examples = [example for example in passed if example is not None]
         if not examples:
             return self._batch([_EMPTY_ROW], [None], {})
@@ -48,7 +48,7 @@ class Collator:
     def _batch(self, examples: Sequence[Example], heard: Sequence[np.ndarray | None], broken: dict[str, str]) -> dict[str, Any]:
         audios = [np.zeros(MIN_SAMPLES, dtype=np.float32) if audio is None else audio for audio in heard]
         answers = [[*example.target, self.eos_id] for example in examples]
-        # a column more than the longest answer, for the prompt's last token: Trainer does not count the labels of the first
+        # one column more than the longest answer, for the prompt's last token: Trainer does not count the first column's
         labels = torch.full((len(examples), 1 + max(map(len, answers))), IGNORED, dtype=torch.long)
         for row, (answer, samples) in enumerate(zip(answers, heard, strict=True)):
             if samples is not None:

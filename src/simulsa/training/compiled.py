@@ -1,4 +1,4 @@
-"""The decoder layers as compiled code: fewer and larger kernels, which is where a GPU's time goes in training."""
+"""Compiled decoder layers: fewer, larger kernels in the part of the model where most of a GPU's training time goes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from simulsa.lalm.decoder import HeardClip
 from simulsa.lalm.device import LEAST_SIZE, on_grid
 from simulsa.lalm.model import HuggingFaceLALM
 
-MOST_SHAPES = 64  # for which a layer is compiled: the grid has 40 up to 2,048 tokens
+MOST_SHAPES = 64  # that a layer is compiled for: the grid has 40 up to 2,048 tokens
 
 logger = logging.getLogger("simulsa")
 
 
 def compile_layers(lalm: HuggingFaceLALM, rows: int) -> bool:
-    """Compile the decoder layers in place, for batches of `rows` rows whose lengths are on the grid; whether that worked.
+    """Compile the decoder layers in place, for batches of `rows` rows with lengths on the grid; returns whether it worked.
 
-    One pass forward and backward shows it, in the autocast and training mode that are set. Where the compiler or a part of it is
+    One forward and backward pass tests it, in the current autocast and training mode. If the compiler or a part of it is
     missing, the layers stay as they are, with a warning.
     """
     layers = list(lalm.decoder.language_model.layers)
@@ -29,7 +29,7 @@ def compile_layers(lalm: HuggingFaceLALM, rows: int) -> bool:
         for layer in layers:
             layer.compile(dynamic=False)
         _try(lalm, rows)
-    except Exception as error:  # whatever a compiler raises, training works without it
+    except Exception as error:  # whatever the compiler raises, training works without it
         for layer in layers:
             layer._compiled_call_impl = None
         lalm.decoder.round_up = round_up
@@ -43,11 +43,11 @@ def compile_layers(lalm: HuggingFaceLALM, rows: int) -> bool:
 
 
 def _expect_shapes(layers: int) -> None:
-    """Raise the limits beyond which layers of one class would run uncompiled without a word: of each layer, and of all."""
+    """Raise the limits, per layer and in total, beyond which layers of one class would silently run uncompiled."""
     import torch._dynamo
 
     settings: Any = torch._dynamo.config
-    for limit in ("recompile_limit", "cache_size_limit"):  # older releases have the second
+    for limit in ("recompile_limit", "cache_size_limit"):  # older releases use the second name
         for name, least in ((limit, MOST_SHAPES), (f"accumulated_{limit}", MOST_SHAPES * layers)):
             if hasattr(settings, name):
                 setattr(settings, name, max(getattr(settings, name), least))
@@ -55,7 +55,7 @@ def _expect_shapes(layers: int) -> None:
 
 def _try(lalm: HuggingFaceLALM, rows: int) -> None:
     devices = [lalm.device] if lalm.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.enable_grad():  # dropout draws what it draws without this pass
+    with torch.random.fork_rng(devices), torch.enable_grad():  # so that this pass does not change the random numbers of dropout
         with torch.no_grad():
             embedded = lalm.decoder.embed([[lalm.eos_id] * LEAST_SIZE] * rows)
         nothing = torch.zeros(0, dtype=torch.long, device=lalm.device)

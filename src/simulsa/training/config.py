@@ -18,7 +18,7 @@ Switch = Literal["auto", "on", "off"]
 
 # given in arXiv 2509.15692; the other defaults are this project's
 PAPER_SETTINGS = ("lora_r", "lora_alpha", "learning_rate", "weight_decay", "batch_size", "epochs")
-# what decides about the weights: a run may be resumed with other values of the rest
+# the settings that determine the weights; a run may be resumed with the others changed
 DECISIVE_SETTINGS = (
     *PAPER_SETTINGS,
     *("lora_dropout", "self_distillation", "warmup_share", "lr_scheduler", "max_grad_norm", "length_grouping"),
@@ -86,7 +86,7 @@ class TrainConfig:
     """start over even if the folder holds another training run"""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "out", Path(self.out))  # YAML and scripts give text
+        object.__setattr__(self, "out", Path(self.out))  # YAML and scripts pass strings
         counted = ("lora_r", "batch_size", "micro_batch_size", "save_every_steps", "logging_every_steps")
         check_whole_numbers(self, {**dict.fromkeys(counted, 1), "seed": 0})
         for name in ("lora_alpha", "learning_rate", "epochs"):
@@ -109,7 +109,7 @@ class TrainConfig:
             )
 
     def compiles(self, device: str) -> bool:
-        """Whether the decoder layers of a model on a device of this type are compiled."""
+        """Whether the decoder layers are compiled for a model on a device of this type."""
         return self.compile == "on" or (self.compile == "auto" and device == "cuda")
 
     def _check_number(self, name: str, holds: Callable[[float], bool], rule: str) -> None:
@@ -118,12 +118,12 @@ class TrainConfig:
             raise ValueError(f"{name} is {value!r}; it must be a number {rule}")
 
     def passed_rows(self, rows: int) -> int:
-        """How many rows a `grouped_order` of `rows` rows passes in all its epochs."""
+        """How many rows a `grouped_order` of `rows` rows has over all epochs."""
         return math.ceil(self.epochs * rows)
 
     def optimiser_steps(self, rows: int) -> int:
         """How many optimiser steps a training on `rows` rows takes; an epoch's last step may have fewer rows."""
-        if self.length_grouping:  # one epoch after the other without a break
+        if self.length_grouping:  # epochs follow each other without a smaller last step
             return math.ceil(self.passed_rows(rows) / self.batch_size)
         return math.ceil(self.epochs * math.ceil(rows / self.batch_size))
 

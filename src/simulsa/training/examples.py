@@ -16,7 +16,7 @@ from simulsa.training.config import OnError
 if TYPE_CHECKING:
     from simulsa.lalm.model import HuggingFaceLALM
 
-_NAMED_IN_ERROR = 3  # broken rows that an error spells out
+_NAMED_IN_ERROR = 3  # how many broken rows an error names
 
 logger = logging.getLogger("simulsa")
 
@@ -58,7 +58,7 @@ class DataSummary:
         return cls(len(examples) - augmented, augmented, sum(example.length_s for example in examples))
 
     def line(self) -> str:
-        """Rows by kind and hours, for people."""
+        """Human-readable line with rows by kind and hours."""
         total = self.offline_rows + self.augmented_rows
         return (
             f"{total} rows: {self.offline_rows} offline ({self.offline_rows / total:.1%}), "
@@ -82,7 +82,7 @@ def make_examples(rows: Sequence[Utterance], lalm: HuggingFaceLALM, on_error: On
     """The rows that can be trained on, and the ids of those that were left out for their audio.
 
     Only the headers of audio files are read. Raises `TrainError` for rows whose audio is broken or too long (unless `on_error`
-    is `skip`), and for targets that `lalm` cannot say.
+    is `skip`), and for targets that `lalm` cannot generate.
     """
     problems: dict[str, str] = {}
     for row in track(rows, "checking rows"):

@@ -17,14 +17,14 @@ from simulsa.training.config import DECISIVE_SETTINGS, TrainConfig
 from simulsa.training.examples import TrainError
 
 _WEIGHTS, _ADAPTER = "adapter_model.safetensors", "adapter_config.json"
-_STATE = "trainer_state.json"  # what Trainer writes last into a checkpoint
+_STATE = "trainer_state.json"  # the file that Trainer writes last in a checkpoint
 
 logger = logging.getLogger("simulsa")
 
 
 @dataclass(frozen=True)
 class Folder:
-    """`out` of a training. It is finished when it holds a record; until then the record lies with the checkpoints."""
+    """The output folder of a training run. A finished one holds a record; until then the record is with the checkpoints."""
 
     out: Path
 
@@ -35,12 +35,12 @@ class Folder:
 
     @property
     def log(self) -> Path:
-        """The loss and learning rate, one object per value."""
+        """The log of loss and learning rate, one JSON object per value."""
         return self.out / "log.jsonl"
 
     @property
     def curve(self) -> Path:
-        """The picture of the log."""
+        """The figure of the loss curve."""
         return self.out / "loss.png"
 
     @property
@@ -48,7 +48,7 @@ class Folder:
         return self.checkpoints / RECORD
 
     def is_finished(self, record: dict[str, Any]) -> bool:
-        """Whether this very training is complete. Raises `TrainError` when the folder holds something else."""
+        """Whether this training run is complete. Raises `TrainError` when the folder holds something else."""
         if (self.out / _ADAPTER).exists() and not (self.out / RECORD).exists():
             raise TrainError(f"{self.out}: holds an adapter of another trainer; choose another --out or use --overwrite")
         for path in (self.out / RECORD, self._unfinished):
@@ -57,9 +57,9 @@ class Folder:
         return (self.out / RECORD).exists() and (self.out / _ADAPTER).exists()
 
     def begin(self, record: dict[str, Any], overwrite: bool) -> None:
-        """Start a training, or go on with it.
+        """Start or resume a training run.
 
-        Raises `TrainError` for the folder of a model, and when other rows than before can be used now.
+        Raises `TrainError` if the folder is a model's, or if the usable rows are no longer the same.
         """
         if (self.out / "config.json").exists():
             raise TrainError(f"{self.out}: holds a model; choose another --out")
@@ -77,20 +77,20 @@ class Folder:
         numbered = [(int(path.parent.name.rpartition("-")[2]), path) for path in self.checkpoints.glob(f"checkpoint-*/{_STATE}")]
         for _, path in sorted(numbered, reverse=True):
             try:
-                # transformers' own file: it may hold a gradient norm of NaN, which is no reason to pass the checkpoint over
+                # transformers' own file may contain a gradient norm of NaN, which is no reason to skip the checkpoint
                 return path.parent, json.loads(path.read_text(encoding="utf-8"))
             except ValueError:
                 continue
         return None
 
     def finish(self, checkpoint: Path, record: dict[str, Any]) -> None:
-        """Turn a checkpoint into the adapter. The file that `load` recognises an adapter by comes last, so a kill leaves none or
-        all."""
+        """Turn a checkpoint into the adapter. The file by which `load` recognises an adapter is written last, so a killed run
+        leaves a whole adapter or none."""
         with atomic_write(self.out / _WEIGHTS, "wb") as target, open(checkpoint / _WEIGHTS, "rb") as source:
             shutil.copyfileobj(source, target)
         write_json(self.out / RECORD, record)
         adapter = strict_json.loads((checkpoint / _ADAPTER).read_text(encoding="utf-8"))
-        # PEFT lists what it reached in no fixed order, and the adapter's signature covers this file
+        # PEFT lists the target modules in no fixed order, and the adapter's signature covers this file
         reached = {name: sorted(adapter[name]) for name in ("target_modules", "target_parameters") if adapter.get(name)}
         write_json(self.out / _ADAPTER, {**adapter, "base_model_name_or_path": record["base_model"], **reached})
 
@@ -105,7 +105,7 @@ class Folder:
     def _check_same(self, path: Path, record: dict[str, Any]) -> None:
         found = self._read(path)
         before, now = _identity(found), _identity(record)
-        if "+" not in before["the base model"]:  # from before the number format was part of the signature
+        if "+" not in before["the base model"]:  # the record predates number formats in signatures
             now["the base model"] = now["the base model"].partition("+")[0]
         if retired := sorted(found["settings"].keys() - {field.name for field in dataclasses.fields(TrainConfig)}):
             logger.warning("%s: has settings that simulsa no longer has (%s); they are ignored", path, ", ".join(retired))
@@ -126,10 +126,10 @@ class Folder:
 
 
 def _identity(record: dict[str, Any]) -> dict[str, Any]:
-    """What decides about the weights."""
+    """The parts of a record that determine the weights."""
     return {
         "the base model": record["base_signature"],
         "the rows' hash": record["data"]["hash"],
-        # a setting that is newer than the record had what is now its default
+        # a setting added after the record was written had its present default
         **{name: record["settings"].get(name, getattr(TrainConfig, name)) for name in DECISIVE_SETTINGS},
     }

@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 PEFT_PREFIX = "base_model.model."  # before every module's name in a PeftModel
-# where the layers lie: in models with a language_model of its own, and in those that are the language model
+# where the layers are: in models with a separate language_model, and in those that are the language model
 LAYERS = ("model.language_model.layers.", "model.layers.")
 
 
 def target_modules(model: nn.Module) -> list[str]:
     """The full name of every `nn.Linear` in the language model's layers.
 
-    Suffixes such as `q_proj`, or PEFT's `all-linear`, would hit the audio tower as well. Raises `LALMError` when there are none.
+    Suffixes such as `q_proj`, or PEFT's `all-linear`, would match the audio tower as well. Raises `LALMError` when there are
+    none.
     """
     from torch import nn
 
@@ -39,16 +40,18 @@ def target_modules(model: nn.Module) -> list[str]:
 
 
 def target_parameters(model: nn.Module) -> list[str]:
-    """The full name of every matrix of experts in the language model's layers: a parameter `[experts, width, width]` for all of a
-    layer's, which are no `nn.Linear`. None where a model has no experts."""
+    """The full name of every expert matrix in the language model's layers; empty if the model has no experts.
+
+    A layer's experts share a parameter `[experts, width, width]`, which is not an `nn.Linear`.
+    """
     return [name for name, weight in model.named_parameters() if weight.dim() == 3 and name.startswith(LAYERS)]
 
 
 def shared_copy(model: nn.Module) -> Any:
-    """The same weights in other modules: LoRA put into the copy is not in `model`, and no memory is used twice."""
+    """The same weights in other modules: LoRA added to the copy does not affect `model`, and no memory is duplicated."""
     from torch import nn
 
-    # a weight in 4 bits knows how it was rounded, which a new parameter would not
+    # a 4-bit weight holds its quantisation state, which a new parameter would not have
     memo: dict[int, Any] = {
         id(weight): weight if hasattr(weight, "quant_state") else nn.Parameter(weight.detach(), requires_grad=False)
         for weight in model.parameters()
@@ -82,23 +85,23 @@ def add_lora(model: nn.Module, config: TrainConfig, checkpointed: bool = False) 
     copied = shared_copy(model)
     with _without_advice():
         if checkpointed:
-            # not reentrant: that variety loses the gradient where the inputs of a layer, as those of the first, have none
-            # a class that does not offer it may hold a language model that does, and nothing else is trained
+            # not reentrant: that variant loses gradients if a layer's inputs, such as the first layer's, require none
+            # a class without support for it may contain a language model that has it, and only that is trained
             part = copied if copied.supports_gradient_checkpointing else copied.model.language_model
             part.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         return get_peft_model(copied, lora)
 
 
 def with_adapter(model: nn.Module, folder: Path) -> Any:
-    """A `PeftModel` on a copy of `model` that shares its weights, with the adapter that lies in `folder`."""
+    """A `PeftModel` on a copy of `model` that shares its weights, with the adapter in `folder`."""
     with _without_advice():
         return merge.with_adapter(shared_copy(model), folder)
 
 
 def train_mode(model: nn.Module) -> list[nn.Module]:
-    """Put the language model's layers into training mode and all else into evaluation mode; returns the modules that train.
+    """Put the language model's layers into training mode and the rest into evaluation mode; returns the modules that train.
 
-    The audio tower and the projector are frozen, and so must be their dropout and their batch-norm statistics.
+    The audio tower and the projector are frozen, so their dropout must be off and their batch-norm statistics fixed.
     """
     model.eval()
     for name, module in model.named_modules():
@@ -109,7 +112,7 @@ def train_mode(model: nn.Module) -> list[nn.Module]:
 
 @contextlib.contextmanager
 def _without_advice() -> Iterator[None]:
-    """What peft and transformers tell each other of their coming releases is nothing to our users."""
+    """Silence warnings about coming releases of peft and transformers, which are of no use to our users."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield

@@ -1,4 +1,4 @@
-"""Gradient checkpointing chosen by memory: what the largest pass keeps for its backward pass, against what the GPU has free."""
+"""Gradient checkpointing chosen by memory: the activations of the largest pass against the GPU's free memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from simulsa.training.examples import Example
 # bytes per token and layer, for each unit of the layer's width and of its feed-forward width: what autograd saves in bfloat16
 # autocast with LoRA in float32 (python -m benchmarks.activations)
 WIDTH_BYTES, FEED_FORWARD_BYTES = 29, 8.2
-COMPILED_SHARE = 0.75  # of that in compiled layers: 38 GB in place of 47, weights counted, on an H200
+COMPILED_SHARE = 0.75  # of that in compiled layers: 38 GB instead of 47 on an H200, weights included
 LOGIT_BYTES = 12  # float32 logits, their softmax and their gradient
 USED_SHARE = 0.9  # of the free memory; the rest is for AdamW, workspaces and gaps
 
@@ -27,7 +27,7 @@ logger = logging.getLogger("simulsa")
 
 @dataclass(frozen=True)
 class PassShape:
-    """A pass of training: rows of so many tokens, padding counted, through layers of one width; labels per row."""
+    """A training pass: number of rows, tokens per row including padding, the layers and their widths, and labels per row."""
 
     rows: int
     tokens: int
@@ -50,7 +50,7 @@ def must_checkpoint(free: int, shape: PassShape, compiled: bool = False) -> bool
 
 
 def checkpoints(lalm: HuggingFaceLALM, examples: Sequence[Example], config: TrainConfig) -> bool:
-    """Whether a training of `lalm` on `examples` uses gradient checkpointing: as set, or as the GPU's free memory asks for."""
+    """Whether training `lalm` on `examples` uses gradient checkpointing: as set, or as the GPU's free memory requires."""
     if config.gradient_checkpointing != "auto":
         return config.gradient_checkpointing == "on"
     if lalm.device.type != "cuda":
@@ -68,13 +68,13 @@ def checkpoints(lalm: HuggingFaceLALM, examples: Sequence[Example], config: Trai
 
 
 def largest_pass(lalm: HuggingFaceLALM, examples: Sequence[Example], config: TrainConfig) -> PassShape:
-    """The pass that the longest row is in: every row of a pass is padded to its longest."""
+    """The pass with the longest row, as every row of a pass is padded to its longest."""
     longest = max(examples, key=lambda example: example.length_s)
     silence = np.zeros(round(longest.length_s * SAMPLE_RATE), dtype=np.float32)
     prompt = len(lalm.frontend.prepare(silence, longest.direction).prompt)
     labels = 1 + max(len(example.target) for example in examples)
     text = lalm.decoder.language_model.config
-    widest = np.max(getattr(text, "intermediate_size", 4 * text.hidden_size))  # one for each layer in some families
+    widest = np.max(getattr(text, "intermediate_size", 4 * text.hidden_size))  # in some families, there is one per layer
     return PassShape(
         rows=config.micro_batch_size,
         tokens=lalm.decoder.round_up(prompt + labels),
@@ -87,7 +87,7 @@ def largest_pass(lalm: HuggingFaceLALM, examples: Sequence[Example], config: Tra
 
 
 def advice(config: TrainConfig, checkpointed: bool) -> str:
-    """What to set where a pass did not fit into the GPU's memory."""
+    """What to set if a pass did not fit into the GPU's memory."""
     smaller = [size for size in range(1, config.micro_batch_size) if config.batch_size % size == 0]
     fixes = [] if checkpointed else ["--gradient-checkpointing on"]
     fixes += [f"--micro-batch-size {smaller[-1]} or less"] if smaller else []

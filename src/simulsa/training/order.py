@@ -11,7 +11,7 @@ import torch
 from simulsa.training.config import TrainConfig
 from simulsa.training.examples import Example
 
-POOL = 50  # optimiser steps whose offline rows are sorted together: enough to find equals, few enough to mix
+POOL = 50  # optimiser steps whose offline rows are sorted together: enough to find similar lengths, few enough to mix
 
 
 def passed_examples(examples: Sequence[Example], config: TrainConfig) -> list[Example | None]:
@@ -34,7 +34,7 @@ def _shuffled(number: int, seed: int) -> list[int]:
 
 
 def _filled(order: list[int], size: int) -> list[int | None]:
-    """`order`, with nothing behind it up to a whole number of steps."""
+    """`order`, padded with `None` to a whole number of steps."""
     return [*order, *[None] * (-len(order) % size)]
 
 
@@ -50,7 +50,7 @@ def grouped_order(examples: Sequence[Example], config: TrainConfig) -> list[int]
     lengths = np.array([example.length_s for example in examples])
     total = config.passed_rows(len(examples))
     offline, simultaneous = (_passes(np.flatnonzero(kind), config.epochs, rng) for kind in (~augmented, augmented))
-    offline = offline[: total - round(config.epochs * augmented.sum())]  # of a broken epoch a part of each kind
+    offline = offline[: total - round(config.epochs * augmented.sum())]  # of a partial epoch, the same share of each kind
     simultaneous = simultaneous[: total - len(offline)]
     taken = np.zeros(total, dtype=bool)
     taken[rng.permutation(total)[: len(simultaneous)]] = True
@@ -62,15 +62,15 @@ def grouped_order(examples: Sequence[Example], config: TrainConfig) -> list[int]
 
 
 def _passes(indices: np.ndarray, epochs: float, rng: np.random.Generator) -> np.ndarray:
-    """Each epoch's permutation behind the last one's; a broken epoch is whole here."""
+    """The epochs' permutations one after the other; a partial last epoch is whole here."""
     return np.concatenate([rng.permutation(indices) for _ in range(math.ceil(epochs))])
 
 
 def _grouped(rows: np.ndarray, steps: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """`rows`, `[free places]`, in an order that puts equally long ones into one step; `steps` says which place is in which."""
+    """`rows`, `[free places]`, ordered so that a step has rows of similar length; `steps` has the step of each place."""
     placed = np.empty_like(rows)
     for pool in np.unique(steps // POOL):
         places = np.flatnonzero(steps // POOL == pool)
-        shuffled = rng.permutation(POOL)[steps[places] % POOL]  # steps take turns by chance, not from short to long
+        shuffled = rng.permutation(POOL)[steps[places] % POOL]  # in random order, not from short to long
         placed[places[np.argsort(shuffled, kind="stable")]] = rows[places][np.argsort(lengths[rows[places]], kind="stable")]
     return placed

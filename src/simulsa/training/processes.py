@@ -17,7 +17,7 @@ def count() -> int:
 
 
 def count_here() -> int:
-    """How many of them are on this machine."""
+    """How many of the training processes are on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
@@ -41,13 +41,13 @@ def join(device: torch.device) -> None:
 
 
 def wait() -> None:
-    """Wait until all processes have arrived."""
+    """Wait until all processes have reached this point."""
     if count() > 1:
         torch.distributed.barrier()
 
 
 def accumulation_steps(config: TrainConfig) -> int:
-    """Forward passes per optimiser step in each process. Raises `TrainError` when a step's rows cannot be shared out evenly."""
+    """Forward passes per optimiser step in each process. Raises `TrainError` when a step's rows cannot be split evenly."""
     together = config.micro_batch_size * count()
     if config.batch_size % together:
         raise TrainError(

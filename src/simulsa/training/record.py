@@ -1,4 +1,4 @@
-"""The record beside an adapter: its base, its training data, and its settings."""
+"""The record stored with an adapter: its base, its training data, and its settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def make_record(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainConfig) -> dict[str, Any]:
-    """The record of a training on `rows`, before it is known which rows are left out and how it ends."""
+    """The record of training on `rows`, before it is known which rows are left out and how training ends."""
     base = base_name(lalm)
     augmented = sum(row.is_augmented for row in rows)
     return {
@@ -48,19 +48,19 @@ def trained_directions(rows: Sequence[Utterance]) -> list[tuple[str, str]]:
 
 
 def base_name(lalm: HuggingFaceLALM) -> str:
-    """What the base can be loaded by from anywhere: an embedded model's name, a hub id, or an absolute path."""
+    """A name that loads the base from any directory: an embedded model's name, a hub id, or an absolute path."""
     folder = local_folder(lalm.name)
     return lalm.name if folder is None or folder.parent == EMBEDDED_MODELS else str(folder.resolve())
 
 
 def rows_hash(rows: Sequence[Utterance]) -> str:
-    """The signature of all that training reads of the rows, their order included; not where the audio files lie."""
+    """The signature of everything that training reads from the rows, and of their order, but not of audio file paths."""
     return text_signature(
         strict_json.dumps(
             [
                 *(row.id, row.parent_id, Path(row.audio).name, row.start_s, row.duration_s),
                 *(row.source_lang, row.target_lang, row.target_text, row.target_tokens),
-                None,  # where earlier versions had a latency word: their trainings are still recognised
+                None,  # earlier versions had a latency word here; this keeps their training runs recognisable
             ],
             escape=True,
         )

@@ -41,22 +41,22 @@ def train(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainConfig 
 
 
 def adapted(lalm: HuggingFaceLALM, folder: Path) -> HuggingFaceLALM:
-    """`lalm` with the adapter that `train_adapter` left in `folder`; it shares the weights of `lalm`, which does not change."""
+    """`lalm` with the adapter that `train_adapter` left in `folder`; it shares the weights of `lalm`, which is unchanged."""
     model = with_adapter(lalm.model, folder)
     return lalm.carrying(model, str(folder), f"{folder}@{folder_signature(folder)}", trained_directions(read_record(folder)))
 
 
 def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainConfig) -> Path:
-    """Fine-tune `lalm` on `rows` by LoRA; the adapter lies in `config.out`, for `simulsa.load`, and nothing is kept in memory.
+    """Fine-tune `lalm` on `rows` by LoRA; writes the adapter to `config.out` for `simulsa.load`, and keeps none in memory.
 
-    Offline and augmented rows are shuffled together. Only the language model's layers learn; audio tower and projector stay as
-    they are. Every optimiser step minimises the mean cross-entropy of its target tokens and EOS. Beside the adapter lie its
-    record (`simulsa.json`), `log.jsonl`, `loss.png` and `checkpoints/`. A training that was stopped goes on from its
-    last checkpoint, and one that is finished is not done again.
+    Offline and augmented rows are shuffled together. Only the language model's layers are trained; audio tower and projector
+    are frozen. Every optimiser step minimises the mean cross-entropy of its target tokens and EOS. The folder also holds the
+    adapter's record (`simulsa.json`), `log.jsonl`, `loss.png` and `checkpoints/`. An interrupted training run resumes from its
+    last checkpoint, and a finished one is not repeated.
 
     Raises `ManifestError` for ids that occur twice, `TrainError` for rows that cannot be heard or said, and for a folder that
-    holds another training (unless overwritten); `AudioError` for audio that cannot be decoded (unless skipped); `LALMError` for a
-    model that cannot be trained or fails the preflight.
+    holds another training run (unless overwritten); `AudioError` for audio that cannot be decoded (unless skipped); `LALMError`
+    for a model that cannot be trained or fails the preflight.
     """
     require("training", "train")
     _check_model(lalm)
@@ -67,7 +67,7 @@ def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: Trai
     if not config.overwrite and folder.is_finished(record):
         logger.info("train: %s is already complete", config.out)
         return config.out
-    processes.wait()  # none may begin before all have looked
+    processes.wait()  # no process may begin before all have checked the folder
     examples, left_out = make_examples(rows, lalm, config.on_error)
     record["data"]["left_out"] = left_out
     if processes.is_main():
@@ -92,7 +92,7 @@ def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: Trai
 def _fit_to_the_end(
     lalm: HuggingFaceLALM, examples: Sequence[Example], config: TrainConfig, folder: Folder
 ) -> tuple[Path, dict[str, Any]]:
-    """The checkpoint of the last optimiser step with its Trainer state; whatever of the training is missing is done."""
+    """Train to the last optimiser step, as far as needed; returns its checkpoint and Trainer state."""
     steps = config.optimiser_steps(len(examples))
     last = folder.last_checkpoint()
     if last is None or last[1]["global_step"] < steps:
@@ -108,7 +108,7 @@ def _fit_to_the_end(
         try:
             fit(student, examples, config, folder, last[0] if last is not None else None)
         except torch.cuda.OutOfMemoryError as error:
-            reason = str(error).split(". ")[0]  # what follows is advice for programmers
+            reason = str(error).split(". ")[0]  # the rest is advice for programmers
             raise TrainError(f"a pass did not fit into the GPU's memory ({reason}): {advice(config, checkpointed)}") from error
         processes.wait()  # the main process writes the last checkpoint
         last = folder.last_checkpoint()
@@ -127,7 +127,7 @@ def _check_model(lalm: HuggingFaceLALM) -> None:
 
 
 def _report(examples: Sequence[Example], config: TrainConfig) -> None:
-    """Say what is trained on what, and where each setting came from."""
+    """Log the training data, and where each setting came from."""
     logger.info("train: %s", DataSummary.of(examples).line())
     steps = config.optimiser_steps(len(examples))
     logger.info(

@@ -59,20 +59,20 @@ def fit(lalm: HuggingFaceLALM, examples: Sequence[Example], config: TrainConfig,
 class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not followed
     """A `Trainer` whose optimiser steps minimise the mean over all of the step's target tokens, however it is split into passes.
 
-    The mean of the passes' means would give tokens in short rows more weight, so 1×8 rows would not equal 8×1. Logits are
-    computed only where there are labels, because a vocabulary of 150,000 is wide.
+    Averaging the means of the passes would give tokens in short rows more weight, so 1×8 rows would not equal 8×1. Logits are
+    computed only where there are labels, because the vocabulary may have 150,000 entries.
     """
 
-    # Trainer must not divide by the number of passes again. Newer releases ask the first attribute; older ones, and the count
-    # of the step's labels in all, follow the second, which otherwise tells of a loss that the model's own forward scales.
+    # Trainer must not divide by the number of passes again. Newer releases check `loss_is_scaled_for_ga`. Older ones check
+    # `model_accepts_loss_kwargs`, as does the counting of a step's labels; it normally says that the model scales its own loss.
     loss_is_scaled_for_ga = True
 
     def __init__(self, lalm: HuggingFaceLALM, config: TrainConfig, **options: Any) -> None:
         collator = Collator(lalm.frontend, lalm.eos_id, config.on_error)
-        # what wraps the model for several processes (DDP, FSDP) must see one pass through the model's own forward
+        # the wrappers for several processes (DDP, FSDP) must see one pass through the model's own forward
         lalm.model.forward = self._summed_loss
         self._trained = train_mode(lalm.model)
-        lalm.model.train = lambda *_: lalm.model  # Trainer asks at every pass, which would walk all modules
+        lalm.model.train = lambda *_: lalm.model  # Trainer calls it in every pass, which would walk all modules
         super().__init__(model=lalm.model, data_collator=collator, **options)
         self.model_accepts_loss_kwargs = True
         self._lalm = lalm
@@ -85,14 +85,14 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
                 compile_layers(lalm, config.micro_batch_size)
 
     def get_train_dataloader(self) -> Any:
-        """The batches in the order of the rows, from loader processes where there are some."""
+        """The batches in the order of the rows, from loader processes if there are any."""
         announce(self._lalm, (example.direction for example in self.train_dataset if example is not None))
         workers = processes_for(self._config.workers, self._lalm.device, processes.count_here())
         loader = data_loader(self.train_dataset, self._config.micro_batch_size, self.data_collator, workers)
         return self.accelerator.prepare(loader)
 
     def get_batch_samples(self, epoch_iterator: Any, *args: Any) -> Any:
-        """The batches of a step, on the model's device, and how many labels they have."""
+        """The batches of a step, on the model's device, and their number of labels."""
         batches, labels = super().get_batch_samples(unpacked(epoch_iterator), *args)
         for batch in batches:
             for row, problem in batch.pop("broken").items():
@@ -105,7 +105,7 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
         return batches, labels
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """Nobody asks for it, and counting would walk all parameters at every pass."""
+        """Return 0: the count is not used, and computing it would walk all parameters in every pass."""
         return 0
 
     def compute_loss(
@@ -114,7 +114,7 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
         """Sum of the pass's losses, in nats, over `num_items_in_batch`, the step's target tokens in all processes."""
         if num_items_in_batch is None:
             raise TrainError("Trainer did not count the step's labels; use a transformers release within simulsa's bounds")
-        # averaging the processes' gradients divides by their number
+        # undoes the division that comes with averaging gradients over processes
         loss: torch.Tensor = model(inputs) * processes.count()
         return loss / torch.as_tensor(num_items_in_batch, device=loss.device).clamp(min=1)
 
@@ -140,14 +140,14 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
         """Float32 `[labels, vocabulary]` logits at the `places` of `[rows, width]`, the batch's labels (see `Collator`)."""
         with self._precision:
             hidden = self._lalm.forward(heard, answers)
-            # rows end with their answers, and the logits at position i are about token i + 1
+            # rows end with their answers, and the logits at position i predict token i + 1
             return self._lalm.decoder.logits(hidden[:, -width - 1 : -1].flatten(0, 1)[places])
 
     @torch.no_grad()
     def _base_probabilities(
         self, heard: Sequence[HeardClip], answers: Sequence[Sequence[int]], places: torch.Tensor, width: int
     ) -> torch.Tensor:
-        """What the model makes of the same rows without the adapter: `[labels, vocabulary]`."""
+        """The probabilities `[labels, vocabulary]` of the model without the adapter on the same rows."""
         for module in self._trained:
             module.training = False
         try:
@@ -159,13 +159,15 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
 
 
 def _autocasts(lalm: HuggingFaceLALM, config: TrainConfig) -> bool:
-    """Whether products are computed in bfloat16: if asked for, and on a GPU in a model that is in bfloat16 but for LoRA."""
+    """Whether products are computed in bfloat16: if requested, or on a GPU if the model, LoRA aside, is in bfloat16."""
     return config.mixed_precision or (lalm.device.type == "cuda" and lalm.dtype == torch.bfloat16)
 
 
 def divergence(wanted: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """Kullback-Leibler divergence `[tokens]` in nats of the distribution that `logits` make from `wanted`, both
-    `[tokens, vocabulary]`; a token that is impossible in both counts nothing."""
+    """Kullback-Leibler divergence `[tokens]`, in nats, of the distribution given by `logits` from `wanted`.
+
+    Both are `[tokens, vocabulary]`; a token that is impossible in both contributes nothing.
+    """
     log_probs = logits.log_softmax(-1).masked_fill(wanted == 0, 0.0)
     return (torch.xlogy(wanted, wanted) - wanted * log_probs).sum(-1)
 
@@ -178,7 +180,7 @@ class _Log(TrainerCallback):  # type: ignore[misc]
         self._progress = progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # a checkpoint knows the log up to its step; what a killed run logged behind it will be logged again
+        # drop what a killed run logged after the checkpoint's step, because it will be logged again
         if processes.is_main():
             with atomic_write(self._path):
                 pass
@@ -229,7 +231,7 @@ def _arguments(lalm: HuggingFaceLALM, config: TrainConfig, steps: int, folder: F
         logging_first_step=True,
         logging_nan_inf_filter=False,
         save_steps=config.save_every_steps,
-        save_total_limit=2,  # should a kill cut the last one off, there is one more
+        save_total_limit=2,  # if the run is killed while writing the last one, the one before is left
         remove_unused_columns=False,
         label_names=["labels"],
         **({"optim": "adamw_torch_fused"} if lalm.device.type == "cuda" else {}),
@@ -239,6 +241,6 @@ def _arguments(lalm: HuggingFaceLALM, config: TrainConfig, steps: int, folder: F
         report_to=[],
         disable_tqdm=True,
     )
-    if arguments.n_gpu > 1:  # not DataParallel: the loss does not go through the wrapper
+    if arguments.n_gpu > 1:  # prevents DataParallel: the loss does not go through its wrapper
         arguments._n_gpu = 1
     return arguments
