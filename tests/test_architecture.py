@@ -1,0 +1,37 @@
+"""docs/architecture.md says where to look: what it names must be there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+SOURCE = ROOT / "src" / "simulsa"
+
+
+def section(heading: str) -> str:
+    """The page from a heading to the next one."""
+    return PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def test_what_a_reader_is_sent_to_exists() -> None:
+    table = section("Where to look")
+    places = re.findall(r"`([\w.]+)` in `([\w/]+\.py)`", table)
+    places += [(name, path) for path, name in re.findall(r"`([\w/]+\.py)` \(`([\w.]+)`\)", table)]
+    assert len(places) >= 5
+    for name, path in places:
+        source = (SOURCE / path).read_text(encoding="utf-8")
+        for part in name.split("."):
+            assert re.search(rf"^\s*(class|def) {part}\b", source, re.MULTILINE), f"{name} is not in {path}"
+    for path in re.findall(r"`([\w/]+\.py)`", table):
+        assert (SOURCE / path).exists(), path
+
+
+def test_every_package_and_module_has_a_row() -> None:
+    table = section("Packages")
+    rows = "\n".join(line.split("|")[1] for line in table.splitlines() if line.startswith("|"))
+    names = {path.name + ("/" if path.is_dir() else "") for path in SOURCE.iterdir() if not path.name.startswith(("_", "."))}
+    named = set(re.findall(r"`([\w.]+/?)`", rows))
+    assert names - named == {"py.typed"} & names, sorted(names - named)
+    assert all((SOURCE / name).exists() or (ROOT / name).exists() for name in named - {"docs/pages.py"}), named
