@@ -1,1 +1,1 @@
-"""Speed, shown as ratios that are measured in one run."""
+"""Speed benchmarks, which report ratios measured within one run."""

@@ -1,9 +1,9 @@
-"""What a training pass keeps for its backward pass, per token and decoder layer: the constants of `simulsa.training.memory`.
+"""What a training pass saves for its backward pass, per token and decoder layer: the constants of `simulsa.training.memory`.
 
 python -m benchmarks.activations
 
-Counts the tensors that autograd saves, so it needs no GPU: bfloat16 autocast, float32 LoRA matrices on a bfloat16 base, layers of
-Qwen2's kind, not compiled. Layers are compared with one layer more, and widths with each other.
+Counts the tensors that autograd saves, so it needs no GPU: bfloat16 autocast, float32 LoRA matrices on a bfloat16 base, Qwen2
+layers, not compiled. Models are compared with ones that have one more layer, and with ones of other widths.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SHAPES = [PassShape(2, TOKENS, 2, width, feed_forward) for width, feed_forward i
 
 
 def saved_bytes(shape: PassShape, checkpointed: bool = False) -> int:
-    """The bytes that autograd holds behind a forward pass, weights left out."""
+    """The bytes that autograd holds after a forward pass, not counting weights."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     config = Qwen2Config(
@@ -53,7 +53,7 @@ def saved_bytes(shape: PassShape, checkpointed: bool = False) -> int:
 
 
 def main() -> None:
-    """Print bytes per token and layer of each shape, and what the constants say."""
+    """Print the bytes per token and layer of each shape, and what the constants predict."""
     for shape in SHAPES:
         for checkpointed in (False, True):
             more = saved_bytes(replace(shape, layers=3), checkpointed) - saved_bytes(shape, checkpointed)

@@ -1,12 +1,12 @@
-"""How fast `augment` scores, against walking along each reference one forward pass per token.
+"""How fast `augment` scores, compared with walking along each reference, one forward pass per token.
 
     python -m benchmarks.augmentation [--model tiny-en-de] [--manifest M.jsonl] [--rows 48] [--batch-size 16] [--repeats 3]
 
-Three ways to find out how much of a translation stays, on the same cuts, audio reading included:
+Three ways to find out how much of a translation to keep, on the same cuts, including the time to read audio:
 - token by token: the audio and y_1 ... y_t go through the model for t = 1, 2, ... until a token is not plausible;
 - one pass per row: all target tokens are scored at once, one row at a time;
 - one pass per batch: what `augment` does.
-The walk stops at the first implausible token, so the more is kept, the more passes it needs; it never reads further.
+The walk stops at the first implausible token, so the more tokens are kept, the more passes it needs.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def measure(rows: Sequence[Utterance], lalm: LALM, settings: Benchmark) -> None:
 
 
 def walk(cut: Utterance, reference: str, lalm: LALM, tau: float) -> int:
-    """How many reference tokens stay, found with one forward pass per token."""
+    """How many reference tokens are kept, found with one forward pass per token."""
     audio, target = cut.load(), lalm.encode(reference)
     direction = Direction(cut.source_lang, cut.target_lang)
     kept = 0

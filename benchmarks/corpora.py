@@ -2,10 +2,10 @@
 
     python -m benchmarks.corpora [--clips 20000] [--segments 50000] [--jobs 8] [--folder DIR]
 
-- clips: CoVoST 2's layout, each a FLAC file of a second; lengths asked by one thread, by several, and from the journal of an
+- clips: CoVoST 2's layout, each clip a one-second FLAC file; lengths read by one thread, by several, and from the journal of an
   interrupted run;
-- segments: MuST-C's layout, one talk, of which most time goes into the YAML file.
-Files are warm in the page cache: on a network disk several threads gain more.
+- segments: MuST-C's layout, one talk; most of the time goes into parsing the YAML file.
+Files are warm in the page cache; on a network disk several threads gain more.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Utterances per second of an evaluation on an engine against this process, and what a request costs on our side.
+"""Utterances per second of an evaluation on an engine compared with this process, and what a request costs on our side.
 
 python -m benchmarks.engine --model tiny-en-de --engine-url http://localhost:8000 --dtype float32
 
-Our side of a request is measured against a server that answers at once: audio encoded, sent, the answer read and checked.
+Our side of a request (encode and send the audio, read and check the answer) is measured with a server that answers at once.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ REQUESTS = 100
 
 @dataclass(frozen=True)
 class Options:
-    """Which model and server, on what."""
+    """Which model and server, on which rows."""
 
     engine_url: str
     model: str = "tiny-en-de"
@@ -64,7 +64,7 @@ def rate(lalm: LALM, clips: list[Clip], options: Options, rows: int) -> float:
 
 
 def overhead(lalm: EngineLALM, seconds: float) -> None:
-    """Print the milliseconds of our side of a request."""
+    """Print how many milliseconds our side of a request takes."""
     rng = np.random.default_rng(0)
     audio = (0.1 * rng.standard_normal(round(seconds * SAMPLE_RATE))).astype(np.float32)
     pcm = np.rint(audio * 32_768).astype(np.float32) / 32_768
@@ -98,7 +98,7 @@ def overhead(lalm: EngineLALM, seconds: float) -> None:
 
 
 def answer_at_once(answer: bytes, address: Connection) -> None:
-    """Serve `answer` to every request, in a process of its own, and tell the address."""
+    """Serve `answer` to every request, in a process of its own, and send the address to the parent."""
     import asyncio
 
     from aiohttp import web
@@ -121,7 +121,7 @@ def answer_at_once(answer: bytes, address: Connection) -> None:
 
 
 def main(options: Options) -> None:
-    """Print utterances per second in both places, and what a request costs."""
+    """Print utterances per second on the engine and in this process, and what a request costs."""
     print(machine())
     there = load(options.model, dtype=options.dtype, engine_url=options.engine_url, engine_model=options.engine_model)
     assert isinstance(there, EngineLALM)

@@ -1,4 +1,4 @@
-"""Utterances per second of an evaluation: 16 in lock-step against one at a time, and with drafts against without.
+"""Utterances per second of an evaluation: 16 in lock-step versus one at a time, and with versus without drafts.
 
 python -m benchmarks.evaluation --model tiny-en-de
 """
@@ -22,7 +22,7 @@ from simulsa.streaming.config import StreamConfig
 
 @dataclass(frozen=True)
 class Options:
-    """Which model, on what, with which setting."""
+    """Which model, on which rows, with which setting."""
 
     model: str = "tiny-en-de"
     manifest: Path | None = None
@@ -50,7 +50,7 @@ def seconds(lalm: LALM, clips: list[Clip], options: Options, batch_size: int, dr
 
 
 def main(options: Options) -> None:
-    """Print utterances per second each way, and what the batch and the drafts gain."""
+    """Print utterances per second for each way, and the gain from batching and from drafts."""
     print(machine())
     lalm = load(options.model)
     clips = admit(rows_of(options.manifest, options.utterances), lalm.max_samples)

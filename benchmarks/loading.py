@@ -1,10 +1,11 @@
-"""Loader processes beside the model against none: rates of `augment` and `train`, and the model thread's wait for rows.
+"""Loader processes alongside the model versus none: rates of `augment` and `train`, and the model thread's wait for rows.
 
     python -m benchmarks.loading [--processes 0 1 2] [--rows 96] [--repeats 3] [--device auto] [--random-layers 8]
 
-All numbers of processes take turns within a run, on the same rows. A rate counts from the first request for rows to the last
-result. The wait is the share of that time in which the model's thread prepares rows itself or waits for those that processes
-prepare. Processor seconds are those of all processes: on a machine that is busy they say what loading costs, and rates do not.
+All numbers of processes take turns within a run, on the same rows. A rate is measured from the first request for rows to the
+last result. The wait is the share of that time in which the model's thread prepares rows itself or waits for those that
+processes prepare. Processor seconds are summed over all processes: on a busy machine they show the cost of loading, unlike
+rates.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from simulsa.training.trainer import TokenMeanTrainer
 
 @dataclass(frozen=True)
 class Options:
-    """Which model, on what, beside how many processes."""
+    """Which model, on which rows, with how many processes."""
 
     model: str = "tiny-en-de"
     random_layers: int = 0
@@ -59,7 +60,7 @@ class Options:
 
 @dataclass
 class Run:
-    """When a run began and ended, and what it spent on rows."""
+    """When a run began and ended, and how long it spent on rows."""
 
     began: float = 0.0
     ended: float = 0.0
@@ -69,11 +70,11 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """From the first request for rows to the last result."""
+        """The time from the first request for rows to the last result."""
         return self.ended - self.began
 
     def timed(self, fetch: Callable[..., Any]) -> Callable[..., Any]:
-        """`fetch`, whose time counts as waiting."""
+        """Wrap `fetch` so that its time counts as waiting."""
 
         def fetched(*args: Any, **kwargs: Any) -> Any:
             if self.inside:
@@ -89,7 +90,7 @@ class Run:
         return fetched
 
     def iterated(self, load: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-        """`load`, the wait for each of whose items counts."""
+        """Wrap `load` so that the wait for each of its items counts."""
 
         def iterated(*args: Any) -> Iterator[Any]:
             items = load(*args)
@@ -103,7 +104,7 @@ class Run:
         return iterated
 
     def ending(self, work: Callable[..., Any]) -> Callable[..., Any]:
-        """`work`, after which the run may have ended."""
+        """Wrap `work` so that each return from it updates the end of the run."""
 
         def done(*args: Any, **kwargs: Any) -> Any:
             result = work(*args, **kwargs)
@@ -114,7 +115,7 @@ class Run:
 
 
 def model_of(options: Options) -> HuggingFaceLALM:
-    """The model whose thread wants rows."""
+    """The model that the rows are for."""
     if not options.random_layers:
         return load(options.model, options.device)
     shape = Shape(options.random_layers, tower_layers=options.random_layers, width=1024, vocabulary=4096)
@@ -123,7 +124,7 @@ def model_of(options: Options) -> HuggingFaceLALM:
 
 
 def augmented(lalm: HuggingFaceLALM, rows: Sequence[Utterance], processes: int, options: Options) -> Run:
-    """One augmentation."""
+    """Measure one augmentation."""
     config = AugmentConfig(num=len(rows), batch_size=options.batch_size, preflight=False, workers=processes)
     with (
         _accounted() as run,
@@ -136,7 +137,7 @@ def augmented(lalm: HuggingFaceLALM, rows: Sequence[Utterance], processes: int, 
 
 
 def trained(lalm: HuggingFaceLALM, rows: Sequence[Utterance], processes: int, options: Options) -> Run:
-    """One epoch of training."""
+    """Measure one epoch of training."""
     with tempfile.TemporaryDirectory() as folder:
         config = TrainConfig(
             out=Path(folder) / "run",
@@ -157,7 +158,7 @@ def trained(lalm: HuggingFaceLALM, rows: Sequence[Utterance], processes: int, op
 
 @contextmanager
 def _accounted() -> Iterator[Run]:
-    """A run, with the processor time of this process and of those that ended within."""
+    """A run, with the processor time of this process and of child processes that ended during the run."""
     run, before = Run(), _processor_s()
     yield run
     run.processor_s = _processor_s() - before
@@ -169,7 +170,7 @@ def _processor_s() -> float:
 
 
 def main(options: Options) -> None:
-    """Print rates, waits and processor time by the number of processes, each beside the first number's."""
+    """Print rates, waits and processor time by the number of processes, each compared with the first number."""
     print(machine())
     logging.getLogger("transformers").setLevel(logging.ERROR)
     lalm, rows = model_of(options), rows_of(options.manifest, options.rows)
@@ -178,7 +179,7 @@ def main(options: Options) -> None:
         ("augment", augmented, "rows/s", len(rows)),
         ("train", trained, "steps/s", steps(len(rows))),
     ):
-        work(lalm, rows[: 2 * options.batch_size], 0, options)  # sets things up
+        work(lalm, rows[: 2 * options.batch_size], 0, options)  # warm-up
         runs: dict[int, list[Run]] = {number: [] for number in options.processes}
         for _ in range(options.repeats):
             for number, own in runs.items():

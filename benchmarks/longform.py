@@ -1,4 +1,4 @@
-"""What finding the sentences of a long recording costs in quality, and what each history gains or loses.
+"""How much quality is lost by having to find the sentences of a long recording, and what each history gains or loses.
 
 python -m benchmarks.longform --model tiny-en-de-simul
 """
@@ -23,7 +23,7 @@ from simulsa.streaming.state import Segment
 from simulsa.streaming.stream import Stream
 from simulsa.streaming.vad import WINDOW_SAMPLES, SileroVAD
 
-STREAMS = 32  # per call of the network, to measure batched detection
+STREAMS = 32  # per network call, to measure batched detection
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Options:
 
 
 def matched(segments: Sequence[Segment], sentences: Sequence[Spoken]) -> Iterator[tuple[str, str]]:
-    """Translations with their references; segments and sentences that overlap are taken together."""
+    """Translations with their references; overlapping segments and sentences are merged."""
     texts: list[str] = []
     references: list[str] = []
     end = 0
@@ -60,7 +60,7 @@ def bleu(pairs: Sequence[tuple[str, str]]) -> float:
 
 
 def main(options: Options) -> None:
-    """Print BLEU for sentences given one by one, and for the recording with each way to cut it and each history."""
+    """Print BLEU for sentences given one by one, and for the recording with each way of cutting it and each history."""
     print(machine())
     lalm = load(options.model, device="cpu")
     config = StreamConfig(chunk_ms=options.chunk_ms, rollback=options.rollback)

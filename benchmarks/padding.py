@@ -1,8 +1,8 @@
-"""How much of a training's batches is speech, with and without length grouping, and what a GPU's grid of shapes adds.
+"""How much of a training run's batches is speech, with and without length grouping, and what the GPU shape grid adds.
 
 python -m benchmarks.padding
 
-Without a manifest, 20,000 lengths are drawn like those of read speech: log-normal around 4.9 s, CoVoST 2's mean of 5.6 s.
+Without a manifest, 20,000 lengths are drawn to resemble read speech: log-normal around 4.9 s, with CoVoST 2's mean of 5.6 s.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from simulsa.training.config import TrainConfig
 from simulsa.training.examples import Example
 from simulsa.training.order import passed_examples
 
-TOKENS_PER_S, TEXT_TOKENS = 25, 60  # of Qwen2-Audio's prompt; instruction and translation
+TOKENS_PER_S, TEXT_TOKENS = 25, 60  # audio tokens in Qwen2-Audio's prompt; tokens of instruction and translation
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Options:
 
 
 def drawn(count: int = 20_000) -> list[Example]:
-    """Rows of drawn lengths, 1.3 % of them cut."""
+    """Rows with drawn lengths, plus 1.3 % simultaneous rows cut from them."""
     rng = np.random.default_rng(0)
     lengths = np.clip(rng.lognormal(np.log(4.9), 0.5, count), 1, 30)
     rows = [Utterance(f"{i}", "", "en", "de", "", duration_s=float(length)) for i, length in enumerate(lengths)]
@@ -45,7 +45,7 @@ def drawn(count: int = 20_000) -> list[Example]:
 
 
 def speech_share(passed: Sequence[Example | None], size: int) -> float:
-    """The share of the passes' audio that is speech and not padding."""
+    """The share of the passes' audio that is speech rather than padding."""
     heard = padded = 0.0
     for start in range(0, len(passed), size):
         lengths = [example.length_s for example in passed[start : start + size] if example is not None]
@@ -55,7 +55,7 @@ def speech_share(passed: Sequence[Example | None], size: int) -> float:
 
 
 def grid_cost(passed: Sequence[Example | None], size: int) -> float:
-    """The share of tokens that rounding each pass's length up to the grid adds to the language model's passes."""
+    """The share of tokens added to the language model's passes by rounding each pass's length up to the grid."""
     exact = rounded = 0
     for start in range(0, len(passed), size):
         examples = [example for example in passed[start : start + size] if example is not None]

@@ -1,10 +1,10 @@
-"""What a policy costs: computing time of a simulation with each, against rollback, the same number of steps.
+"""What a policy costs: the computing time of a simulation with each, compared with rollback over the same number of steps.
 
 python -m benchmarks.policies --model tiny-en-de
 
-Every policy commits another number of tokens, which changes how much there is to say at the next chunk. To compare what the
-policies themselves cost, each is asked as usual, and the tokens that rollback would commit become final. On a CPU its own time
-counts, not the wall's, so other work on the machine does not.
+Each policy commits a different number of tokens, which changes how much there is to generate at the next chunk. To compare the
+cost of the policies themselves, each is asked as usual, but the tokens that rollback would commit become final. On a CPU,
+processor time is measured instead of wall time, so other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from simulsa.streaming.step import step
 
 @dataclass(frozen=True)
 class Options:
-    """Which model, on what, with which policies."""
+    """Which model, on which rows, with which policies."""
 
     model: str = "tiny-en-de"
     device: str = "cpu"
@@ -47,7 +47,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Asked(Policy):
-    """Ask a policy, and commit what another would."""
+    """Asks one policy, but commits what another one would."""
 
     policy: Policy = field(default_factory=Rollback)
     decides: Policy = field(default_factory=Rollback)
@@ -71,7 +71,7 @@ class Asked(Policy):
 
 @dataclass(frozen=True)
 class AskedConfig(StreamConfig):
-    """Settings of a stream that asks a policy of its own."""
+    """Settings of a stream with an explicit policy object."""
 
     asked: Asked = field(default_factory=Asked)
 
@@ -81,7 +81,7 @@ class AskedConfig(StreamConfig):
 
 
 def seconds(lalm: LALM, audios: list[np.ndarray], options: Options, policy: Policy) -> float:
-    """Time that all steps of all streams take."""
+    """The time that all steps of all streams take."""
     clock = time.process_time if torch.device(options.device).type == "cpu" else time.perf_counter
     config = AskedConfig(chunk_ms=options.chunk_ms, asked=Asked(policy, Rollback(options.rollback)))
     total = 0.0
@@ -98,7 +98,7 @@ def seconds(lalm: LALM, audios: list[np.ndarray], options: Options, policy: Poli
 
 
 def main(options: Options) -> None:
-    """Print what each policy takes, as a multiple of what rollback takes."""
+    """Print the time of each policy as a multiple of rollback's."""
     print(machine())
     lalm = load(options.model, options.device)
     audios = [row.load() for row in rows_of(options.manifest, options.utterances)]

@@ -1,12 +1,12 @@
-"""An hour of quiet in one session beside one that speaks: what does it cost the server, and the other session?
+"""An hour of quiet in one session alongside a session with speech: what does it cost the server and the other session?
 
 python -m benchmarks.quiet --minutes 60
 
 The quiet is the faint noise of a muted room; the speaker repeats a minute of speech, pauses, music and noise. Both send packets
 of 100 ms over sockets. The time between two packets is skipped instead of waited for, so an hour takes minutes.
 
-As in `soak`, a second, fresh server hears the last part in turns with the first one, so that neither what is said nor what else
-the machine does decides the comparison.
+As in `soak`, a second, fresh server processes the last part in turns with the first one, so that neither the content of the
+speech nor other work on the machine affects the comparison.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MAX_GROWTH_MIB = 5
 PACKET_S = 0.1
 PACKET = round(PACKET_S * SAMPLE_RATE)
 MINUTE = 60 * SAMPLE_RATE
-WAITING_S = 0.1  # of both sessions: less than two windows of the voice activity detector
+WAITING_S = 0.1  # audio of both sessions; less than two windows of the voice activity detector
 PATIENCE_S = 10.0
 MIB = 2**20
 TEXT = "Ein Mann in einem roten Hemd fährt auf einem alten Fahrrad durch die Straßen der Stadt"
@@ -49,7 +49,7 @@ TEXT = "Ein Mann in einem roten Hemd fährt auf einem alten Fahrrad durch die St
 
 @dataclass(frozen=True)
 class Options:
-    """How long."""
+    """The length of the test."""
 
     minutes: float = 60
     """audio of each session"""
@@ -64,24 +64,24 @@ class Options:
 
 
 class Clock:
-    """The process's monotonic clock, but for the time that was skipped."""
+    """The process's monotonic clock, plus the time that was skipped."""
 
     def __init__(self) -> None:
         self.real = time.monotonic
         self._skipped_s = 0.0
 
     def __call__(self) -> float:
-        """Seconds."""
+        """The time in seconds."""
         return self.real() + self._skipped_s
 
     def skip(self, seconds: float) -> None:
-        """Put it forward."""
+        """Move the clock forward."""
         self._skipped_s += seconds
 
 
 @contextlib.contextmanager
 def skipping() -> Iterator[Clock]:
-    """Inside the block `time.monotonic` can be put forward."""
+    """Within the block, `time.monotonic` can be moved forward."""
     clock = Clock()
     time.monotonic = clock
     try:
@@ -91,7 +91,7 @@ def skipping() -> Iterator[Clock]:
 
 
 class Pair:
-    """A server with two sessions, one that is quiet and one that speaks."""
+    """A server with two sessions, one quiet and one with speech."""
 
     def __init__(self, options: Options, opened: contextlib.ExitStack) -> None:
         limits = ServeConfig(port=0, max_session_s=float("inf"))
@@ -119,7 +119,7 @@ class Pair:
         """how often `/readyz` did not answer 200"""
 
     def hear(self, quiet: np.ndarray, speech: np.ndarray) -> None:
-        """Send a packet of each, int16, and wait until the server has dealt with them."""
+        """Send one int16 packet to each session, and wait until the server has processed them."""
         self._quiet.send(quiet.tobytes())
         self._speaker.send(speech.tobytes())
         arrived = [self._quiet.ping(), self._speaker.ping()]
@@ -131,21 +131,21 @@ class Pair:
             time.sleep(0.002)
 
     def ask(self) -> None:
-        """Ask whether a new session would be taken."""
+        """Ask whether the server would accept a new session."""
         self._http.request("GET", "/readyz")
         answer = self._http.getresponse()
         answer.read()
         self.not_ready += answer.status != 200
 
     def event_loop_ms(self) -> float:
-        """The processor time of the event loop's thread per second of audio since this was asked last."""
+        """The processor time of the event loop's thread per second of audio since the last call."""
         now = self._event_loop_s()
         spent, self._spent_s = self._spent_s + now, -now
         per_second, self.audio_s = 1000 * spent / self.audio_s, 0.0
         return per_second
 
     def finish(self) -> None:
-        """End the speech of the one that speaks, and have its whole text."""
+        """End the speech of the speaking session, and receive its whole text."""
         self._speaker.send(json.dumps({"end_of_stream": True}))
         self._reader.join(PATIENCE_S)
 
@@ -183,11 +183,11 @@ class Quiet:
 
     @property
     def growth_mib(self) -> float:
-        """The most memory, beyond what was resident after the first tenth of the time."""
+        """The growth of peak memory over what was resident after the first tenth of the time."""
         return max(self.memory_mib) - self.memory_mib[len(self.memory_mib) // 10]
 
     def checks(self) -> dict[str, tuple[bool, str]]:
-        """What must hold, but for the time: whether it does, and the figures."""
+        """The conditions to meet, other than on time: whether each holds, and its figures."""
         return {
             "ready": (self.not_ready == 0, f"/readyz refused {self.not_ready} times"),
             "memory": (self.growth_mib <= MAX_GROWTH_MIB, f"{self.growth_mib:+.1f} MiB after warming up"),
@@ -196,7 +196,7 @@ class Quiet:
 
 
 def quiet(options: Options) -> Quiet:
-    """Run it."""
+    """Run the test."""
     seconds = round(60 * options.minutes)
     edge_s = max(1, seconds // 6)
     rng = np.random.default_rng(options.seed)
@@ -231,7 +231,7 @@ def quiet(options: Options) -> Quiet:
 
 
 def alone(speech: Recording, seconds: int, options: Options) -> str:
-    """What `Stream` makes of the speaker's audio."""
+    """The text that `Stream` produces from the speaker's audio."""
     stream = Stream(FakeLALM(growing_script(TEXT)), options.stream, SegmentationConfig())
     for start in range(0, seconds * SAMPLE_RATE, SAMPLE_RATE):
         stream.push(speech.audio(start % MINUTE, start % MINUTE + SAMPLE_RATE))
@@ -239,7 +239,7 @@ def alone(speech: Recording, seconds: int, options: Options) -> str:
 
 
 def main(options: Options) -> int:
-    """Print the figures, PASS or FAIL; returns the exit code."""
+    """Print the figures and PASS or FAIL; returns the exit code."""
     print(machine())
     result = quiet(options)
     print(f"{options.minutes:g} min of quiet beside a speaker; seed {options.seed}")

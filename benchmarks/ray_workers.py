@@ -1,8 +1,8 @@
-"""Rows per second of augmentation by two Ray workers against one process.
+"""Rows per second of augmentation by two Ray workers compared with one process.
 
 python -m benchmarks.ray_workers
 
-The workers' start (a Python, a model) is counted apart: it is paid once.
+The time to start the workers (Python and the model) is reported separately, because it is paid only once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from simulsa.manifest import Utterance
 
 @dataclass(frozen=True)
 class Options:
-    """Which model, on what, among how many."""
+    """Which model, on which rows, with how many workers."""
 
     model: str = "tiny-en-de"
     manifest: Path | None = None
@@ -43,7 +43,7 @@ def seconds(rows: list[Utterance], lalm: LALM, num: int, workers: Workers | None
 
 
 def main(options: Options) -> None:
-    """Print rows per second both ways, their ratio, and what starting the workers takes."""
+    """Print rows per second both ways, their ratio, and how long the workers take to start."""
     print(machine())
     model = ModelConfig(options.model)
     lalm, rows = model.load(), rows_of(options.manifest, options.rows)

@@ -11,41 +11,41 @@ from simulsa.audio import SAMPLE_RATE, s_to_samples
 from simulsa.demo.speech import DATA
 from simulsa.manifest import Utterance, read_manifest
 
-QUIET = 1e-4  # how loud silence is: a microphone is never at zero
+QUIET = 1e-4  # the level of silence: a microphone signal is never exactly zero
 
 
 @dataclass(frozen=True)
 class Spoken:
-    """A sentence and where it lies in the recording, in samples."""
+    """A sentence and its position in the recording, in samples."""
 
     row: Utterance
     start_samples: int
     end_samples: int
 
     def overlaps(self, start: int, end: int) -> bool:
-        """Whether any of it lies between two positions."""
+        """Whether any part of the sentence lies between two positions."""
         return self.start_samples < end and start < self.end_samples
 
 
 @dataclass(frozen=True)
 class Recording:
-    """int16 `[samples]` at `SAMPLE_RATE` and the sentences in it; what lies between them is no speech."""
+    """int16 `[samples]` at `SAMPLE_RATE` and the sentences in it; there is no speech between them."""
 
     samples: np.ndarray
     sentences: tuple[Spoken, ...]
 
     def audio(self, start: int, end: int) -> np.ndarray:
-        """A stretch of it as float32."""
+        """A stretch of the recording as float32."""
         return self.samples[start:end].astype(np.float32) / 32768
 
 
 def to_int16(samples: np.ndarray) -> np.ndarray:
-    """Samples in [-1, 1] as 16-bit numbers."""
+    """Convert samples in [-1, 1] to 16-bit integers."""
     return np.asarray(np.rint(samples * 32767), dtype=np.int16)
 
 
 def joined(parts: Sequence[Recording]) -> Recording:
-    """One recording after the other."""
+    """Concatenate recordings."""
     starts = np.cumsum([0, *(len(part.samples) for part in parts)])
     moved = [
         Spoken(spoken.row, spoken.start_samples + int(start), spoken.end_samples + int(start))
@@ -56,9 +56,9 @@ def joined(parts: Sequence[Recording]) -> Recording:
 
 
 def record(seconds: float, seed: int) -> Recording:
-    """A recording of exactly `seconds`, begun and ended by silence; the same for a seed.
+    """A recording of exactly `seconds` that begins and ends with silence, determined by the seed.
 
-    Sentences in random order; behind each a pause of 0.1 to 2 s, and behind every tenth some music, noise or a long silence.
+    Sentences come in random order, each followed by a pause of 0.1 to 2 s, and every tenth by music, noise or a long silence.
     """
     rng = np.random.default_rng(seed)
     rows = [row for name in ("test.jsonl", "train.jsonl") for row in read_manifest(DATA / name)]
@@ -77,7 +77,7 @@ def record(seconds: float, seed: int) -> Recording:
 
 
 def recite(rows: Sequence[Utterance], seed: int) -> Recording:
-    """Sentences one after the other, with pauses of 0.1 to 2 s."""
+    """Sentences in sequence, with pauses of 0.1 to 2 s."""
     rng = np.random.default_rng(seed)
     return joined([Recording(*_sentence(row, rng)) for row in rows])
 

@@ -1,4 +1,4 @@
-"""What `make gpu` needs and this machine lacks, told before anything of it is imported.
+"""What `make gpu` needs and this machine lacks, reported before any of it is imported.
 
 python -m benchmarks.requirements
 """
@@ -18,7 +18,7 @@ TESTS = ("pytest", "hypothesis", "prometheus-client")
 
 
 def required() -> list[str]:
-    """The names of simulsa's own requirements, of those of training and evaluation, and of the tests'."""
+    """The names of simulsa's own requirements and those of training, evaluation and the tests."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     entries = [*project["dependencies"], *(entry for name in EXTRAS for entry in project["optional-dependencies"][name])]
     return list(dict.fromkeys([re.split(r"[^\w.-]", entry)[0] for entry in entries] + [*TESTS]))
@@ -36,13 +36,13 @@ def missing(names: Iterable[str]) -> list[str]:
 
 
 def versions(names: Iterable[str]) -> str:
-    """Installed packages with their versions, in a line."""
+    """Installed packages with their versions, on one line."""
     lacking = missing(names)
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names if name not in lacking)
 
 
 def main() -> int:
-    """Print both lists; 1 if something is missing."""
+    """Print both lists; returns 1 if something is missing."""
     lacking = missing(required())
     print(f"Python {sys.version.split()[0]}, {versions(required())}")
     print(f"packages that are missing and must be brought as wheels: {', '.join(lacking) or 'none'}", flush=True)

@@ -1,10 +1,10 @@
-"""How many speakers the server holds in real time, batched against one at a time, and what it adds to the latency of `Stream`.
+"""How many speakers the server sustains in real time, batched or one at a time, and what it adds to the latency of `Stream`.
 
 python -m benchmarks.serving --seconds 120
 
-The speakers (see `speakers`) live in a process of their own and talk to the server over loopback. A number of them is held when
-95 % of the results come at most two chunks after the audio that they rest on was sent. Chunks are not merged and nobody is
-refused, so that every chunk costs a step.
+The speakers (see `speakers`) run in a process of their own and connect to the server over loopback. A number of speakers is
+sustained if 95 % of the results arrive at most two chunks after the audio they are based on was sent. Chunks are not merged and
+no session is refused, so that every chunk costs a step.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Options:
 
 @contextlib.contextmanager
 def serving(lalm: LALM, options: Options, max_batch: int) -> Iterator[int]:
-    """A server in a thread; gives its port."""
+    """Run a server in a thread; yields its port."""
     limits = ServeConfig(
         port=0,
         max_batch=max_batch,
@@ -78,7 +78,7 @@ def serving(lalm: LALM, options: Options, max_batch: int) -> Iterator[int]:
 
 
 def trial(lalm: LALM, options: Options, max_batch: int, speakers: int, seconds: float) -> np.ndarray:
-    """What so many speakers heard of the server: lag and computing time in milliseconds, `[results, 2]`."""
+    """What this many speakers measured: lag and computing time in milliseconds, `[results, 2]`."""
     with serving(lalm, options, max_batch) as port:
         how = {"--url": f"ws://127.0.0.1:{port}", "--speakers": speakers, "--seconds": seconds}
         arguments = [str(word) for item in how.items() for word in item]
@@ -88,12 +88,12 @@ def trial(lalm: LALM, options: Options, max_batch: int, speakers: int, seconds: 
 
 
 def p95(values: np.ndarray) -> float:
-    """The value that 95 % do not exceed."""
+    """The value that 95 % of the values do not exceed."""
     return float(np.percentile(values, 95))
 
 
 def most_held(lalm: LALM, options: Options, max_batch: int) -> int:
-    """The largest number of speakers that is held in real time, by doubling and halving, to a tenth of it."""
+    """The largest number of speakers sustained in real time, to within a tenth, found by doubling and bisection."""
 
     def is_held(speakers: int) -> bool:
         lag_ms = p95(trial(lalm, options, max_batch, speakers, options.seconds)[:, 0])
@@ -112,7 +112,7 @@ def most_held(lalm: LALM, options: Options, max_batch: int) -> int:
 
 
 def alone_ms(lalm: LALM, clips: list[np.ndarray], options: Options) -> list[float]:
-    """Milliseconds of each chunk of the clips by `Stream`, in real time: a core that has waited is slower than one at work."""
+    """Milliseconds that `Stream` takes for each chunk of the clips, in real time: an idle core is slower than a busy one."""
     spent: list[float] = []
     step = round(options.chunk_ms * SAMPLES_PER_MS)
     for audio in [clips[0], *clips]:  # the first one warms up
@@ -127,8 +127,8 @@ def alone_ms(lalm: LALM, clips: list[np.ndarray], options: Options) -> list[floa
 
 
 def latency(lalm: LALM, clips: list[np.ndarray], options: Options) -> None:
-    """Print the latency of one speaker, in the process and through the server, on the same clips."""
-    # in a thread that ends: two threads that both compute make OpenMP's helpers sleep between operations, in the server's too
+    """Print the latency of one speaker, in this process and through the server, on the same clips."""
+    # in a thread that ends: if two threads compute, OpenMP's helpers sleep between operations, the server's too
     with ThreadPoolExecutor(1) as thread:
         alone = thread.submit(alone_ms, lalm, clips, options).result()
     seconds = sum(len(audio) for audio in clips) / SAMPLE_RATE
@@ -140,7 +140,7 @@ def latency(lalm: LALM, clips: list[np.ndarray], options: Options) -> None:
 
 
 def main(options: Options) -> None:
-    """Print what the server adds, how many speakers it holds each way, and the ratio."""
+    """Print the latency that the server adds, how many speakers it sustains each way, and the ratio."""
     print(machine())
     lalm = load(options.model, dtype=options.dtype)
     clips = [row.load() for row in rows_of(None, options.latency_clips)]

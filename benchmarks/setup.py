@@ -1,4 +1,4 @@
-"""What a benchmark runs on: the machine, in one line, and the rows."""
+"""What a benchmark runs on: a one-line description of the machine, and the rows."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def machine() -> str:
 
 
 def rows_of(manifest: Path | None, count: int) -> list[Utterance]:
-    """The first rows of a manifest, by default of the demo's bundled test set."""
+    """The first rows of a manifest, by default the demo's bundled test set."""
     return read_manifest(manifest or DATA / "test.jsonl")[:count]

@@ -2,8 +2,8 @@
 
 python -m benchmarks.soak --minutes 60
 
-The last sixth of the recording is its first sixth once more, and a second, fresh session hears it in turns with the long one:
-the same audio at the same time, so that neither what is said nor what else the machine does decides the comparison.
+The last sixth of the recording repeats its first sixth, and a second, fresh session processes it in turns with the long one:
+the same audio at the same time, so that neither the content nor other work on the machine affects the comparison.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from simulsa.streaming.stream import Stream
 
 MAX_DIFFERENCE = 0.10  # in compute per chunk
 MAX_GROWTH_MIB = 50
-MIN_SAME = 0.5  # of the borders, to the sample: a clock that drifts leaves none; the VAD's memory moves some by a window
+MIN_SAME = 0.5  # share of borders equal to the sample: clock drift would leave none; the VAD's memory moves some by a window
 PUSH_SAMPLES = SAMPLE_RATE // 2
-BLOCK_S = 4  # whole pushes and whole windows of the VAD, so that it cuts a part alike wherever that begins
+BLOCK_S = 4  # whole pushes and whole VAD windows, so that a part is cut the same way wherever it begins
 MIB = 2**20
 
 
@@ -59,7 +59,7 @@ class Options:
 
 @dataclass
 class Session:
-    """A stream and what it took."""
+    """A stream and what it cost."""
 
     stream: Stream
     segments: list[Segment] = field(default_factory=list)
@@ -68,7 +68,7 @@ class Session:
     last: Update | None = None
 
     def push(self, samples: np.ndarray) -> None:
-        """Push and measure."""
+        """Push samples and measure the time."""
         started = time.process_time()
         updates = self.stream.push(samples)
         self.cpu_s.append(time.process_time() - started)
@@ -85,7 +85,7 @@ class Session:
 
 @dataclass
 class Soak:
-    """What was heard, and by which sessions."""
+    """The audio and the sessions that processed it."""
 
     recording: Recording
     edge_samples: int
@@ -106,16 +106,16 @@ class Soak:
 
     @property
     def difference(self) -> float:
-        """Compute of the last part against the fresh session's: 0 is none."""
+        """The relative difference in compute between the last part and the fresh session; 0 if there is none."""
         return self.parts["last"] / self.parts["fresh"] - 1
 
     @property
     def growth_mib(self) -> float:
-        """The most memory, beyond what was resident after the first tenth of the time."""
+        """The growth of peak memory over what was resident after the first tenth of the time."""
         return max(self.memory_mib) - self.memory_mib[len(self.memory_mib) // 10]
 
     def checks(self) -> dict[str, tuple[bool, str]]:
-        """What must hold, but for the compute: whether it does, and the figures."""
+        """The conditions to meet, other than on compute: whether each holds, and its figures."""
         segments, sentences = self.long.segments, self.recording.sentences
         texts = [segment.text for segment in segments]
         wrong = sum(one != two for one, two in zip(texts, self.references, strict=True))
@@ -138,7 +138,7 @@ class Soak:
 
 
 def soak(lalm: LALM, options: Options) -> Soak:
-    """Run it."""
+    """Run the soak test."""
     sixth, whole = BLOCK_S * round(10 * options.minutes / BLOCK_S), BLOCK_S * round(60 * options.minutes / BLOCK_S)
     edge = record(sixth, options.seed)
     recording = joined([edge, record(whole - 2 * sixth, options.seed + 1), edge])
@@ -159,7 +159,7 @@ def soak(lalm: LALM, options: Options) -> Soak:
 
 
 def translations(lalm: LALM, audios: Sequence[np.ndarray], config: StreamConfig, batch_size: int = 16) -> list[str]:
-    """Each clip translated for itself, simultaneously."""
+    """Translate each clip on its own, simultaneously."""
     texts: dict[int, str] = {}
     queue = sorted(range(len(audios)), key=lambda i: len(audios[i]))
     for first in range(0, len(queue), batch_size):
@@ -184,7 +184,7 @@ def minutes_of(result: Soak) -> list[tuple[int, float, float]]:
 
 
 def write(result: Soak, folder: Path) -> None:
-    """`soak.csv`, a line a minute, and `soak.png`, the same as a figure."""
+    """Write `soak.csv`, one line per minute, and `soak.png`, the same data as a figure."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -212,7 +212,7 @@ def write(result: Soak, folder: Path) -> None:
 
 
 def main(options: Options) -> int:
-    """Print the figures, PASS or FAIL; returns the exit code."""
+    """Print the figures and PASS or FAIL; returns the exit code."""
     print(machine())
     result = soak(load(options.model, device="cpu"), options)
     speech_s = sum(s.end_samples - s.start_samples for s in result.long.segments) / SAMPLE_RATE

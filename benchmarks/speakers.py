@@ -1,9 +1,9 @@
-"""Speakers in real time against a server, each with one bundled clip after the other, a session per clip.
+"""Real-time speakers for testing a server; each sends one bundled clip after the other, with one session per clip.
 
 python -m benchmarks.speakers --url ws://127.0.0.1:8000 --speakers 8 --seconds 60
 
-Prints a JSON list: for each result how late it came, from when the last audio that it rests on was sent, and how long the model
-computed, in milliseconds.
+Prints a JSON list with two values in milliseconds per result: its lag, counted from when the last audio it is based on was
+sent, and the model's computing time.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from websockets.asyncio.client import connect
 from simulsa.audio import SAMPLE_RATE, SAMPLES_PER_MS
 from simulsa.serving.samples import clips
 
-FRAME_MS = 100  # of audio in a message; chunks should be a multiple of it
+FRAME_MS = 100  # audio per message; chunks should be a multiple of it
 
 
 @dataclass(frozen=True)
 class Options:
-    """Where, how many and for how long."""
+    """Which server, how many speakers and for how long."""
 
     url: str
     speakers: int = 1
@@ -38,9 +38,9 @@ class Options:
 
 
 async def speak(url: str, audio: np.ndarray) -> list[tuple[float, float]]:
-    """One clip in real time; returns lag and computing time of each chunk's result."""
+    """Send one clip in real time; returns lag and computing time of each chunk's result."""
     heard: list[tuple[float, float]] = []
-    sent_at: list[float] = []  # of each message with audio
+    sent_at: list[float] = []  # for each audio message
     frame = FRAME_MS * SAMPLES_PER_MS
     data = (audio * 32_767).astype("<i2")
     async with connect(f"{url}/v1/realtime/translations", compression=None) as socket:
@@ -70,7 +70,7 @@ async def speak(url: str, audio: np.ndarray) -> list[tuple[float, float]]:
 
 
 async def crowd(url: str, spoken: Sequence[np.ndarray], speakers: int, seconds: float) -> list[tuple[float, float]]:
-    """Many speakers for a while; the first fifth of it, when they come in, does not count."""
+    """Run many speakers for a while; the first fifth of that time, when they join, does not count."""
     began = time.monotonic()
 
     async def speaker(number: int) -> list[tuple[float, float]]:
@@ -87,7 +87,7 @@ async def crowd(url: str, spoken: Sequence[np.ndarray], speakers: int, seconds: 
 
 
 def main(options: Options) -> None:
-    """Print what the speakers heard."""
+    """Print what the speakers measured."""
     spoken = [row.load() for row in list(clips().values())[: options.clips]]
     print(json.dumps(asyncio.run(crowd(options.url, spoken, options.speakers, options.seconds))))
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.start [--runs 5] [--audio CLIP.wav]
 
-Every run is a fresh process that does what the command does and says how long each part took, on the clock and of computing.
-The least of all runs counts, because whatever else the machine does only adds to it.
+Every run is a fresh process that does what the command does and reports the wall time and processor time of each part. The
+minimum over all runs counts, because other work on the machine can only add to it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def one_start(audio: Path | None) -> dict[str, tuple[float, float]]:
-    """Seconds on the clock and of computing of each part, of this process."""
+    """Wall and processor seconds of each part, in this process."""
     laps: dict[str, tuple[float, float]] = {}
     last = time.perf_counter(), 0.0
 

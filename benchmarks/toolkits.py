@@ -1,4 +1,4 @@
-"""Seconds of an evaluation: simulsa in lock-step against simulstream's inference and SimulEval, with the same model and policy.
+"""Seconds per evaluation: simulsa in lock-step versus simulstream's inference and SimulEval, with the same model and policy.
 
 .venv-interop/bin/python -m benchmarks.toolkits --model tiny-en-de-simul          (make interop makes the environment)
 """
@@ -32,7 +32,7 @@ from simulsa.manifest import Utterance
 
 @dataclass(frozen=True)
 class Options:
-    """Which model, on what, with which setting."""
+    """Which model, on which rows, with which setting."""
 
     model: str = "tiny-en-de-simul"
     manifest: Path = DATA / "train.jsonl"
@@ -50,7 +50,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Job:
-    """The work, laid out as each tool wants it."""
+    """The work, in the form that each tool needs."""
 
     options: Options
     folder: Path
@@ -59,7 +59,7 @@ class Job:
     settings: dict[str, Any]
 
     def simulsa(self) -> Path:
-        """In lock-step; the log's path."""
+        """Evaluate in lock-step; returns the path of the log."""
         config = EvaluateConfig(
             chunk_ms=(self.options.chunk_ms,), rollback=(self.options.rollback,), out=self.folder / "simulsa", preflight=False,
             batch_size=self.options.batch_size, overwrite=True,
@@ -68,7 +68,7 @@ class Job:
         return next((self.folder / "simulsa").glob("instances-*.log"))
 
     def simulstream(self) -> Path:
-        """What `simulstream_inference` does after loading."""
+        """Do what `simulstream_inference` does after loading."""
         from simulstream.inference import run_inference
         from simulstream.metrics.logger import METRICS_LOGGER, setup_metrics_logger
         from simulstream.server.speech_processors import build_speech_processor
@@ -84,7 +84,7 @@ class Job:
         return log
 
     def simuleval(self) -> Path:
-        """What `simuleval` does after loading."""
+        """Do what `simuleval` does after loading."""
         from simuleval.cli import main as command
 
         values = {
@@ -99,7 +99,7 @@ class Job:
 
 
 def prepare(options: Options, folder: Path) -> Job:
-    """WAV files, lists of them, settings, and the model, loaded once for all."""
+    """Prepare WAV files, lists of them, the settings, and the model, which is loaded once for all tools."""
     rows = []
     for row in rows_of(options.manifest, options.utterances):
         path = folder / f"{row.id}.wav"
@@ -121,7 +121,7 @@ def measured(run: Callable[[], Path]) -> tuple[float, float, Path]:
 
 
 def main(options: Options) -> None:
-    """Print seconds each way, ratios to the lock-step, and whether texts and delays are the same."""
+    """Print the seconds for each tool, the ratios to lock-step, and whether texts and delays are the same."""
     print(machine())
     logging.disable(logging.INFO - 1)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Real-time factor of streaming one speaker, and what drafts save.
+"""The real-time factor of streaming one speaker, and what drafts save.
 
 python -m benchmarks.translate --model tiny-en-de
 """

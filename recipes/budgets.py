@@ -1,4 +1,4 @@
-"""The best setting of an evaluation for a latency that one may afford, and whether two such settings differ."""
+"""The best setting of an evaluation within a latency budget, and whether two such settings differ."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from simulsa.streaming.policies import Policy
 
 
 def best(folder: Path, budget_ms: float, policies: Sequence[Policy] | None = None) -> Score | None:
-    """The setting of the highest BLEU whose LAAL is at most `budget_ms`, of these policies or any; offline does not count."""
+    """The setting with the highest BLEU and a LAAL of at most `budget_ms`, of these policies or any; offline is excluded."""
     affordable = [
         score
         for score in read_scores(folder)
@@ -28,14 +28,14 @@ def best(folder: Path, budget_ms: float, policies: Sequence[Policy] | None = Non
 
 
 def difference(folder: Path, score: Score | None, other_folder: Path, other: Score | None) -> str:
-    """The p-value of the difference between two settings, in words; a dash where one is missing."""
+    """The p-value of the difference between two settings, as text; a dash if one is missing."""
     if score is None or other is None:
         return "–"
     return f"{p_value(_instances(folder, score), _instances(other_folder, other)):.3f}"
 
 
 def shown(score: Score | None) -> str:
-    """BLEU @ LAAL in seconds, and which setting it is."""
+    """BLEU @ LAAL in seconds, and the setting."""
     if score is None:
         return "–"
     setting = f"{policy_name(str(policy_of_score(score)))}, k = {score['chunk_ms']}"

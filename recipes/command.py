@@ -1,4 +1,4 @@
-"""How every recipe's command parses its flags and reports what is wrong: in one line."""
+"""How every recipe's command parses its flags and reports errors: in one line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Config = TypeVar("Config")
 
 
 def run(main: Callable[[Config], object], config: type[Config], description: str | None) -> None:
-    """Parse a `config` from the command line and run `main` on it; a mistake of the user's ends it with one line and code 1.
+    """Parse a `config` from the command line and run `main` on it; a user error ends it with one line and code 1.
 
-    What a mistake looks like: a file that is not there, a voice or a value that does not exist.
+    User errors are, for example, a missing file, or a voice or value that does not exist.
     """
     parsed = tyro.cli(config, description=description, config=(tyro.conf.OmitArgPrefixes,))
     try:

@@ -1,4 +1,4 @@
-"""The picture of the page in the README: a sample half translated, at twice the pixels.
+"""The picture of the page in the README: a half-translated sample, at double resolution.
 
 apt-get install chromium fonts-inter && pip install '.[serve,dev]'
 python -m recipes.screenshot
@@ -25,7 +25,7 @@ WIDTH, HEIGHT = 1160, 860
 
 @dataclass(frozen=True)
 class Screenshot:
-    """Samples one after the other, and a picture in the middle of the last."""
+    """Play samples one after the other, and take a picture in the middle of the last."""
 
     out: Path = Path("docs/images/live.png")
     """the picture"""
@@ -57,7 +57,7 @@ def main(config: Screenshot) -> None:
 
 
 def photograph(config: Screenshot, url: str, chromium: str) -> None:
-    """Play the samples on the page at `url`."""
+    """Play the samples on the page at `url` and save the picture."""
     from PIL import Image
     from playwright.sync_api import sync_playwright
 
@@ -83,7 +83,7 @@ def photograph(config: Screenshot, url: str, chromium: str) -> None:
         pixels = page.screenshot()
         browser.close()
     picture = Image.open(io.BytesIO(pixels)).convert("RGB")
-    colours = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)  # half of the bytes
+    colours = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)  # halves the file size
     colours.save(config.out, optimize=True)
 
 

@@ -1,4 +1,4 @@
-"""What the paper's experiment should need: estimates from parameter counts and from rates that were measured on one GPU.
+"""What the paper's experiment should need: estimates from parameter counts and from rates measured on one GPU.
 
 python -m recipes.covost2.estimate
 """
@@ -60,7 +60,7 @@ class Work:
 class Device:
     """A GPU, and what was measured on it with random weights of the model's shape in bfloat16 (one run each, passes alone).
 
-    These rates are of trials that preceded `make gpu`; its own replace them (see `device_at_hand`).
+    These rates are from trials that preceded `make gpu`, whose own rates replace them (see `device_at_hand`).
     """
 
     memory_gb: float = 80
@@ -76,7 +76,7 @@ class Device:
 
 
 def rates_in(results: Path) -> dict[str, Any]:
-    """The fields of `Device` that a table of `make gpu` has figures for; a part that failed there has none."""
+    """The fields of `Device` for which the table of `make gpu` has figures; a part that failed has none."""
     text = results.read_text(encoding="utf-8") if results.exists() else ""
     pass_share = r".* rows/s, ([\d.]+)% of the peak"
     found = {
@@ -86,12 +86,12 @@ def rates_in(results: Path) -> dict[str, Any]:
         "token_ms": (1, re.findall(r"^\| a further token, \d+ streams \| ([\d.]+) ms", text, re.MULTILINE)),
         "decoded_rows": (1, re.findall(r"^\| a further token, (\d+) streams \| [\d.]+ ms", text, re.MULTILINE)),
     }
-    # the last row of a further token has most streams
+    # the last row of "a further token" has the most streams
     return {name: unit * float(figures[-1]) for name, (unit, figures) in found.items() if figures and float(figures[-1]) > 0}
 
 
 def device_at_hand(results: Path = RESULTS) -> Device:
-    """The GPU with the rates that `make gpu` measured, where it has."""
+    """The GPU, with rates measured by `make gpu` where available."""
     return replace(Device(), **rates_in(results))
 
 
@@ -118,18 +118,18 @@ def training_memory_gb(model: Model, work: Work) -> dict[str, float]:
 
 
 def training_hours(model: Model, work: Work, device: Device) -> float:
-    """Of one GPU, for one system: per token 2 operations a parameter forward and 2 backward, as frozen weights need no
-    gradient; the audio tower forward only."""
+    """Hours of one GPU for one system: per token and parameter, 2 operations forward and 2 backward, as frozen weights need no
+    gradient; the audio tower runs forward only."""
     rows = work.epochs * (work.offline_rows + work.simultaneous_rows)
     text = rows * (work.row_s * work.tokens_per_s + work.text_tokens) * 4 * model.language_model
-    audio = rows * work.row_s * 50 * 2 * model.audio_tower  # 50 positions a second
+    audio = rows * work.row_s * 50 * 2 * model.audio_tower  # 50 positions per second
     return (text + audio) / (device.peak_flops * device.training_share) / 3600
 
 
 def evaluation_hours(
     model: Model, work: Work, device: Device, chunks_s: tuple[float, ...] = (0.5, 1, 1.5, 2, 3, 4, 5.6)
 ) -> float:
-    """Of one GPU, for one system and three rollbacks: each chunk reads its audio again and says the rest of the sentence."""
+    """Hours of one GPU for one system and three rollbacks; each chunk re-reads its audio and generates the rest of the text."""
     steps = sum(max(1.0, work.row_s / chunk_s) for chunk_s in chunks_s) * 3
     read = steps * (work.row_s / 2 * work.tokens_per_s + work.text_tokens) * 2 * model.language_model
     read_s = read / (device.peak_flops * device.reading_share)

@@ -2,8 +2,8 @@
 
 python -m recipes.covost2.run --data cv-corpus/en --tables covost2 --work .covost2 --gpus 8
 
-Every step is one command of simulsa, printed before it runs (--dry-run only prints); steps that are done are not done again, and
-one that was interrupted goes on.
+Every step is one simulsa command, printed before it runs (--dry-run only prints). Completed steps are skipped, and an
+interrupted one resumes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SYSTEMS = {"sft": "+ SFT", "simulsa": "+ SFT & SimulSA"}
 
 @dataclass(frozen=True)
 class RecipeConfig:
-    """Where the corpus lies, which model, and on how many GPUs."""
+    """Where the corpus is, which model, and on how many GPUs."""
 
     data: Path
     """folder of Common Voice in the spoken language (validated.tsv, clips/)"""
@@ -51,7 +51,7 @@ class RecipeConfig:
 
 
 def commands(config: RecipeConfig) -> Iterator[tuple[Path, list[str]]]:
-    """The file that a step leaves when it is done, and the step's arguments behind `simulsa`."""
+    """The file that each step leaves when it is done, and the step's arguments after `simulsa`."""
     work = config.work
     for split in ("train", "test"):
         yield work / f"{split}-all.jsonl", _manifest(config, split)

@@ -1,1 +1,1 @@
-"""Makes the speech that `simulsa demo` bundles."""
+"""Builds the speech that `simulsa demo` bundles."""

@@ -1,12 +1,12 @@
-"""Speak the demo's sentences by natural voices and pack them for the package.
+"""Speak the demo's sentences with natural voices and pack them for the package.
 
     python -m recipes.demo.build --assets .assets --work .demo
 
-`sentences.tsv` holds the project's own caption-like sentences, English and German. The first 120 become the test set, by the
-eight Kokoro voices that the embedded model never heard, in turn. The rest become the training set, by voices of the model's own
-training: hibari as many speakers, and Kokoro for every seventh sentence. Each set is one Ogg Opus file with a silent gap between
-sentences; the rows of its manifest are slices of it. Every row carries the words with their approximate times, which the
-report's timeline shows.
+`sentences.tsv` holds the project's own caption-like sentences, English and German. The first 120 become the test set, spoken in
+turn by the eight Kokoro voices that the embedded model never heard. The rest become the training set, spoken by voices from the
+model's own training: hibari as many speakers, and Kokoro for every seventh sentence. Each set is one Ogg Opus file with a
+silent gap between sentences; the rows of its manifest are slices of it. Every row carries the words with their approximate
+times, which the report's timeline shows.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ WRITE_SAMPLES = 10 * SAMPLE_RATE
 
 @dataclass(frozen=True)
 class DemoSpeechConfig:
-    """Where the synthesisers lie, and where the speech goes."""
+    """Where the synthesisers are, and where the speech goes."""
 
     assets: Path = Path(".assets")
     """folder that recipes/base/fetch.sh filled"""
@@ -100,7 +100,7 @@ def pack(pairs: Sequence[Sequence[str]], name: str, config: DemoSpeechConfig) ->
 
 
 def spoken(text: str, speaker: Speaker, synthesisers: Synthesisers, path: Path) -> np.ndarray:
-    """Float32 speech, loudest sample 1, without silence around it; spoken once and kept in `path`."""
+    """Float32 speech with a peak of 1 and no surrounding silence; synthesised once and cached in `path`."""
     if not path.exists():
         write_flac(path, synthesisers.speak(text, speaker, np.random.default_rng(0)))
     return np.asarray(soundfile.read(path, dtype="float32")[0])

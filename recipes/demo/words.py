@@ -1,4 +1,4 @@
-"""When each word of a spoken sentence begins and ends, nearly: neural synthesisers do not say."""
+"""Approximate start and end of each word of a spoken sentence, because neural synthesisers do not report them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ STRESS_MARKS = "ˈˌ"
 def word_times(text: str, phonemes: str, length_s: float) -> list[tuple[str, float, float]]:
     """Words of `text` with start and end in seconds, for speech of `length_s` without silence around it.
 
-    Each word gets a share of the time in proportion to its phonemes, a comma counting as one more. Pauses, stress and the
-    lengthening of a sentence's last word are not known, so a time may be wrong by some tenths of a second. `phonemes` is the
-    text in misaki's alphabet (one sign a phoneme) with a space between words. Raises `ValueError` where its words are not
+    Each word gets a share of the time in proportion to its phonemes; a comma counts as one more. Pauses, stress and the
+    lengthening of a sentence's last word are unknown, so a time may be wrong by a few tenths of a second. `phonemes` is the
+    text in misaki's alphabet (one symbol per phoneme) with a space between words. Raises `ValueError` if its words do not match
     those of the text.
     """
     words, spoken = text.split(), phonemes.split()

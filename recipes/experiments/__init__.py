@@ -1,1 +1,1 @@
-"""The experiments on the embedded model: systems made and measured by one command each, and how results are shown."""
+"""Experiments on the embedded model: one command each to build and measure systems, and code to present the results."""

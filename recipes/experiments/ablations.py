@@ -1,4 +1,4 @@
-"""What each choice of the paper's augmentation is worth: how many rows, where they are cut, which tokens are kept.
+"""What each choice in the paper's augmentation is worth: how many rows, where they are cut, which tokens are kept.
 
 python -m recipes.experiments.ablations --data ../shared/data/multi30k --assets .assets --work .experiments --out docs/results
 """
@@ -19,8 +19,8 @@ from simulsa.augmentation.truncation import TRUNCATIONS
 from simulsa.files import atomic_write
 
 SHARES = (0.004, 0.009, 0.013, 0.04)
-SHARE = 0.04  # of the ablations of cuts and criteria: enough rows for a difference to show
-# both readings of eq. 4, and how strict
+SHARE = 0.04  # for the ablations of cuts and criteria: enough rows for a difference to show
+# both readings of eq. 4, at several thresholds
 TAUS = {"probability": (0.01, 0.025, 0.2), "rank": (0.0025, 0.025)}
 PAPER_TAU = 0.025  # 100 / v of the embedded model
 
@@ -31,12 +31,12 @@ def amounts() -> list[System]:
 
 
 def truncations() -> list[System]:
-    """Where the cuts fall."""
+    """Where rows are cut."""
     return [varied(name, SHARE, truncation=name) for name in TRUNCATIONS]
 
 
 def criteria() -> dict[tuple[str, float], System]:
-    """Which tokens stay."""
+    """Which tokens are kept."""
     return {
         (criterion, tau): varied(f"{criterion}, τ = {tau:g}", SHARE, criterion=criterion, tau=tau)
         for criterion, taus in TAUS.items()
@@ -45,7 +45,7 @@ def criteria() -> dict[tuple[str, float], System]:
 
 
 def run_ablations(config: StudyConfig) -> list[Record]:
-    """Make and measure every variant, and write tables and figures."""
+    """Build and measure every variant, and write tables and figures."""
     systems = {system.name: system for group in groups().values() for system in group}
     records = study(config, [Subject(system) for system in systems.values()])
     write_records(config.out / "ablations.csv", records)
@@ -54,7 +54,7 @@ def run_ablations(config: StudyConfig) -> list[Record]:
 
 
 def groups() -> dict[str, list[System]]:
-    """The ablations by name, + SFT first in each."""
+    """The ablations by name, each starting with + SFT."""
     return {
         "amount": [SFT, *amounts()],
         "truncation": [SFT, *truncations()],
@@ -63,7 +63,7 @@ def groups() -> dict[str, list[System]]:
 
 
 def show(records: Sequence[Record], out: Path) -> None:
-    """A table for each ablation, and its figures."""
+    """Write a table for each ablation, and its figures."""
     for name, group in groups().items():
         names = [system.name for system in group]
         with atomic_write(out / f"ablation-{name}.md") as file:
@@ -72,7 +72,7 @@ def show(records: Sequence[Record], out: Path) -> None:
 
 
 def draw(records: Sequence[Record], out: Path) -> None:
-    """One figure for each ablation."""
+    """Draw one figure for each ablation."""
     by_amount = {
         NAMES[k]: [(100 * share, bleu(records, system, k)) for share, system in zip(SHARES, amounts(), strict=True)]
         for k in CHUNKS_MS

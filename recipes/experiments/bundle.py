@@ -1,4 +1,4 @@
-"""Put the adapter of the recipe `many` beside the embedded model, as `tiny-en-de-simul`.
+"""Bundle the adapter of the recipe `many` with the embedded model, as `tiny-en-de-simul`.
 
 python -m recipes.experiments.bundle --data ../shared/data/multi30k --assets .assets --work .experiments
 """
@@ -35,7 +35,7 @@ class BundleConfig:
 
 
 def bundle(config: BundleConfig) -> None:
-    """Train the adapter, unless the lab has it, and copy what `simulsa.load` reads."""
+    """Train the adapter, unless the lab already has it, and copy the files that `simulsa.load` reads."""
     lab = config.lab.open()
     adapter = Path(lab.tuned(BEST, config.seed, lab.base).name)
     config.out.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def bundle(config: BundleConfig) -> None:
     settings = strict_json.loads((adapter / SETTINGS).read_text(encoding="utf-8"))
     write_json(config.out / SETTINGS, {**settings, "lora_alpha": config.kept * settings["lora_alpha"]})
     record = read_record(adapter) or {}
-    # where it was trained is nobody's concern
+    # do not record the path where it was trained
     write_json(config.out / RECORD, {**record, "settings": {**record["settings"], "out": config.out.name}})
     print(f"{adapter} copied to {config.out}")
 

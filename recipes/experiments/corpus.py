@@ -1,8 +1,8 @@
-"""The speech that the experiments use: captions spoken into files once, as manifests.
+"""The speech that the experiments use: captions synthesised to files once, as manifests.
 
-Cuts come only from captions that the base has never seen: a model that knows a caption by heart "hears" words that were not
-spoken yet. Where the base was trained on the first half of train (see `recipes.base.build --captions`), the second half is new
-to it; the bundled base knows all of train, and val alone is new.
+Only captions that the base has never seen are cut, because a model that knows a caption by heart "hears" words before they are
+spoken. If the base was trained on the first half of train (see `recipes.base.build --captions`), the second half is new to it;
+the bundled base knows all of train, so only val is new.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Selection:
-    """Captions `first` to `last` (all behind `first` if not given) of a split, spoken in so many `readings`."""
+    """Captions `first` to `last` of a split (to the end if `last` is not given), each spoken in `readings` readings."""
 
     split: str
     first: int = 0
@@ -48,7 +48,7 @@ class Selection:
 
 
 def spoken_selection(data: Path, assets: Path, work: Path, chosen: Selection, jobs: int) -> list[Utterance]:
-    """A selection by speakers of the base's training mix, its readings one behind the other, made by so many processes."""
+    """The rows of a selection, reading after reading, by speakers of the base's training mix; made by `jobs` processes."""
     speak = partial(_reading, data, assets, work / "speech", chosen)
     if jobs == 1 or chosen.readings == 1:
         readings = [speak(number) for number in range(chosen.readings)]
@@ -59,7 +59,7 @@ def spoken_selection(data: Path, assets: Path, work: Path, chosen: Selection, jo
 
 
 def _reading(data: Path, assets: Path, folder: Path, chosen: Selection, number: int) -> list[Utterance]:
-    """The numbered reading; its name tells speech of other captions or other voices apart."""
+    """The reading with this number; its name keeps it apart from speech of other captions or other voices."""
     pairs = zip(*(read_captions(data, chosen.split, lang)[chosen.first : chosen.last] for lang in ("en", "de")), strict=True)
     name = "-".join([chosen.split, *([f"from-{chosen.first}"] if chosen.first else []), *([str(number)] if number else [])])
     return spoken_rows(list(pairs), name, partial(_speaker, name), assets, folder)
@@ -71,5 +71,5 @@ def _speaker(name: str, number: int) -> Speaker:
 
 
 def unheard_rows(data: Path, assets: Path, work: Path, split: str, limit: int | None = None) -> list[Utterance]:
-    """A test split by natural voices that the base has never heard, in turn."""
+    """A test split spoken by natural voices that the base has never heard, taken in turn."""
     return spoken_split(data, split, KOKORO, limit, assets, work / "test")

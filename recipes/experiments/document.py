@@ -1,8 +1,8 @@
-"""Make tables and figures from the CSV files again, and put them into the documents: numbers are never typed.
+"""Regenerate tables and figures from the CSV files and insert them into the documents, so that numbers are never typed.
 
     python -m recipes.experiments.document
 
-Between `<!-- from NAME -->` and `<!-- end -->` a document holds the file NAME of docs/results, as it is.
+Between `<!-- from NAME -->` and `<!-- end -->` a document holds a verbatim copy of the file NAME from docs/results.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BLOCK = re.compile(r"(<!-- from (?P<name>[\w./-]+) -->\n).*?(<!-- end -->)", re.
 
 @dataclass(frozen=True)
 class DocumentConfig:
-    """Which documents, and where the results lie."""
+    """Which documents, and where the results are."""
 
     documents: tuple[Path, ...] = (
         Path("docs/results.md"),
@@ -40,7 +40,7 @@ class DocumentConfig:
 
 
 def filled(text: str, results: Path) -> str:
-    """`text` with every block filled. Raises `FileNotFoundError` for a block whose file is not there."""
+    """`text` with every block filled. Raises `FileNotFoundError` for a block whose file does not exist."""
 
     def block(match: re.Match[str]) -> str:
         content = (results / match["name"]).read_text(encoding="utf-8").strip()
@@ -50,7 +50,7 @@ def filled(text: str, results: Path) -> str:
 
 
 def main(config: DocumentConfig) -> None:
-    """Make what the CSV files hold, and fill all documents."""
+    """Regenerate tables and figures from the CSV files, and fill all documents."""
     for name, show in SHOWN.items():
         for path in sorted(config.results.rglob(name)):
             show(read_records(path), path.parent)

@@ -1,4 +1,4 @@
-"""What goes wrong when nothing is held back (b = 0, k = 500 ms), before and after: counted, with examples.
+"""What goes wrong when no tokens are held back (b = 0, k = 500 ms), before and after training: counts and examples.
 
 python -m recipes.experiments.errors --data ../shared/data/multi30k --assets .assets --work .experiments --out docs/results
 """
@@ -28,16 +28,16 @@ WRONG_BELOW = 40.0  # chrF of a sentence
 
 
 def premature_stop(instance: Instance) -> bool:
-    """A full stop was final while a second or more was still to be said."""
+    """A full stop was committed at least a second before the end of the speech."""
     early = zip(instance.prediction.split(), instance.delays_ms, strict=True)
     return any(ends_sentence(word) and delay <= instance.source_length_ms - 1000 for word, delay in early)
 
 
 def invented(instance: Instance) -> bool:
-    """Ahead of the speaker with words that are not in the reference.
+    """The translation runs ahead of the speaker with words that are not in the reference.
 
-    When less than half was spoken, more words were final than the reference has up to there plus three, and most of these are
-    not in the reference at all.
+    Before half of the speech was spoken, more words were committed than half of the reference's words plus three, and most of
+    these are not in the reference at all.
     """
     half = instance.source_length_ms / 2
     words = [word for word, delay in zip(instance.prediction.split(), instance.delays_ms, strict=True) if delay < half]
@@ -47,7 +47,7 @@ def invented(instance: Instance) -> bool:
 
 
 def frozen(instance: Instance) -> bool:
-    """Nothing more came although a second or more was still to be said, and the translation is far too short."""
+    """Nothing was committed in the last second or more of the speech, and the translation is far too short."""
     last = max(instance.delays_ms, default=0.0)
     too_short = len(instance.prediction.split()) < 0.6 * len(instance.reference.split())
     return too_short and last <= instance.source_length_ms - 1000
@@ -59,7 +59,7 @@ def repeated(instance: Instance) -> bool:
 
 
 def misheard(instance: Instance) -> bool:
-    """None of these, and still wrong: chrF below 40."""
+    """None of the other faults, and still wrong: chrF below 40."""
     wrong = CHRF().sentence_score(instance.prediction, [instance.reference]).score < WRONG_BELOW
     return wrong and not any(check(instance) for check in (premature_stop, invented, frozen, repeated))
 
@@ -75,7 +75,7 @@ FAULTS: dict[str, Callable[[Instance], bool]] = {
 
 @dataclass(frozen=True)
 class ErrorsConfig:
-    """How many sentences are looked at, and where the report goes."""
+    """How many sentences to examine, and where the report goes."""
 
     lab: LabConfig = field(default_factory=LabConfig)
     out: Path = Path("docs/results")
@@ -87,7 +87,7 @@ class ErrorsConfig:
 
 
 def analyse(config: ErrorsConfig) -> str:
-    """Count the faults of each system and show one example of each: the report, which is also written."""
+    """Count the faults of each system, with one example of each; writes the report and returns it."""
     run_jobs(config.lab, [Job(system, config.seed, (TEST,), (CHUNK_MS,), (POLICY,)) for system in SYSTEMS])
     lab, test = config.lab.open(), config.lab.test(TEST)
     found = {}
@@ -112,7 +112,7 @@ def count_table(found: Mapping[str, Sequence[Instance]]) -> str:
 
 
 def examples(before: Sequence[Instance], after: Sequence[Instance]) -> str:
-    """For each fault, the first sentence that has it before, with what came of it; `|` stands where a chunk ended."""
+    """For each fault, the first sentence that has it before, with its translation after; `|` marks the end of a chunk."""
     lines = []
     for name, check in FAULTS.items():
         pair = next(((old, new) for old, new in zip(before, after, strict=True) if check(old)), None)

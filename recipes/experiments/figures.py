@@ -1,4 +1,4 @@
-"""Records as pictures."""
+"""Records as figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ B0 = "rollback:0"
 
 
 def plot_table(records: Sequence[Record], path: Path) -> None:
-    """BLEU over LAAL, a panel for each policy and a curve for each system; bars are the spread over the seeds, dashes offline."""
+    """BLEU over LAAL, one panel per policy and one curve per system; bars show the spread over seeds, dashes are offline."""
     policies = list(dict.fromkeys(record.policy for record in records))
     columns = min(len(policies), COLUMNS)
     rows = -(-len(policies) // columns)
@@ -44,8 +44,8 @@ def plot_table(records: Sequence[Record], path: Path) -> None:
 
 
 def plot_front(records: Sequence[Record], path: Path) -> None:
-    """What each system reaches within a latency: a solid line through the settings that no faster one of any policy equals, a
-    dotted curve for b = 0, where the model alone decides what is final, and a mark at the right for its offline translation."""
+    """What each system reaches within a latency: a solid line through the settings that no faster setting of any policy
+    matches, a dotted curve for b = 0, where the model alone decides what is final, and a mark on the right for offline."""
     figure = Figure(figsize=(7.4, 4.8), layout="constrained")
     axes = figure.subplots()
     last_s = 0.0
@@ -70,14 +70,14 @@ def plot_front(records: Sequence[Record], path: Path) -> None:
 
 
 def _points(records: Sequence[Record]) -> list[tuple[float, float]]:
-    """LAAL in seconds and BLEU of every setting but offline, means over the seeds, from the fastest to the slowest."""
+    """LAAL in seconds and BLEU of every setting except offline, as means over the seeds, from fastest to slowest."""
     settings = dict.fromkeys((record.system, record.chunk_ms, record.policy) for record in records)
     cells = [cell(of_setting(records, *setting)) for setting in settings if math.isfinite(setting[1])]
     return sorted((own.laal_ms / 1000, own.bleu) for own in cells if own.laal_ms is not None)
 
 
 def plot_lines(lines: dict[str, list[tuple[float, float]]], path: Path, title: str, x: str, marked: float) -> None:
-    """Curves of `(x, y)` points on a logarithmic x axis; `marked` is where a dotted upright line stands."""
+    """Curves of `(x, y)` points on a logarithmic x axis; `marked` is the position of a dotted vertical line."""
     figure = Figure(figsize=(6.2, 4.2), layout="constrained")
     axes = figure.subplots()
     for number, (name, points) in enumerate(lines.items()):

@@ -1,9 +1,9 @@
-"""Beyond the paper: what each idea is worth, on a base that knows the task already and with few new captions.
+"""Beyond the paper: what each idea is worth, with a base that already knows the task and few new captions.
 
     python -m recipes.experiments.ideas --data ../shared/data/multi30k --assets .assets --work .experiments --out docs/results
 
 The corpus is that of the bundled adapter: 1,500 captions that the bundled base knows, and the 1,014 of val, which are new to it
-and are all cut once.
+and are each cut once.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def bundled_lab(test_limit: int | None = None) -> LabConfig:
 
 
 def ideas() -> list[System]:
-    """SimulSA as in the paper, and the recipe `many` with one choice at a time made otherwise."""
+    """SimulSA as in the paper, and the recipe `many` with one choice changed at a time."""
     return [
         SIMULSA,
         MANY,
@@ -50,7 +50,7 @@ def ideas() -> list[System]:
 
 
 def run_ideas(config: IdeasConfig) -> list[Record]:
-    """Make and measure every idea, and write table and figure."""
+    """Build and measure every idea, and write the table and the figure."""
     systems = [BASE, SFT, *ideas()]
     records = study(config, [Subject(system, POLICIES, CHUNKS_MS) for system in systems])
     write_records(config.out / "ideas.csv", records)
@@ -59,7 +59,7 @@ def run_ideas(config: IdeasConfig) -> list[Record]:
 
 
 def show(records: Sequence[Record], out: Path) -> None:
-    """The table, and BLEU over LAAL at k = 500 ms: a curve for each system, a point for each policy."""
+    """Write the table, and plot BLEU over LAAL at k = 500 ms: one curve per system, one point per policy."""
     with atomic_write(out / "ideas.md") as file:
         file.write(main_table(records))
     curves = {

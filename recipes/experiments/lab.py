@@ -1,7 +1,7 @@
-"""Make and measure systems, each once: everything lies in folders named by the content that decides about it.
+"""Build and measure systems, each only once: every result is in a folder named by a hash of the inputs that determine it.
 
-A changed seed or setting gives another folder, so only what depends on it is done again; what was interrupted goes on; what is
-broken is built again, never read.
+A changed seed or setting gives a different folder, so only what depends on it is done again. Interrupted work resumes; broken
+results are rebuilt, never read.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BATCH_SIZE = 48
 
 @dataclass(frozen=True)
 class Lab:
-    """A base, its fine-tuning corpus, and a folder for all that is made of them."""
+    """A base, its fine-tuning corpus, and a folder for everything made from them."""
 
     base: HuggingFaceLALM
     """what cuts and is trained, in float32"""
@@ -82,7 +82,7 @@ class Lab:
         chunks_ms: Sequence[float],
         policies: Sequence[str],
     ) -> tuple[list[Score], Path]:
-        """The system's scores on `test`, and the folder where they and the instance logs lie."""
+        """The system's scores on `test`, and the folder with the scores and instance logs."""
         lalm = self.tuned(system, seed, self.measurable)
         key = self._key(lalm.signature.rpartition("@")[2], str(lalm.dtype), rows_hash(test))
         out = self.work / "scores" / key
@@ -102,15 +102,15 @@ class Lab:
 
 
 def _choices(settings: AugmentConfig | TrainConfig) -> dict[str, Any]:
-    """The settings that are not the defaults: what was made stays valid when a setting is added to simulsa."""
+    """The settings that differ from the defaults, so that existing results stay valid when simulsa gains a setting."""
     defaults = to_mapping(type(settings)())
     return {name: value for name, value in to_mapping(settings).items() if value != defaults[name]}
 
 
 def rebuilding(out: Path, make: Callable[[bool], Made]) -> Made:
-    """`make(False)`, which goes on with what is in `out`; if that is broken, `make(True)`, which starts again.
+    """Call `make(False)`, which resumes from what is in `out`; if that is broken, call `make(True)`, which starts again.
 
-    One process at a time works on an `out`: another that wants it waits, and finds it done.
+    Only one process at a time works on a given `out`; any other waits and then finds the work done.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(out.with_suffix(".lock"), "w") as lock:

@@ -13,7 +13,7 @@ from simulsa.evaluation.significance import SIGNIFICANT
 def main_table(records: Sequence[Record]) -> str:
     """BLEU with its spread over the seeds, and LAAL, for each policy and system (rows) and k (columns).
 
-    An arrow says that every seed is significantly better or worse than + SFT.
+    An arrow means that every seed is significantly better or worse than + SFT.
     """
     return _grid(records, _bleu_at_laal)
 
@@ -25,12 +25,12 @@ def details_table(records: Sequence[Record]) -> str:
 
 
 def recovered_table(records: Sequence[Record]) -> str:
-    """BLEU at b = 0 as a share of the same model's offline BLEU, and LAAL: what is lost to simultaneity."""
+    """BLEU at b = 0 as a share of the same model's offline BLEU, and LAAL: the cost of simultaneity."""
     return _grid([record for record in records if record.policy == "rollback:0"], _recovered)
 
 
 def policy_name(policy: str) -> str:
-    """A policy as the tables show it: rollback as the paper does."""
+    """A policy's name in the tables; rollback is written as in the paper."""
     return policy.replace("rollback:", "b = ")
 
 

@@ -1,4 +1,4 @@
-"""What was measured, one record per model, seed and setting, as CSV; everything that is shown is made from it."""
+"""Measurements as CSV, one record per model, seed and setting; all tables and figures are made from them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from simulsa.files import atomic_write
 
 @dataclass(frozen=True)
 class Record:
-    """One setting of one model; `policy` as in "rollback:3". Latencies in milliseconds, `None` where there is none; `early_share`
-    is the share of words that were final before the speech ended; `p_value` that of a paired bootstrap against + SFT, where there
-    was one."""
+    """One setting of one model; `policy` as in "rollback:3". Latencies are in milliseconds, `None` if there is none;
+    `early_share` is the share of words that were final before the speech ended; `p_value` is that of a paired bootstrap test
+    against + SFT, if there was one."""
 
     test: str
     system: str
@@ -54,7 +54,7 @@ def record(score: Score, test: str, system: str, seed: int, p_value: float | Non
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
-    """Write records as CSV, whole or not at all."""
+    """Write records as CSV, atomically."""
     names = [field.name for field in fields(Record)]
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -87,7 +87,7 @@ def of_setting(records: Iterable[Record], system: str, chunk_ms: float, policy: 
 
 
 def cell(records: Sequence[Record]) -> Cell:
-    """Records of one setting over all seeds as one."""
+    """Combine the records of one setting over all seeds."""
     bleus = [record.bleu for record in records]
     return Cell(
         bleu=mean(bleus),

@@ -1,4 +1,4 @@
-"""A study: some systems, measured on the same sentences, as records and as a table."""
+"""A study: several systems, measured on the same sentences, as records and as a table."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Subject:
 
 
 def study(config: StudyConfig, subjects: Sequence[Subject]) -> list[Record]:
-    """Make and measure all subjects."""
+    """Build and measure all subjects."""
     jobs = [
         Job(subject.system, seed, (TEST,), subject.chunks_ms, subject.policies) for subject in subjects for seed in config.seeds
     ]

@@ -1,5 +1,5 @@
-"""Numbers that the tests measure again: both embedded models on bundled sentences. eSpeak NG never speaks twice the same, so that
-two runs on captions by it differ by a point of BLEU.
+"""Numbers that the tests measure again: both embedded models on bundled sentences. eSpeak NG never speaks a text twice the same
+way, so two runs on captions that it speaks differ by a point of BLEU.
 
 python -m recipes.experiments.subset --out docs/results
 """
@@ -31,7 +31,7 @@ class SubsetConfig:
 
 
 def measured(model: str) -> list[Record]:
-    """An embedded model on the first bundled test sentences, without rollback, in float32 as a user's CPU has it."""
+    """An embedded model on the first bundled test sentences, without rollback, in float32 as on a user's CPU."""
     rows = read_manifest(DATA / "test.jsonl")[:SENTENCES]
     settings = EvaluateConfig(CHUNKS_MS, (0,), batch_size=48, preflight=False)
     scores = evaluate(load(model, device="cpu", dtype="float32"), rows, settings).scores

@@ -1,4 +1,4 @@
-"""The systems that the experiments compare: how the rows of each are made and how it is trained."""
+"""The systems that the experiments compare: how their rows are made and how they are trained."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Settings = TypeVar("Settings")
 RECIPES = Path(__file__).parents[1]
 # M = 1.3 % of the offline rows, as in the paper
 PAPER_SHARE = 0.013
-# A model a thousandth of the paper's size takes larger steps and smaller batches; the rest is the paper's.
+# A model a thousandth the size of the paper's needs larger steps and smaller batches; the rest is as in the paper.
 FINE_TUNING = TrainConfig(
     learning_rate=5e-4,
     batch_size=32,
@@ -35,8 +35,8 @@ CUTTING = AugmentConfig(preflight=False, on_error="skip")
 class System:
     """A model to measure: the base fine-tuned on offline rows and on simultaneous ones.
 
-    `share` says how many simultaneous rows there are for each offline row; they are made by the `augmentation` (whose `num` does
-    not count), with the base or another system. Without `training` it is the base itself.
+    `share` is the number of simultaneous rows per offline row; they are made by the `augmentation` (whose `num` is ignored),
+    with the base or another system. Without `training` the system is the base itself.
     """
 
     name: str
@@ -52,7 +52,7 @@ SIMULSA = System("+ SFT & SimulSA", augmentation=CUTTING)
 
 
 def changed(system: System, name: str, training: dict[str, object] | None = None, **cutting: object) -> System:
-    """`system` under another name, with other settings: of its augmentation by name, of training in a dictionary."""
+    """`system` under another name and with other settings: keyword arguments for augmentation, a dictionary for training."""
     return replace(
         system,
         name=name,
@@ -68,12 +68,12 @@ def varied(
     training: dict[str, object] | None = None,
     **cutting: object,
 ) -> System:
-    """`system`, by default SimulSA, with another share of rows or other settings (see `changed`)."""
+    """`system`, by default SimulSA, with a different share of rows or other settings (see `changed`)."""
     return replace(changed(system or SIMULSA, name, training, **cutting), share=share)
 
 
 def _recipe(name: str, share: float) -> System:
-    """The recipe of this name: the settings files of its folder."""
+    """The recipe of this name, from the settings files in its folder."""
 
     def read(kind: type[Settings], file: str, **more: object) -> Settings:
         path = RECIPES / name / file

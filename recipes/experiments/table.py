@@ -1,4 +1,4 @@
-"""The paper's table 1 in miniature, with latency and significance, and the best recipe beside it.
+"""The paper's table 1 in miniature, with latency and significance, alongside the best recipe.
 
 python -m recipes.experiments.table --data ../shared/data/multi30k --assets .assets --work .experiments --out docs/results
 """
@@ -26,7 +26,7 @@ from simulsa.files import atomic_write
 CHUNKS_MS = (500, 1000, 1500, 2000, 3000, 4000, math.inf)
 POLICIES = ("rollback:0", "rollback:1", "rollback:3", "rollback:5")
 BUDGETS_MS = (300, 500, 750, 1000, 1250, 1500)
-# what the base can do without training, and what the tuned models do with it
+# policies that work on the base without training; the tuned models are measured with them too
 TRAINING_FREE = ("eos", "alignatt:4", "alignatt:8", "alignatt:16")
 
 
@@ -52,13 +52,13 @@ class TableConfig:
 
     @property
     def systems(self) -> list[System]:
-        """What is compared."""
+        """The systems to compare."""
         others = [varied(f"{SIMULSA.name}, M = {share:.1%}", share) for share in self.shares if share != PAPER_SHARE]
         return [BASE, SFT, *([SIMULSA] if PAPER_SHARE in self.shares else []), *others, *([BEST] if self.best else [])]
 
 
 def make_table(config: TableConfig) -> list[Record]:
-    """Make and measure every system and write the table."""
+    """Build and measure every system and write the table."""
     run_jobs(config.lab, [_job(config, system, seed) for system in config.systems for seed in _seeds(config, system)])
     records = list(_records(config, config.lab.open()))
     write_records(config.out / "table.csv", records)
@@ -70,7 +70,7 @@ def make_table(config: TableConfig) -> list[Record]:
 
 
 def show(records: Sequence[Record], out: Path) -> None:
-    """The tables and the figure of each test set."""
+    """Write the tables and the figures of each test set."""
     for split in dict.fromkeys(one.test for one in records):
         own = [one for one in records if one.test == split]
         with atomic_write(out / f"table-{split}.md") as file:
@@ -82,8 +82,8 @@ def show(records: Sequence[Record], out: Path) -> None:
 
 
 def budget_table(folders: Mapping[str, Path]) -> str:
-    """The best setting of each system for some latencies that one may afford, by the folder of its scores; and the p-values of
-    the differences between a system that was fine-tuned on simultaneous rows and the others."""
+    """The best setting of each system within some latency budgets, from the folders with their scores, and the p-values of the
+    differences between each system fine-tuned on simultaneous rows and the others."""
     others = [name for name in folders if name in (BASE.name, SFT.name)]
     lines = []
     for budget_ms in BUDGETS_MS:
@@ -101,7 +101,7 @@ def budget_table(folders: Mapping[str, Path]) -> str:
 
 
 def _folders(config: TableConfig, split: str) -> dict[str, Path]:
-    """Where the scores of the first seed of each system lie."""
+    """The folders with the scores of each system's first seed."""
     lab, test = config.lab.open(), config.lab.test(split)
     return {
         system.name: lab.measured(system, config.seeds[0], test, config.chunks_ms, config.policies)[1]
@@ -118,7 +118,7 @@ def _job(config: TableConfig, system: System, seed: int) -> Job:
 
 
 def _records(config: TableConfig, lab: Lab) -> Iterator[Record]:
-    """All records; what was fine-tuned on simultaneous rows is tested against + SFT of the same seed."""
+    """All records; systems fine-tuned on simultaneous rows are tested against + SFT with the same seed."""
     for split in config.splits:
         test = config.lab.test(split)
         for system in config.systems:

@@ -1,4 +1,4 @@
-"""Systems made and measured by several processes, which share nothing but the lab's folder."""
+"""Build and measure systems in several processes, which share only the lab's folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from simulsa.manifest import Utterance
 
 @dataclass(frozen=True)
 class LabConfig:
-    """Where the captions lie, where everything that is made goes, and how much of it there is."""
+    """Where the captions are, where all output goes, and how much to make."""
 
     data: Path = Path("../shared/data/multi30k")
     """folder with Multi30k's captions"""
@@ -77,8 +77,8 @@ class Job:
 
 
 def run_jobs(config: LabConfig, jobs: Sequence[Job]) -> None:
-    """Do all jobs; afterwards the lab has them in its folder. What is there already takes no time."""
-    config.open()  # speech is made once, before the processes want it
+    """Do all jobs and leave the results in the lab's folder; results that already exist take no time."""
+    config.open()  # speech is made once, before the processes need it
     for split in sorted({split for job in jobs for split in job.splits}):
         config.test(split)
     if config.jobs == 1:
@@ -111,7 +111,7 @@ def _start_process(config: LabConfig) -> None:
 
 
 def _end_with_parent() -> None:
-    """A command that is killed cannot end its processes, which would go on with the job that they have, for hours perhaps."""
+    """End this process with its parent: a killed command cannot end its processes, which might run on for hours."""
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)

@@ -2,9 +2,9 @@
 
     python -m recipes.policies.alignment --out docs/results/policies
 
-Speech and translation run from beginning to end together, so of each sentence of the demo's test set, translated as a whole, the
-place of a token should go with that of the frame it attends to most. Shown is Spearman's rank correlation of the two, the mean
-over the sentences, for single heads and for averages.
+Speech and translation progress together, so in each sentence of the demo's test set, translated as a whole, the position of a
+token should correlate with that of the frame it attends to most. The table shows Spearman's rank correlation of the two, as a
+mean over the sentences, for single heads and for averages of heads.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class AlignmentConfig:
-    """Of which models, and where the table goes."""
+    """Which models to analyse, and where the table goes."""
 
     models: tuple[str, ...] = ("tiny-en-de", "tiny-en-de-simul")
     out: Path = Path("docs/results/policies")
@@ -41,7 +41,7 @@ class AlignmentConfig:
 
 
 def monotonicity(attention: np.ndarray) -> float:
-    """Spearman's correlation between the tokens and the frames they attend to most; 0 where they all attend to one frame."""
+    """Spearman's correlation between the tokens and the frames they attend to most; 0 if they all attend to the same frame."""
     frames = attention.argmax(1)
     if len(set(frames.tolist())) < 2:
         return 0.0
@@ -51,7 +51,7 @@ def monotonicity(attention: np.ndarray) -> float:
 
 
 def alignment_table(model: str, sentences: int) -> list[str]:
-    """The lines of a model: all layers, then each layer with its heads."""
+    """The table lines of a model: all layers, then each layer with its heads."""
     lalm = load(model, device="cpu", dtype="float32")
     rows = read_manifest(DATA / "test.jsonl")[:sentences]
     heard = [clip for row in rows for clip in lalm.hear([row.load()], [Direction("en", "de")])]
@@ -69,7 +69,7 @@ def alignment_table(model: str, sentences: int) -> list[str]:
 
 
 def _attentions(lalm: HuggingFaceLALM, heard: list[HeardClip], targets: list[list[int]], heads: Heads) -> list[np.ndarray]:
-    """Attention of every sentence that has more than one token; the model agrees to all of it as a draft, in one pass."""
+    """Attention for every sentence of more than one token; each is given as a draft that the model accepts in one pass."""
     found: list[np.ndarray] = []
     for batch, drafts in zip(_batches(heard), _batches(targets), strict=True):
         said = lalm.continue_(batch, [[]] * len(batch), drafts, Want(heads=heads))

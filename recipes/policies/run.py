@@ -1,9 +1,9 @@
-"""Every policy on the embedded models: what they pay in latency for how much quality.
+"""Every policy on the embedded models: how much latency each needs for how much quality.
 
     python -m recipes.policies.run --data ../shared/data/multi30k --assets .assets --work .policies --out docs/results/policies
 
-The base with policies that need no training against the SimulSA model with the same ones, on sentences of test_2016_flickr spoken
-by natural voices that neither has heard. It resumes; a setting that is there already is not measured again.
+Compares the base, with policies that need no training, with the SimulSA model under the same policies, on test_2016_flickr
+sentences spoken by natural voices that neither has heard. It resumes; existing settings are not measured again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BUDGETS_MS = (500, 750, 1000, 1250, 1500, 2000, 2500)
 
 @dataclass(frozen=True)
 class PoliciesConfig:
-    """On what, and where the results go."""
+    """Which sentences to use, and where the results go."""
 
     data: Path = Path("../shared/data/multi30k")
     """folder with the Multi30k captions"""
@@ -78,7 +78,7 @@ def measure(config: PoliciesConfig) -> list[Path]:
 
 
 def write_results(folders: Sequence[Path], out: Path) -> None:
-    """What `simulsa compare` shows of the folders, every number as CSV, and the best of each model by latency."""
+    """Write what `simulsa compare` shows for the folders, every number as CSV, and the best of each model by latency."""
     base, simultaneous = folders
     evaluations = {folder.name: read_scores(folder) for folder in folders}
     compare(folders, out, baseline=base)
@@ -88,7 +88,7 @@ def write_results(folders: Sequence[Path], out: Path) -> None:
 
 
 def _write_csv(evaluations: Mapping[str, Sequence[Score]], path: Path) -> None:
-    """A line per setting; the front is that of all settings by LAAL."""
+    """Write one line per setting; the Pareto front is over all settings, by LAAL."""
     front = pareto_front(evaluations)
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -101,8 +101,8 @@ def _write_csv(evaluations: Mapping[str, Sequence[Score]], path: Path) -> None:
 
 
 def budget_table(base: Path, simultaneous: Path) -> str:
-    """For some latencies that one may afford: the best setting of the base, of the SimulSA model as it decides alone (EOS only),
-    and of the SimulSA model with any policy; and the p-value of the difference between the first and the last."""
+    """For some latency budgets: the best setting of the base, of the SimulSA model when it decides alone (EOS only), and of the
+    SimulSA model with any policy; and the p-value of the difference between the first and the last."""
     lines = ["| LAAL at most | " + base.name + f" | {simultaneous.name}, eos | {simultaneous.name} | p |", "|" + " --- |" * 5]
     for budget_ms in BUDGETS_MS:
         cells = [
@@ -116,7 +116,7 @@ def budget_table(base: Path, simultaneous: Path) -> str:
 
 
 def main(config: PoliciesConfig) -> None:
-    """Measure and show."""
+    """Measure and write the results."""
     show_log()
     write_results(measure(config), config.out)
 

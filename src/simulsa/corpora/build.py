@@ -1,4 +1,4 @@
-"""From the rows of a corpus to a manifest with verified audio: shards, missing audio, lengths."""
+"""Turn the rows of a corpus into a manifest with verified audio: shards, missing audio, lengths."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class CorpusConfig:
 class Unwritten:
     """A row whose audio is not in a file yet.
 
-    `load` returns samples (float32 `[samples]` or `[samples, channels]`) and their rate in Hz. `row.audio` describes the source
-    of the audio; it becomes the file that is written.
+    `load` returns samples (float32 `[samples]` or `[samples, channels]`) and their rate in Hz. `row.audio` describes
+    the source of the audio; it is replaced by the path of the file once that is written.
     """
 
     row: Utterance
@@ -69,7 +69,7 @@ class Unwritten:
 
 
 def shard_of(shard: str, count: int) -> range:
-    """Which of `count` rows the part `i/n` holds. Raises `ValueError` for anything but `i/n` with 1 <= i <= n."""
+    """Which of `count` rows belong to shard `i/n`. Raises `ValueError` for anything but `i/n` with 1 <= i <= n."""
     match = re.fullmatch(r"(\d+)/(\d+)", shard)
     part, parts = map(int, match.groups()) if match else (0, 0)
     if not 1 <= part <= parts:
@@ -78,7 +78,7 @@ def shard_of(shard: str, count: int) -> range:
 
 
 def write_corpus(listed: Sequence[Utterance | Unwritten], out: Path, config: CorpusConfig) -> list[Utterance]:
-    """Write the manifest `out` of the listed rows whose audio exists, with their lengths; returns the rows.
+    """Write the listed rows whose audio exists, with their durations, to the manifest `out`; returns these rows.
 
     Skipped rows are listed with the reason in `<out>.missing.txt`. Embedded audio is written to `<out without suffix>-audio/`.
     Raises `CorpusError` if no row is left, audio is missing and `config.strict` is set, an id occurs twice, or `out` exists.
@@ -133,7 +133,7 @@ class _Missing:
         return [item for item in items if _row_of(item).target_text.strip()]
 
     def without_audio(self, rows: Sequence[Utterance], lengths: dict[str, int | AudioError]) -> list[Utterance]:
-        """The rows whose slice lies inside a file that can be read, with their length in seconds."""
+        """The rows whose slice lies inside a readable file, with their duration in seconds."""
         kept = []
         for row in rows:
             try:
@@ -143,7 +143,7 @@ class _Missing:
         return kept
 
     def report(self, count: int, kept: Sequence[Utterance], strict: bool) -> None:
-        """Write the list and say how long it is; raise `CorpusError` when that is too long."""
+        """Write the list and log its size; raise `CorpusError` if audio is missing in strict mode or no row is left."""
         lines = [f"{name}\tno translation\n" for name in self.untranslated]
         lines += [f"{name}\t{' '.join(reason.split())}\n" for name, reason in self.unheard]
         if not lines:
@@ -171,7 +171,7 @@ def _with_length(row: Utterance, length: int | AudioError) -> Utterance:
 
 
 def _with_files(listed: Sequence[Utterance | Unwritten], out: Path, jobs: int, missing: _Missing) -> list[Utterance]:
-    """The listed rows, those without a file written into one; a row whose sound is broken goes to `missing`."""
+    """The listed rows, after writing audio files for those without one; rows with broken audio go to `missing`."""
     folder = out.with_name(out.stem + "-audio")
 
     def write(item: Utterance | Unwritten) -> Utterance | tuple[str, str]:
@@ -190,7 +190,7 @@ def _with_files(listed: Sequence[Utterance | Unwritten], out: Path, jobs: int, m
 
 
 def _written(item: Unwritten, folder: Path) -> Utterance:
-    """Write the sound as FLAC. Its name carries what is heard, so the file of an earlier run is kept only if it is equal."""
+    """Write the audio as FLAC. The name includes a checksum of the samples, so an existing file is kept only if it matches."""
     samples, rate = item.load()
     if samples.ndim > 2:
         raise AudioError(f"{item.row.audio}: audio has shape {samples.shape}; it must be [samples] or [samples, channels]")

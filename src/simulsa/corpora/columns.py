@@ -53,8 +53,8 @@ class ColumnsConfig(CorpusConfig):
 def row_of(values: Mapping[str, Any], config: ColumnsConfig, audio: str, name: str, where: str) -> Utterance:
     """The `Utterance` that a table's row describes.
 
-    `audio` is its file, `name` the id if no column has one, `where` names the row for the `CorpusError` when a value cannot be
-    used.
+    `audio` is its file, `name` the id if no column has one; `where` names the row in the `CorpusError` raised if a value cannot
+    be used.
     """
 
     def text(column: str | None) -> str | None:
@@ -76,14 +76,14 @@ def row_of(values: Mapping[str, Any], config: ColumnsConfig, audio: str, name: s
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON can hold: dates, say, become text."""
+    """The value in a form that JSON can hold; dates, for example, become text."""
     return value if value is None or isinstance(value, (str, int, float, list, dict)) else str(value)
 
 
 def value_of(values: Mapping[str, Any], column: str, where: str) -> Any:
-    """The value of `column`; a dot goes into a value that is itself a mapping, unless a column has that very name.
+    """The value of `column`; a dot selects a field of a nested mapping, unless a column has exactly that name.
 
-    Raises `CorpusError`, which begins with `where`, when there is none.
+    Raises `CorpusError`, with a message that starts with `where`, if there is no such value.
     """
     if column in values:
         return values[column]

@@ -9,7 +9,7 @@ from simulsa.corpora.build import CorpusConfig
 from simulsa.corpora.layout import AudioFolder, CorpusError, need, read_tsv
 from simulsa.manifest import Utterance
 
-_REMOVED = "REMOVE"  # what a translator wrote in the place of a translation that cannot be
+_REMOVED = "REMOVE"  # what translators entered when a sentence could not be translated
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Covost2Config(CorpusConfig):
 
 
 def read_covost2(config: Covost2Config) -> list[Utterance]:
-    """The rows of a split in the table's order; one that a translator marked for removal has an empty target.
+    """The rows of a split in the table's order; rows that a translator marked for removal have an empty target.
 
-    Raises `CorpusError` when the folder is not laid out as it should be.
+    Raises `CorpusError` if the folder does not have the expected layout.
     """
     clips = AudioFolder(need(config.data / "clips", "--data must be Common Voice's folder of the spoken language"))
     translations = _translations(config)
@@ -50,7 +50,7 @@ def read_covost2(config: Covost2Config) -> list[Utterance]:
 
 
 def _translations(config: Covost2Config) -> list[dict[str, str]]:
-    """The lines of a split: from the table of that split, where somebody made one, or from the released table of all splits."""
+    """The lines of a split: from that split's own table if there is one, otherwise from the released table of all splits."""
     tables = config.tables or config.data
     direction = f"covost_v2.{config.source_lang}_{config.target_lang}"
     path = tables / f"{direction}.{config.split}.tsv"
@@ -58,7 +58,7 @@ def _translations(config: Covost2Config) -> list[dict[str, str]]:
         path = need(tables / f"{direction}.tsv", "--tables must be the folder of the unpacked CoVoST 2 tables")
     # CoVoST adds sentences that Common Voice's own training set lacks
     wanted = {config.split, "train_covost"} if config.split == "train" else {config.split}
-    table = read_tsv(path, ["path", "translation"], escaped=True)  # as CoVoST's own script writes and reads it
+    table = read_tsv(path, ["path", "translation"], escaped=True)  # CoVoST's own script writes and reads it this way
     rows = [values for _, values in table if values.get("split", config.split) in wanted]
     if not rows:
         raise CorpusError(f"{path}: no row of the split {config.split!r}; --split must be train, dev or test")

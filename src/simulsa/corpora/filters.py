@@ -57,7 +57,7 @@ class FilterConfig:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A removed row: its id, the filter, and the value the filter found."""
+    """A removed row: its id, the filter that removed it, and the value that failed."""
 
     id: str
     filter: str
@@ -65,9 +65,9 @@ class Dropped:
 
 
 def filter_manifest(manifest: Path, out: Path, config: FilterConfig) -> tuple[list[Utterance], list[Dropped]]:
-    """Write the rows that pass to `out` and the others, with the reason, to `<out>.dropped.tsv`; returns both.
+    """Write the rows that pass to `out` and the others, with their reasons, to `<out>.dropped.tsv`; returns both.
 
-    Raises `CorpusError` when no row passes or `out` exists, and `ManifestError` for a broken manifest.
+    Raises `CorpusError` if no row passes or `out` exists, and `ManifestError` for a broken manifest.
     """
     new_output(out, config.overwrite)
     rows = read_manifest(manifest, empty_targets=True)
@@ -85,7 +85,7 @@ def filter_manifest(manifest: Path, out: Path, config: FilterConfig) -> tuple[li
 def filter_rows(rows: Sequence[Utterance], config: FilterConfig) -> tuple[list[Utterance], list[Dropped]]:
     """The rows that pass, and the removed ones, each under the first filter it fails.
 
-    A simultaneous row is removed with its parent (filter `parent`), wherever the two stand.
+    A simultaneous row is removed along with its parent (filter `parent`), whichever comes first.
     """
     dropped: dict[str, Dropped] = {}
     seen: dict[Hashable, str] = {}
@@ -100,7 +100,7 @@ def filter_rows(rows: Sequence[Utterance], config: FilterConfig) -> tuple[list[U
 
 
 def filter_table(kept: Sequence[Utterance], dropped: Sequence[Dropped]) -> Table:
-    """Number of rows that each filter removed, as a table for the terminal."""
+    """The number of rows that each filter removed, as a table for the terminal."""
     total = len(kept) + len(dropped)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for name in ("filter", "rows removed", "%"):
@@ -112,13 +112,13 @@ def filter_table(kept: Sequence[Utterance], dropped: Sequence[Dropped]) -> Table
 
 
 def _durations_s(rows: Sequence[Utterance], config: FilterConfig) -> Sequence[float | None]:
-    """Durations, if a filter asks for them: files may have to be opened. Else nobody looks at the NaN."""
+    """Durations, if a filter needs them (files may have to be opened); otherwise NaN, which is never used."""
     bounds = (config.min_duration_s, config.max_duration_s, config.min_chars_per_s, config.max_chars_per_s)
     return [math.nan] * len(rows) if bounds == (None,) * 4 else durations_s(rows)
 
 
 def _failed(row: Utterance, duration_s: float | None, config: FilterConfig) -> tuple[str, str] | None:
-    """The first filter that a row fails and what it found; `None` when it passes all."""
+    """The first filter that a row fails and the value that failed; `None` if it passes all."""
     if duration_s is None:
         return "audio", f"{row.audio} cannot be read"
     source, target = (row.source_text or "").strip(), row.target_text.strip()
@@ -145,7 +145,7 @@ def _repeated(row: Utterance, duplicates: Duplicates, seen: dict[Hashable, str])
     if duplicates == "keep":
         return None
     slice_ = (row.audio, row.start_s, row.duration_s)
-    # cut rows of one text differ by their cut
+    # simultaneous rows cut from the same text differ in where they are cut
     what = slice_ if duplicates == "audio" or row.is_augmented else row.source_text or slice_
     first = seen.setdefault((what, row.target_lang, row.target_text, row.is_augmented), row.id)
     return None if first == row.id else ("duplicate", f"as {first}")

@@ -11,7 +11,7 @@ from simulsa.languages import base_language
 from simulsa.manifest import Utterance
 
 COLUMNS = ("id", "file_name", "raw_transcription", "transcription", "phonemes", "num_samples", "gender")
-_CODES = {"cmn": "zh"}  # what the corpus calls a language and the rest of the world does not
+_CODES = {"cmn": "zh"}  # language codes that only this corpus uses
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class FleursConfig(CorpusConfig):
 
 
 def read_fleurs(config: FleursConfig) -> list[Utterance]:
-    """The recordings of a split, several of a sentence; a sentence that the other language lacks has an empty target.
+    """The recordings of a split, often several per sentence; the target is empty if the other language lacks the sentence.
 
-    Raises `CorpusError` when the folder is not laid out as it should be.
+    Raises `CorpusError` if the folder does not have the expected layout.
     """
     audio = need(config.data / config.source_lang / "audio" / config.split, "unpack the split's archive there")
     targets = {values["id"]: values["raw_transcription"].strip() for values in _table(config, config.target_lang)}

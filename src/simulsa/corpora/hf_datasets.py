@@ -34,15 +34,15 @@ class DatasetsConfig(ColumnsConfig):
 
 
 def read_datasets(config: DatasetsConfig) -> Sequence[Utterance | Unwritten]:
-    """The table's rows; each is read when it is asked for.
+    """The table's rows, each read on access.
 
-    Raises `CorpusError` when there is no such table, split or column, and `RuntimeError` when `datasets` is not installed.
+    Raises `CorpusError` if there is no such table, split or column, and `RuntimeError` if `datasets` is not installed.
     """
     datasets = optional("datasets", "datasets", "this corpus")
     table = _load(datasets, config)
     check_columns(config.data, table.column_names, config.named_columns())
     if isinstance(table.features.get(config.audio_column), datasets.Audio):
-        # soundfile decodes, not a second library
+        # soundfile decodes, so no second decoder is needed
         table = table.cast_column(config.audio_column, datasets.Audio(decode=False))
     return _Table(table, config)
 
@@ -62,13 +62,13 @@ def _load(datasets: Any, config: DatasetsConfig) -> Any:
         return _load_table(datasets, config.split, path.as_posix(), config.name)
     except CorpusError:
         raise
-    except Exception as error:  # the library raises what its readers raise
+    except Exception as error:  # the library passes on whatever its readers raise
         what = "" if path.exists() else " (there is no such file or folder here, so it was looked up on the hub)"
         raise CorpusError(f"{path}: cannot be loaded as split {config.split!r} of a table{what}: {_cause(error)}") from error
 
 
 def _cause(error: BaseException) -> str:
-    """What began a chain of errors: the library says "an error occurred" last and what it was first."""
+    """The root cause of a chain of errors: the library's last error only says that an error occurred."""
     return _cause(error.__cause__) if error.__cause__ else f"{type(error).__name__}: {error}"
 
 
@@ -76,13 +76,13 @@ def _load_file(datasets: Any, path: Path) -> Any:
     if path.suffix not in _FORMATS:
         raise CorpusError(f"{path}: a table must be one of {', '.join(_FORMATS)}")
     options = {"sep": "\t"} if path.suffix == ".tsv" else {}
-    return _load_table(datasets, "train", _FORMATS[path.suffix], data_files=str(path), **options)  # its only split
+    return _load_table(datasets, "train", _FORMATS[path.suffix], data_files=str(path), **options)  # a file has only this split
 
 
 def _load_table(datasets: Any, split: str, *arguments: Any, **options: Any) -> Any:
-    """`datasets.load_dataset`, but the columns of CSV are text: `null` is German for zero, `NA` a word, `007` not 7."""
+    """`datasets.load_dataset`, but CSV columns are read as text: `null` is German for zero, `NA` a word, and `007` is not 7."""
     found = datasets.load_dataset_builder(*arguments, **options).config
-    if hasattr(found, "na_filter") and split in found.data_files:  # only CSV's has that
+    if hasattr(found, "na_filter") and split in found.data_files:  # only CSV configurations have na_filter
         pandas = optional("pandas", "datasets", "this corpus")
         columns = pandas.read_csv(found.data_files[split][0], sep=found.sep, nrows=0).columns
         text = datasets.Features({name: datasets.Value("string") for name in columns})
@@ -114,12 +114,12 @@ class _Table(Sequence[Utterance | Unwritten]):
         return row if file else Unwritten(row, lambda: self._sound(index, where))
 
     def _sound(self, index: int, where: str) -> tuple[np.ndarray, int]:
-        # read once more when it is written: a whole table of sound would not fit into memory
+        # read again when it is written: the audio of a whole table would not fit into memory
         return _decoded(value_of(self._table[index], self._config.audio_column, where), where)
 
 
 def _file_of(audio: Any, root: Path) -> str | None:
-    """The file that a table's value names, if it is all there is, or it is there."""
+    """The file that a table's value names, if the value holds no audio itself or the file exists; otherwise `None`."""
     if isinstance(audio, str):
         return str(root / audio)
     if not isinstance(audio, Mapping) or not audio.get("path"):
@@ -127,7 +127,7 @@ def _file_of(audio: Any, root: Path) -> str | None:
     path = Path(audio["path"])
     if audio.get("bytes") is None and audio.get("array") is None:
         return str(root / path)
-    # beside bytes a bare name says only what the file was called
+    # next to embedded audio, a relative path is only the original file name
     return str(path) if path.is_absolute() and path.is_file() else None
 
 
@@ -140,7 +140,7 @@ def _decoded(audio: Any, where: str) -> tuple[np.ndarray, int]:
         raise AudioError(f"{where}: no audio; it must be a path, encoded bytes, or an array with its sampling_rate")
     try:
         samples, rate = np.asarray(values["array"]), int(values["sampling_rate"])
-        if samples.dtype.kind != "i":  # whole numbers are refused with the others that are no sound
+        if samples.dtype.kind != "i":  # integers are left as they are, to be rejected with other invalid audio
             samples = samples.astype(np.float32)
     except (TypeError, ValueError) as error:
         raise AudioError(f"{where}: the array is not readable as samples ({error})") from error

@@ -8,9 +8,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-READABLE = (".wav", ".flac", ".ogg", ".opus", ".mp3")  # the sound files that are looked for, in this order
-_AAC = ".m4a"  # what libsndfile cannot decode
-_SHOWN = 8  # names of a folder in an error
+READABLE = (".wav", ".flac", ".ogg", ".opus", ".mp3")  # audio files to look for, in this order
+_AAC = ".m4a"  # libsndfile cannot decode it
+_SHOWN = 8  # entries of a folder that an error message lists
 
 
 class CorpusError(ValueError):
@@ -18,7 +18,7 @@ class CorpusError(ValueError):
 
 
 def need(path: Path, fix: str) -> Path:
-    """`path`, if it exists; else `CorpusError` with what lies there instead and the `fix`."""
+    """`path`, if it exists; otherwise raises `CorpusError` with what was found instead and the `fix`."""
     if path.exists():
         return path
     there = path.parent
@@ -37,9 +37,9 @@ def _contents(place: Path) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, without their ends. Only a line feed ends a line: texts may hold other separators.
+    """The lines of a UTF-8 file, without line endings. Only a line feed ends a line: texts may contain other separators.
 
-    Raises `CorpusError` where the file is a folder or not UTF-8.
+    Raises `CorpusError` if the path is a folder or the file is not UTF-8.
     """
     if path.is_dir():
         raise CorpusError(f"{path} is a folder; a text file is needed")
@@ -52,7 +52,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_parallel(paths: Sequence[Path]) -> list[tuple[str, ...]]:
-    """Files that belong together line by line; raises `CorpusError` when they are not equally long."""
+    """The lines of parallel files, as tuples; raises `CorpusError` if the files differ in their number of lines."""
     columns = [read_lines(path) for path in paths]
     if len({len(lines) for lines in columns}) > 1:
         found = ", ".join(f"{path.name} {len(lines)}" for path, lines in zip(paths, columns, strict=True))
@@ -67,11 +67,11 @@ def read_tsv(
     escaped: bool = False,
     only: tuple[str, set[str]] | None = None,
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a tab-separated table as `(line number, values by column)`; quotation marks are text, blank lines are passed.
+    """The rows of a tab-separated table as `(line number, values by column)`; quotes are text, blank lines are skipped.
 
-    `header` names the columns of a table that has no header line. In an `escaped` table a backslash makes text of the character
-    after it. `only` names a column and the values in it that matter. Raises `CorpusError` when a `needed` column is absent, or a
-    line that matters has another number of columns.
+    `header` names the columns of a table that has no header line. In an `escaped` table a backslash makes the next character
+    plain text. `only` names a column and the values to keep; other rows are skipped. Raises `CorpusError` if a `needed` column
+    is absent or a line that is not skipped has the wrong number of columns.
     """
     lines = enumerate(read_lines(path), start=1)
     if header is None:
@@ -93,20 +93,20 @@ def read_tsv(
 
 
 def _unescaped(line: str) -> list[str]:
-    """The columns of a line as Python's csv module reads what it has written with a backslash as `escapechar`."""
+    """The columns of a line that Python's csv module wrote with a backslash as `escapechar`."""
     values = next(csv.reader([line.replace("\r", " ")], delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\"))
-    return [value.removesuffix("\n") for value in values]  # what a backslash at the end of the line makes
+    return [value.removesuffix("\n") for value in values]  # left by a backslash at the end of the line
 
 
 def check_columns(table: object, found: Sequence[str], needed: Sequence[str]) -> None:
-    """Raise `CorpusError` when a `needed` column is not among those that a table has, nor what stands before its dot."""
+    """Raise `CorpusError` if a table has neither a `needed` column nor the nested column named by the part before its dot."""
     absent = [name for name in needed if name not in found and name.split(".")[0] not in found]
     if absent:
         raise CorpusError(f"{table}: no column {', '.join(absent)}; it has {', '.join(found)}")
 
 
 def segment_ids(recordings: Sequence[str], source_lang: str, target_lang: str) -> list[str]:
-    """An id for each segment, by the name of its recording and its number there."""
+    """An id for each segment, made of its recording's name and its number within the recording."""
     counted: collections.Counter[str] = collections.Counter()
     ids = []
     for name in recordings:
@@ -116,7 +116,7 @@ def segment_ids(recordings: Sequence[str], source_lang: str, target_lang: str) -
 
 
 def seconds(text: str, where: str) -> float:
-    """A time in seconds; `where` names the file and line for the `CorpusError` when it is none."""
+    """A time in seconds; `where` names the file and line in the `CorpusError` raised if it is not a number."""
     try:
         return float(text)
     except ValueError:
@@ -124,9 +124,9 @@ def seconds(text: str, where: str) -> float:
 
 
 class AudioFolder:
-    """A folder of sound files, listed once: a corpus asks for hundreds of thousands of them.
+    """A folder of audio files, listed only once, because a corpus looks up hundreds of thousands of them.
 
-    Raises `CorpusError` when it holds nothing but AAC (.m4a).
+    Raises `CorpusError` if all of its audio is AAC (.m4a).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -140,9 +140,9 @@ class AudioFolder:
             )
 
     def find(self, name: str) -> str:
-        """The path of `name`, or of a file that differs in its suffix alone; of `name` itself where there is none.
+        """The path of `name`, or of a file that differs only in its suffix; the path of `name` itself if neither exists.
 
-        `name` may come without a suffix.
+        `name` may lack a suffix.
         """
         stem, suffix = os.path.splitext(name)
         stem = stem if suffix in (*READABLE, _AAC) else name

@@ -11,13 +11,13 @@ from simulsa.audio import AudioError, audio_length
 from simulsa.files import append_jsonl, read_jsonl_after_a_kill
 from simulsa.progress import track
 
-_BLOCK = 1000  # files between two writes to the journal
+_BLOCK = 1000  # files per write to the journal
 
 
 def audio_lengths(paths: Iterable[str], jobs: int, journal: Path | None = None) -> dict[str, int | AudioError]:
-    """Length in samples at `SAMPLE_RATE`, or what is wrong, of each file; headers are read by `jobs` threads.
+    """The length of each file in samples at `SAMPLE_RATE`, or the error; `jobs` threads read the headers.
 
-    `journal` is a file that remembers lengths: a file whose size and time are as they were is not opened again.
+    `journal` is a file that stores the lengths: audio files with unchanged size and modification time are not opened again.
     """
     wanted = list(dict.fromkeys(paths))
     known = {} if journal is None else {entry["audio"]: entry for entry in read_jsonl_after_a_kill(journal)}

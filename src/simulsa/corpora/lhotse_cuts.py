@@ -1,4 +1,4 @@
-"""Any Lhotse CutSet: a row for each supervision of its cuts."""
+"""Any Lhotse CutSet: one row per supervision of its cuts."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class LhotseConfig(CorpusConfig):
 
 
 def read_lhotse(config: LhotseConfig) -> Sequence[Utterance | Unwritten]:
-    """A row for each supervision, in the order of the cuts.
+    """One row per supervision, in the order of the cuts.
 
-    Raises `CorpusError` when there are no such cuts, or none has the field, and `RuntimeError` when `lhotse` is not installed.
+    Raises `CorpusError` if there are no such cuts or none has the field, and `RuntimeError` if `lhotse` is not installed.
     """
     lhotse = optional("lhotse", "lhotse", "this corpus")
     path = need(config.data, "--data must be a file with cuts")
     try:
         cuts = list(lhotse.CutSet.from_file(path))
-    except Exception as error:  # the library raises what its readers raise
+    except Exception as error:  # the library passes on whatever its readers raise
         raise CorpusError(f"{path}: not readable as a CutSet ({type(error).__name__}: {error}); --data must be cuts") from error
     rows = [_row(cut, supervision, config) for cut in cuts for supervision in cut.supervisions]
     if not rows:
@@ -53,7 +53,7 @@ def read_lhotse(config: LhotseConfig) -> Sequence[Utterance | Unwritten]:
 
 
 def _row(cut: Any, supervision: Any, config: LhotseConfig) -> Utterance | Unwritten:
-    start_s = max(0.0, supervision.start)  # a supervision may reach beyond its cut
+    start_s = max(0.0, supervision.start)  # a supervision may extend beyond its cut
     duration_s = round(min(supervision.end, cut.duration) - start_s, 6)
     source = _source(cut)
     name = cut.id if len(cut.supervisions) == 1 else f"{cut.id}-{supervision.id}"
@@ -72,7 +72,7 @@ def _row(cut: Any, supervision: Any, config: LhotseConfig) -> Utterance | Unwrit
 
 
 def _source(cut: Any) -> str | None:
-    """The file that a cut is a slice of; `None` where it is mixed, changed, of one channel among several, or not in a file."""
+    """The file that a cut is a slice of; `None` if it is mixed, transformed, one of several channels, or not in a file."""
     recording = getattr(cut, "recording", None)
     if not getattr(cut, "has_recording", False) or recording is None or recording.transforms:
         return None
@@ -90,7 +90,7 @@ def _custom(thing: Any, field: str) -> str:
 def _sound(cut: Any, start_s: float, duration_s: float) -> tuple[np.ndarray, int]:
     try:
         samples = cut.truncate(offset=start_s, duration=duration_s).load_audio()
-    except Exception as error:  # the library raises what its backends raise
+    except Exception as error:  # the library passes on whatever its backends raise
         raise AudioError(f"cut {cut.id}: cannot be loaded ({type(error).__name__}: {error})") from error
     if samples is None:
         raise AudioError(f"cut {cut.id}: has no recording")

@@ -46,9 +46,9 @@ class Multi30kConfig:
 
 
 def read_captions(data: Path, split: str, lang: str) -> list[str]:
-    """The captions of one split and language, one a line.
+    """The captions of one split and language, one per line.
 
-    Raises `FileNotFoundError` that says which file was expected.
+    Raises `FileNotFoundError`, which names the expected file.
     """
     path = data / f"{split}.{lang}.gz"
     if not path.exists():
@@ -58,7 +58,7 @@ def read_captions(data: Path, split: str, lang: str) -> list[str]:
 
 
 def speak_multi30k(config: Multi30kConfig, out: Path) -> list[Utterance]:
-    """Speak a split into FLAC files in a folder beside `out` and write the manifest `out`; files that exist are kept."""
+    """Speak a split into FLAC files in a folder next to `out` and write the manifest `out`; existing files are kept."""
     sources = read_captions(config.data, config.split, "en")[: config.limit]
     targets = read_captions(config.data, config.split, config.target_lang)[: config.limit]
     if len(sources) != len(targets):
@@ -75,12 +75,12 @@ def speak_multi30k(config: Multi30kConfig, out: Path) -> list[Utterance]:
 def speak_captions(
     pairs: Sequence[tuple[str, str]], voices: Sequence[Voice], name: str, target_lang: str, out: Path
 ) -> list[Utterance]:
-    """Speak `(English, translation)` pairs, voices in turn, into `<out without suffix>-audio/`; returns the rows."""
+    """Speak `(English, translation)` pairs, with the voices in turn, into `<out without suffix>-audio/`; returns the rows."""
     folder = out.with_suffix("").with_name(out.stem + "-audio")
     rows = []
     for number, (source, target) in enumerate(track(pairs, f"speaking {name}")):
         voice = voices[number % len(voices)]
-        # the name carries what was said and how, so a file of other settings is never taken for this one
+        # the name reflects the text and the settings, so a file made with other settings is never reused
         tag = zlib.crc32(f"{source}|{voice}".encode())
         path = folder / f"{number:05d}-{tag:08x}.flac"
         if not _is_audio(path):

@@ -61,7 +61,7 @@ def _segments(path: Path) -> list[dict[str, Any]]:
 
     logger.info("reading %s", path)
     try:
-        # libyaml, where PyYAML has it: a training set lists hundreds of thousands of segments
+        # libyaml, if PyYAML was built with it: a training set lists hundreds of thousands of segments
         segments = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         raise CorpusError(f"{path}: not YAML ({error}); unpack the corpus again") from error

@@ -16,7 +16,7 @@ from simulsa.corpora.lengths import audio_lengths
 from simulsa.files import atomic_write, write_json
 from simulsa.manifest import Utterance
 
-KINDS = {"offline": "#0072B2", "simultaneous": "#D55E00"}  # and their colours
+KINDS = {"offline": "#0072B2", "simultaneous": "#D55E00"}  # kinds of rows, with their colours
 _JOBS = 8  # threads that read headers
 _BINS = 40
 
@@ -33,7 +33,7 @@ class Group:
 
     @property
     def hours(self) -> float:
-        """How long the group's speech is."""
+        """The total duration of the group's speech."""
         return float(self.durations_s.sum()) / 3600
 
     @property
@@ -44,14 +44,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Measured:
-    """A manifest's groups, and how many rows have audio that cannot be read and stand in none."""
+    """A manifest's groups, and the number of rows left out of them because their audio cannot be read."""
 
     groups: tuple[Group, ...]
     unreadable: int
 
 
 def durations_s(rows: Sequence[Utterance]) -> list[float | None]:
-    """Each row's duration: its own where the manifest has it, else its file's, or `None` when that cannot be read."""
+    """Each row's duration, from the manifest if given there, otherwise from its file; `None` if the file cannot be read."""
     lengths = audio_lengths((row.audio for row in rows if row.duration_s is None), _JOBS)
 
     def duration(row: Utterance) -> float | None:
@@ -95,7 +95,7 @@ def write_stats(measured: Measured, folder: Path) -> None:
 
 
 def stats_table(measured: Measured) -> Table:
-    """The groups as a table for the terminal: rows, hours, and median with 5th and 95th percentile of what is distributed."""
+    """The groups as a table for the terminal: rows, hours, and median with 5th and 95th percentiles of each distribution."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.caption, table.caption_justify = "median (5th to 95th percentile)", "right"
     for name in ("languages", "kind", "rows", "hours", "seconds", "chars", "chars/s"):
@@ -139,7 +139,7 @@ def _distribution(values: np.ndarray) -> dict[str, float]:
 
 
 def _figure(groups: Sequence[Group]) -> Any:
-    """Two histograms; each kind in percent of its own rows, because simultaneous ones may be one in a hundred."""
+    """Two histograms, each kind in percent of its own rows, because only one row in a hundred may be simultaneous."""
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")

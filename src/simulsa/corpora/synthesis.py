@@ -1,8 +1,8 @@
-"""Speech from text, by the eSpeak NG library that the `espeakng-loader` package carries.
+"""Speech from text, synthesised by the eSpeak NG library that the `espeakng-loader` package bundles.
 
-The library is called through ctypes in its synchronous mode. The same calls in a fresh process give the same durations;
-it keeps state between utterances, so a text spoken again differs by some milliseconds. Word and phoneme events come with
-their sample position, which gives exact alignments for free.
+The library is called through ctypes in its synchronous mode. The same calls in a fresh process give the same durations.
+Because the library keeps state between utterances, a text spoken again differs by a few milliseconds. Word and phoneme events
+come with their sample positions, which gives exact alignments for free.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 class Synthesizer:
     """The eSpeak NG library, loaded once per process (it holds global state, so it is not thread-safe).
 
-    Raises `RuntimeError` with the pip extra to install when `espeakng-loader` is missing.
+    Raises `RuntimeError`, which names the pip extra to install, if `espeakng-loader` is missing.
     """
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class Synthesizer:
             raise RuntimeError(f"eSpeak NG did not start: espeak_Initialize returned {self._native_rate}")
         self._pieces: list[np.ndarray] = []
         self._events: list[tuple[int, int, int, int, str]] = []
-        self._callback = _Callback(self._receive)  # kept: ctypes does not hold a reference itself
+        self._callback = _Callback(self._receive)  # kept, because ctypes itself holds no reference to it
         self._library.espeak_SetSynthCallback(self._callback)
         self._voice: Voice | None = None
 
@@ -108,7 +108,7 @@ class Synthesizer:
     def _use(self, voice: Voice) -> None:
         if voice == self._voice:
             return
-        # an unknown variant would be ignored in silence, so it is looked for here
+        # eSpeak NG silently ignores an unknown variant, so check for it here
         variant = voice.name.partition("+")[2]
         known = not variant or (self._variants / variant).is_file()
         if not known or self._library.espeak_SetVoiceByName(voice.name.encode()) != 0:
@@ -118,7 +118,7 @@ class Synthesizer:
         self._voice = voice
 
     def speak(self, text: str, voice: Voice | None = None) -> SyntheticSpeech:
-        """Speak `text`; raises `ValueError` when there is nothing to say and `RuntimeError` for an unknown voice."""
+        """Speak `text`; raises `ValueError` if the text is empty and `RuntimeError` for an unknown voice."""
         if not text.strip():
             raise ValueError("cannot speak an empty text")
         self._use(voice or Voice())
@@ -135,9 +135,9 @@ class Synthesizer:
         return native_sample * SAMPLE_RATE // int(self._native_rate)
 
     def _words(self, text: str, end: int) -> tuple[Mark, ...]:
-        # positions count characters from 1; the text goes on to the next word, because "of a" may be one event of two letters
+        # positions count characters from 1; a word's text extends to the next event, as "of a" may be one event of length 2
         starts = [(self._to_samples(s), p - 1) for kind, s, p, _, _ in self._events if kind == _EVENT_WORD]
-        ends = [*starts, (end, len(text))][1:]  # no words: no ends either
+        ends = [*starts, (end, len(text))][1:]  # empty if there are no words
         return tuple(
             Mark(text[first:last].strip(_AROUND_WORDS), s, e) for (s, first), (e, last) in zip(starts, ends, strict=True)
         )

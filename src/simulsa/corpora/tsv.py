@@ -21,7 +21,7 @@ class TsvConfig(ColumnsConfig):
 
 
 def read_tsv_table(config: TsvConfig) -> list[Utterance]:
-    """The table's rows. Raises `CorpusError` for a column that is not there and a line that cannot be used."""
+    """The table's rows. Raises `CorpusError` for a missing column or an unusable line."""
     path = need(config.data, "--data must be the table")
     if path.is_dir():
         raise CorpusError(f"{path} is a folder; --data must be the table, a .tsv file")

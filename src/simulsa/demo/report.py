@@ -28,7 +28,7 @@ def write_report(path: Path, before: Scores, after: Scores, pictures: Mapping[st
 
 
 def table_rows(before: Scores, after: Scores) -> tuple[list[str], list[list[str]]]:
-    """The before/after table: header, and a row per rollback and model with `BLEU @ LAAL` cells."""
+    """The before/after table: header, and one row per rollback and model with `BLEU @ LAAL` cells."""
     chunks = list(dict.fromkeys(score["chunk_ms"] for score in before))
     header = ["b", "model", *(f"k = {_chunk_name(chunk)}" for chunk in chunks)]
     rows = []

@@ -1,4 +1,4 @@
-"""The demo's run: evaluate, augment, train, evaluate again, report."""
+"""The demo run: evaluate, augment, train, evaluate again, report."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class DemoConfig:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo made."""
+    """What the demo produced."""
 
     before: EvaluationResult
     after: EvaluationResult
@@ -77,7 +77,7 @@ class DemoResult:
 
 
 def run_demo(config: DemoConfig) -> DemoResult:
-    """Run the whole method; a run that was interrupted goes on where it stopped. Writes `report.html` at the end."""
+    """Run the whole method; an interrupted run continues where it stopped. Writes `report.html` at the end."""
     started = time.monotonic()
     test = read_manifest(DATA / "test.jsonl")[: config.test_rows]
     offline = read_manifest(DATA / "train.jsonl")[: config.train_rows]
@@ -128,7 +128,7 @@ def _train_config(config: DemoConfig) -> TrainConfig:
 
 
 def _example(test: Sequence[Utterance], before: Path) -> Utterance:
-    """Among the longer half of the sentences, the one that the base translates best offline (by chrF).
+    """Of the longer half of the sentences, the one that the base model translates best offline (by chrF).
 
     The figure shows when words appear, which a misrecognised sentence would obscure.
     """

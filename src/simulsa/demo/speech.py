@@ -36,7 +36,7 @@ class DemoSpeechConfig:
 def write_demo_speech(config: DemoSpeechConfig, out: Path) -> list[Utterance]:
     """Write the manifest `out` and a 16-bit WAV file per sentence in `<out without suffix>-audio/`; returns the rows.
 
-    Raises `CorpusError` if `out` is not a .jsonl file or exists already.
+    Raises `CorpusError` if `out` is not a .jsonl file or already exists.
     """
     import soundfile
 

@@ -43,7 +43,7 @@ def committed_lane(name: str, lalm: LALM, row: Utterance, config: StreamConfig) 
 
 
 def plot_timeline(lanes: Sequence[Lane], duration_s: float, path: Path) -> None:
-    """Draw the lanes below each other over audio time; words committed at the same moment are stacked."""
+    """Draw the lanes one below the other over audio time; words committed at the same moment are stacked."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -67,7 +67,7 @@ def plot_timeline(lanes: Sequence[Lane], duration_s: float, path: Path) -> None:
 def _draw(axis, lane: Lane, height: int, color: str) -> None:  # type: ignore[no-untyped-def]  # matplotlib's Axes
     below: dict[float, int] = {}
     for number, word in enumerate(lane.words):
-        # spoken words follow each other closely, so they take three levels in turn
+        # spoken words follow each other closely, so they alternate between three levels
         level = number % 3 if lane.name == "spoken" else below.get(word.time_s, 0)
         below[word.time_s] = level + 1
         axis.plot([word.time_s, word.time_s], [height, height - level - 0.2], color=color, alpha=0.25, linewidth=1)

@@ -1,8 +1,9 @@
-"""`export`: offline and simultaneous rows for other trainers, with the paper's settings in their words.
+"""`export`: offline and simultaneous rows for other trainers, with the paper's settings under their option names.
 
-Those trainers read whole audio files, so slices are written as files of their own, and they tokenise the target text again, so a
-row that ends inside a word may end on other tokens there (`augment --whole-words` makes none). Formats as documented by ms-swift
-(custom dataset: messages and audios, JSON Lines) and LLaMA-Factory (sharegpt formatting, `dataset_info.json`).
+These trainers read whole audio files, so each slice is written to a file of its own. They also tokenise the target text again,
+so a row that ends inside a word may end in different tokens there (`augment --whole-words` makes no such rows). The formats are
+those documented by ms-swift (custom dataset: messages and audios, JSON Lines) and LLaMA-Factory (sharegpt formatting,
+`dataset_info.json`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from simulsa.progress import track
 from simulsa.training.config import TrainConfig
 
 Format = Literal["ms-swift", "llamafactory", "hf-dataset"]
-DATASET = "simulsa"  # the name by which LLaMA-Factory knows the rows
+DATASET = "simulsa"  # the name of the dataset in LLaMA-Factory
 ROWS = "train.jsonl"
 
 logger = logging.getLogger("simulsa")
@@ -58,10 +59,10 @@ class ExportConfig:
 
 
 def export(rows: Sequence[Utterance], out: Path, config: ExportConfig | None = None) -> int:
-    """Write `rows` and a settings file into the folder `out`; audio that is there already is not written again.
+    """Write `rows` and a settings file into the folder `out`; existing audio files are not written again.
 
-    Returns how many rows were written. Raises `AudioError` for audio that cannot be read (unless skipped), `ExportError` when
-    no row is left, and `RuntimeError` when a package is missing.
+    Returns the number of rows written. Raises `AudioError` for unreadable audio (unless skipped), `ExportError` if no row is
+    left, and `RuntimeError` if a package is missing.
     """
     config = config or ExportConfig()
     given = []
@@ -86,9 +87,9 @@ def export(rows: Sequence[Utterance], out: Path, config: ExportConfig | None = N
 
 
 def _audio_file(row: Utterance, folder: Path) -> Path:
-    """The row's own file, or one with its slice (FLAC, 16 bit) in `folder`, named by what it holds."""
+    """The row's own file, or a file in `folder` with its slice (16-bit FLAC), named after its content."""
     if row.start_s == 0 and row.duration_s is None:
-        row.length_samples()  # refuses what cannot be read
+        row.length_samples()  # raises if the audio cannot be read
         return Path(row.audio).resolve()
     path = flac_path(folder, row.id, zlib.crc32(f"{row.audio}|{row.start_s}|{row.duration_s}".encode()))
     if not path.exists():
@@ -101,7 +102,7 @@ def _asked(row: Utterance, family: str) -> str:
 
 
 def _messages(given: Sequence[tuple[Utterance, Path]], path: Path, family: str) -> None:
-    """One conversation a line: the audio and the instruction, then the translation."""
+    """Write one conversation per line: the audio and the instruction, then the translation."""
     with atomic_write(path) as file:
         for row, audio in given:
             messages = [
@@ -175,7 +176,7 @@ def _hf_dataset(given: Sequence[tuple[Utterance, Path]], folder: Path, family: s
 
 
 def _paper_settings() -> dict[str, Any]:
-    """simulsa's defaults, the paper's where it gives any, in the words that both trainers share with transformers."""
+    """simulsa's defaults (the paper's values where it gives them), under the names both trainers share with transformers."""
     paper = TrainConfig()
     return {
         "lora_rank": paper.lora_r,

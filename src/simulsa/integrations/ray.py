@@ -1,7 +1,7 @@
-"""Ray actors as workers for `augment` and `evaluate`: each holds a copy of the model, on one machine or a cluster.
+"""Ray actors as workers for `augment` and `evaluate`, on one machine or a cluster; each holds a copy of the model.
 
 Ray restarts an actor that dies and repeats its batch, so nothing is lost. Results do not depend on the worker, so they equal
-those of a single process. (Ray Data would start new actors for every data set, so that an evaluation would reload the model for
+those of a single process. (Ray Data would start new actors for every data set, so an evaluation would reload the model for
 every setting.)
 """
 
@@ -38,11 +38,11 @@ class RayConfig:
 
 
 class RayWorkers:
-    """Actors of a Ray cluster, which live as long as this object; implements `simulsa.lalm.workers.Workers`."""
+    """Actors on a Ray cluster, which live as long as this object; implements `simulsa.lalm.workers.Workers`."""
 
     def __init__(self, load: Callable[[], LALM], count: int = 2, gpus: float = 0.0, encoder_cache_mib: float = 0.0) -> None:
-        """`load` makes an actor's model: it must be picklable and lead to the model of the process that asks. `gpus` are those
-        of each actor, `encoder_cache_mib` is the size of its encoder cache."""
+        """`load` makes an actor's model: it must be picklable and return the same model as in the calling process. `gpus` is
+        the number of GPUs per actor, `encoder_cache_mib` the size of its encoder cache."""
         import ray
         from ray.util import ActorPool
 
@@ -51,7 +51,7 @@ class RayWorkers:
         self._pool = ActorPool(self._actors)
 
     def map(self, work: Callable[[LALM, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """`work(lalm, item)` of every item, in any order. Raises what the work raised."""
+        """Yield `work(lalm, item)` for every item, in any order. Raises whatever `work` raises."""
         for outcome in self._pool.map_unordered(lambda actor, item: actor.do.remote(work, item), items):
             if isinstance(outcome, _Failure):
                 raise outcome.error
@@ -60,13 +60,13 @@ class RayWorkers:
 
 @dataclass(frozen=True)
 class _Failure:
-    """What the work raised: a value, or Ray would raise an error of its own that wraps it."""
+    """The exception that the work raised, returned as a value so that Ray does not wrap it in an error of its own."""
 
     error: Exception
 
 
 class _Actor:
-    """Holds a model and does one item at a time."""
+    """Holds a model and processes one item at a time."""
 
     def __init__(self, load: Callable[[], LALM], encoder_cache_mib: float) -> None:
         from simulsa.lalm.cache import CachedLALM
@@ -77,12 +77,12 @@ class _Actor:
     def do(self, work: Callable[[LALM, Any], Any], item: Any) -> Any:
         try:
             return work(self._lalm, item)
-        except Exception as error:  # whatever it is belongs to the one who asked
+        except Exception as error:  # whatever it is, the caller handles it
             return _Failure(error)
 
 
 def workers_of(config: RayConfig, model: ModelConfig, encoder_cache_mib: float = 0.0) -> RayWorkers | None:
-    """The workers that a command requests, if any; joins the cluster. Raises `RuntimeError` if Ray is not installed."""
+    """Join the cluster and return the workers that a command requests, if any. Raises `RuntimeError` if Ray is missing."""
     if not config.ray:
         return None
     ray = join(config.ray)
@@ -94,9 +94,9 @@ def workers_of(config: RayConfig, model: ModelConfig, encoder_cache_mib: float =
 
 
 def join(address: str) -> Any:
-    """The package Ray, part of the cluster at `address`. Raises `RuntimeError` when it is not installed."""
+    """Connect to the cluster at `address` and return the `ray` module. Raises `RuntimeError` if it is not installed."""
     ray = optional("ray", "ray", "--ray")
     if not ray.is_initialized():
-        # `local` starts a Ray of its own, even where a cluster's address is in the environment
+        # `local` starts its own Ray cluster, even if the environment gives the address of another one
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     return ray

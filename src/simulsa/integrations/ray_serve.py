@@ -1,7 +1,7 @@
-"""The live server on Ray Serve: the same application in several replicas, scaled with the number of sessions.
+"""The live server on Ray Serve: several replicas of the same application, scaled with the number of sessions.
 
 `simulsa serve --ray` starts and stops it; on an existing cluster, `serve run simulsa.integrations.ray_serve:app
-model=tiny-en-de-simul max-replicas=8` leaves it to Ray. A session stays on its replica; if that replica dies, the connection
+model=tiny-en-de-simul max-replicas=8` leaves that to Ray. A session stays on its replica; if that replica dies, the connection
 breaks, and a new one is routed to another.
 """
 
@@ -28,8 +28,8 @@ from simulsa.streaming.config import StreamConfig
 logger = logging.getLogger("simulsa")
 
 NAME = "simulsa"
-PATIENCE = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}  # of a Ray of our own: its 5 s are too few for a busy machine
-OTHER_REQUESTS = 64  # that a replica answers beside its sessions: the page, /healthz, refusals
+PATIENCE = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}  # for our own cluster: Ray's 5 s is too short when busy
+OTHER_REQUESTS = 64  # that a replica answers alongside its sessions: the page, /healthz, refusals
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Replica:
         self._service = Service(load(), config, stream)
         self._service.warm_up()
 
-    def __serve_build_asgi_app__(self) -> Any:  # Ray asks for it by this name
+    def __serve_build_asgi_app__(self) -> Any:  # the name that Ray Serve looks up
         from simulsa.serving.app import create_app
 
         return create_app(self._service)
@@ -77,7 +77,7 @@ class Replica:
 def application(
     load: Callable[[], LALM], config: ServeConfig, stream: StreamConfig, replicas: ReplicasConfig, gpus: float = 0.0
 ) -> Any:
-    """The application for `ray.serve.run`. `load` makes a replica's model and must be picklable; `gpus` are those of each."""
+    """The application for `ray.serve.run`. `load` makes a replica's model and must be picklable; `gpus` is per replica."""
     serve = optional("ray.serve", "ray", "Ray Serve")
     deployment = serve.deployment(
         name=NAME,
@@ -88,7 +88,7 @@ def application(
             "max_replicas": max(replicas.replicas, replicas.max_replicas),
             "target_ongoing_requests": replicas.sessions_per_replica,
         },
-        graceful_shutdown_timeout_s=config.max_session_s + config.drain_s,  # one that is to go lets its sessions end
+        graceful_shutdown_timeout_s=config.max_session_s + config.drain_s,  # a stopping replica lets its sessions end first
     )
     return deployment(serve.ingress()(Replica)).bind(load, config, stream)
 
@@ -96,8 +96,8 @@ def application(
 def app(arguments: dict[str, Any]) -> Any:
     """The builder for `serve run` and Serve's config files; `arguments` are those of `simulsa serve`.
 
-    Where Ray's proxies listen (`serve start --http-host`) is not ours to say; `host` and `port` only tell who can reach them.
-    Raises `SettingsError` for what does not exist or cannot be.
+    It does not control where Ray's proxies listen (`serve start --http-host`); `host` and `port` only tell who can reach them.
+    Raises `SettingsError` for an unknown setting or an invalid value.
     """
     model, config, stream, replicas = _settings(arguments, ModelConfig, ServeConfig, StreamConfig, ReplicasConfig)
     return application(model.load, config, stream, replicas, float(model.on_gpu))
@@ -107,7 +107,7 @@ def app(arguments: dict[str, Any]) -> Any:
 def served(
     load: Callable[[], LALM], config: ServeConfig, stream: StreamConfig, replicas: ReplicasConfig, gpus: float = 0.0
 ) -> Iterator[None]:
-    """Inside the block the replicas serve at the host and port of `config`; at its end every session gets its final text."""
+    """Within the block the replicas serve at the host and port of `config`; at its end every session gets its final text."""
     if config.port == 0:
         raise ValueError("port is 0; with Ray it must be a port of your choice")
     serve = optional("ray.serve", "ray", "--ray")
@@ -125,7 +125,7 @@ def served(
     finally:
         try:
             handle.broadcast("drain").results(timeout_s=config.drain_s + 10)
-        except Exception as error:  # a replica that has just died has nothing to give
+        except Exception as error:  # a replica that has just died has no text to send
             logger.warning("not all replicas gave their sessions their final text (%s)", error)
         if replicas.ray == LOCAL_CLUSTER:
             serve.shutdown()
@@ -134,10 +134,10 @@ def served(
 
 
 def serve_replicas(model: ModelConfig, config: ServeConfig, stream: StreamConfig, replicas: ReplicasConfig) -> None:
-    """Serve until a signal says to stop."""
+    """Serve until a signal asks to stop."""
     with served(model.load, config, stream, replicas, float(model.on_gpu)):
         stop = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):  # (only now: Ray sets handlers of its own when it starts)
+        for number in (signal.SIGINT, signal.SIGTERM):  # only now, because Ray sets its own handlers when it starts
             signal.signal(number, lambda *_: stop.set())
         scheme = "https" if config.tls_cert else "http"
         logger.info("%s is served by Ray at %s://%s:%d (Ctrl-C stops)", model.model, scheme, config.host, config.port)
@@ -145,7 +145,7 @@ def serve_replicas(model: ModelConfig, config: ServeConfig, stream: StreamConfig
 
 
 def _settings(arguments: Mapping[str, Any], *kinds: Any) -> list[Any]:
-    """One settings object of each kind, from the arguments of all of them; text is read as in the fields of a form."""
+    """One settings object of each kind, from the combined arguments; text is parsed like the fields of a form."""
     values = {name.replace("-", "_"): from_text(value) if isinstance(value, str) else value for name, value in arguments.items()}
     known = field_names(*kinds)
     for name in values:

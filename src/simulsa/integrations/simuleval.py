@@ -1,9 +1,9 @@
-"""simulsa in SimulEval (https://github.com/facebookresearch/SimulEval, version 1.1): an agent, speech to text.
+"""simulsa in SimulEval (https://github.com/facebookresearch/SimulEval, version 1.1): a speech-to-text agent.
 
     simuleval --agent-class simulsa.integrations.simuleval.SimulsaAgent --settings docs/simuleval.yaml \
         --source-segment-size 500 --source wavs.txt --target references.txt --output OUT
 
-SimulEval's dependencies do not go together with simulsa's; docs/interop.md has the commands for an environment with both.
+SimulEval's dependencies conflict with simulsa's; docs/interop.md has the commands for an environment with both.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no
 
     @staticmethod
     def add_args(parser: argparse.ArgumentParser) -> None:
-        """The agent's one flag."""
+        """Add the agent's only flag."""
         parser.add_argument("--settings", help="YAML file with simulsa's settings: model, rollback, target_lang, ...")
 
     def reset(self) -> None:
@@ -52,7 +52,7 @@ class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no
         self._growth = AppendOnlyText()
 
     def policy(self) -> Action:
-        """Hear what came since the last call, and write what that made final."""
+        """Process the audio received since the last call, and write the text that it made final."""
         stream = self._stream = self._stream or self._start()
         updates = [*stream.push(np.asarray(self.states.source[self._heard :], dtype=np.float32))]
         self._heard = len(self.states.source)
@@ -66,19 +66,19 @@ class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no
         rate, lang = self.states.source_sample_rate, self.states.tgt_lang
         if rate != SAMPLE_RATE:
             raise ValueError(f"SimulEval sends audio at {rate} Hz; {SAMPLE_RATE} is needed: resample the files first")
-        # from the file given with --tgt-lang, a language for each source
+        # the file given with --tgt-lang has a language for each source
         stream = self._setup.stream
         return self._setup.start(self._lalm, dataclasses.replace(stream, target_lang=lang) if isinstance(lang, str) else stream)
 
 
 class SpacedInstance(SpeechToTextInstance):  # type: ignore[misc]
-    """Goes on with the last word where text begins without a space, as a comma does that comes a chunk later.
+    """Appends text that begins without a space to the last word, such as a comma that comes a chunk later.
 
-    SimulEval's own puts a space between all that was written at different times. The word is there when its last part is.
+    SimulEval's own class puts a space between all texts written at different times. A word's delay is that of its last part.
     """
 
     def receive_prediction(self, prediction: TextSegment) -> None:
-        """Take what the agent wrote."""
+        """Receive what the agent wrote."""
         before = len(self.prediction_list)
         goes_on = bool(before and prediction.content and not prediction.content[0].isspace()) and self.latency_unit == "word"
         super().receive_prediction(prediction)
@@ -88,5 +88,5 @@ class SpacedInstance(SpeechToTextInstance):  # type: ignore[misc]
             self.elapsed[before - 1] = self.elapsed.pop(before)
 
 
-# where the evaluator, which is made after the agent's module was imported, looks for the class
+# the evaluator looks the class up here; it is created after the agent's module is imported
 INSTANCE_TYPE_DICT["speech-text"] = SpacedInstance

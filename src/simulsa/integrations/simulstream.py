@@ -1,7 +1,7 @@
 """simulsa in simulstream (https://github.com/hlt-mt/simulstream, version 1): a speech processor for its commands and its server.
 
-Its YAML file names this class and holds simulsa's settings; `docs/simulstream.yaml` is one. Text is append-only: nothing is
-ever deleted.
+simulstream's YAML file names this class and holds simulsa's settings; `docs/simulstream.yaml` is an example. Text is
+append-only: nothing is ever deleted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OWN_KEYS = {"type", "speech_chunk_size", "detokenizer_type", "latency_unit", "b
 class SimulsaProcessor(SpeechProcessor):  # type: ignore[misc]  # simulstream has no types
     """Translates each chunk from simulstream, `speech_chunk_size` seconds long: SimulSA's k.
 
-    Processors of one model share its weights and run in turn, so a pool of them takes no more memory.
+    Processors with the same model share its weights and take turns, so a pool of them needs no extra memory.
     """
 
     _loaded: ClassVar[dict[ModelConfig, LALM]] = {}
@@ -38,7 +38,7 @@ class SimulsaProcessor(SpeechProcessor):  # type: ignore[misc]  # simulstream ha
 
     @classmethod
     def load_model(cls, config: SimpleNamespace) -> None:
-        """Load the model of the settings, once for all processors."""
+        """Load the model named in the settings, once for all processors."""
         model = _settings(config).model
         with cls._turn:
             if model not in cls._loaded:
@@ -51,15 +51,15 @@ class SimulsaProcessor(SpeechProcessor):  # type: ignore[misc]  # simulstream ha
         self.clear()
 
     def set_source_language(self, language: str) -> None:
-        """Speech in another language than the settings say, until `clear`."""
+        """Override the source language of the settings until `clear`."""
         self._set(dataclasses.replace(self._config, source_lang=language))
 
     def set_target_language(self, language: str) -> None:
-        """A translation into another language than the settings say, until `clear`."""
+        """Override the target language of the settings until `clear`."""
         self._set(dataclasses.replace(self._config, target_lang=language))
 
     def process_chunk(self, waveform: np.ndarray) -> IncrementalOutput:
-        """What float32 mono audio `[samples]` at 16 kHz added; nothing for the rest of a chunk, which waits for the end."""
+        """The text that float32 mono audio `[samples]` at 16 kHz adds; an incomplete chunk adds none until the end."""
         with self._turn:
             updates = self._stream.push(waveform)
         if len(waveform):
@@ -67,7 +67,7 @@ class SimulsaProcessor(SpeechProcessor):  # type: ignore[misc]  # simulstream ha
         return self._output(updates)
 
     def end_of_stream(self) -> IncrementalOutput:
-        """What the end of the speech added. Audio that still comes begins a new stretch of speech, as behind a pause."""
+        """The text that the end of the speech adds. Any further audio begins a new stretch of speech, as after a pause."""
         with self._turn:
             updates = self._stream.finish() if self._heard else []
         output = self._output(updates)
@@ -75,11 +75,11 @@ class SimulsaProcessor(SpeechProcessor):  # type: ignore[misc]  # simulstream ha
         return output
 
     def tokens_to_string(self, tokens: Sequence[str]) -> str:
-        """Text of tokens, with the space before the first word if it has one."""
+        """The text of tokens, including the space before the first word, if any."""
         return from_pieces(tokens)
 
     def clear(self) -> None:
-        """Forget speech, text and the client's languages."""
+        """Discard the speech, the text and the client's languages."""
         self._config = self._setup.stream
         self._any_text = False
         self._begin()
@@ -99,7 +99,7 @@ class SimulsaProcessor(SpeechProcessor):  # type: ignore[misc]  # simulstream ha
         first = not self._growth.text
         text = self._growth.of(updates)
         if first and text and self._any_text and is_spaced(self._stream.config.target_lang):
-            text = " " + text  # behind a pause
+            text = " " + text  # after a pause
         self._any_text = self._any_text or bool(text)
         return IncrementalOutput(pieces(text), text, [], "")
 
@@ -107,7 +107,7 @@ class SimulsaProcessor(SpeechProcessor):  # type: ignore[misc]  # simulstream ha
 def _settings(config: SimpleNamespace) -> Setup:
     values = {key: value for key, value in vars(config).items() if key not in _OWN_KEYS and not key.startswith("vad_")}
     size_s = getattr(config, "speech_chunk_size", None)
-    # simulstream cuts int(rate * size) samples at a time; if that is a little short, it would hand over two cuts at once
+    # simulstream cuts int(rate * size) samples at a time; if that rounds down, it would hand over two cuts at once
     if not isinstance(size_s, (int, float)) or int(SAMPLE_RATE * size_s) / SAMPLE_RATE < size_s:
         raise ValueError(
             f"speech_chunk_size is {size_s!r}; it is the seconds between two hypotheses and must be a whole number of samples at "

@@ -25,8 +25,8 @@ _LONGFORM = "longform"
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """Settings from one flat mapping: the model, the stream, and segmentation of all speech (`longform` true), of none (false),
-    or of speech longer than one segment (`None`)."""
+    """Settings from one flat mapping: the model, the stream, and whether to segment all speech (`longform` true), none (false),
+    or only speech longer than one segment (`None`)."""
 
     model: ModelConfig
     stream: StreamConfig
@@ -35,10 +35,10 @@ class Setup:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], chunk_ms: float, where: str) -> Setup:
-        """From the keys of `ModelConfig`, `StreamConfig` and, with `longform: true`, `SegmentationConfig`.
+        """Build the setup from the keys of `ModelConfig`, `StreamConfig` and, with `longform: true`, `SegmentationConfig`.
 
-        `chunk_ms` is not among them: the tool itself says how much audio it hands over at a time. Raises `SettingsError`, which
-        begins with `where`, for an unknown key and for a value that the settings refuse.
+        `chunk_ms` is not among them: the tool itself decides how much audio it hands over at a time. Raises `SettingsError`,
+        whose message starts with `where`, for an unknown key or an invalid value.
         """
         kinds = (ModelConfig, StreamConfig, SegmentationConfig)
         every = sorted({_LONGFORM} | field_names(*kinds) - {"chunk_ms"})
@@ -57,7 +57,7 @@ class Setup:
         )
 
     def start(self, lalm: LALM, stream: StreamConfig) -> Speech:
-        """New speech, with settings of the stream that a client may have changed."""
+        """Start a stream for new speech; a client may have changed the settings in `stream`."""
         if self.longform is None:
             return AutoSegmentedStream(lalm, stream, self.segments)
         return Stream(lalm, stream, self.segments if self.longform else None)
@@ -66,8 +66,8 @@ class Setup:
 class AutoSegmentedStream:
     """A stream of unknown length that is segmented once it exceeds the longest segment.
 
-    The first segment ends at the quietest spot of the second before that limit, so audio of that second waits until the speech
-    ends or continues.
+    The first segment ends at the quietest point in the last second before that limit, so the audio of that second waits until
+    the speech ends or continues.
     """
 
     def __init__(self, lalm: LALM, config: StreamConfig, segments: SegmentationConfig) -> None:
@@ -78,10 +78,10 @@ class AutoSegmentedStream:
         self._long: Stream | None = None
         self._longest = segments.longest_recording(lalm.max_samples)
         self._waiting = np.zeros(0, dtype=np.float32)
-        self._said = ""  # by the short stream
+        self._said = ""  # text of the short stream
 
     def push(self, samples: np.ndarray) -> list[Update]:
-        """Add float32 mono audio at 16 kHz, any length; returns an update for each chunk that became full."""
+        """Add float32 mono audio at 16 kHz, of any length; returns an update for each completed chunk."""
         if self._long is not None:
             return [self._continued(update) for update in self._long.push(samples)]
         self._waiting = np.concatenate([self._waiting, samples])
@@ -120,22 +120,22 @@ Speech = Stream | AutoSegmentedStream
 
 @dataclasses.dataclass
 class AppendOnlyText:
-    """The part of a translation that was handed over, in the spacing that every scorer counts."""
+    """The part of a translation that has been handed over, with the single spacing that all scorers expect."""
 
     text: str = ""
 
     def of(self, updates: Sequence[Update]) -> str:
-        """What the last of `updates` added to the committed text, with the space before it."""
+        """The text that the last of `updates` added to the committed text, including the space before it."""
         text = single_spaced(updates[-1].committed) if updates else self.text
         added, self.text = text[len(self.text) :], text
         return added
 
 
 def pieces(text: str) -> list[str]:
-    """`text` in pieces as SentencePiece writes them, a word each: joined, and with ▁ read as a space, they are the text again."""
+    """`text` split into SentencePiece-style pieces, one per word; joining them and replacing ▁ by a space restores the text."""
     return [piece.replace(" ", "▁") for piece in re.findall(r" ?[^ ]+", text)]
 
 
 def from_pieces(tokens: Sequence[str]) -> str:
-    """The text that `pieces` came from."""
+    """The text that `pieces` split."""
     return "".join(tokens).replace("▁", " ")
