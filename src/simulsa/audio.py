@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("simulsa")
 
-SAMPLE_RATE = 16_000  # Hz, what every supported audio-language model hears
+SAMPLE_RATE = 16_000  # Hz, the rate that every supported audio-language model takes
 SAMPLES_PER_MS = SAMPLE_RATE // 1000  # 16
-_BLOCK_FRAMES = 65_536  # decoded at a time where the header does not say how many there are
-_MOST_FRAMES_IN_A_BYTE = 65_536  # FLAC packs no more of silence; a FLAC without a length has 2^63 by libsndfile
-_CANCELLED = 0.1  # power of the channels' average over what unrelated channels would leave; equal ones leave their number
-_NOT_PCM = 100.0  # no float recording in [-1, 1] is 40 dB too loud: these are integers, as floats
-_MP3_RUN_IN_S = 1  # an MP3 frame borrows bits from earlier ones, so a decoder that has sought needs some frames to run in
+_BLOCK_FRAMES = 65_536  # decoded at a time if the header gives no frame count
+_MOST_FRAMES_IN_A_BYTE = 65_536  # FLAC packs no more, even of silence; libsndfile reports 2^63 for a FLAC without a length
+_CANCELLED = 0.1  # power of the channels' average, relative to that of unrelated channels; for equal ones it is their number
+_NOT_PCM = 100.0  # no float recording is 40 dB above [-1, 1]: such samples are integers stored as floats
+_MP3_RUN_IN_S = 1  # an MP3 frame borrows bits from earlier ones, so a decoder needs some frames to run in after a seek
 
 
 class AudioError(ValueError):
@@ -79,7 +79,7 @@ class StreamResampler:
         self._stream = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
 
     def __call__(self, samples: np.ndarray, last: bool = False) -> np.ndarray:
-        """What of the output is ready after float32 `samples`; with `last`, all of it."""
+        """The output that is ready after float32 `samples`; with `last`, all that remains."""
         if self._stream is None:
             return samples
         return np.asarray(self._stream.resample_chunk(np.ascontiguousarray(samples), last=last), dtype=np.float32)
@@ -177,10 +177,10 @@ def _decoded(
         first, last = slice_frames(name, sound.frames, rate, start_s, duration_s)
         run_in = min(first, _MP3_RUN_IN_S * rate) if sound.format == "MP3" else 0
         samples = _read(sound, name, run_in + last - first, first - run_in)[run_in:]
-        # MP3 may promise a little more than it holds; a missing tenth of a second is damage
+        # an MP3 header may promise a little more than the file holds; a missing tenth of a second is damage
         if last - first - len(samples) > (rate // 10 if sound.format == "MP3" else 0):
             raise AudioError(f"{name}: the header promises {last - first} samples, {len(samples)} are there; the file is cut off")
-        if sound.format == "FLAC" and last - first == sound.frames:  # looked for only where all of it is read anyway
+        if sound.format == "FLAC" and last - first == sound.frames:  # checked only if all of it is read anyway
             with _bytes_of(source) as file:
                 if has_second_flac(file):
                     raise AudioError(f"{name}: several concatenated FLAC files; decode each and join them as WAV")
@@ -208,7 +208,7 @@ def _loudest_of_cancelled(powers: np.ndarray, power: float, name: str) -> int | 
 
 @functools.lru_cache(maxsize=1024)
 def _warn_once(message: str) -> None:
-    """Training loads a file in every epoch."""
+    """Log each warning only once: training loads a file in every epoch."""
     logger.warning("%s", message)
 
 
@@ -265,7 +265,7 @@ def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
         sound.close()
         raise AudioError(f"{name}: {fault.found}; {fault.fix}")
     if without_length:
-        sound.seekable = lambda: False  # soundfile seeks after each read otherwise, and fails where nobody knows the end
+        sound.seekable = lambda: False  # otherwise soundfile seeks after each read, and fails if the end is unknown
     return sound
 
 
@@ -280,7 +280,7 @@ def _examined(content: Path | bytes, sound: soundfile.SoundFile) -> tuple[Fault 
 
 @functools.lru_cache(maxsize=1024)
 def _examine_file(path: Path, _state: tuple[int, int], container: str, frames: int, log: str) -> tuple[Fault | None, bool]:
-    """A corpus may have all its rows in one file, whose pages need not be counted for each of them."""
+    """`_examine` with a cache: a corpus may have all its rows in one file, whose pages need not be counted for each row."""
     with open(path, "rb") as file:
         return _examine(file, container, frames, log)
 
@@ -296,7 +296,7 @@ def _existing(path: Path, name: str) -> Path | bytes:
         raise AudioError(f"{name}: no such audio file; check the path (manifest paths are relative to the manifest)")
     if path.stat().st_size == 0:
         raise AudioError(f"{name}: the file has 0 bytes; remove it or copy it again")
-    # by the ending .raw soundfile would take the header for sound
+    # because of the ending .raw, soundfile would read the header as audio
     return path.read_bytes() if path.suffix.lower() == ".raw" else path
 
 
@@ -311,7 +311,7 @@ def _blocks(sound: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
 
 
 def _read(sound: soundfile.SoundFile, name: str, frames: int, first: int | None = None) -> np.ndarray:
-    """At most `frames`, from the frame `first` on or from where the last reading ended."""
+    """At most `frames` frames, from frame `first` or from where the last read ended."""
     import soundfile
 
     try:
@@ -325,7 +325,7 @@ def _read(sound: soundfile.SoundFile, name: str, frames: int, first: int | None 
 
 
 def slice_frames(path: str | Path, frames: int, rate: int, start_s: float, duration_s: float | None) -> tuple[int, int]:
-    """The first and the past-the-last frame of a slice of a file with `frames` frames at `rate` Hz.
+    """The first frame of a slice, and the one after its last, in a file with `frames` frames at `rate` Hz.
 
     Raises `AudioError` when the slice does not lie inside the file; `path` is its name in the message.
     """

@@ -44,10 +44,10 @@ INTERRUPTED = 130
 
 
 def process() -> int:
-    """`main` for a process that ends with it.
+    """Run `main` in a process that exits afterwards.
 
-    An interpreter that ends looks for garbage among all objects that are left, of PyTorch and transformers mostly: 1.3 s
-    for nothing. Frozen objects are not looked at.
+    On exit, the interpreter searches all remaining objects, mostly those of PyTorch and transformers, for garbage: 1.3 s for
+    nothing. It skips frozen objects.
     """
     code = main()
     gc.freeze()
@@ -106,7 +106,7 @@ def _run(verb: str, arguments: list[str], debug: bool) -> int:
         print("\nsimulsa: interrupted; run the same command again to resume", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()  # the reader went away; nothing more can be said
+        sys.stderr.close()  # the reader is gone; nothing more can be printed
         return 1
     except SystemExit as exit_:  # tyro: 0 after --help, 2 after wrong flags
         return _exit_code(exit_.code)
@@ -125,7 +125,7 @@ def _exit_code(code: Any) -> int:
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in REMEDIES:
         return f"{error.filename or 'while writing'}: {REMEDIES[error.errno]}"
-    if os.strerror(errno.ENOSPC) in str(error):  # safetensors says it in its own words
+    if os.strerror(errno.ENOSPC) in str(error):  # safetensors reports it in its own words
         return f"while writing: {REMEDIES[errno.ENOSPC]}"
     message = " ".join(str(error).split())
     if isinstance(error, (ValueError, RuntimeError, OSError)):

@@ -10,10 +10,10 @@ import re
 from dataclasses import dataclass
 from typing import BinaryIO
 
-_PLACEHOLDER = 0x1000  # writers to pipes give a data size of 2 or 4 GiB, or a little less: no promise
+_PLACEHOLDER = 0x1000  # writers to pipes declare a data size of 2 or 4 GiB, or a little less, as a placeholder
 _PAGE_HEADER = 27  # bytes of an Ogg page before its table of segments
-_BEGINS, _ENDS = 2, 4  # flags of an Ogg page: the first, the last of a stream
-_MP3_SLACK = 2 * 1441  # bytes of two frames: encoders differ in whether the frame with the header itself counts
+_BEGINS, _ENDS = 2, 4  # flags of an Ogg page: first and last page of a stream
+_MP3_SLACK = 2 * 1441  # bytes of two frames: encoders differ on whether the frame with the header itself counts
 _CUT = re.compile(r"(?:SSND|BODY|data|Data Size|Riff size|riff) *: (\d+) \(should be (\d+)\)")  # libsndfile's log
 _STREAM_INFO = b"fLaC\x00\x00\x00\x22"  # how every FLAC file begins
 
@@ -29,7 +29,7 @@ class Fault:
 def fault_of(file: BinaryIO, log: str = "") -> Fault | None:
     """Why the length in the header of `file` is wrong; `None` if it is right.
 
-    `log` is libsndfile's log of opening the file: it compares sizes itself for formats other than WAV, Ogg and MP3.
+    `log` is libsndfile's log from opening the file: it compares the sizes itself for formats other than WAV, Ogg and MP3.
     """
     size = file.seek(0, 2)
     file.seek(0)
@@ -50,25 +50,25 @@ def fault_of(file: BinaryIO, log: str = "") -> Fault | None:
 def mp3_promise(file: BinaryIO, position: int = 0) -> tuple[int, int] | None:
     """Where the first frame of the MP3 at `position` begins and how many bytes its Xing or Info header promises.
 
-    `None` where there is no MP3, or one without such a header.
+    `None` if there is no MP3, or it has no such header.
     """
     file.seek(position)
     tag = file.read(10)
     first = position
-    if tag[:3] == b"ID3" and len(tag) == 10:  # its size has 7 bits in each byte
+    if tag[:3] == b"ID3" and len(tag) == 10:  # the tag's size has 7 bits in each byte
         first += 10 + (tag[6] << 21 | tag[7] << 14 | tag[8] << 7 | tag[9])
     file.seek(first)
     frame = file.read(64)
     if len(frame) < 64 or frame[0] != 0xFF or frame[1] < 0xE0:
         return None
     at = max(frame.find(b"Xing"), frame.find(b"Info"))
-    if at < 0 or frame[at + 7] & 3 != 3:  # it must have both the number of frames and of bytes
+    if at < 0 or frame[at + 7] & 3 != 3:  # it must give the numbers of both frames and bytes
         return None
     return first, int.from_bytes(frame[at + 12 : at + 16], "big")
 
 
 def has_second_flac(file: BinaryIO) -> bool:
-    """Whether a FLAC file consists of several files of which a decoder reads only the first. Reads the whole file."""
+    """Whether a FLAC file consists of several files, of which a decoder reads only the first. Reads the whole file."""
     file.seek(len(_STREAM_INFO))
     return _STREAM_INFO in file.read()
 
@@ -90,7 +90,7 @@ def _wav_fault(file: BinaryIO, size: int) -> Fault | None:
     while True:
         tag, length = _chunk(file, position)
         if len(tag) < 4:
-            return None  # no sound at all: libsndfile says so
+            return None  # no audio at all: libsndfile reports that
         position += 8
         if tag == b"data":
             break
@@ -116,7 +116,7 @@ def _chunk(file: BinaryIO, position: int) -> tuple[bytes, int]:
 
 
 def _are_chunks(file: BinaryIO, position: int, size: int) -> bool:
-    """Whether nothing but chunks that hold no sound, a tag or zeros comes from `position` on."""
+    """Whether only chunks without audio, a tag or zeros follow from `position` on."""
     while position < size:
         tag, length = _chunk(file, position)
         if tag in (b"RIFF", b"data") or not re.fullmatch(rb"[ -~]{4}", tag) or position + 8 + length > size:
@@ -137,7 +137,7 @@ def _ogg_fault(file: BinaryIO, size: int) -> Fault | None:
             file.seek(position)
             if open_streams or b"OggS" in file.read():
                 return _cut(f"the Ogg stream is broken at byte {position}")
-            return None  # a tag behind the end
+            return None  # a tag after the end
         segments = file.read(page[26]) if len(page) == _PAGE_HEADER else b""
         following = position + _PAGE_HEADER + len(segments) + sum(segments)
         if len(page) < _PAGE_HEADER or len(segments) < page[26] or following > size:
@@ -147,7 +147,7 @@ def _ogg_fault(file: BinaryIO, size: int) -> Fault | None:
             if not headers:
                 return _joined(f"another Ogg stream begins at byte {position}")
             open_streams.add(serial)
-        headers = headers and bool(flags & _BEGINS)  # several streams side by side all begin before the first goes on
+        headers = headers and bool(flags & _BEGINS)  # multiplexed streams all begin before the first one continues
         if flags & _ENDS:
             open_streams.discard(serial)
         position = following

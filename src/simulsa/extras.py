@@ -6,7 +6,7 @@ import importlib
 from importlib.util import find_spec
 from typing import Any
 
-JOBS = {  # extra -> what it must bring for the job to begin
+JOBS = {  # extra -> the packages it must install before the job can start
     "train": ("accelerate", "matplotlib", "peft"),
     "evaluate": ("matplotlib", "omnisteval", "sacrebleu"),
 }
@@ -21,9 +21,9 @@ def optional(name: str, extra: str, what: str) -> Any:
 
 
 def require(what: str, *extras: str, without: str = "") -> None:
-    """Check that the packages of these `JOBS` are installed, without importing them; `what` needs all of them but `without`.
+    """Check that the packages of these `JOBS` are installed, without importing them; `what` needs all of them except `without`.
 
-    Raises `RuntimeError` with the missing packages and the pip extras that bring them.
+    Raises `RuntimeError` with the missing packages and the pip extras that install them.
     """
     missing = {extra: [name for name in JOBS[extra] if name != without and find_spec(name) is None] for extra in extras}
     lacking = sorted({name for names in missing.values() for name in names})

@@ -39,7 +39,7 @@ def append_jsonl(path: str | Path, values: Iterable[dict[str, Any]]) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = memoryview("".join(strict_json.dumps(value) + "\n" for value in values).encode("utf-8"))
-    # unbuffered: a buffer would try to write its rest once more on closing, behind the truncation below
+    # unbuffered: on closing, a buffer would try again to write its remainder, after the truncation below
     with open(path, "ab", buffering=0) as file:
         end = file.tell()
         try:

@@ -49,7 +49,7 @@ def latency_unit(code: str) -> str:
 
 
 def unit_ends(text: str, unit: str) -> list[int]:
-    """Where each `word` or `char` of a text ends, as positions behind its last character."""
+    """Where each `word` or `char` of a text ends: the position after its last character."""
     return list(range(1, len(text) + 1)) if unit == "char" else [word.end() for word in re.finditer(r"\S+", text)]
 
 

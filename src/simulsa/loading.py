@@ -1,8 +1,8 @@
-"""Work that needs no model, done in processes beside it: decoding, resampling, features.
+"""Work that needs no model, done in separate processes: decoding, resampling, feature extraction.
 
-PyTorch's `DataLoader` starts, feeds and ends the processes. What they make comes back as bytes through a pipe, not through
-shared memory, which containers often have little of; only the semaphores of the queues, 32 bytes each, lie in /dev/shm. An error
-comes back as itself.
+PyTorch's `DataLoader` starts, feeds and ends the processes. Their results come back as bytes through a pipe, not through
+shared memory, which is often scarce in containers; only the semaphores of the queues, 32 bytes each, are in /dev/shm. An error
+comes back as the exception that was raised.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Result = TypeVar("Result")
 
 Processes = int | Literal["auto"]
 BatchSize = int | Literal["auto"]
-CPU_ROWS = 16  # of a batch
-MOST_PROCESSES = 8  # 20 ms a row in each: enough for 400 rows a second
-AHEAD = 2  # batches that each process makes before they are asked for
+CPU_ROWS = 16  # per batch
+MOST_PROCESSES = 8  # at 20 ms per row in each, enough for 400 rows per second
+AHEAD = 2  # batches that each process prepares in advance
 
 
 class LoadingError(RuntimeError):
@@ -36,17 +36,17 @@ class LoadingError(RuntimeError):
 
 @contextlib.contextmanager
 def deaths_explained() -> Iterator[None]:
-    """Raise `LoadingError` where PyTorch says that a loader process died.
+    """Raise `LoadingError` when PyTorch reports that a loader process died.
 
-    A signal tells of the death, so PyTorch raises in whatever the main thread is doing: in a pass of the model more often than
-    in the wait for a batch. What consumes batches belongs into this context.
+    PyTorch learns of the death from a signal, so it raises in whatever the main thread is doing: more often in a model pass
+    than while waiting for a batch. Code that consumes batches belongs in this context.
     """
     try:
         yield
     except RuntimeError as error:
         if isinstance(error, LoadingError) or "DataLoader worker" not in str(error):
             raise
-        traceback.clear_frames(error.__traceback__)  # which hold the other processes
+        traceback.clear_frames(error.__traceback__)  # its frames hold the other processes
         raise LoadingError(
             f"a process that loads data ended unexpectedly ({str(error).strip().splitlines()[0]}); it may have lacked memory: "
             "use fewer --workers, or --workers 0 to load in this process"
@@ -54,15 +54,15 @@ def deaths_explained() -> Iterator[None]:
 
 
 def check_processes(value: object) -> None:
-    """Raise `ValueError` for a number of processes that is not one."""
+    """Raise `ValueError` if `value` is not a valid number of processes."""
     if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
         raise ValueError(f"workers is {value!r}; it must be 'auto', 0 or a larger whole number")
 
 
 def processes_for(setting: Processes, device: Any, models: int = 1) -> int:
-    """How many processes load beside a model on `device`, where `models` processes share the machine.
+    """How many processes load data alongside a model on `device`, if `models` processes share the machine.
 
-    `auto` is none on a CPU, where the model takes all cores itself, and on a GPU one for each core that is left, at most 8.
+    `auto` means none on a CPU, where the model itself uses all cores, and on a GPU one for each remaining core, at most 8.
     """
     if setting != "auto":
         return setting
@@ -72,14 +72,14 @@ def processes_for(setting: Processes, device: Any, models: int = 1) -> int:
 
 
 def rows_for(setting: BatchSize, device: Any, on_gpu: int) -> int:
-    """How many rows a batch has at most for a model on `device`: `auto` is 16 on a CPU and `on_gpu` elsewhere."""
+    """The maximum number of rows per batch for a model on `device`: `auto` is 16 on a CPU and `on_gpu` elsewhere."""
     if setting != "auto":
         return setting
     return CPU_ROWS if getattr(device, "type", "cpu") == "cpu" else on_gpu
 
 
 def loaded(make: Callable[[Item], Result], items: Sequence[Item], processes: int = 0) -> Generator[Result, None, None]:
-    """`make(item)` of every item, in order, by `processes` processes that work ahead; with 0 here, when it is asked for.
+    """`make(item)` for every item, in order: by `processes` processes that work ahead, or with 0 in this process, on demand.
 
     Raises what `make` raises, and `LoadingError` when a process dies or cannot be started.
     """
@@ -95,16 +95,16 @@ def loaded(make: Callable[[Item], Result], items: Sequence[Item], processes: int
 
 
 def data_loader(dataset: Any, batch_size: int | None, collate: Callable[[Any], Any], processes: int) -> DataLoader[Any]:
-    """A `DataLoader` in the order of `dataset` whose batches are packed, for `unpacked`, wherever they are made.
+    """A `DataLoader` in the order of `dataset`; its batches are packed for `unpacked`, whichever process makes them.
 
     Raises `LoadingError` if processes cannot be started.
     """
     import torch
     from torch.utils.data import DataLoader
 
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # or tokenizers complain of the processes that are forked
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # otherwise tokenizers complains about forked processes
     options: dict[str, Any] = {"prefetch_factor": AHEAD} if processes else {}
-    if processes and sys.platform == "linux":  # started at once, with all that this process has in memory
+    if processes and sys.platform == "linux":  # starts immediately, with everything this process has in memory
         options["multiprocessing_context"] = context = multiprocessing.get_context("fork")
         _rehearse(context, processes)
     return DataLoader(
@@ -113,13 +113,13 @@ def data_loader(dataset: Any, batch_size: int | None, collate: Callable[[Any], A
         shuffle=False,
         collate_fn=_Packing(collate),
         num_workers=processes,
-        generator=torch.Generator(),  # not the global one, whose state decides about dropout
+        generator=torch.Generator(),  # not the global one, whose state determines dropout
         **options,
     )
 
 
 def unpacked(packed: Iterator[Any]) -> Generator[Any, None, None]:
-    """What a `data_loader` made; raises what was raised there, and `LoadingError` when a process died."""
+    """The results of a `data_loader`; raises what was raised there, and `LoadingError` when a process died."""
     try:
         while True:
             try:
@@ -136,7 +136,7 @@ def unpacked(packed: Iterator[Any]) -> Generator[Any, None, None]:
 
 
 class _Made(Generic[Item, Result]):
-    """A dataset of what is made of each item."""
+    """A dataset that has, for each item, a function that makes its result."""
 
     def __init__(self, make: Callable[[Item], Result], items: Sequence[Item]) -> None:
         self._make, self._items = make, items
@@ -154,7 +154,7 @@ class _Failed:
 
 
 class _Packing:
-    """What `collate` makes of a batch, or the error that it raises, as bytes."""
+    """Collates a batch and returns the result, or the error raised, as bytes."""
 
     def __init__(self, collate: Callable[[Any], Any]) -> None:
         self._collate = collate
@@ -170,7 +170,7 @@ class _Packing:
 
 
 class _Pickler(pickle.Pickler):
-    """Tensors as arrays, which are written much faster."""
+    """Pickles tensors as arrays, which is much faster."""
 
     def reducer_override(self, value: Any) -> Any:
         import torch
@@ -189,7 +189,7 @@ def _cores() -> int:
 
 
 def _rehearse(context: Any, processes: int) -> None:
-    """Make once what a `DataLoader` talks to its processes through. Raises `LoadingError` where that cannot be had."""
+    """Create, as a trial, what a `DataLoader` uses to talk to its processes. Raises `LoadingError` if that fails."""
     try:
         _ = [context.Queue() for _ in range(processes + 1)], context.Event()
     except OSError as error:  # each has semaphores

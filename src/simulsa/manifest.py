@@ -106,7 +106,7 @@ def write_manifest(path: str | Path, rows: Iterable[Utterance]) -> None:
 
 
 def to_json(row: Utterance, folder: Path) -> dict[str, Any]:
-    """A row as the object that stands in a manifest in `folder`; fields at their default are left out."""
+    """A row as an object for a manifest in `folder`; fields with their default value are left out."""
     values: dict[str, Any] = {}
     for name, spec in FIELDS.items():
         value = getattr(row, name)
@@ -139,7 +139,7 @@ def unheard(row: Utterance, error: AudioError) -> AudioError:
 
 def too_long(name: str, length: int, max_samples: int) -> str:
     """The message for a clip that does not fit the model's window."""
-    digits = 2 if length - max_samples > 160 else 5  # so that the two differ
+    digits = 2 if length - max_samples > 160 else 5  # so that the two numbers differ
     return (
         f"{name}: the clip lasts {length / 16_000:.{digits}f} s and the model hears at most {max_samples / 16_000:.{digits}f} s; "
         "cut it into shorter rows (start_s, duration_s)"

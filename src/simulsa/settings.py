@@ -19,11 +19,11 @@ class SettingsError(ValueError):
 
 
 def from_mapping(kind: type[Settings], values: Mapping[str, Any], where: str) -> Settings:
-    """Build the settings dataclass `kind` from a mapping (for example of a YAML file); keys may use hyphens.
+    """Build the settings dataclass `kind` from a mapping (for example from a YAML file); keys may use hyphens.
 
     Lists become tuples, and text becomes a path or a number where the field requires it (YAML reads `1e-4` as text). Raises
-    `SettingsError` for an unknown key, suggesting the nearest known one, and for a value of the wrong type or rejected by the
-    settings.
+    `SettingsError` for an unknown key, suggesting the nearest known one, and for a value that has the wrong type or that
+    the settings reject.
     """
     normal = known_keys(values, [f.name for f in dataclasses.fields(kind)], where)  # type: ignore[arg-type]  # a dataclass
     hints = typing.get_type_hints(kind)
@@ -85,7 +85,7 @@ def _is_a(value: Any, kind: type) -> bool:
 
 
 def shares(values: Mapping[str, Any], kinds: Sequence[type]) -> list[dict[str, Any]]:
-    """The part of one flat mapping that each settings dataclass has fields for."""
+    """For each settings dataclass, the part of a flat mapping that it has fields for."""
     return [{key: value for key, value in values.items() if key in field_names(kind)} for kind in kinds]
 
 
@@ -112,7 +112,7 @@ def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
 
 
 def check_whole_numbers(settings: Any, lowest: Mapping[str, int]) -> None:
-    """Raise `ValueError` for the first of the named settings that is no whole number, or below the lowest it may be."""
+    """Raise `ValueError` for the first of the named settings that is not a whole number or is below its minimum."""
     for name, bound in lowest.items():
         value = getattr(settings, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < bound:

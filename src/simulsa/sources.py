@@ -21,7 +21,7 @@ PACKET_SAMPLES = SAMPLE_RATE // 25  # audio arrives in packets of 40 ms, as from
 
 
 def packets(audio: np.ndarray, realtime: bool = False) -> Iterator[np.ndarray]:
-    """A recording, `[samples]`, in small packets; `realtime` paces them as if it were being spoken."""
+    """A recording, `[samples]`, in small packets; `realtime` paces them as if the recording were being spoken."""
     started = time.monotonic()
     for start in range(0, len(audio), PACKET_SAMPLES):
         packet = audio[start : start + PACKET_SAMPLES]
@@ -37,7 +37,7 @@ class Microphone:
     """
 
     def __init__(self, device: str = "") -> None:
-        """`device` is a number or a part of a name, as the system lists them; empty takes the system's default.
+        """`device` is a number or part of a name from the system's list; empty means the system's default.
 
         Raises `RuntimeError` when the package or its library is missing, or there is no such microphone.
         """
@@ -47,7 +47,7 @@ class Microphone:
             number = int(device) if device.isdecimal() else device or None
             found = self._sounds.query_devices(number, "input")
             self.name = str(found["name"])
-            rate = float(found["default_samplerate"])  # few sound cards have ours
+            rate = float(found["default_samplerate"])  # few sound cards run at ours
             self._stream = self._sounds.InputStream(
                 rate, device=number, channels=1, dtype="float32", callback=self._receive, finished_callback=self.stop
             )
@@ -80,12 +80,12 @@ class Microphone:
                 yield heard
 
     def _receive(self, samples: np.ndarray, frames: int, times: Any, status: Any) -> None:
-        """PortAudio's thread: `samples` is `[frames, 1]` and is overwritten after the call."""
+        """Called in PortAudio's thread: `samples` is `[frames, 1]` and is overwritten after the call."""
         self._audio.put(samples[:, 0].copy())
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """Errors of the sound system as one line that names the microphones that there are."""
+        """Turn errors of the sound system into one line that names the available microphones."""
         try:
             yield
         except (ValueError, self._sounds.PortAudioError) as error:
@@ -114,7 +114,7 @@ def at_interrupt(stop: Callable[[], None]) -> Iterator[None]:
 def _sounddevice() -> Any:
     try:
         return optional("sounddevice", "mic", "a microphone")
-    except OSError as error:  # the package is there, the library that it calls is not
+    except OSError as error:  # the package is installed, but not the library that it calls
         raise RuntimeError(
             "a microphone needs the library PortAudio: install libportaudio2 (Debian, Ubuntu) or portaudio (others, Homebrew)"
         ) from error

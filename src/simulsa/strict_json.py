@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-_MAX_DIGITS = 308  # of a whole number that a double can hold
+_MAX_DIGITS = 308  # of a whole number that fits in a double
 
 
 class JSONError(ValueError):
@@ -15,14 +15,14 @@ class JSONError(ValueError):
 
 
 class NumberError(JSONError):
-    """A number that JSON does not have, such as NaN, or that is beyond a double's range."""
+    """A number that JSON does not have, such as NaN, or one beyond a double's range."""
 
 
 def loads(text: str | bytes) -> Any:
     """Parse JSON text.
 
     Raises `JSONError` for anything else; `NumberError` if that is NaN, Infinity, or a number beyond a double's range, which the
-    grammar allows and no reader can represent.
+    grammar allows but no reader can represent.
     """
     try:
         return json.loads(text, parse_constant=_no_constant, parse_float=_float, parse_int=_int)
@@ -35,7 +35,7 @@ def loads(text: str | bytes) -> Any:
 
 
 def is_text(value: Any) -> bool:
-    """Whether all strings of a value can be encoded: JSON's escapes can spell half of a surrogate pair."""
+    """Whether all strings of a value can be encoded: a JSON escape may be half of a surrogate pair."""
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
@@ -46,7 +46,7 @@ def is_text(value: Any) -> bool:
 def dumps(value: Any, *, indent: int | None = None, escape: bool = False) -> str:
     """Format a value as JSON text that can be encoded as UTF-8; with `escape`, as pure ASCII.
 
-    Raises `NumberError`, which names the place, for NaN and infinity, and `TypeError` for objects that are no JSON.
+    Raises `NumberError`, which names the place, for NaN and infinity, and `TypeError` for objects that JSON cannot express.
     """
     try:
         text = json.dumps(value, ensure_ascii=escape, indent=indent, allow_nan=False)

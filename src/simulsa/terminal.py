@@ -91,13 +91,13 @@ def show_final(updates: Iterable[Update], console: Console, timestamps: bool = F
 
 
 def show_json(updates: Iterable[Update], console: Console) -> Totals:
-    """Print one JSON object per update: `audio_s`, `committed` (of the segment, or of all where there is none), `new`, `segment`,
-    `tentative`, `compute_s`, `final`, `truncated`."""
+    """Print one JSON object per update: `audio_s`, `committed` (of the segment, or of everything if there is none), `new`,
+    `segment`, `tentative`, `compute_s`, `final`, `truncated`."""
     return _drain(updates, lambda update: _print(_json(update), console))
 
 
 def _to_the_end(updates: Iterable[Update]) -> Iterator[Update]:
-    """The updates; if they break off, first a final one with the text committed so far, then the error."""
+    """Yield the updates; if they break off, yield a final one with the text committed so far, then raise the error."""
     last = None
     try:
         for update in updates:
@@ -127,7 +127,7 @@ def _drain(updates: Iterable[Update], show: Callable[[Update], None]) -> Totals:
 
 
 def _print(line: str, console: Console) -> None:
-    """Write a line as it is: no wrapping, no markup; at once, for whoever reads the pipe."""
+    """Write a line as is, without wrapping or markup, and flush it for the reader of a pipe."""
     console.file.write(line + "\n")
     console.file.flush()
 

@@ -17,11 +17,10 @@ Script = Callable[[np.ndarray], str]
 class FakeLALM:
     """A scripted LALM: `script(audio)` is the translation of the audio heard; tokens are UTF-8 bytes.
 
-    A prefix is continued from where the script's answer goes on behind it: forced tokens are never questioned, so a prefix
-    that disagrees with the script is simply followed by the script's tokens from the same position. Scores are
-    `-distance` nats where the script has another token, 0 where it agrees. Of n tokens that the script says, token i attends to
-    the moment i/n of the audio, which has a frame for every `frame_samples`. `calls` counts the
-    rows of each call of `score` and `continue_`.
+    A prefix is continued with the script's tokens from the same position on: forced tokens are never questioned, even if the
+    prefix disagrees with the script. Scores are −20 nats where the script has another token, 0 where it agrees. Of the n
+    tokens of the script's answer, token i attends to the audio at the fraction i/n of its length; there is one frame for every
+    `frame_samples` samples. `calls` records the number of rows in each call of `score` and `continue_`.
     """
 
     script: Script
@@ -38,7 +37,7 @@ class FakeLALM:
     calls: list[tuple[str, int]] = field(default_factory=list)
 
     def encode(self, text: str) -> list[int]:
-        """One token a UTF-8 byte."""
+        """One token per UTF-8 byte."""
         return list(text.encode("utf-8"))
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -46,11 +45,11 @@ class FakeLALM:
         return bytes(token for token in tokens if token < 256).decode("utf-8", errors="replace")
 
     def hear(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[FakeHeard]:
-        """The audio itself, and what is asked."""
+        """The audio itself, with its direction."""
         return [FakeHeard(audio, direction) for audio, direction in zip(audios, directions, strict=True)]
 
     def score(self, heard: Sequence[FakeHeard], targets: Sequence[Sequence[int]]) -> list[TokenScores]:
-        """0 nats and rank 0 where the script says the same token at the same place, −20 nats and rank 200 elsewhere."""
+        """0 nats and rank 0 where the script has the same token at the same position, −20 nats and rank 200 elsewhere."""
         self.calls.append(("score", len(heard)))
         scores = []
         for clip, target in zip(heard, targets, strict=True):
@@ -66,7 +65,7 @@ class FakeLALM:
         drafts: Sequence[Sequence[int]] | None = None,
         want: Want = TOKENS_ONLY,
     ) -> list[Continuation]:
-        """The script's tokens behind each prefix's length, with 0 nats each; drafts are ignored, as they must never matter."""
+        """The script's tokens after each prefix's length, with 0 nats each; drafts are ignored, as they must never matter."""
         self.calls.append(("continue_", len(heard)))
         said = []
         for clip, prefix in zip(heard, prefixes, strict=True):
@@ -78,7 +77,7 @@ class FakeLALM:
         return said
 
     def _attention(self, audio: np.ndarray, answer: int, prefix: int) -> np.ndarray:
-        """Half of the attention of each token behind the prefix on one frame, as if the script were spoken evenly."""
+        """Attention of each token after the prefix: half of it on one frame, as if the script were spoken evenly."""
         frames = max(1, len(audio) // self.frame_samples)
         attention = np.zeros((max(answer - prefix, 0), frames), dtype=np.float32)
         for row in range(len(attention)):
@@ -104,7 +103,7 @@ class FakeHeard:
 
 
 class FakeVAD:
-    """Hears speech, without a doubt, in every window with a sample louder than `level`."""
+    """Detects speech, with certainty, in every window with a sample louder than `level`."""
 
     def __init__(self, level: float = 1e-3) -> None:
         self.level = level
@@ -114,11 +113,11 @@ class FakeVAD:
         return float(np.abs(window).max() > self.level)
 
     def reset(self) -> None:
-        """Nothing to forget."""
+        """Do nothing: there is no state."""
 
 
 def growing_script(text: str, samples_per_word: int = SAMPLE_RATE // 4) -> Script:
-    """A script that has heard one more word of `text` for every `samples_per_word` samples."""
+    """A script whose answer grows by one word of `text` for every `samples_per_word` samples."""
     words = text.split(" ")
 
     def script(audio: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""COMET and xCOMET, run by unbabel-comet's `comet-score` in an environment of its own: its requirements exclude simulsa's."""
+"""COMET and xCOMET, run by unbabel-comet's `comet-score` in its own environment: its requirements conflict with simulsa's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger("simulsa")
 COMMAND = "uvx --python 3.11 --from unbabel-comet==2.2.7 --with setuptools<81 comet-score"
 """Installs and caches the environment on first use. unbabel-comet needs numpy below 2, hence the Python, and `pkg_resources`,
 hence the setuptools."""
-SEGMENTS_PER_CALL = 10_000  # what an interruption can lose, against loading the model once per call
+SEGMENTS_PER_CALL = 10_000  # balances what an interruption can lose against loading the model once per call
 _OWN_FLAGS = ("--sources", "--translations", "--references", "--sacrebleu_dataset", "--model", "--to_json")
 
 
@@ -44,7 +44,7 @@ def check_comet(model: str, command: str) -> None:
 
 
 def find_command(command: str) -> None:
-    """Raise `EvaluationError` where the command's program is not installed; to be called before hours of other work."""
+    """Raise `EvaluationError` if the command's program is not installed; call this before hours of other work."""
     program = _words(command)[0]
     if shutil.which(program) is None:
         raise EvaluationError(f"comet_command starts with {program!r}, which was not found: {_INSTALL}")
@@ -53,13 +53,13 @@ def find_command(command: str) -> None:
 def comet_scores(segments: Sequence[Segment], model: str, command: str, journal: Path) -> list[float]:
     """The score of each segment, in order.
 
-    `journal` (JSON Lines) keeps every score under its texts, model and command, so that a second call asks for new segments
-    only, and an interrupted one loses at most `SEGMENTS_PER_CALL`. Raises `EvaluationError` when the command fails, with its
-    last words and the fix.
+    `journal` (JSON Lines) keeps every score with its texts, model and command, so that a second call scores new segments only,
+    and an interrupted one loses at most `SEGMENTS_PER_CALL`. Raises `EvaluationError` when the command fails, with its last
+    error and the fix.
     """
-    segments = [Segment(*map(single_spaced, segment)) for segment in segments]  # a line each
+    segments = [Segment(*map(single_spaced, segment)) for segment in segments]  # one line each
     asked = {"model": model, "command": command}
-    append_jsonl(journal, [])  # a folder that cannot be written to shows before the work
+    append_jsonl(journal, [])  # a folder that cannot be written to fails before the work
     known = {
         Segment(entry["source"], entry["translation"], entry["reference"]): float(entry["comet"])
         for entry in read_jsonl_after_a_kill(journal)
@@ -106,7 +106,7 @@ def _run(segments: Sequence[Segment], model: str, command: str) -> list[float]:
             path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8", newline="\n")
             given += [flag, str(path)]
         out = folder / "scores.json"
-        # the environment is the command's own: a search path of ours would lead it to our packages
+        # the command has its own environment: our search path would lead it to our packages
         environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
         arguments = [*_words(command), *given, "--model", model, "--to_json", str(out), "--quiet", "--only_system"]
         try:
@@ -138,7 +138,7 @@ def _scores(path: Path, segments: Sequence[Segment], command: str) -> list[float
     return found
 
 
-_REMEDIES = (  # what the output holds, and what to do about it
+_REMEDIES = (  # text in the output, and what to do about it
     (
         "not supported by COMET",
         "is there a network, and is the name right? Gated ones, such as xCOMET, must be accepted on the hub (hf auth login)",

@@ -22,12 +22,12 @@ BETTER, WORSE = "▲", "▼"
 
 
 def compare(dirs: Sequence[str | Path], out: str | Path | None = None, baseline: str | Path | None = None) -> str:
-    """The table of several folders that `evaluate` wrote, as Markdown, each under its folder's name.
+    """A Markdown table of several folders that `evaluate` wrote, each under its folder's name.
 
-    Bold is what is on the Pareto front; a list of it follows. With a `baseline`, one of the folders, an arrow says that a
-    setting is significantly better or worse than the same one there, by their instance logs; where one is missing there is no
-    arrow. `out` is a folder for `table.md` and `quality-latency.png`. Raises `EvaluationError` when a folder holds no scores or
-    is given twice, when the baseline is not among them, or when their test sets differ; scores by different versions of the
+    Settings on the Pareto front are bold, and a list of them follows. With a `baseline`, one of the folders, an arrow marks a
+    setting that is significantly better or worse than the same one there, by their instance logs; if a log is missing, there is
+    no arrow. `out` is a folder for `table.md` and `quality-latency.png`. Raises `EvaluationError` when a folder holds no scores
+    or is given twice, when the baseline is not among them, or when their test sets differ; scores by different versions of the
     scorers are compared with a warning.
     """
     require("comparison", "evaluate")
@@ -60,7 +60,7 @@ def _chosen(baseline: Path, folders: Sequence[Path], names: Sequence[str]) -> st
 
 
 def _arrows(evaluations: Evaluations, folders: Mapping[str, Path], baseline: str) -> dict[OperatingPoint, str]:
-    """How every setting differs from the same one of the baseline, where that can be told and it does."""
+    """An arrow for every setting that is known to differ significantly from the same one of the baseline."""
     arrows, missing = {}, 0
     others = {setting_of("", score)[1:]: score for score in evaluations[baseline]}
     pairs = [
@@ -83,13 +83,13 @@ def _arrows(evaluations: Evaluations, folders: Mapping[str, Path], baseline: str
 
 
 def _tokenizer(score: Score) -> str:
-    """SacreBLEU's tokenizer, by its signature: `nrefs:1|case:mixed|eff:no|tok:13a|…`."""
+    """SacreBLEU's tokenizer, from its signature: `nrefs:1|case:mixed|eff:no|tok:13a|…`."""
     signature: str = score["bleu_signature"]
     return dict(part.split(":", 1) for part in signature.split("|"))["tok"]
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """As much of the end of each path as tells the folders apart."""
+    """The end of each path, just long enough to tell the folders apart."""
     paths = [folder.resolve() for folder in folders]
     for path in paths:
         if paths.count(path) > 1:

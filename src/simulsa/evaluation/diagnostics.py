@@ -11,17 +11,17 @@ from typing import Any
 from simulsa.evaluation.recording import Recording, units
 from simulsa.evaluation.scores import Score, finite
 
-COPIED = 0.8  # share of a translation's words that stand in its source
-LENGTHS = (0.5, 2.0)  # of a translation against its reference: outside, it has lost or made up much
+COPIED = 0.8  # share of a translation's words that occur in its source
+LENGTHS = (0.5, 2.0)  # of a translation relative to its reference: outside this range, much is lost or made up
 
 
 def degeneracy(predictions: Sequence[str], references: Sequence[str], unit: str, sources: Sequence[str] | None = None) -> Score:
     """Signs that translations are broken, whatever BLEU says.
 
-    `empty` translations; `repeated_4grams`, the share of 4-grams of units that stood in the same translation before (seq-rep-4 of
-    Welleck et al., arXiv 1908.04319), and the same of the references; `length_ratio` of all units, and how many translations are
-    under half or over twice as long as their reference; `same_output`, translations that another recording with another reference
-    has too; with `sources`, `copies`: translations of whose words at least 80 % stand in the source.
+    `empty` translations; `repeated_4grams`, the share of 4-grams of units that occurred earlier in the same translation
+    (seq-rep-4 of Welleck et al., arXiv 1908.04319), and the same for the references; `length_ratio` of all units, and how many
+    translations are under half or over twice as long as their reference; `same_output`, translations that another recording
+    with a different reference has too; with `sources`, `copies`: translations with at least 80 % of their words in the source.
     """
     said = [units(text, unit) for text in predictions]
     wanted = [units(text, unit) for text in references]

@@ -32,7 +32,7 @@ logger = logging.getLogger("simulsa")
 
 ROLLBACKS = (0, 3, 5)  # the paper's
 
-_GPU_ROWS = 32  # what fits the static cache of a 7 B model
+_GPU_ROWS = 32  # as many as fit the static cache of a 7 B model
 
 Setting = tuple[float, Policy]
 """A chunk size in ms and a policy."""
@@ -77,7 +77,7 @@ class EvaluateConfig:
             values = getattr(self, name)
             if not isinstance(values, (tuple, list)) or len(values) < least:
                 raise ValueError(f"{name} is {values!r}; it must be a list" + " of at least one value" * least)
-        # YAML has no word for infinity that JSON and people share: "inf" comes as text
+        # YAML's infinity is neither JSON nor what people write: "inf" arrives as text
         object.__setattr__(self, "chunk_ms", tuple(float(chunk_ms) for chunk_ms in self.chunk_ms))
         object.__setattr__(self, "out", None if self.out is None else Path(self.out))
         for chunk_ms in self.chunk_ms:
@@ -104,7 +104,7 @@ class EvaluateConfig:
             check_comet(self.comet, self.comet_command)
 
     def rows_together(self, lalm: LALM) -> int:
-        """The batch size for a model, by the device that it is on."""
+        """The batch size for a model, depending on its device."""
         return rows_for(self.batch_size, getattr(lalm, "device", None), _GPU_ROWS)
 
     @property
@@ -128,8 +128,8 @@ def evaluate(
     """Translate `rows` simultaneously with every setting and score the translations.
 
     Writes to `config.out` after each setting. Settings that are already there, made with the same model and test set, are
-    skipped, and others are kept beside the new ones. Offline (k = inf) a policy has nothing to hold back: one run stands for all
-    policies. `workers` translate instead of `lalm`, with copies of it; the result is the same.
+    skipped, and others are kept alongside the new ones. Offline (k = inf), a policy has nothing to hold back: one run stands
+    for all policies. `workers` translate instead of `lalm`, with copies of it; the result is the same.
 
     Raises `EvaluationError` for a test set that cannot be scored, a row whose audio is broken (unless skipped), and a folder with
     another evaluation (unless overwritten); `LALMError` if the preflight fails.
@@ -140,16 +140,16 @@ def evaluate(
     if config.comet:
         find_command(config.comet_command)
         _check_sources(rows)
-    quality_metrics(target_lang)  # a missing tokenizer shows now, not after hours
+    quality_metrics(target_lang)  # a missing tokenizer fails now, not after hours
     clips = admit(rows, lalm.max_samples, config.on_error)
-    # not where computing time is measured
+    # no cache if computing time is measured
     cached = lalm if config.batch_size == 1 or not config.encoder_cache_mib else CachedLALM(lalm, config.encoder_cache_mib)
     job = _Job(lalm, workers or LocalWorker(cached), clips, target_lang, len(rows), _test_set(clips), config)
     scores = _known(job)
     todo = [setting for setting in config.grid if setting not in scores]
     if todo and config.preflight:
         preflight(lalm, Direction(rows[0].source_lang, target_lang))
-    if todo and config.batch_size == 1:  # computing time is measured: the first chunk must not pay for a start
+    if todo and config.batch_size == 1:  # computing time is measured: the first chunk must not include start-up costs
         warm_up(lalm, Direction(rows[0].source_lang, target_lang), 1, max(clip.samples for clip in clips))
     announce(lalm, (Direction(clip.row.source_lang, clip.row.target_lang) for clip in clips))
     for chunk_ms, policy in todo:
@@ -252,7 +252,7 @@ def _measure(job: _Job, chunk_ms: float, policy: Policy) -> Score:
 
 
 def _with_comet(scores: dict[Setting, Score], clips: Sequence[Clip], config: EvaluateConfig, out: Path) -> dict[Setting, Score]:
-    """The scores with COMET's, which is asked once for what all settings have in common."""
+    """The scores with COMET's added; a segment that several settings have in common is scored once."""
     sources = {clip.row.id: clip.row.source_text or "" for clip in clips}
     segments = {
         setting: [Segment(sources[i.id], i.prediction, i.reference) for i in read_instances(out / log_name(*setting))]
@@ -304,7 +304,7 @@ def _target_lang(rows: Sequence[Utterance]) -> str:
 
 
 def _test_set(clips: Sequence[Clip]) -> str:
-    """The signature of the test set: the same wherever its files lie."""
+    """The signature of the test set, which does not depend on where its files are."""
     parts: list[str] = []
     for clip in clips:
         row = clip.row

@@ -13,7 +13,7 @@ from simulsa.files import atomic_write, write_json
 
 SCORES = "scores.json"
 COMET_JOURNAL = "comet.jsonl"
-_KEYS = {"chunk_ms", "rollback", "bleu", "laal_ms", "test_set", "signature"}  # a file without these is somebody else's
+_KEYS = {"chunk_ms", "rollback", "bleu", "laal_ms", "test_set", "signature"}  # a file without these is not ours
 
 
 def read_scores(folder: str | Path) -> list[Score]:

@@ -43,12 +43,12 @@ class Instance:
 
 
 def single_spaced(text: str) -> str:
-    """`text` with single spaces between words and none around, so that every scorer counts the same words."""
+    """`text` with single spaces between words and none at the ends, so that every scorer counts the same words."""
     return " ".join(text.split())
 
 
 def chunk_name(chunk_ms: float) -> str:
-    """How names and tables call a chunk size: `500`, `62.5`, `inf`."""
+    """A chunk size as names and tables write it: `500`, `62.5`, `inf`."""
     return f"{chunk_ms:.10g}"
 
 
@@ -113,5 +113,5 @@ def _from_json(values: dict[str, Any]) -> Instance:
 
 
 def missing_delays(instances: Sequence[Instance], unit: str) -> Instance | None:
-    """The first instance whose delays are not one per unit of its prediction."""
+    """The first instance that does not have exactly one delay per unit of its prediction."""
     return next((item for item in instances if len(item.delays_ms) != len(unit_ends(item.prediction, unit))), None)

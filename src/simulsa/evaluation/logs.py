@@ -49,7 +49,7 @@ def read_log(
 
 
 def _objects(path: Path, partial: bool) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
-    """Each line's place and object, and what was left out."""
+    """Each line's place and object, and notes on what was left out."""
     try:
         raw = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:

@@ -11,7 +11,7 @@ from simulsa.evaluation.references import ReferenceSegment, by_recording
 from simulsa.evaluation.scores import Score, latency
 from simulsa.languages import base_language, is_spaced, latency_unit
 
-NAMES = {  # what the scores of segments are called
+NAMES = {  # the names of segment-level scores
     "al_ms": "long_al_ms",
     "laal_ms": "stream_laal_ms",
     "ap": "long_ap",
@@ -21,10 +21,10 @@ NAMES = {  # what the scores of segments are called
 
 
 def resegmented(log: Log, segments: Sequence[ReferenceSegment], lang: str, partial: bool = False) -> list[Any]:
-    """OmniSTEval's long-form instances, one for each segment, with times since the segment's beginning.
+    """OmniSTEval's long-form instances, one for each segment, with times relative to the segment's start.
 
     SoftSegmenter (Polák et al., arXiv 2509.17349) aligns the words of a recording with all its references at once. Raises
-    `EvaluationError` where recordings and segments do not belong together (see `by_recording`, also for `partial`).
+    `EvaluationError` if recordings and segments do not belong together (see `by_recording`, also for `partial`).
     """
     from omnisteval import resegment
     from omnisteval.alignment import Word

@@ -18,7 +18,7 @@ _ENDING = re.compile(
     r"\.(wav|flac|mp3|ogg|oga|opus|m4a|aac|aiff?|au|caf|sph|raw|pcm|wma|amr|mp4|m4v|mkv|mov|avi|webm|3gp|ts|mpe?g)$",
     re.IGNORECASE,
 )
-_SLACK_MS = 1.0  # clocks and rounding
+_SLACK_MS = 1.0  # tolerance for clocks and rounding
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Recording:
 
     @property
     def label(self) -> str:
-        """How messages call it."""
+        """What messages call the recording."""
         return repr(self.id or self.name or self.index)
 
 
@@ -57,19 +57,19 @@ class Log:
 
 
 def units(text: str, unit: str) -> list[str]:
-    """The words of a text, or its characters, spaces among them."""
+    """The words of a text, or its characters, including spaces."""
     return list(text) if unit == "char" else text.split()
 
 
 def normal(text: str) -> str:
-    """`text` in NFC, with single spaces: so that equal words are equal."""
+    """`text` in NFC, with single spaces, so that equal words compare equal."""
     return single_spaced(unicodedata.normalize("NFC", text))
 
 
 def stem(path: str) -> str:
-    """The name of a file without folders and ending, in NFC: file systems differ in how they write an ü.
+    """The name of a file without folders and extension, in NFC: file systems differ in how they write an ü.
 
-    Only the endings of sound and video are taken off: `2022.acl-long.110` is a name.
+    Only audio and video extensions are removed: `2022.acl-long.110` is a whole name.
     """
     return unicodedata.normalize("NFC", _ENDING.sub("", PurePath(path.replace("\\", "/")).name))
 

@@ -14,12 +14,12 @@ from simulsa.evaluation.instances import EvaluationError
 from simulsa.evaluation.recording import Log, Recording, normal, stem
 from simulsa.manifest import read_manifest
 
-_ROUNDED_MS = 1000  # segments are cut by hand or by other decoders
+_ROUNDED_MS = 1000  # tolerance: segments are cut by hand or by other decoders
 
 
 @dataclass(frozen=True)
 class ReferenceSegment:
-    """A stretch of a recording with its reference; times in ms since the recording's beginning."""
+    """A stretch of a recording with its reference; times in ms from the recording's start."""
 
     name: str
     offset_ms: float
@@ -43,7 +43,7 @@ def read_sentences(path: str | Path) -> list[str]:
 def referenced(log: Log, path: Path | None, partial: bool = False) -> list[Recording]:
     """The log's recordings with references: from a text file by their index, from a manifest by id or file name, or their own.
 
-    Where the log has references too and the file has the same ones in another order, each recording gets its own. Raises
+    If the log has references too and the file has the same ones in another order, each recording gets its own. Raises
     `EvaluationError` for a recording without a reference, for an empty one, and, unless `partial`, for references without a
     recording.
     """
@@ -71,7 +71,7 @@ def sources(recordings: Sequence[Recording], path: Path) -> list[str]:
 
 
 def _sentences(recordings: Sequence[Recording], path: Path, column: str) -> dict[str, tuple[int, str] | None]:
-    """For each sentence of a file, by what messages call it, the place of its recording and the text."""
+    """For each sentence of a file, keyed by its name in messages, the place of its recording and the text."""
     return _by_name(recordings, path, column) if path.suffix == ".jsonl" else _by_line(recordings, path)
 
 
@@ -89,7 +89,7 @@ def _by_line(recordings: Sequence[Recording], path: Path) -> dict[str, tuple[int
 
 
 def _by_name(recordings: Sequence[Recording], path: Path, column: str) -> dict[str, tuple[int, str] | None]:
-    """A row of a manifest is known by its id, or by its audio's file if no other row is in it."""
+    """Match a manifest's rows by id, or by audio file if no other row uses it."""
     rows = read_manifest(path)
     files = Counter(stem(row.audio) for row in rows)
     names = {stem(row.audio): row for row in rows if files[stem(row.audio)] == 1} | {normal(row.id): row for row in rows}
@@ -107,7 +107,7 @@ def _by_name(recordings: Sequence[Recording], path: Path, column: str) -> dict[s
 
 
 def _checked(log: Log, path: Path, texts: dict[int, str]) -> list[Recording]:
-    """The recordings with `texts`, by their places; another order shows where the log has references of its own."""
+    """The recordings with `texts`, keyed by place; another order is detected if the log has its own references."""
     own = {place: log.recordings[place].reference for place in texts}
     different = sum(own[place] is not None and own[place] != text for place, text in texts.items())
     if different and Counter(own.values()) == Counter(texts.values()):
@@ -122,9 +122,9 @@ def _checked(log: Log, path: Path, texts: dict[int, str]) -> list[Recording]:
 
 
 def read_segments(path: Path, references: Path) -> list[ReferenceSegment]:
-    """A list of `wav`, `offset` and `duration` (in s), in YAML or JSON as MuST-C and IWSLT have it, with a reference a line.
+    """Segments with `wav`, `offset` and `duration` (in s), from YAML or JSON as in MuST-C and IWSLT, with a reference per line.
 
-    Raises `EvaluationError` for what is not such a list, or has another number of references.
+    Raises `EvaluationError` for a file that is not such a list, or a different number of references.
     """
     entries = _entries(path)
     sentences = read_sentences(references)
@@ -174,7 +174,7 @@ def _entries(path: Path) -> list[tuple[str, float, float]]:
 def by_recording(segments: Sequence[ReferenceSegment], log: Log, partial: bool = False) -> dict[str, tuple[Recording, list[int]]]:
     """Each recording and the places of its segments.
 
-    Raises `EvaluationError` where one has no other, and, unless `partial`, where segments lie behind the audio that was heard.
+    Raises `EvaluationError` if either lacks the other, and, unless `partial`, if segments lie after the audio that was heard.
     """
     places: dict[str, list[int]] = {}
     for place, segment in enumerate(segments):

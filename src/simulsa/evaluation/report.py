@@ -49,9 +49,9 @@ def markdown_table(scores: Sequence[Score]) -> str:
 def comparison_table(
     evaluations: Evaluations, bold: Container[OperatingPoint] = (), arrows: Mapping[OperatingPoint, str] | None = None
 ) -> str:
-    """BLEU @ LAAL for each policy and evaluation (rows) and chunk size (columns), some `bold`, some with arrows behind them.
+    """BLEU @ LAAL for each policy and evaluation (rows) and chunk size (columns), some `bold`, some followed by arrows.
 
-    Where one COMET model scored every setting, a table of COMET @ LAAL follows.
+    If one COMET model scored every setting, a table of COMET @ LAAL follows.
     """
 
     def cell(name: str, score: Score) -> str:
@@ -68,7 +68,7 @@ def comparison_table(
 
 
 def _grid(evaluations: Evaluations, cell: Callable[[str, Score], str]) -> str:
-    """What `cell` makes of every score, by policy, evaluation and chunk size."""
+    """A table of what `cell` makes of every score, by policy, evaluation and chunk size."""
     every = [score for scores in evaluations.values() for score in scores]
     chunks = sorted({float(score["chunk_ms"]) for score in every})
     named = any(evaluations)
@@ -93,7 +93,7 @@ def front_list(front: Mapping[OperatingPoint, Score]) -> str:
 
 
 def markdown_report(scores: Sequence[Score]) -> str:
-    """`markdown_table`, then every metric of every setting, then what was measured on what."""
+    """`markdown_table`, then every metric of every setting, then the model, test set size and signatures."""
     keys = [key for key in _DETAILS if any(key in score for score in scores)]
     policy_heading, names = _policy_column(scores)
     heading = ["k", policy_heading, *(_DETAILS[key][0] for key in keys)]
@@ -116,9 +116,9 @@ def markdown_report(scores: Sequence[Score]) -> str:
 def plot_quality_latency(
     evaluations: Evaluations, path: str | Path, latencies: Sequence[str] = ("laal_ms",), front: bool = False
 ) -> None:
-    """Draw BLEU over latency, a panel for each of `latencies`, a curve per evaluation and policy, offline dashed.
+    """Draw BLEU over latency: a panel for each of `latencies`, a curve per evaluation and policy, offline dashed.
 
-    `front` also draws the Pareto front. The format is the path's (.png, .svg, .pdf).
+    `front` also draws the Pareto front. The path's extension sets the format (.png, .svg, .pdf).
     """
     with atomic_write(path, "wb") as file:
         figure = _figure(evaluations, latencies, front)
@@ -126,7 +126,7 @@ def plot_quality_latency(
 
 
 class _Style(NamedTuple):
-    """How a curve looks; without a label the legend leaves it out, without `annotated` its points do not say their k."""
+    """How a curve looks; without a label the legend leaves it out, and without `annotated` its points do not show their k."""
 
     color: str
     marker: str
@@ -135,9 +135,9 @@ class _Style(NamedTuple):
 
 
 def _styles(evaluations: Evaluations) -> dict[tuple[str, Policy], _Style]:
-    """A style for every evaluation and policy: colours tell evaluations apart, or policies where one is alone.
+    """A style for every evaluation and policy: colours tell evaluations apart, or policies if there is only one evaluation.
 
-    Where there are more policies than markers, a colour stands for all policies of a name and a marker for an evaluation.
+    If there are more policies than markers, a colour stands for all policies of a name and a marker for an evaluation.
     """
     policies = policies_of(score for scores in evaluations.values() for score in scores)
     names = list(dict.fromkeys(policy.name for policy in policies))
@@ -184,7 +184,7 @@ def _draw_panel(axes: Any, evaluations: Evaluations, styles: Mapping[tuple[str, 
     for (name, policy), style in styles.items():
         _draw_curve(axes, [score for score in evaluations[name] if policy_of_score(score) == policy], latency, style)
     single = len(evaluations) == 1
-    plain = single or not all(style.annotated for style in styles.values())  # where colours stand for policies
+    plain = single or not all(style.annotated for style in styles.values())  # if colours stand for policies
     for number, (name, scores) in enumerate(evaluations.items()):
         color = "#555555" if plain else COLORS[number % len(COLORS)]
         _draw_offline(axes, scores, color, DASHES[number % len(DASHES)] if plain else "--", "" if single else f"{name}, ")
@@ -197,7 +197,7 @@ def _draw_panel(axes: Any, evaluations: Evaluations, styles: Mapping[tuple[str, 
 def _draw_front(axes: Any, evaluations: Evaluations, latency: str) -> None:
     points = [(score[latency] / 1000, score["bleu"]) for score in pareto_front(evaluations, latency).values()]
     if points:
-        # what it takes to be better: a step, because between two settings there is none
+        # drawn as a step, because there is no setting between two others
         seconds, bleus = zip(*points, strict=True)
         axes.step(seconds, bleus, where="post", color="#BBBBBB", linewidth=5, zorder=0, label="best at its latency")
 
@@ -225,7 +225,7 @@ def policies_of(scores: Iterable[Score]) -> list[Policy]:
 
 
 def _policy_column(scores: Iterable[Score]) -> tuple[str, dict[Policy, str]]:
-    """Heading and cells of a table's first column: the b of rollbacks, and where there are other policies the names of all."""
+    """Heading and cells of a table's first column: the b of rollbacks, or, if there are other policies, the names of all."""
     policies = policies_of(scores)
     if all(policy.rollback is not None for policy in policies):
         return "b", {policy: f"{policy.rollback}" for policy in policies}
@@ -233,8 +233,8 @@ def _policy_column(scores: Iterable[Score]) -> tuple[str, dict[Policy, str]]:
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """A table of cells, the first line as its heading."""
-    # a bar in a name would begin another column
+    """A table of cells, with the first line as its heading."""
+    # a bar in a name would start another column
     rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
     rule = "|" + " --- |" * len(lines[0])
     return "\n".join([rows[0], rule, *rows[1:]]) + "\n"

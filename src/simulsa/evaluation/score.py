@@ -20,7 +20,7 @@ from simulsa.evaluation.simulstream_log import Tokens
 from simulsa.extras import require
 from simulsa.languages import language_name, latency_unit
 
-_CUMULATED_MS = 2000.0  # from here on OmniSTEval too advises its correction
+_CUMULATED_MS = 2000.0  # above this, OmniSTEval also advises its correction
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def score_log(path: str | Path, config: ScoreConfig | None = None) -> Score:
     """
     require("scoring", "evaluate", without="matplotlib")
     config = config or ScoreConfig()
-    quality_metrics(config.lang)  # a missing tokenizer shows first
+    quality_metrics(config.lang)  # a missing tokenizer fails first
     if config.comet:
         find_command(config.comet_command)
     comet = _Comet(config, Path(f"{path}.comet.jsonl")) if config.comet else None
@@ -101,7 +101,7 @@ def score_log(path: str | Path, config: ScoreConfig | None = None) -> Score:
 
 
 def _note_cumulated(log: Log, scores: Score) -> None:
-    """Say where computing time that SimulEval has added up is most of the latency."""
+    """Add a note if computing time that SimulEval has added up makes up much of the latency."""
     for name in ("yaal_ms", "long_yaal_ms"):
         ideal, aware = scores.get(name), scores.get(f"ca_{name}")
         if log.elapsed == CUMULATED and ideal is not None and aware is not None and aware - ideal > _CUMULATED_MS:
@@ -173,7 +173,7 @@ def _one_each(sentences: Sequence[str], count: int, path: Path) -> Sequence[str]
 
 @dataclass(frozen=True)
 class _Comet:
-    """The COMET model that is asked for, and where its scores are kept."""
+    """The requested COMET model, and where its scores are kept."""
 
     config: ScoreConfig
     journal: Path

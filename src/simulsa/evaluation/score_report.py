@@ -45,7 +45,7 @@ ROWS = {
 
 
 def score_table(scores: Score) -> str:
-    """Every score that is there, as a Markdown table; what cannot be computed is a dash."""
+    """All available scores as a Markdown table; what cannot be computed is a dash."""
     lines = [["metric", "value"]]
     for key, (name, form) in ROWS.items():
         if key in scores:

@@ -17,11 +17,11 @@ Score = dict[str, Any]
 def score_instances(instances: Sequence[Instance], target_lang: str) -> Score:
     """BLEU, chrF and latency of the translations into `target_lang`.
 
-    `al_ms`, `laal_ms`, `dal_ms` and `yaal_ms` in milliseconds, `ap` as a ratio, the same with `ca_` before their name where
+    `al_ms`, `laal_ms`, `dal_ms` and `yaal_ms` in milliseconds, `ap` as a ratio, the same with `ca_` before their name if
     every instance has its computing time, and `simultaneous_share`, the share of words (characters in languages without
-    spaces) that were final before the speech ended; `truncated` counts the translations that reached the model's limit of tokens.
-    Empty translations count for quality; latency has nothing to count in them.
-    Raises `EvaluationError` without instances, or where a tokenizer is not installed.
+    spaces) that were final before the speech ended; `truncated` counts the translations that reached the model's token limit.
+    Empty translations count for quality; there is no latency to measure in them.
+    Raises `EvaluationError` without instances, or if a tokenizer is not installed.
     """
     if not instances:
         raise EvaluationError("nothing to score: no utterance was translated; check the skipped rows")
@@ -45,12 +45,12 @@ def score_instances(instances: Sequence[Instance], target_lang: str) -> Score:
 
 
 def policy_of_score(score: Score) -> Policy:
-    """The policy of a setting. Raises `ValueError` for one that is not known here."""
+    """The policy of a setting. Raises `ValueError` for an unknown one."""
     return Rollback(score["rollback"]) if score["rollback"] is not None else parse_policy(score["policy"])
 
 
 def quality_metrics(target_lang: str) -> tuple[Any, Any]:
-    """SacreBLEU's BLEU, with the language's tokenizer, and chrF. Raises `EvaluationError` where MeCab is missing."""
+    """SacreBLEU's BLEU, with the language's tokenizer, and chrF. Raises `EvaluationError` if MeCab is missing."""
     from sacrebleu.metrics import BLEU, CHRF
 
     tokenizer = bleu_tokenizer(target_lang)
@@ -66,7 +66,7 @@ def quality_metrics(target_lang: str) -> tuple[Any, Any]:
 
 
 def quality(predictions: Sequence[str], references: Sequence[str], target_lang: str) -> Score:
-    """BLEU and chrF of translations into `target_lang`, with the signatures that say how they were counted."""
+    """BLEU and chrF of translations into `target_lang`, with the signatures that say how they were computed."""
     bleu, chrf = quality_metrics(target_lang)
     return {
         "bleu": float(bleu.corpus_score(predictions, [references]).score),
@@ -78,7 +78,7 @@ def quality(predictions: Sequence[str], references: Sequence[str], target_lang: 
 
 
 def latency(instances: Sequence[Any], computation_aware: bool) -> Score:
-    """OmniSTEval's AL, LAAL, AP, DAL and YAAL of its instances; YAAL counts what came after the end of `longform` ones."""
+    """OmniSTEval's AL, LAAL, AP, DAL and YAAL of its instances; for `longform` ones, YAAL also counts output after the end."""
     from omnisteval import scoring
 
     scorers = {
@@ -93,7 +93,7 @@ def latency(instances: Sequence[Any], computation_aware: bool) -> Score:
 
 
 def counted(instance: Instance, unit: str) -> Any:
-    """An instance as OmniSTEval has it."""
+    """An instance in OmniSTEval's format."""
     from omnisteval import data
 
     return data.Instance(
@@ -114,5 +114,5 @@ def _simultaneous_share(instances: Sequence[Instance]) -> float | None:
 
 
 def finite(value: float) -> float | None:
-    """OmniSTEval says NaN where no instance counts; JSON has no NaN."""
+    """`None` instead of OmniSTEval's NaN, which means that no instance counts; JSON has no NaN."""
     return float(value) if math.isfinite(value) else None

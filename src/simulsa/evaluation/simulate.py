@@ -1,4 +1,4 @@
-"""Lock-step simulation: many utterances of a test set go through `step` together, as if all were being spoken."""
+"""Lock-step simulation: many utterances of a test set go through `step` together, as if all were being spoken at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger("simulsa")
 
 @dataclass(frozen=True)
 class Clip:
-    """A row that the model can hear whole, its place in the manifest, and its length in samples at `SAMPLE_RATE`."""
+    """A row that fits the model's window, its place in the manifest, and its length in samples at `SAMPLE_RATE`."""
 
     row: Utterance
     index: int
@@ -39,9 +39,9 @@ class Clip:
 
 
 def admit(rows: Sequence[Utterance], max_samples: int, on_error: OnError = "fail") -> list[Clip]:
-    """The rows whose audio is there and fits `max_samples`, by their files' headers, in order.
+    """The rows whose audio exists and fits `max_samples`, judging by the file headers, in order.
 
-    Raises `EvaluationError` at the first other one, or leaves it out with a warning when `on_error` is `skip`.
+    Raises `EvaluationError` at the first row of any other kind, or leaves it out with a warning when `on_error` is `skip`.
     """
     clips = []
     for index, row in enumerate(rows):
@@ -60,8 +60,8 @@ def admit(rows: Sequence[Utterance], max_samples: int, on_error: OnError = "fail
 class Lockstep:
     """The work on a group of clips of about the same length: translate them simultaneously, a chunk of each at a time.
 
-    All of them have heard equally much, so nothing is padding. A clip that took the place of one that ended would have to catch
-    up, and would be padded to the others meanwhile: that took 1.1 to 1.7 times as long.
+    The same amount of each has been heard, so there is no padding. A clip that took the place of a finished one would have to
+    catch up, and would be padded to the others meanwhile: that took 1.1 to 1.7 times as long.
     """
 
     config: StreamConfig
@@ -69,7 +69,7 @@ class Lockstep:
     timed: bool = False
 
     def load(self, clips: Sequence[Clip], prepare: Prepare) -> LoadedClips:
-        """Read the audio of a group and, unless computing time is measured, prepare what each step hears; needs no model."""
+        """Read the audio of a group and, unless computing time is measured, prepare the input of each step; needs no model."""
         loaded = LoadedClips([], {}, [])
         for clip in clips:
             try:
@@ -102,7 +102,7 @@ class Lockstep:
         return f"k = {self.config.chunk_ms:g}, {self.config.commit_policy.label}"
 
     def _ends(self, samples: int) -> list[int]:
-        """Up to where each step hears a clip."""
+        """The sample at which each step's share of a clip ends."""
         chunk = self.config.chunk_samples
         return [*(range(chunk, samples, chunk) if chunk is not None else ()), samples]
 
@@ -116,7 +116,7 @@ class Lockstep:
 
 @dataclass(frozen=True)
 class LoadedClips:
-    """A group of clips with their audio, and what is prepared of it, by direction and content."""
+    """A group of clips with their audio, and what was prepared from it, by direction and content."""
 
     audios: list[tuple[Clip, np.ndarray]]
     prepared: dict[Hashable, Any]
@@ -135,9 +135,9 @@ def simulate(
 
     At most `batch_size` clips of about the same length advance together, a chunk each. The batch changes neither translations nor
     delays; computing time is only recorded when clips run one at a time. Audio that turns out to be broken
-    raises `EvaluationError`, or is left out with a warning when `on_error` is `skip`. `processes` load beside the model.
+    raises `EvaluationError`, or is left out with a warning when `on_error` is `skip`. `processes` load alongside the model.
     """
-    # the longest first: what does not fit into memory fails at once
+    # the longest first: what does not fit in memory fails immediately
     groups = batches(sorted(clips, key=lambda clip: -clip.samples), lambda clip: clip.samples, batch_size, PASS_SAMPLES)
     instances: list[Instance] = []
     with ahead(workers, work.load, groups, processes) as loaded:
@@ -150,7 +150,7 @@ def simulate(
 
 @dataclass
 class _Run:
-    """A clip on its way."""
+    """A clip being translated."""
 
     clip: Clip
     state: StreamState
@@ -173,7 +173,7 @@ class _Run:
 
 
 def emissions(updates: Sequence[Update], times_ms: Sequence[float], unit: str) -> tuple[float, ...]:
-    """For each unit of the final text, the time of the first update whose committed text has the whole unit."""
+    """For each unit of the final text, the time of the first update whose committed text contains the whole unit."""
     lengths = [len(single_spaced(update.committed)) for update in updates]  # never shrinks: committed text only grows
     ends = unit_ends(single_spaced(updates[-1].committed), unit)
     return tuple(times_ms[bisect_left(lengths, end)] for end in ends)

@@ -19,9 +19,9 @@ INCREMENTAL = (
 def read_simuleval(lines: Sequence[tuple[str, dict[str, Any]]], unit: str, elapsed: Elapsed, count_end: bool = False) -> Log:
     """The recordings of a log; `lines` are its objects, each with its place for messages.
 
-    simulsa's own logs are of the same format, but their elapsed times are queued already. An end-of-sentence mark is taken off
-    with its delay, unless `count_end` makes a word of it; a delay without a mark always is. Raises `EvaluationError` for a record
-    that cannot be right.
+    simulsa's own logs have the same format, but their elapsed times are already queued. An end-of-sentence mark is removed with
+    its delay, unless `count_end` makes it a word; a delay without a mark is always removed. Raises `EvaluationError` for a
+    record that cannot be right.
     """
     ours = all("steps" in values for _, values in lines)
     recordings, marks = [], 0
@@ -45,7 +45,7 @@ def read_simuleval(lines: Sequence[tuple[str, dict[str, Any]]], unit: str, elaps
 def _recording(
     where: str, values: dict[str, Any], place: int, unit: str, elapsed: Elapsed, ours: bool, count_end: bool
 ) -> tuple[Recording, bool]:
-    """A record, and whether an end mark was taken off."""
+    """A record, and whether an end mark was removed."""
     text, index, length = values.get("prediction"), values.get("index", place), values.get("source_length")
     if not isinstance(text, str):
         raise EvaluationError(f"{where}: prediction is {text!r}; it must be text")
@@ -78,14 +78,14 @@ def _recording(
 
 
 def _times(where: str, values: dict[str, Any], elapsed: Elapsed) -> tuple[tuple[float, ...], tuple[float, ...] | None]:
-    """Delays and elapsed times of the logged units, `None` where those were not measured or are not wanted."""
+    """Delays and elapsed times of the logged units, `None` if those were not measured or are not wanted."""
     delays = numbers(values.get("delays"), f"{where}: delays")
     logged = values.get("elapsed") if elapsed != "none" else None
     moments = None if logged is None or (delays and not logged) else numbers(logged, f"{where}: elapsed")
     if moments is not None and len(moments) != len(delays):
         raise EvaluationError(f"{where}: {len(moments)} elapsed times for {len(delays)} delays; there must be one for each")
     if moments and not any(moments) and any(delays):
-        moments = None  # SimulEval's way to say that it did not measure
+        moments = None  # SimulEval's way of saying that it did not measure
     parts = values.get("prediction_spm")
     if isinstance(parts, list) and len(parts) == len(delays):  # of --eval-latency-unit spm
         last = _last_pieces([str(part) for part in parts])
@@ -98,7 +98,7 @@ def _taken(values: Sequence[float], places: Sequence[int]) -> tuple[float, ...]:
 
 
 def _last_pieces(parts: Sequence[str]) -> list[int]:
-    """Of each word, the place of its last SentencePiece."""
+    """The place of the last SentencePiece of each word."""
     text = [part.strip("▁") for part in parts]
     return [i for i in range(len(parts)) if text[i] and (i + 1 == len(parts) or parts[i + 1].startswith("▁"))]
 
@@ -107,7 +107,7 @@ def _aligned(where: str, text: str, delays: Sequence[float], unit: str) -> tuple
     """The text in NFC, and the delay that belongs to each of its units, as positions."""
     logged = " ".join(text.split())
     if unit == "char" and len(delays) < len(logged):
-        logged = logged.replace(" ", "")  # SimulEval counts characters without the spaces
+        logged = logged.replace(" ", "")  # SimulEval counts characters without spaces
     parts = units(logged, unit)
     if len(delays) not in (len(parts), len(parts) + 1):
         raise EvaluationError(
@@ -119,7 +119,7 @@ def _aligned(where: str, text: str, delays: Sequence[float], unit: str) -> tuple
     kept: list[int] = []
     composed = ""
     start = 0
-    for end in range(1, len(logged) + 1):  # a composed character is there when its last part is
+    for end in range(1, len(logged) + 1):  # a composed character is complete once its last part is there
         if end == len(logged) or not unicodedata.combining(logged[end]):
             whole = unicodedata.normalize("NFC", logged[start:end])
             composed += whole
@@ -129,7 +129,7 @@ def _aligned(where: str, text: str, delays: Sequence[float], unit: str) -> tuple
 
 
 def _queued(where: str, delays: Sequence[float], moments: Sequence[float]) -> tuple[float, ...]:
-    """When each unit was there if outputs wait for each other, from times that cumulate all computing."""
+    """When each unit is output if outputs wait for each other, from times that accumulate all computing."""
     done: list[float] = []
     computed = 0.0
     for delay, moment in zip(delays, moments, strict=True):
@@ -143,7 +143,7 @@ def _queued(where: str, delays: Sequence[float], moments: Sequence[float]) -> tu
 
 
 def _incremental(delays: Sequence[float], moments: Sequence[float]) -> tuple[float, ...]:
-    """When each unit was there if the model began on it with the output before, from times that cumulate all computing."""
+    """When each unit is output if the model began it at the previous output, from times that accumulate all computing."""
     done = list(moments[:1])
     for place in range(1, len(moments)):
         done.append(max(done[-1], moments[place] - moments[place - 1] + delays[place - 1]))

@@ -11,11 +11,11 @@ from simulsa.evaluation.recording import QUEUED, Elapsed, Log, Recording, check_
 
 Tokens = Literal["auto", "words", "chars", "sentencepiece", "bytes"]
 CHUNK_ALONE = "simulstream's: audio heard plus the computing time of that chunk alone; chunks never wait for each other"
-_DIGITS = 6  # of a ms: simulstream adds chunks up in floating point, and a word is early only if it is before the end
+_DIGITS = 6  # of a ms: simulstream adds up chunks in floating point, and a word is early only if it is before the end
 
 
 def is_simulstream(values: dict[str, Any]) -> bool:
-    """Whether this is a line of such a log."""
+    """Whether this is a line of simulstream's metrics log."""
     return bool({"model_loading_time", "metadata", "generated_tokens"} & values.keys())
 
 
@@ -24,9 +24,9 @@ def read_simulstream(
 ) -> Log:
     """The recordings of a log, in the order in which they began; `lines` are its objects, each with its place for messages.
 
-    A unit's time is that of the last chunk which changed it, as simulstream's own reader has it. `tokens` says how the logged
-    tokens are written. Raises `EvaluationError` for lines that do not follow from each other, and for a recording that has
-    none unless `partial`.
+    A unit's time is that of the last chunk that changed it, as in simulstream's own reader. `tokens` says how the logged
+    tokens are written. Raises `EvaluationError` for inconsistent lines, and, unless `partial`, for a recording without a
+    chunk.
     """
     streams: dict[Any, _Stream] = {}
     begun: list[_Stream] = []
@@ -122,14 +122,14 @@ class _Stream:
 
 @dataclass
 class _Shown:
-    """The units that can be read, and when each was last changed."""
+    """The units currently shown, and when each was last changed."""
 
     units: list[str] = field(default_factory=list)
     delays_ms: list[float] = field(default_factory=list)
     moments_ms: list[float] = field(default_factory=list)
 
     def become(self, now: list[str], heard_ms: float, moment_ms: float) -> None:
-        """Show `now`; what comes from the first difference on has the time of this chunk."""
+        """Show `now`; units from the first difference on get the time of this chunk."""
         pairs = enumerate(zip(self.units, now, strict=False))
         same = next((i for i, (before, after) in pairs if before != after), min(len(self.units), len(now)))
         self.delays_ms[same:] = [heard_ms] * (len(now) - same)
@@ -143,7 +143,7 @@ def _name(metadata: Any) -> str:
 
 
 def _text(tokens: Tokens, unit: str, streams: Sequence[_Stream]) -> Callable[[list[str]], str]:
-    """What makes text of the log's tokens."""
+    """The function that turns the log's tokens into text."""
     from tokenizers import decoders
 
     if tokens == "auto":

@@ -30,7 +30,7 @@ PAGE = Path(__file__).parent / "page"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class PageFiles(StaticFiles):  # type: ignore[misc]  # starlette is not there when types are checked
+class PageFiles(StaticFiles):  # type: ignore[misc]  # starlette is not installed when types are checked
     """The page's files. Browsers must revalidate them, so that modules of two versions never mix."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
@@ -58,7 +58,7 @@ def create_app(service: Service) -> Starlette:
             return error_response(*problem, "not_allowed")
         own = {
             **plain(service.stream),
-            "rollback": service.stream.commit_policy.rollback,  # also where nobody set one; null: another policy
+            "rollback": service.stream.commit_policy.rollback,  # even if nobody set one; null: another policy
             "languages": service.config.languages,
             "min_chunk_ms": service.config.min_chunk_ms,
         }
@@ -110,7 +110,7 @@ def create_app(service: Service) -> Starlette:
         Route("/samples/{name}.wav", sample),
         Mount("/", PageFiles(directory=PAGE, html=True)),
     ]
-    # browsers ask for this before they let pages of other origins in; who may come is the gate's to decide
+    # browsers ask for this before they let pages of other origins connect; the gate decides which ones may
     origins = Middleware(CORSMiddleware, allow_origins=service.config.allow_origins, allow_headers=["Authorization"])
     limit = service.config.max_upload_mib * 2**20
     return Starlette(routes=routes, middleware=[origins], lifespan=lifespan, max_body_size=limit)

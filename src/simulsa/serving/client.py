@@ -28,12 +28,12 @@ FRAME_SAMPLES = SAMPLE_RATE // 5  # 200 ms, as the protocol advises
 REMEDIES = {401: "give the key with --api-key-file", 502: "is the server behind it running?", 503: "try again later"}
 SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
-_silent = logging.getLogger("simulsa.websockets")  # the library logs a broken line with its traceback; it also raises it
+_silent = logging.getLogger("simulsa.websockets")  # the library logs, with a traceback, errors that it raises as well
 _silent.disabled = True
 
 
 class RemoteError(RuntimeError):
-    """A server that cannot be reached, does not let us in, or broke off; what it had committed until then stays true."""
+    """The server cannot be reached, rejected the client, or disconnected; what it committed before that remains valid."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class RemoteConfig:
             endpoint(self.url)
 
     def key(self) -> str:
-        """The key to show, or nothing. Raises `ValueError` for a key file that is missing or empty."""
+        """The key to send, or an empty string. Raises `ValueError` for a key file that is missing or empty."""
         return self.api_key or (read_keys(self.api_key_file)[0] if self.api_key_file else "")
 
 
 def endpoint(url: str) -> str:
-    """The WebSocket address that a server's address leads to. Raises `ValueError` if it is none."""
+    """The WebSocket address for a server's address. Raises `ValueError` if `url` is not such an address."""
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES or not parts.netloc:
         raise ValueError(f"url is {url!r}; it must begin with ws://, wss://, http:// or https:// and name a host")
@@ -68,13 +68,13 @@ def endpoint(url: str) -> str:
 def translate_remote(
     url: str, chunks: Iterable[np.ndarray], config: StreamConfig | None = None, api_key: str = ""
 ) -> Iterator[Update]:
-    """Let a server translate speech while it arrives.
+    """Translate speech on a server as it arrives.
 
     >>> for update in translate_remote("ws://127.0.0.1:8000", chunks, StreamConfig(target_lang="de")):
     ...     print(update.committed, update.tentative)
 
-    `chunks` are float32 mono audio at `SAMPLE_RATE`, of any length. They are taken from a thread of their own, as fast as they
-    come and the server hears them. Without `config` the server's settings hold. Raises `RemoteError`, `AudioError` for audio
+    `chunks` are float32 mono audio at `SAMPLE_RATE`, of any length. They are read in a separate thread, as fast as they arrive
+    and the server accepts them. Without `config`, the server's settings apply. Raises `RemoteError`, `AudioError` for audio
     that cannot be sent, and whatever `chunks` raises.
     """
     with _connected(url, api_key) as socket:
@@ -97,7 +97,7 @@ def translate_remote(
 
 
 class _Sender(threading.Thread):
-    """Sends the audio, and then that it was all; `error` is what kept it from that, unless the connection did."""
+    """Sends the audio, then closes the session; `error` is what prevented that, unless it was the connection."""
 
     def __init__(self, socket: Any, chunks: Iterable[np.ndarray]) -> None:
         super().__init__(name="simulsa-audio", daemon=True)  # a source may wait for sound for ever
@@ -107,7 +107,7 @@ class _Sender(threading.Thread):
         self._left = False
 
     def leave(self) -> None:
-        """Send no more."""
+        """Stop sending."""
         self._left = True
 
     def run(self) -> None:
@@ -116,7 +116,7 @@ class _Sender(threading.Thread):
             _send(self._socket, "session.close")
         except Exception as error:
             self.error = error
-            self._socket.close()  # wakes the one who receives
+            self._socket.close()  # wakes the receiver
 
     def _send_all(self) -> None:
         empty = True
@@ -134,7 +134,7 @@ class _Sender(threading.Thread):
 
 @contextlib.contextmanager
 def _connected(url: str, api_key: str) -> Iterator[Any]:
-    """A connection to the server, closed in the end. Raises `RemoteError` if there is none to be had."""
+    """A connection to the server, closed at the end of the block. Raises `RemoteError` if it cannot be made."""
     optional("websockets", "client", "a server's client")
     from websockets.exceptions import InvalidHandshake, InvalidStatus
     from websockets.sync.client import connect
@@ -147,10 +147,10 @@ def _connected(url: str, api_key: str) -> Iterator[Any]:
                 connect(
                     address,
                     logger=_silent,
-                    compression=None,  # speech does not get smaller by it
+                    compression=None,  # it does not make speech smaller
                     additional_headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
-                    ping_timeout=None,  # a server that is behind with our audio reads our pings late
-                    open_timeout=30,  # a busy server still counts as one
+                    ping_timeout=None,  # a server that lags behind our audio reads our pings late
+                    open_timeout=30,  # a busy server may take a while
                     close_timeout=2,
                 )
             )
@@ -160,13 +160,13 @@ def _connected(url: str, api_key: str) -> Iterator[Any]:
             raise RemoteError(f"{place}: the server says {status} ({reason[:200]}); {remedy}") from error
         except InvalidHandshake as error:
             raise RemoteError(f"{place}: not a WebSocket server ({error}); check the address") from error
-        except OSError as error:  # also of name resolution, TLS and time
+        except OSError as error:  # including name resolution, TLS and timeouts
             raise RemoteError(f"{place}: cannot be reached ({error}); check the address, and that the server runs") from error
         yield socket
 
 
 def _events(socket: Any) -> Iterator[dict[str, Any]]:
-    """What the server says, up to its good-bye. Raises `RemoteError` for its errors, and when the connection ends before."""
+    """The server's events until it closes the session. Raises `RemoteError` for its errors, and if the connection is lost."""
     from websockets.exceptions import ConnectionClosed
 
     while True:
@@ -204,5 +204,5 @@ def _updates(events: Iterable[dict[str, Any]]) -> Iterator[Update]:
 def _send(socket: Any, kind: str, **fields: Any) -> None:
     from websockets.exceptions import ConnectionClosed
 
-    with contextlib.suppress(ConnectionClosed):  # whoever receives is told why
+    with contextlib.suppress(ConnectionClosed):  # the receiver is told why
         socket.send(strict_json.dumps({"type": kind, **fields}))

@@ -6,8 +6,8 @@ from bisect import bisect_left, bisect_right
 
 from simulsa.audio import s_to_samples, samples_to_s
 
-# A client that sends faster than real time did not have its audio spoken that fast. Its speech is taken to last this much of its
-# length, a little less than all, so that the clock comes back to a speaker's own after a stall of the network.
+# If a client sends faster than real time, its audio was not spoken that fast. Speech is assumed to take this share of its
+# length, a little less than 1, so that the clock catches up with the speaker's own after the network has stalled.
 PACE = 0.9
 
 
@@ -18,8 +18,8 @@ class SpeechClock:
     """
 
     def __init__(self) -> None:
-        self._ends: list[int] = []  # of each packet, its last position,
-        self._dues: list[float] = []  # and when that was due, both in order
+        self._ends: list[int] = []  # the last position of each packet,
+        self._dues: list[float] = []  # and when it was due; both in order
         self._end = 0
         self._due = 0.0
 
@@ -39,7 +39,7 @@ class SpeechClock:
         return self._dues[packet] - PACE * samples_to_s(self._ends[packet] - position)
 
     def due_by(self, now: float) -> int:
-        """The position that was due at `now`; 0 if all due audio is forgotten."""
+        """The position up to which audio was due at `now`; 0 if all due audio has been forgotten."""
         packet = bisect_right(self._dues, now)
         if packet == len(self._dues):
             return self._end

@@ -1,4 +1,4 @@
-"""Common to both WebSocket protocols: one client, concurrent reader and writer, and their limits."""
+"""What both WebSocket protocols share: one client, a concurrent reader and writer, and their limits."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Socket:
         self._send_timeout_s = config.send_timeout_s
 
     async def receive(self) -> str | bytes:
-        """The next message. Raises `GoneError`, also for one that is too large."""
+        """The next message. Raises `GoneError`, also for a message that is too large."""
         message = await self._websocket.receive()
         if message["type"] != "websocket.receive":
             raise GoneError
         text: str | None = message.get("text")
         data: str | bytes = message["bytes"] if text is None else text
-        if len(data) > 1024 * MAX_MESSAGE_KIB:  # our own server refuses it sooner, Ray's proxy lets it through
+        if len(data) > 1024 * MAX_MESSAGE_KIB:  # our own server rejects it earlier, but Ray's proxy lets it through
             await self.close(TOO_BIG, f"a message of {len(data) / 1024:.0f} KiB; the limit is {MAX_MESSAGE_KIB}")
             raise GoneError
         return data
@@ -62,7 +62,7 @@ class Socket:
         try:
             with anyio.fail_after(self._send_timeout_s):
                 await sending
-        except (TimeoutError, WebSocketDisconnect, RuntimeError) as error:  # RuntimeError: it was closed meanwhile
+        except (TimeoutError, WebSocketDisconnect, RuntimeError) as error:  # RuntimeError: closed in the meantime
             raise GoneError from error
 
 
@@ -71,7 +71,7 @@ class Conversation(ABC):
 
     name: str
     pcm: PcmReader
-    """reads the audio of the speech that runs"""
+    """reads the audio of the current utterance"""
 
     def __init__(self, socket: Socket, session: Session, service: Service) -> None:
         self.socket = socket
@@ -80,7 +80,7 @@ class Conversation(ABC):
         self.expires_at = time.time() + service.config.max_session_s
         session.flush = lambda: self.pcm.read(b"", last=True)
 
-    async def greet(self) -> None:  # noqa: B027  # not every protocol has something to say
+    async def greet(self) -> None:  # noqa: B027  # not every protocol has a greeting
         """Send a greeting to a new client."""
 
     @abstractmethod

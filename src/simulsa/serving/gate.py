@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from simulsa.serving.config import LOOPBACK, ServeConfig
 
-KEY_PROTOCOL = "openai-insecure-api-key."  # how OpenAI's clients in browsers, which cannot set headers, show a key
+KEY_PROTOCOL = "openai-insecure-api-key."  # how OpenAI's browser clients, which cannot set headers, send a key
 PROTOCOL = "realtime"  # the subprotocol that goes with it
 
 
@@ -30,13 +30,13 @@ class Gate:
         return None
 
     def _fits(self, shown: str) -> bool:
-        # all are compared, in constant time, so that the time tells nothing
+        # all are compared, in constant time, so that the timing reveals nothing
         return sum(hmac.compare_digest(shown.encode(), key) for key in self._keys) > 0
 
     def _is_welcome(self, origin: str, host: str) -> bool:
         if "*" in self._config.allow_origins or origin in self._config.allow_origins:
             return True
-        # a name that was made to point here (DNS rebinding) has the same origin and host, but is no name of this machine
+        # a name that was made to point here (DNS rebinding) has matching origin and host, but is not a name of this machine
         place = urlsplit(origin)
         return place.netloc == host and (place.hostname in LOOPBACK or not self._config.is_loopback)
 

@@ -1,4 +1,4 @@
-"""Conversion between 16-bit PCM at any rate, in pieces, and the audio that models hear."""
+"""Conversion between 16-bit PCM at any rate, in pieces, and the audio that models take."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000  # Hz
 
 
 class PcmReader:
-    """Pieces of mono 16-bit little-endian PCM at `rate` Hz to float32 at `SAMPLE_RATE`.
+    """Converts pieces of mono 16-bit little-endian PCM at `rate` Hz to float32 at `SAMPLE_RATE`.
 
-    Any split gives the same audio, even inside a sample: its first byte, `held_back`, waits for the second.
+    Any split gives the same audio, even one inside a sample: its first byte is `held_back` until the second arrives.
     """
 
     def __init__(self, rate: int) -> None:
@@ -23,7 +23,7 @@ class PcmReader:
         self._resampled = StreamResampler(rate)
 
     def read(self, data: bytes, last: bool = False) -> np.ndarray:
-        """The samples of a piece, as far as the resampler has them; `last` flushes it, except for half a sample."""
+        """The samples that are ready after a piece; `last` flushes the resampler, but not half a sample."""
         data = self.held_back + data
         whole = len(data) - len(data) % 2
         data, self.held_back = data[:whole], data[whole:]
@@ -31,6 +31,6 @@ class PcmReader:
 
 
 def write_pcm(samples: np.ndarray) -> bytes:
-    """Float32 mono audio as 16-bit little-endian PCM of the same rate; `PcmReader` gives it back."""
+    """Float32 mono audio as 16-bit little-endian PCM at the same rate; the inverse of `PcmReader`."""
     levels: np.ndarray = np.rint(samples * 32_768)
     return levels.clip(-32_768, 32_767).astype("<i2").tobytes()

@@ -21,7 +21,7 @@ from simulsa.serving.service import Service
 from simulsa.serving.session import Result, Session
 from simulsa.serving.values import plain
 
-RATE = 24_000  # Hz, of the only format that OpenAI's sessions take
+RATE = 24_000  # Hz, in the only format that OpenAI's sessions accept
 FAREWELLS = {
     "idle": "the client was idle for too long",
     "expired": "the session has reached its maximum duration",
@@ -30,7 +30,7 @@ FAREWELLS = {
 
 
 class EventError(ValueError):
-    """An invalid event of the client; the session continues."""
+    """An invalid event from the client; the session continues."""
 
     def __init__(self, message: str, code: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -48,7 +48,7 @@ class Realtime(Conversation):
         self._id = f"sess_{uuid.uuid4().hex}"
         self.pcm = PcmReader(RATE)
         self._tentative = False
-        self._before_samples = 0  # heard in speeches that are over
+        self._before_samples = 0  # heard in earlier utterances
         self._said_something = self._between_speeches = False
 
     async def greet(self) -> None:
@@ -136,7 +136,7 @@ class Realtime(Conversation):
             raise EventError(str(error), "invalid_value", "session") from error
         self._tentative = tentative
         if stream != self.session.config or rate != self.pcm.rate:
-            if not self.session.untouched:  # what was said so far is translated as it was asked for
+            if not self.session.untouched:  # speech so far is translated with the settings requested for it
                 self.session.finish()
                 await self.session.settled()
             if self.session.ended or self.session.error is not None:

@@ -1,4 +1,4 @@
-"""The scheduler: the waiting chunks of all sessions in one model call, in a thread beside the event loop."""
+"""The scheduler: passes the waiting chunks of all sessions to the model in one call, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.state import StreamState
 
-MEMORY_S = 10.0  # how long a lag counts for the decision whether the model keeps up
+MEMORY_S = 10.0  # how long a lag counts when deciding whether the model keeps up
 
 logger = logging.getLogger("simulsa")
 
@@ -29,8 +29,8 @@ logger = logging.getLogger("simulsa")
 class Scheduler:
     """Collects the sessions with work for the model and advances them together.
 
-    What arrives while the model works waits for the next call: the busier the server, the larger its batches, and no session
-    waits for a batch to fill.
+    Audio that arrives while the model works waits for the next call: the busier the server, the larger its batches, and no
+    session waits for a batch to fill.
     """
 
     def __init__(self, lalm: LALM, max_batch: int, metrics: Metrics) -> None:
@@ -40,19 +40,19 @@ class Scheduler:
         self._metrics = metrics
         self._work = asyncio.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="simulsa-model")
-        self._lags: deque[tuple[float, float]] = deque()  # (when, in chunks)
+        self._lags: deque[tuple[float, float]] = deque()  # (time, lag in chunks)
 
     def wake(self) -> None:
         """Signal that there may be work."""
         self._work.set()
 
     def warm_up(self, open_stream: Callable[[StreamConfig, int | None], StreamState], config: StreamConfig) -> None:
-        """Load and run everything that a stream with these settings needs, so that nothing starts with the first client.
+        """Load and run everything that a stream with these settings needs, so that the first client waits for none of it.
 
         Two chunks of silence go through the model, as a recording, and through the voice activity detector, as live speech. A
-        model on a GPU captures its decoding steps for all sizes that `max_batch` streams can have. Raises their errors.
+        model on a GPU captures its decoding steps for all batch sizes that `max_batch` streams can have. Raises their errors.
         """
-        StreamResampler(SAMPLE_RATE + 1)  # loads the resampler, which the event loop would wait for
+        StreamResampler(SAMPLE_RATE + 1)  # loads the resampler, which would otherwise block the event loop
         silence = np.zeros(min(2 * (config.chunk_samples or SAMPLE_RATE // 2), self._lalm.max_samples), dtype=np.float32)
 
         def take() -> list[Turn]:
@@ -78,7 +78,7 @@ class Scheduler:
                     turns = [session.turn(now) for session in waiting]
                     try:
                         await loop.run_in_executor(self._thread, take_turns, self._lalm, turns, self._max_batch)
-                    except Exception as error:  # ours: it must not end the service of those who come later
+                    except Exception as error:  # our own fault: it must not end the service for later clients
                         for turn in turns:
                             turn.error = error
                     self._hand_out(waiting, turns)

@@ -1,4 +1,4 @@
-"""uvicorn with keep-alive that tolerates back-pressure, and with orderly shutdown."""
+"""uvicorn with a keep-alive that tolerates back-pressure, and an orderly shutdown."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from simulsa.serving.service import Service
 logger = logging.getLogger("simulsa")
 
 
-class PatientProtocol(WebSocketsSansIOProtocol):  # type: ignore[misc]  # uvicorn is not there when types are checked
+class PatientProtocol(WebSocketsSansIOProtocol):  # type: ignore[misc]  # uvicorn is not installed when types are checked
     """A WebSocket protocol that pings its client and drops it if it does not respond.
 
-    A throttled client answers behind the audio that the server has not read yet, so no answer is missed while audio arrives or
+    A throttled client's answer comes after audio that the server has not read yet, so none is expected while audio arrives or
     reading is paused. Data that a client never reads is discarded with its connection.
     """
 
@@ -46,13 +46,13 @@ class PatientProtocol(WebSocketsSansIOProtocol):  # type: ignore[misc]  # uvicor
             self.transport.abort()
 
     async def send(self, message: Any) -> None:
-        """Send; works around uvicorn waiting for the handshake of a WebSocket that was denied with a response."""
+        """Send a message; works around uvicorn waiting for the handshake of a WebSocket that was denied with a response."""
         await super().send(message)
         if self.initial_response is not None and self.close_sent:
             self.handshake_complete = True
 
     async def run_asgi(self) -> None:
-        """Serve the client; afterwards it has some time to read the rest."""
+        """Serve the client, then give it some time to read the rest."""
         await super().run_asgi()
         self.loop.call_later(self.config.ws_ping_timeout, self.transport.abort)
 
@@ -86,7 +86,7 @@ def make_server(service: Service) -> Server:
         create_app(service),
         ws=PatientProtocol,
         ws_max_size=MAX_MESSAGE_KIB * 1024,
-        ws_per_message_deflate=False,  # speech does not get smaller by it
+        ws_per_message_deflate=False,  # it does not make speech smaller
         ws_ping_interval=config.ping_s,
         ws_ping_timeout=config.ping_s,
         ssl_certfile=config.tls_cert,
@@ -94,7 +94,7 @@ def make_server(service: Service) -> Server:
         timeout_graceful_shutdown=5,
         log_config=None,
         log_level="warning",
-        access_log=False,  # it would write down the keys that browsers show in the query
+        access_log=False,  # it would log the keys that browsers send in the query
         server_header=False,
     )
     return Server(settings, service)

@@ -26,7 +26,7 @@ logger = logging.getLogger("simulsa")
 
 
 class RefusedError(RuntimeError):
-    """A client that is rejected; `code` gives the reason in a word."""
+    """A client was rejected; `code` gives the reason in one word."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -65,7 +65,7 @@ class Service:
         named = {_ALIASES.get(name, name): value for name, value in wishes.items()}
         named = {name: value for name, value in named.items() if name not in _ALIASES.values() or value != ""}  # no wish at all
         defaults = to_mapping(base)
-        if named.keys() & {"policy", "rollback"}:  # two ways to say the same: a wish replaces both
+        if named.keys() & {"policy", "rollback"}:  # two ways to set the same thing: a wish replaces both
             defaults |= {"policy": None, "rollback": None}
         stream = from_mapping(StreamConfig, defaults | named, where).for_model(self.lalm)
         if stream.chunk_ms < self.config.min_chunk_ms:
@@ -75,7 +75,7 @@ class Service:
         return stream
 
     def refusal(self) -> RefusedError | None:
-        """Why a new client would be rejected now, if it would."""
+        """Why a new client would be rejected now; `None` if it would not."""
         if self.draining:
             return shutting_down()
         if len(self.scheduler.sessions) >= self.config.max_sessions:
@@ -103,7 +103,7 @@ class Service:
             self.metrics.ended.labels(session.outcome).inc()
 
     async def drain(self) -> None:
-        """Admit no new clients, and wait until the open sessions have their final text or the time limit is over."""
+        """Admit no new clients, and wait until the open sessions have their final text or the time limit has passed."""
         self.draining = True
         for session in list(self.scheduler.sessions):
             session.end("shutting_down")
@@ -114,7 +114,7 @@ class Service:
             logger.warning("%d sessions did not finish within %g s", len(self.scheduler.sessions), self.config.drain_s)
 
     def _open_stream(self, config: StreamConfig, samples: int | None) -> StreamState:
-        """The state of a new stream, segmented if it may outgrow a segment; of `samples` if known."""
+        """The state of a new stream, segmented if it may outgrow a segment; `samples` is its length, if known."""
         segmentation = SegmentationConfig()
         long = samples is None or segmentation.is_long(samples, self.lalm.max_samples)
         return StreamState(self.lalm, config, segmentation if self.config.longform and long else None)

@@ -51,7 +51,7 @@ class Session:
         self._wake = wake
         self.live = live
         self.flush: Callable[[], np.ndarray] = lambda: np.zeros(0, dtype=np.float32)
-        """what whoever feeds the session still holds back when a speech ends"""
+        """returns the audio that the session's source still holds back when an utterance ends"""
         self._results: asyncio.Queue[Result | None] = asyncio.Queue()
         self._room, self._settled = asyncio.Event(), asyncio.Event()
         self.error: Exception | None = None
@@ -59,22 +59,22 @@ class Session:
         self.begin(config)
 
     def begin(self, config: StreamConfig, samples: int | None = None) -> None:
-        """Start a new utterance, of `samples` if known; the last one must be settled or without any audio."""
+        """Start a new utterance, of length `samples` if known; the previous one must be settled or have no audio."""
         self.config = config
         self._stream = self._open_stream(config, samples)
         self._clock = SpeechClock()
         self._inbox: list[np.ndarray] = []
         self._shown = ""
         self.finishing = self._closed = False  # closed: the model has been told
-        self._in_turn = self._again = self._left_out = False  # left out: a chunk found no room in the batch
+        self._in_turn = self._again = self._left_out = False  # left out: a chunk did not fit in the batch
         self._chunks = 1
-        self._finished = 0.0  # when the speech was ended; a last piece that is no whole chunk was not due before
+        self._finished = 0.0  # when the utterance was ended; a last piece shorter than a chunk was not due earlier
         self.received_samples = self.done_samples = self._given_samples = 0
         self._settled.clear()
 
     @property
     def unheard_s(self) -> float:
-        """Seconds of received audio that were neither heard by the model nor found to be non-speech."""
+        """Seconds of received audio neither processed by the model nor found to be non-speech."""
         return samples_to_s(self.received_samples - self.done_samples)
 
     @property
@@ -84,7 +84,7 @@ class Session:
 
     @property
     def outcome(self) -> str:
-        """How the session ended, in a word: the reason it was ended for, or `failed`, `left` (between two utterances), or
+        """How the session ended, in one word: the reason given for ending it, or `failed`, `left` (between two utterances), or
         `vanished`."""
         if self.error is not None:
             return "failed"
@@ -129,7 +129,7 @@ class Session:
         await self._settled.wait()
 
     def end(self, reason: str) -> None:
-        """Finish and accept no more audio; the final result is the last. The first reason given counts."""
+        """Finish and accept no more audio; the final result is the last. Only the first reason given counts."""
         if self.ended:
             return
         self.ended = reason
@@ -147,7 +147,7 @@ class Session:
 
     @property
     def wants_turn(self) -> bool:
-        """Whether there is work for the model that it does not have yet."""
+        """Whether there is work that the model has not been given yet."""
         if self._in_turn or self.error is not None or self._settled.is_set():
             return False
         return bool(self._inbox) or self._again or (self.finishing and not self._closed)

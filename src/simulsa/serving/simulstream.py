@@ -1,7 +1,7 @@
 """simulstream's WebSocket protocol (simulstream 1.0): metadata as JSON, audio as binary PCM, `new` and `deleted` text back.
 
 A stream ends with `end_of_stream`; the next one may follow on the same socket. As in simulstream, audio without metadata is taken
-to be 16 kHz, and invalid JSON does not end the stream; unlike there, the client is told.
+to be 16 kHz, and invalid JSON does not end the stream; here, the client is also told.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Simulstream(Conversation):
             await self.socket.send({"end_of_processing": True})
 
     async def part(self, reason: str) -> None:
-        """Close; the last result has announced the end."""
+        """Close; the last result has already announced the end."""
         await self.socket.close(GOING_AWAY if reason == "shutting_down" else NORMAL, reason)
 
     @classmethod

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cue:
-    """Text that was committed when the speech from `start_s` to `end_s` had been heard, in seconds."""
+    """Text committed once the speech from `start_s` to `end_s` (in seconds) had been heard."""
 
     start_s: float
     end_s: float
@@ -31,7 +31,7 @@ def vtt(cues: Iterable[Cue]) -> str:
 
 
 def timestamp(seconds: float, point: str = ".") -> str:
-    """A time as subtitles write it: hours, minutes, seconds and, behind `point`, milliseconds."""
+    """A time in subtitle format: hours, minutes, seconds and, after `point`, milliseconds."""
     milliseconds = round(seconds * 1000)
     minutes, milliseconds = divmod(milliseconds, 60_000)
     hours, minutes = divmod(minutes, 60)

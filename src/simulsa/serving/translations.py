@@ -28,7 +28,7 @@ from simulsa.serving.values import from_text
 from simulsa.streaming.config import StreamConfig
 
 FORMATS = ("json", "text", "verbose_json", "srt", "vtt")
-_IGNORED = {"model", "prompt", "temperature"}  # of OpenAI's fields; there is one model, and it is greedy
+_IGNORED = {"model", "prompt", "temperature"}  # of OpenAI's fields; there is one model, and it decodes greedily
 
 
 class Translations:
@@ -60,7 +60,7 @@ class Translations:
                 await response(scope, receive, send_in_time)
         except RefusedError as refusal:
             await error_response(503, str(refusal), refusal.code, {"Retry-After": "5"})(scope, receive, send)
-        except (TimeoutError, ClientDisconnect):  # nobody is there to be told
+        except (TimeoutError, ClientDisconnect):  # there is nobody left to tell
             pass
 
     async def _answer(self, request: Request, session: Session, receive: Receive) -> Response:
@@ -75,7 +75,7 @@ class Translations:
             return error_response(413, str(error), "too_long")
         except ValueError as error:
             return error_response(400, str(error), "invalid_request")
-        if session.ended:  # while the file came
+        if session.ended:  # while the file was arriving
             raise shutting_down()
         if streamed:
             return StreamingResponse(_events(session, config, audio), media_type="text/event-stream", headers=_NO_BUFFER)
@@ -150,7 +150,7 @@ def _failure(error: Exception, session: Session) -> tuple[str, str, int]:
 
 
 def _cues(results: list[Result]) -> list[Cue]:
-    """The text committed at each step, timed from the audio heard at the previous such step to this one."""
+    """The text committed at each step, timed from the end of the previous cue to the audio heard at this step."""
     cues: list[Cue] = []
     for result in results:
         if result.delta:

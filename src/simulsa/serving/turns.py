@@ -32,7 +32,7 @@ class Turn:
     again: bool = False
 
     def take_in(self) -> None:
-        """Add the audio."""
+        """Pass the audio to the stream."""
         for samples in self.audio:
             self.stream.receive(samples)
         if self.closing:
@@ -40,7 +40,7 @@ class Turn:
         self.stream.chunks_at_once = self.chunks
 
     def look(self) -> None:
-        """See whether a step is due; if not, this may be the end."""
+        """Check whether a step is due; if not, this may be the end of the stream."""
         if self.stream.ready() is not None:
             self.again = True
         elif self.stream.closed and not self.stream.finished:
@@ -55,7 +55,7 @@ def take_turns(lalm: LALM, turns: Sequence[Turn], max_batch: int) -> None:
     taken = [turn for turn in turns if _tried(turn, turn.take_in)]
     try:
         listen([turn.stream for turn in taken])
-    except Exception as error:  # it comes again to the one that causes it, in ready()
+    except Exception as error:  # ready() raises it again for the stream that causes it
         logger.warning("%d sessions could not listen together (%s); trying them one by one", len(taken), error)
     ready = [turn for turn in taken if _tried(turn, turn.look) and turn.again]
     for turn, outcome in zip(ready, _advanced(lalm, [turn.stream for turn in ready[:max_batch]]), strict=False):
@@ -64,7 +64,7 @@ def take_turns(lalm: LALM, turns: Sequence[Turn], max_batch: int) -> None:
         else:
             turn.update = outcome
     for turn in turns:
-        if turn.update is not None or not turn.again:  # what found no room in the batch waits as before
+        if turn.update is not None or not turn.again:  # a stream that did not fit in the batch waits as before
             turn.done_samples = turn.stream.done_samples
 
 

@@ -15,7 +15,7 @@ from simulsa.audio import load_audio_within
 def decode_upload(file: IO[bytes], name: str, max_s: float) -> np.ndarray:
     """Decode an uploaded file to float32 mono `[samples]` at `SAMPLE_RATE`; its format is detected from its content.
 
-    Raises `AudioTooLongError` beyond `max_s` seconds, and `AudioError` like `load_audio`; messages say `name`.
+    Raises `AudioTooLongError` beyond `max_s` seconds, and `AudioError` like `load_audio`; messages call the file `name`.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "upload"
