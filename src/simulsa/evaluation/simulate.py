@@ -81,7 +81,8 @@ class Lockstep:
             if not self.timed:
                 direction = Direction(clip.row.source_lang, clip.row.target_lang)
                 for end in self._ends(len(audio)):
-                    loaded.prepared[clip_key(audio[:end], direction)] = prepare(audio[:end], direction)
+                    heard = prepare(audio[:end], direction)
+                    loaded.prepared[clip_key(heard, direction)] = heard
         return loaded
 
     def __call__(self, lalm: LALM, clips: Sequence[Clip] | LoadedClips) -> tuple[list[Instance], list[tuple[Utterance, str]]]:

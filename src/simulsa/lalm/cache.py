@@ -17,13 +17,16 @@ from simulsa.lalm.interface import LALM, TOKENS_ONLY, Continuation, Direction, T
 
 MIB = 2**20
 
-
 ClipKey = tuple[Direction, bytes]
 
 
-def clip_key(audio: np.ndarray, direction: Direction) -> ClipKey:
-    """The cache key of a clip, float32 `[samples]`: its content and the direction it is prompted with."""
-    return direction, hashlib.blake2b(np.ascontiguousarray(audio, dtype=np.float32).data, digest_size=16).digest()
+def clip_key(audio: Any, direction: Direction) -> ClipKey:
+    """The cache key of a clip, float32 `[samples]`: its content and the direction it is prompted with.
+
+    A prepared clip may have its key already.
+    """
+    own: ClipKey | None = getattr(audio, "key", None)
+    return own or (direction, hashlib.blake2b(np.ascontiguousarray(audio, dtype=np.float32).data, digest_size=16).digest())
 
 
 class EncoderCache:
@@ -106,7 +109,7 @@ class CachedLALM(_Wrapped):
     def hear(self, audios: Sequence[Any], directions: Sequence[Direction]) -> list[Any]:
         """Encode clips with the wrapped model, or take them from the cache."""
         rows = zip(audios, directions, strict=True)
-        keys = [getattr(audio, "key", None) or clip_key(audio, direction) for audio, direction in rows]  # prepared, or audio
+        keys = [clip_key(audio, direction) for audio, direction in rows]
         return self.cache.fetch(keys, lambda rows: self.lalm.hear([audios[r] for r in rows], [directions[r] for r in rows]))
 
 
