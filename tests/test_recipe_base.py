@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from recipes.base.architecture import (
     ENCODER,
@@ -23,6 +23,7 @@ from recipes.base.architecture import (
     build_model,
     build_processor,
     encode,
+    padded,
 )
 from recipes.base.batches import IGNORED, Dataset, Rows
 from recipes.base.build import BuildConfig, build
@@ -116,7 +117,7 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
 def test_encoding_without_padding_equals_the_window(assets: Path) -> None:
     encoder, extractor = build_encoder(assets), build_extractor()
     clips = [noise(seconds, seed) for seed, seconds in enumerate((1.003, 2.5, 10.0))]
-    mels = [mel_of(extractor, clip, None) for clip in clips]
+    mels = [mel_of(extractor, clip) for clip in clips]
     outputs = encode(encoder, [mel for mel, _ in mels], [frames for _, frames in mels])
     for clip, output in zip(clips, outputs, strict=True):
         whole = extractor(clip, sampling_rate=SAMPLE_RATE, return_tensors="pt", return_attention_mask=True)
@@ -142,6 +143,33 @@ def test_rows_equal_the_prompts_of_the_processor(tokenizer: Any) -> None:
     transcript = [*tokenizer(SOURCES[0]).input_ids, tokenizer.eos_token_id]
     assert labels[segments == 2][-len(transcript) :].tolist() == transcript
     assert positions[segments == 2][0] == positions[segments == 0][-1] + 1
+
+
+def test_mels_give_what_the_cached_outputs_give(decoder: Decoder, reading: Path, assets: Path, tokenizer: Any) -> None:
+    mels = Features([reading], mels=True)
+    unmasked, frames = [np.asarray(mels[i].T, np.float32) for i in range(2)], [len(mels[i]) for i in range(2)]
+    outputs = [output.half().numpy() for output in encode(build_encoder(assets), unmasked, frames)]
+    rows = Rows(tokenizer, SOURCES, TARGETS)
+    said = [rows.speech(int(mels.numbers[i]), int(mels.tokens[i])) for i in range(2)]
+    cached, _ = decoder.eval()(rows.batch(said, outputs, WIDTH))
+    decoder.tune(build_encoder(assets))
+    sounds = torch.from_numpy(padded(unmasked, frames))
+    heard, _ = decoder(replace(rows.batch(said, [], WIDTH), mels=sounds, frames=torch.tensor(frames)))
+    torch.testing.assert_close(heard, cached, atol=2e-3, rtol=1e-3)
+
+
+def test_each_step_masks_mels_anew(tokenizer: Any, reading: Path) -> None:
+    dataset = Dataset(Rows(tokenizer, SOURCES, TARGETS), range(len(SOURCES)), 0, Features([reading], mels=True), WIDTH, mels=True)
+    first, again, other = (dataset.load([0, 1], seed).mels for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_reading_without_mels_is_refused(reading: Path, tmp_path: Path) -> None:
+    index = np.load(reading / "0000.npz")
+    np.savez(tmp_path / "0000.npz", numbers=index["numbers"], tokens=index["tokens"])
+    with pytest.raises(FileNotFoundError, match="made without mels: delete"):
+        Features([tmp_path], mels=True)
 
 
 def test_answers_of_one_clip_do_not_see_each_other(decoder: Decoder, dataset: Dataset) -> None:
@@ -335,11 +363,11 @@ def test_an_interrupted_stage_ends_as_an_uninterrupted_one(
     class KilledError(Exception):
         pass
 
-    def load(self: Dataset, items: list[int], steps: list[int] = []) -> Any:  # noqa: B006
+    def load(self: Dataset, items: list[int], seed: int, steps: list[int] = []) -> Any:  # noqa: B006
         steps.append(len(steps))
         if len(steps) == 4:
             raise KilledError
-        return original(self, items)
+        return original(self, items, seed)
 
     decoder.load_state_dict(start)
     original = Dataset.load
@@ -394,6 +422,16 @@ def test_from_text_to_a_model_that_loads(tmp_path: Path, assets: Path, monkeypat
     build(config)
     assert weights.read_bytes() == before
     (tmp_path / "readings").rename(config.work / "readings")
+    # further passes that train the encoder, and again from the last checkpoint alone
+    tuning = replace(config, tuning_epochs=1, encoder_rate=1.0, out=tmp_path / "tuned")  # a step of the warm-up
+    build(tuning)
+    was, tuned = (load_file(folder / "model.safetensors") for folder in (config.out, tuning.out))
+    parts = ("audio_tower.conv1", "audio_tower.layers.1", "audio_tower.layer_norm")
+    assert all(any(part in name and not torch.equal(was[name], tuned[name]) for name in was) for part in parts)
+    assert all(torch.equal(was[name], tuned[name]) for name in was if "embed_positions" in name)
+    before_tuned = (tuning.out / "model.safetensors").read_bytes()
+    build(tuning)
+    assert (tuning.out / "model.safetensors").read_bytes() == before_tuned
     # half of the captions: another model out of the same reading
     half = replace(config, captions=(0, 2), out=tmp_path / "half")
     build(half)

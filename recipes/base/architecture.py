@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ MEL_BINS, HOP_SAMPLES, WINDOW_S = 80, 160, 10  # Whisper's, except for the windo
 FRAMES_PER_WINDOW = WINDOW_S * 16_000 // HOP_SAMPLES  # 1,000: 100 a second
 POSITIONS_PER_WINDOW = FRAMES_PER_WINDOW // 2  # 500, after the stride of the second convolution; 25 audio tokens a second
 ENCODER = "encoder.safetensors"  # among the assets
+Frames = TypeVar("Frames", int, torch.Tensor)
 
 
 @dataclass(frozen=True)
@@ -90,30 +91,42 @@ def settings_of(weights: dict[str, torch.Tensor]) -> dict[str, Any]:
     return encoder_settings(weights["conv1.bias"].shape[0], layers)
 
 
-def audio_tokens(frames: int) -> int:
-    """Qwen2-Audio's number of audio tokens for a number of mel frames: a stride of 2, then pooling by 2."""
+def audio_tokens(frames: Frames) -> Frames:
+    """Qwen2-Audio's number of audio tokens for a number of mel frames, or for a tensor of such: a stride of 2, then pooling by
+    2."""
     return ((frames - 1) // 2 + 1 - 2) // 2 + 1
 
 
 @torch.no_grad()
 def encode(encoder: Qwen2AudioEncoder, mels: Sequence[np.ndarray], frames: Sequence[int]) -> list[torch.Tensor]:
-    """The encoder's outputs `[tokens, width]` for each float32 mel `[80, ≥ frames]`, of which the first `frames` are real.
+    """The encoder's outputs `[tokens, width]`, on the CPU, for each float32 mel `[80, ≥ frames]`, of which the first `frames` are
+    real."""
+    device = encoder.conv1.weight.device
+    outputs = encoded(encoder, torch.from_numpy(padded(mels, frames)).to(device), torch.tensor(frames, device=device)).cpu()
+    return [output[: audio_tokens(count)] for output, count in zip(outputs, frames, strict=True)]
+
+
+def padded(mels: Sequence[np.ndarray], frames: Sequence[int]) -> np.ndarray:
+    """The mels as one array `[clips, 80, width]`, followed by as much silence as the encoder's convolutions look ahead."""
+    width = min(max(frames) + 4 + max(frames) % 2, FRAMES_PER_WINDOW)
+    return np.stack([np.pad(m[:, :width], ((0, 0), (0, max(0, width - m.shape[1]))), constant_values=m.min()) for m in mels])
+
+
+def encoded(encoder: Qwen2AudioEncoder, mels: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+    """The encoder's outputs `[clips, tokens, width]` for mels `[clips, 80, width]` with `frames` `[clips]` real frames each.
 
     The tower itself requires the full window; here the padding is trimmed, which is several times faster and gives the same
     values where there is speech (attention is masked, and the convolutions see silence after the end).
     """
-    width = min(max(frames) + 4 + max(frames) % 2, FRAMES_PER_WINDOW)
-    batch = np.stack([np.pad(m[:, :width], ((0, 0), (0, max(0, width - m.shape[1]))), constant_values=m.min()) for m in mels])
-    device = encoder.conv1.weight.device
-    hidden = functional.gelu(encoder.conv2(functional.gelu(encoder.conv1(torch.from_numpy(batch).to(device)))))
+    hidden = functional.gelu(encoder.conv2(functional.gelu(encoder.conv1(mels))))
     hidden = hidden.transpose(1, 2) + encoder.embed_positions.weight[: hidden.shape[-1]]
-    positions = (torch.tensor(frames, device=device) - 1) // 2 + 1
-    mask = (torch.arange(hidden.shape[1], device=device)[None, :] < positions[:, None])[:, None, None, :]
+    positions = (frames - 1) // 2 + 1
+    mask = (torch.arange(hidden.shape[1], device=mels.device)[None, :] < positions[:, None])[:, None, None, :]
     for layer in encoder.layers:
         hidden = layer(hidden, mask)
         hidden = hidden[0] if isinstance(hidden, tuple) else hidden  # differs between versions of transformers
-    outputs = encoder.layer_norm(encoder.avg_pooler(hidden.transpose(1, 2)).transpose(1, 2)).cpu()
-    return [output[: audio_tokens(count)] for output, count in zip(outputs, frames, strict=True)]
+    outputs: torch.Tensor = encoder.layer_norm(encoder.avg_pooler(hidden.transpose(1, 2)).transpose(1, 2))
+    return outputs
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, shape: Shape, assets: Path) -> Qwen2AudioForConditionalGeneration:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from recipes.base.features import NO_CAPTION, Features
+from recipes.base.architecture import padded
+from recipes.base.features import NO_CAPTION, Features, masked
 from recipes.base.text import AUDIO, AUDIO_BEGIN, AUDIO_END, EOS, TRANSCRIBE, TRANSLATE, TURN
 
 IGNORED = -100  # the label that carries no loss
@@ -26,23 +27,27 @@ MASKED_STRETCHES, MASKED_TOKENS = 2, 8  # per clip and epoch
 @dataclass(frozen=True)
 class Batch:
     """`ids`, `labels`, `positions`, `segments` int64 `[rows, length]`, right-padded; `audio` float16 `[audio tokens, width]` of
-    all rows concatenated, in the order of the placeholders."""
+    all rows concatenated, in the order of the placeholders; or, for an encoder that is tuned, no `audio` but `mels` float32
+    `[clips, 80, width]` and how many of their `frames` `[clips]` are real."""
 
     ids: torch.Tensor
     labels: torch.Tensor
     positions: torch.Tensor
     segments: torch.Tensor
     audio: torch.Tensor
+    mels: torch.Tensor | None = None
+    frames: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
-        return Batch(*(getattr(self, name).to(device, non_blocking=True) for name in self.__dataclass_fields__))
+        tensors = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return replace(self, **{name: t.to(device, non_blocking=True) for name, t in tensors.items() if t is not None})
 
     def time_masked(self, audio_token: int) -> Batch:
         """The same with two stretches of each clip's encoder output zeroed, of up to 8 tokens (0.32 s) and a sixth of the clip.
 
-        They are drawn from PyTorch's global generator. Encoder outputs are cached, so this is what varies for the decoder from
-        epoch to epoch.
+        They are drawn from PyTorch's global generator. Where encoder outputs are cached, this is what varies for the decoder
+        from epoch to epoch.
         """
         counts = (self.ids == audio_token).sum(1)
         row = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
@@ -117,13 +122,15 @@ class Rows:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a stage trains on: every caption's text `text` times and every clip of `features` (if there are any) once."""
+    """What a stage trains on: every caption's text `text` times and every clip of `features` (if there are any) once; `mels` says
+    that the features are mels, for an encoder that is tuned."""
 
     rows: Rows
     captions: Sequence[int]
     text: int
     features: Features | None
     width: int
+    mels: bool = False
 
     def __len__(self) -> int:
         return self.text * len(self.captions) + (len(self.features) if self.features else 0)
@@ -136,18 +143,25 @@ class Dataset:
         for number in rng.permutation(len(chunks)):
             yield chunks[number]
 
-    def load(self, items: Sequence[int]) -> Batch:
-        """The batch of these items."""
+    def load(self, items: Sequence[int], seed: int = 0) -> Batch:
+        """The batch of these items; the masks of mels are drawn from `seed`."""
         rows, audio = [], []
         texts = self.text * len(self.captions)
         for item in items:
             if item < texts or self.features is None:
                 rows.append(self.rows.text(self.captions[item % len(self.captions)]))
             else:
-                clip = self.features[item - texts]
-                rows.append(self.rows.speech(int(self.features.numbers[item - texts]), len(clip)))
-                audio.append(clip)
-        return self.rows.batch(rows, audio, self.width)
+                number, tokens = (int(values[item - texts]) for values in (self.features.numbers, self.features.tokens))
+                rows.append(self.rows.speech(number, tokens))
+                audio.append(self.features[item - texts])
+        if not self.mels:
+            return self.rows.batch(rows, audio, self.width)
+        batch = self.rows.batch(rows, [], self.width)
+        if not audio:
+            return batch
+        rng, frames = np.random.default_rng(seed), [len(mel) for mel in audio]
+        mels = padded([masked(mel.T.astype(np.float32), len(mel), rng) for mel in audio], frames)
+        return replace(batch, mels=torch.from_numpy(mels), frames=torch.tensor(frames))
 
     def _lengths(self) -> np.ndarray:
         text = [len(self.rows.sources[c]) + len(self.rows.targets[c]) for c in self.captions] * self.text

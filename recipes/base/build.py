@@ -53,6 +53,10 @@ class BuildConfig:
     """passes over the captions' text"""
     speech_epochs: float = 12.0
     """passes over the readings"""
+    tuning_epochs: float = 0.0
+    """further passes in which the encoder is trained as well; on a CPU each takes several times as long"""
+    encoder_rate: float = 1e-4
+    """the encoder's highest learning rate in these passes"""
     batch_size: int = 32
     """rows in a step; 256 keeps a GPU busy"""
     learning_rate: float = 1e-3
@@ -67,7 +71,11 @@ class BuildConfig:
         speech = replace(text, name="speech", epochs=self.speech_epochs, speech=True)
         # a decoder that already translates speech must adapt to new encoder outputs, and has much to lose
         further = replace(speech, learning_rate=2e-4, projector_rate=2e-3, warmup_steps=50)
-        return (text, speech) if self.start is None else (further,)
+        first = (text, speech) if self.start is None else (further,)
+        if not self.tuning_epochs:
+            return first
+        tuning = replace(text, name="tuning", epochs=self.tuning_epochs, text=0, speech=True, encoder_rate=self.encoder_rate)
+        return *first, replace(tuning, learning_rate=6e-4, projector_rate=6e-4, warmup_steps=200, decay=0.6)
 
     @property
     def checkpoints(self) -> Path:
@@ -87,13 +95,17 @@ def build(config: BuildConfig) -> None:
     decoder = Decoder(model, tokenizer.convert_tokens_to_ids(AUDIO)).to(device)
     print(f"decoder of {sum(p.numel() for p in decoder.parameters()) / 1e6:.1f} M parameters on {device}", flush=True)
     if finished(last := config.checkpoints / f"{config.stages[-1].name}.pt"):
+        if config.stages[-1].encoder_rate:
+            decoder.tune(model.model.audio_tower)
         decoder.load_state_dict(torch.load(last, weights_only=True)["decoder"])
     else:
         rows = Rows(tokenizer, sources, targets)
         for stage in config.stages:
+            if tuned := stage.encoder_rate > 0:
+                decoder.tune(model.model.audio_tower.to(device))
             folders = [read_aloud(config, name, sources, chosen, device) for name in config.readings if stage.speech]
-            features = Features(folders, set(chosen)) if folders else None
-            dataset = Dataset(rows, chosen, stage.text, features, model.config.audio_config.d_model)
+            features = Features(folders, set(chosen), mels=tuned) if folders else None
+            dataset = Dataset(rows, chosen, stage.text, features, model.config.audio_config.d_model, mels=tuned)
             run_stage(decoder, stage, dataset, config.checkpoints, device)
     export(model, tokenizer, config.out)
     print(f"saved in {config.out}")

@@ -2,6 +2,7 @@
 
 1. **text**: the captions' text is translated, which costs a third as much as a row of speech.
 2. **speech**: clips are translated and transcribed in one row, mixed with rows of text.
+3. **tuning**, optional: the same clips as mels, and the encoder is trained as well.
 
 No stage ever sees truncated speech.
 """
@@ -12,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 from transformers import Qwen2AudioForConditionalGeneration
+from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 
+from recipes.base.architecture import audio_tokens, encoded
 from recipes.base.batches import IGNORED, Batch, Dataset
 from simulsa.files import atomic_write
 from simulsa.lalm.precision import bound_plans, has_bfloat16
@@ -41,6 +44,8 @@ class Stage:
     """of the language model"""
     projector_rate: float = 1e-3
     """of the projector between encoder and language model"""
+    encoder_rate: float = 0.0
+    """of the encoder; 0 leaves it frozen, and the stage trains on its cached outputs"""
     batch_size: int = 32
     warmup_steps: int = 300
     decay: float = 0.4
@@ -52,10 +57,10 @@ class Stage:
     speech: bool = True
     seed: int = 0
 
-    def rates_at(self, step: int, total: int) -> tuple[float, float]:
-        """The learning rates of a step, the projector's and the language model's."""
+    def rates_at(self, step: int, total: int) -> tuple[float, float, float]:
+        """The learning rates of a step: the projector's, the language model's, and the encoder's."""
         share = min(1.0, (step + 1) / self.warmup_steps, (total - step) / max(1.0, self.decay * total))
-        return share * self.projector_rate, share * self.learning_rate
+        return share * self.projector_rate, share * self.learning_rate, share * self.encoder_rate
 
     def settings(self) -> dict[str, Any]:
         """The settings that a resumed run must share: all except its length and its decay."""
@@ -69,17 +74,32 @@ class Decoder(nn.Module):
         super().__init__()
         self.projector = model.model.multi_modal_projector
         self.language_model = model.model.language_model
+        self.encoder: Qwen2AudioEncoder | None = None
         self.dropout = nn.Dropout(0.0)
         self.audio_token = audio_token
         for layer in self.language_model.layers:
             for sublayer in (layer.self_attn, layer.mlp):
                 sublayer.register_forward_hook(self._drop)
 
+    def tune(self, encoder: Qwen2AudioEncoder) -> None:
+        """From now on train the encoder as well: batches then hold mels, and the state its weights."""
+        self.encoder = encoder.requires_grad_(True)
+        encoder.embed_positions.requires_grad_(False)  # they are constants
+
     def _drop(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
         return (self.dropout(output[0]), *output[1:]) if isinstance(output, tuple) else self.dropout(output)
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits and labels at every position of an answer, flattened: float32 `[tokens, vocabulary]` and int64 `[tokens]`."""
+        """Logits and labels at every position of an answer, flattened: float32 `[tokens, vocabulary]` and int64 `[tokens]`.
+
+        In training, stretches of the speech are masked.
+        """
+        if self.encoder is not None and batch.mels is not None and batch.frames is not None:
+            outputs = encoded(self.encoder, batch.mels, batch.frames)
+            place = torch.arange(outputs.shape[1], device=outputs.device)
+            batch = replace(batch, audio=outputs[place < audio_tokens(batch.frames)[:, None]])
+        if self.training:
+            batch = batch.time_masked(self.audio_token)
         embedding = self.language_model.embed_tokens
         inputs = embedding(batch.ids)
         audio = self.projector(batch.audio.to(self.projector.linear.weight.dtype))
@@ -100,7 +120,10 @@ def run_stage(decoder: Decoder, stage: Stage, dataset: Dataset, folder: Path, de
     path = folder / f"{stage.name}.pt"
     per_epoch = -(-len(dataset) // stage.batch_size)
     total = round(stage.epochs * per_epoch)
-    groups = [{"params": list(part.parameters())} for part in (decoder.projector, decoder.language_model)]
+    groups: list[dict[str, Any]] = [{"params": list(part.parameters())} for part in (decoder.projector, decoder.language_model)]
+    if decoder.encoder is not None:  # no decay: that would pull the pretrained weights to zero
+        tuned = [weight for weight in decoder.encoder.parameters() if weight.requires_grad]
+        groups.append({"params": tuned, "weight_decay": 0.0})
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=stage.weight_decay, fused=device.type == "cuda")
     bound_plans()
     settings, quick = stage.settings(), has_bfloat16(device.type)
@@ -110,11 +133,11 @@ def run_stage(decoder: Decoder, stage: Stage, dataset: Dataset, folder: Path, de
     started = saved = time.monotonic()
     losses: list[torch.Tensor] = []
     for step, batch in enumerate(upcoming(dataset, stage, start, total), start):
-        for group, rate in zip(optimizer.param_groups, stage.rates_at(step, total), strict=True):
+        for group, rate in zip(optimizer.param_groups, stage.rates_at(step, total), strict=False):
             group["lr"] = rate
         torch.manual_seed(stage.seed * 1_000_003 + step)
         with torch.autocast(device.type, torch.bfloat16, enabled=quick):
-            logits, labels = decoder(batch.to(device).time_masked(decoder.audio_token))
+            logits, labels = decoder(batch.to(device))
             loss = functional.cross_entropy(logits, labels, label_smoothing=stage.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -138,8 +161,8 @@ def upcoming(dataset: Dataset, stage: Stage, start: int, total: int) -> Iterator
     """The batches of steps `start` to `total`, made by threads ahead of time."""
     with ThreadPoolExecutor(LOADERS) as loaders:
         ready: deque[Any] = deque()
-        for items in _items(dataset, stage, start, total):
-            ready.append(loaders.submit(dataset.load, items))
+        for step, items in enumerate(_items(dataset, stage, start, total), start):
+            ready.append(loaders.submit(dataset.load, items, step))
             if len(ready) > AHEAD:
                 yield ready.popleft().result()
         while ready:
@@ -159,8 +182,8 @@ def restore(decoder: Decoder, optimizer: torch.optim.Optimizer, path: Path, sett
     if not path.exists():
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["settings"] != settings:
-        changed = {name for name in settings if settings[name] != state["settings"].get(name)}
+    # a setting added after the checkpoint was written had its present default
+    if changed := {name for name in settings if settings[name] != state["settings"].get(name, getattr(Stage, name, None))}:
         raise ValueError(f"{path} was made with other settings ({', '.join(sorted(changed))}): take them back, or another --work")
     decoder.load_state_dict(state["decoder"])
     if state["optimizer"] is not None:
