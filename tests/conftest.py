@@ -70,7 +70,7 @@ def random_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(0)
     tokenizer = build_tokenizer([text for pair in CAPTIONS for text in pair])
-    model = random_model(tokenizer, Shape(layers=1), encoder_settings(width=256, layers=1))
+    model = random_model(tokenizer, Shape(1, 256, 1024, 4, 2), encoder_settings(width=256, layers=1))
     folder = tmp_path_factory.mktemp("random-model")
     model.save_pretrained(folder)
     build_processor(tokenizer).save_pretrained(folder)

@@ -35,11 +35,11 @@ Frames = TypeVar("Frames", int, torch.Tensor)
 class Shape:
     """The decoder's size."""
 
-    layers: int = 4
-    width: int = 256
-    inner: int = 1024
-    heads: int = 4
-    key_value_heads: int = 2
+    layers: int = 6
+    width: int = 320
+    inner: int = 1280
+    heads: int = 5
+    key_value_heads: int = 5
 
 
 def build_extractor() -> WhisperFeatureExtractor:
