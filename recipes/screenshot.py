@@ -31,7 +31,7 @@ class Screenshot:
     """the picture"""
     model: str = "tiny-en-de-simul"
     """the model that translates"""
-    samples: tuple[str, ...] = ("demo-test-005", "demo-test-024", "demo-test-021")
+    samples: tuple[str, ...] = ("demo-test-001", "demo-test-024", "demo-test-021")
     """what is played; the last is not over"""
     words: int = 3
     """how many of its words are final when the picture is taken"""

@@ -83,11 +83,11 @@ def _batches(rows: list[T]) -> list[list[T]]:
 
 def main(config: AlignmentConfig) -> None:
     """Write the table."""
-    lines = ["| model | layer | all heads | head 0 | head 1 | head 2 | head 3 |", "|" + " --- |" * 7]
-    for model in config.models:
-        lines += alignment_table(model, config.sentences)
+    lines = [line for model in config.models for line in alignment_table(model, config.sentences)]
+    heads = lines[0].count("|") - 4
+    titles = "| model | layer | all heads |" + "".join(f" head {head} |" for head in range(heads))
     with atomic_write(config.out / "alignment.md") as file:
-        file.write("\n".join(lines) + "\n")
+        file.write("\n".join([titles, "|" + " --- |" * (3 + heads), *lines]) + "\n")
 
 
 if __name__ == "__main__":
