@@ -106,7 +106,7 @@ def _tuned(base: HuggingFaceLALM, offline: Sequence[Utterance], config: DemoConf
 
 def _evaluate_config(config: DemoConfig, name: str) -> EvaluateConfig:
     return EvaluateConfig(
-        chunk_ms=CHUNKS_MS, rollback=ROLLBACKS, out=config.out / name, batch_size=16, preflight=False, overwrite=config.overwrite
+        chunk_ms=CHUNKS_MS, rollback=ROLLBACKS, out=config.out / name, batch_size=40, preflight=False, overwrite=config.overwrite
     )
 
 
