@@ -31,13 +31,13 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_whole_model_is_the_adapter_on_its_base(merged: Path) -> None:
     whole_model, adapter, base = load(str(merged), "cpu"), load("tiny-en-de-simul", "cpu"), load("tiny-en-de", "cpu")
     clips = [noise(seconds, seed=7) for seconds in (0.7, 2.0, 4.5)]
-    targets, directions = [base.encode("Zwei Hunde spielen.")] * 3, [EN_DE] * 3
+    targets, directions = [base.encode("Zwei Hunde spielen im Schnee.")] * 3, [EN_DE] * 3
     assert continue_(whole_model, clips, [[]] * 3, directions) == continue_(adapter, clips, [[]] * 3, directions)
     for ours, theirs, untrained in zip(
         *(score(lalm, clips, targets, directions) for lalm in (whole_model, adapter, base)), strict=True
     ):
         np.testing.assert_allclose(ours.log_probs, theirs.log_probs, atol=1e-4)
-        assert np.abs(ours.log_probs - untrained.log_probs).max() > 0.05
+        assert np.abs(ours.log_probs - untrained.log_probs).max() > 0.1
 
 
 def test_others_find_a_model_as_any_other(merged: Path) -> None:

@@ -159,7 +159,7 @@ def test_mels_give_what_the_cached_outputs_give(decoder: Decoder, reading: Path,
 
 
 def test_each_step_masks_mels_anew(tokenizer: Any, reading: Path) -> None:
-    dataset = Dataset(Rows(tokenizer, SOURCES, TARGETS), range(len(SOURCES)), 0, Features([reading], mels=True), WIDTH, mels=True)
+    dataset = Dataset(Rows(tokenizer, SOURCES, TARGETS), range(len(SOURCES)), 0, Features([reading], mels=True), WIDTH)
     first, again, other = (dataset.load([0, 1], seed).mels for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

@@ -122,15 +122,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a stage trains on: every caption's text `text` times and every clip of `features` (if there are any) once; `mels` says
-    that the features are mels, for an encoder that is tuned."""
+    """What a stage trains on: every caption's text `text` times and every clip of `features` (if there are any) once."""
 
     rows: Rows
     captions: Sequence[int]
     text: int
     features: Features | None
     width: int
-    mels: bool = False
 
     def __len__(self) -> int:
         return self.text * len(self.captions) + (len(self.features) if self.features else 0)
@@ -154,7 +152,7 @@ class Dataset:
                 number, tokens = (int(values[item - texts]) for values in (self.features.numbers, self.features.tokens))
                 rows.append(self.rows.speech(number, tokens))
                 audio.append(self.features[item - texts])
-        if not self.mels:
+        if self.features is None or not self.features.mels:
             return self.rows.batch(rows, audio, self.width)
         batch = self.rows.batch(rows, [], self.width)
         if not audio:

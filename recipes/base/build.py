@@ -105,7 +105,7 @@ def build(config: BuildConfig) -> None:
                 decoder.tune(model.model.audio_tower.to(device))
             folders = [read_aloud(config, name, sources, chosen, device) for name in config.readings if stage.speech]
             features = Features(folders, set(chosen), mels=tuned) if folders else None
-            dataset = Dataset(rows, chosen, stage.text, features, model.config.audio_config.d_model, mels=tuned)
+            dataset = Dataset(rows, chosen, stage.text, features, model.config.audio_config.d_model)
             run_stage(decoder, stage, dataset, config.checkpoints, device)
     export(model, tokenizer, config.out)
     print(f"saved in {config.out}")

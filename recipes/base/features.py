@@ -168,6 +168,7 @@ class Features:
 
         Raises `FileNotFoundError` if there are no shards, or none with mels.
         """
+        self.mels = mels
         self._arrays: list[np.ndarray] = []
         shard, start, tokens, lengths, numbers = [], [], [], [], []
         for path in (path for folder in folders for path in sorted(folder.glob("*.npz"))):

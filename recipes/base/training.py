@@ -62,6 +62,10 @@ class Stage:
         share = min(1.0, (step + 1) / self.warmup_steps, (total - step) / max(1.0, self.decay * total))
         return share * self.projector_rate, share * self.learning_rate, share * self.encoder_rate
 
+    def seed_of(self, step: int) -> int:
+        """The seed of a step's dropout and masks, so that a resumed run draws what an uninterrupted one does."""
+        return self.seed * 1_000_003 + step
+
     def settings(self) -> dict[str, Any]:
         """The settings that a resumed run must share: all except its length and its decay."""
         return {name: value for name, value in asdict(self).items() if name not in ("epochs", "decay")}
@@ -135,7 +139,7 @@ def run_stage(decoder: Decoder, stage: Stage, dataset: Dataset, folder: Path, de
     for step, batch in enumerate(upcoming(dataset, stage, start, total), start):
         for group, rate in zip(optimizer.param_groups, stage.rates_at(step, total), strict=False):
             group["lr"] = rate
-        torch.manual_seed(stage.seed * 1_000_003 + step)
+        torch.manual_seed(stage.seed_of(step))
         with torch.autocast(device.type, torch.bfloat16, enabled=quick):
             logits, labels = decoder(batch.to(device))
             loss = functional.cross_entropy(logits, labels, label_smoothing=stage.label_smoothing)
@@ -162,7 +166,7 @@ def upcoming(dataset: Dataset, stage: Stage, start: int, total: int) -> Iterator
     with ThreadPoolExecutor(LOADERS) as loaders:
         ready: deque[Any] = deque()
         for step, items in enumerate(_items(dataset, stage, start, total), start):
-            ready.append(loaders.submit(dataset.load, items, step))
+            ready.append(loaders.submit(dataset.load, items, stage.seed_of(step)))
             if len(ready) > AHEAD:
                 yield ready.popleft().result()
         while ready:
