@@ -19,6 +19,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import simulsa.lalm.load
 from simulsa.audio import SAMPLE_RATE
 from simulsa.manifest import Utterance, write_manifest
+from simulsa.training.config import TrainConfig
 from tests.score_logs import Lines
 
 CAPTIONS = [
@@ -34,6 +35,9 @@ if device := os.environ.get("SIMULSA_TEST_DEVICE"):  # `make gpu`: what the test
     simulsa.lalm.load._resolve = lambda place, dtype: _resolve(  # type: ignore[misc]
         device if place == "cpu" else place, "float32" if dtype == "auto" else dtype
     )
+
+    # compiling takes longer than all the rest together; what tests it asks for it
+    TrainConfig.compiles = lambda config, _: config.compile == "on"  # type: ignore[method-assign]
 
 # Every run draws the same examples (`make test`, CI), unless it looks for new ones (`make fuzz`); no test is about time.
 settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])

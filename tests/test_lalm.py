@@ -60,22 +60,34 @@ def free(lalm: LALM, audios: Sequence[np.ndarray]) -> list[list[int]]:
 def reference_inputs(lalm: HuggingFaceLALM, audio: np.ndarray) -> dict[str, torch.Tensor]:
     """One prompt, straight from the processor's chat template."""
     content = [{"type": "audio", "audio": audio}, {"type": "text", "text": instruction(EN_DE)}]
-    return lalm.processor.apply_chat_template(
+    inputs = lalm.processor.apply_chat_template(
         [{"role": "user", "content": content}],
         tokenize=True,
         add_generation_prompt=True,
         return_dict=True,
         return_tensors="pt",
     )
+    return {name: tensor.to(lalm.device) for name, tensor in inputs.items()}
+
+
+def followed_by(inputs: dict[str, torch.Tensor], answer: list[int]) -> dict[str, torch.Tensor]:
+    """The inputs with the tokens of an answer behind the prompt."""
+    ids = inputs["input_ids"]
+    ids = torch.cat([ids, torch.tensor([answer], dtype=torch.long, device=ids.device)], dim=1)
+    return {**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 @pytest.fixture
-def count_passes() -> Iterator[Callable[[HuggingFaceLALM], list[int]]]:
-    """`count_passes(lalm)` is a list that grows by the batch size with every forward pass of the language model's layers."""
+def count_passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[HuggingFaceLALM], list[int]]]:
+    """`count_passes(lalm)` is a list that grows by the batch size with every forward pass of the language model's layers.
+
+    Tokens are decoded the plain way from then on: the steps of a CUDA graph are no forward passes.
+    """
     handles = []
 
     def count(lalm: HuggingFaceLALM) -> list[int]:
         passes: list[int] = []
+        monkeypatch.setattr(lalm.decoder, "steps", None)
 
         def note(_: Any, arguments: tuple[torch.Tensor, ...]) -> None:
             passes.append(len(arguments[0]))
@@ -96,11 +108,8 @@ class TestScore:
         assert scores.log_probs.dtype == np.float32
         assert scores.ranks.dtype == np.int64
         for i, token in enumerate(target):  # token by token, as a slow and certain check
-            ids = torch.cat([inputs["input_ids"], torch.tensor([target[:i]], dtype=torch.long)], dim=1)
             with torch.no_grad():
-                logits = (
-                    lively.model(**{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}).logits[0, -1].clone()
-                )
+                logits = lively.model(**followed_by(inputs, target[:i])).logits[0, -1].clone()
             logits[lively.audio_token_id] = -torch.inf
             assert scores.log_probs[i] == pytest.approx(float(logits.log_softmax(0)[token]), abs=1e-4)
             assert scores.ranks[i] == int((logits > logits[token]).sum())
@@ -136,16 +145,14 @@ class TestScore:
 class TestAttend:
     def test_equals_the_weights_that_transformers_returns(self, lively: HuggingFaceLALM) -> None:
         audio, target = sounds()[0], lively.encode(TARGETS[0])
-        inputs = reference_inputs(lively, audio)
-        ids = torch.cat([inputs["input_ids"], torch.tensor([target], dtype=torch.long)], dim=1)
+        inputs = followed_by(reference_inputs(lively, audio), target)
+        ids = inputs["input_ids"]
         model = copy.deepcopy(lively.model)
         model.set_attn_implementation("eager")
         with torch.no_grad():
-            found = model(
-                **{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}, output_attentions=True
-            ).attentions
+            found = model(**inputs, output_attentions=True).attentions
         (layer,) = [weights for weights in found if weights.shape[-1] == ids.shape[1]]
-        said = layer[0, :, -len(target) - 1 : -1][..., ids[0] == lively.audio_token_id].numpy()
+        said = layer[0, :, -len(target) - 1 : -1][..., ids[0] == lively.audio_token_id].cpu().numpy()
         np.testing.assert_allclose(attend(lively, [audio], [target], [EN_DE])[0], said.mean(0), atol=1e-5)
         np.testing.assert_allclose(attend(lively, [audio], [target], [EN_DE], Heads(0, 1))[0], said[1], atol=1e-5)
 

@@ -79,9 +79,9 @@ def reference_logits(lalm: HuggingFaceLALM, audio: np.ndarray, answer: list[int]
     )
     batch["input_ids"] = torch.cat([batch["input_ids"], torch.tensor([answer], dtype=torch.long)], dim=1)
     batch["attention_mask"] = torch.ones_like(batch["input_ids"])
-    batch = {name: tensor for name, tensor in batch.items() if not name.endswith("token_type_ids")}
+    batch = {name: tensor.to(lalm.device) for name, tensor in batch.items() if not name.endswith("token_type_ids")}
     with torch.no_grad():
-        logits = lalm.model(**batch).logits[0, -len(answer) - 1 :].float()
+        logits = lalm.model(**batch).logits[0, -len(answer) - 1 :].float().cpu()
     if lalm.family.name == "Granite Speech":  # which its language model does, and the class around it forgets
         logits /= lalm.model.config.text_config.logits_scaling
     logits[:, lalm.audio_token_id] = -torch.inf

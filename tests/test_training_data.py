@@ -61,9 +61,9 @@ def test_a_batch_is_what_inference_hears(make_rows: Rows, random_lalm: Any) -> N
     batch = collator(random_lalm)(examples_of(rows, random_lalm))
     trained = random_lalm.listen(batch["clips"])
     inferred = random_lalm.hear([row.load() for row in rows], [Direction("en", "de")] * 3)
+    rounding = 0 if random_lalm.device.type == "cpu" else 5e-3  # a GPU computes the features of what it infers
     for one, other in zip(trained, inferred, strict=True):
-        assert one.embeddings.keys() == other.embeddings.keys()
-        assert all(torch.equal(one.embeddings[name], other.embeddings[name]) for name in one.embeddings)
+        torch.testing.assert_close(one.embeddings, other.embeddings, rtol=0, atol=rounding)
 
 
 def test_where_a_step_has_fewer_rows_nothing_is_heard_or_learnt(make_rows: Rows, random_lalm: Any) -> None:
