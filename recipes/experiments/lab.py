@@ -66,13 +66,17 @@ class Lab:
         """The system's model: `base`, with the system's adapter unless it is the base itself."""
         if system.training is None:
             return base
-        rows = [*self.corpus.offline, *self.augmented(system, seed)]
-        config = replace(system.training, seed=seed)
-        key = self._key(_choices(config), self.base.signature, rows_hash(rows))
-        out = self.work / "adapters" / key
+        rows, config = self.training(system, system.training, seed)
         return rebuilding(
-            out, lambda overwrite: adapted(base, train_adapter(self.base, rows, replace(config, out=out, overwrite=overwrite)))
+            config.out, lambda overwrite: adapted(base, train_adapter(self.base, rows, replace(config, overwrite=overwrite)))
         )
+
+    def training(self, system: System, config: TrainConfig, seed: int) -> tuple[list[Utterance], TrainConfig]:
+        """The rows that `system` is trained on, and the settings `config` with the seed and the adapter's folder."""
+        rows = [*self.corpus.offline, *self.augmented(system, seed)]
+        config = replace(config, seed=seed)
+        key = self._key(_choices(config), self.base.signature, rows_hash(rows))
+        return rows, replace(config, out=self.work / "adapters" / key)
 
     def measured(
         self,
