@@ -80,8 +80,8 @@ def test_the_table_is_made_once_and_a_new_seed_adds_its_part(lab: LabConfig, tmp
     after = results(lab.work)
     assert before.items() <= after.items()
     adapters = [sum(path.suffix == ".safetensors" for path in found) for found in (before, after)]
-    assert adapters[1] == 2 * adapters[0]
-    assert len(after) == len(before) + 4 * adapters[0]  # an adapter and three logs, one of them offline
+    assert adapters[1] == adapters[0] + 2  # of the paper's systems; the best recipe has one seed
+    assert len(after) == len(before) + 4 * 2  # an adapter and three logs, one of them offline
     assert [record for record in again if record.seed == 0] == records
     # a broken entry is built again
     broken = next((lab.work / "scores").glob("*/scores.json"))
@@ -93,11 +93,12 @@ def test_ablations_ideas_and_errors(lab: LabConfig, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(ablations, "SHARES", (0.05, 0.1))
     monkeypatch.setattr(ablations, "TRUNCATIONS", ("beta-decay", "uniform"))
     monkeypatch.setattr(ablations, "TAUS", {"probability": (0.1, 0.3), "rank": (0.025,)})
+    monkeypatch.setattr(ablations, "REPEATS", 2)
     monkeypatch.setattr(ideas, "CHUNKS_MS", (500.0, math.inf))
     monkeypatch.setattr(ideas, "POLICIES", ("rollback:0", "eos"))
     monkeypatch.setattr(ideas, "ideas", lambda: [systems.varied("… fewer rows", 0.2, MANY)])
     records = ablations.run_ablations(StudyConfig(lab, tmp_path))
-    assert len({record.system for record in records}) == 1 + 2 + 2 + 3
+    assert len({record.system for record in records}) == 1 + 2 + 9 + 2 + 3
     records = ideas.run_ideas(IdeasConfig(lab, tmp_path))
     assert {(record.system, record.policy, record.chunk_ms) for record in records} == {
         (system, *setting)
@@ -107,7 +108,13 @@ def test_ablations_ideas_and_errors(lab: LabConfig, tmp_path: Path, monkeypatch:
     assert "| eos | … fewer rows |" in (tmp_path / "ideas.md").read_text(encoding="utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("ablation-amount.md", "ablation-amount.png", "ablation-criterion-k500.png", "ablation-criterion-offline.png"),
-        *("ablation-criterion.md", "ablation-truncation.md", "ablation-truncation.png", "ablations.csv"),
+        *(
+            "ablation-criterion.md",
+            "ablation-repetition.md",
+            "ablation-truncation.md",
+            "ablation-truncation.png",
+            "ablations.csv",
+        ),
         *("ideas.csv", "ideas.md", "ideas.png"),
     ]
     report = analyse(ErrorsConfig(lab, tmp_path, sentences=3))

@@ -1,4 +1,4 @@
-"""What each choice in the paper's augmentation is worth: how many rows, where they are cut, which tokens are kept.
+"""What each choice in the paper's augmentation is worth: how many rows, how often shown, where cut, and which tokens are kept.
 
 python -m recipes.experiments.ablations --data ../shared/data/multi30k --assets .assets --work .experiments --out docs/results
 """
@@ -14,7 +14,7 @@ from recipes.experiments.figures import plot_bars, plot_lines
 from recipes.experiments.markdown import main_table
 from recipes.experiments.records import Record, write_records
 from recipes.experiments.study import CHUNKS_MS, NAMES, StudyConfig, Subject, bleu, study
-from recipes.experiments.systems import SFT, System, varied
+from recipes.experiments.systems import MANY, PAPER_SHARE, SFT, System, changed, varied
 from simulsa.augmentation.truncation import TRUNCATIONS
 from simulsa.files import atomic_write
 
@@ -22,12 +22,24 @@ SHARES = (0.004, 0.009, 0.013, 0.04)
 SHARE = 0.04  # for the ablations of cuts and criteria: enough rows for a difference to show
 # both readings of eq. 4, at several thresholds
 TAUS = {"probability": (0.01, 0.025, 0.2), "rank": (0.0025, 0.025)}
+REPEATS = 10
+STRICT_TAUS = (0.2, 0.5, 0.8)  # the first is that of the recipe `many`
 PAPER_TAU = 0.025  # 100 / v of the embedded model
 
 
 def amounts() -> list[System]:
     """M, as a share of the offline rows."""
     return [varied(f"M = {share:.1%}", share) for share in SHARES]
+
+
+def repetitions() -> list[System]:
+    """The paper's number of rows shown once and several times, by the paper's recipe and by `many`; and several times as many."""
+    few, often = f"M = {PAPER_SHARE:.1%}", f"M = {PAPER_SHARE:.1%}, each {REPEATS} times"
+    shown = [varied(few), varied(often, repeats=REPEATS), varied(f"many, {few}", system=MANY)]
+    for tau in STRICT_TAUS:
+        recipe, name = changed(MANY, MANY.name, tau=tau), f"many, τ = {tau:g}"
+        shown += [varied(f"{name}, {often}", system=recipe, repeats=REPEATS), varied(f"{name}, M = 10%", 0.1, recipe)]
+    return shown
 
 
 def truncations() -> list[System]:
@@ -57,6 +69,7 @@ def groups() -> dict[str, list[System]]:
     """The ablations by name, each starting with + SFT."""
     return {
         "amount": [SFT, *amounts()],
+        "repetition": [SFT, *repetitions()],
         "truncation": [SFT, *truncations()],
         "criterion": [SFT, *criteria().values()],
     }

@@ -73,7 +73,9 @@ class Lab:
 
     def training(self, system: System, config: TrainConfig, seed: int) -> tuple[list[Utterance], TrainConfig]:
         """The rows that `system` is trained on, and the settings `config` with the seed and the adapter's folder."""
-        rows = [*self.corpus.offline, *self.augmented(system, seed)]
+        augmented = self.augmented(system, seed)
+        copies = [replace(row, id=f"{row.id}#{number}") for row in augmented for number in range(1, system.repeats)]
+        rows = [*self.corpus.offline, *augmented, *copies]
         config = replace(config, seed=seed)
         key = self._key(_choices(config), self.base.signature, rows_hash(rows))
         return rows, replace(config, out=self.work / "adapters" / key)

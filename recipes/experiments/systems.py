@@ -36,12 +36,13 @@ class System:
     """A model to measure: the base fine-tuned on offline rows and on simultaneous ones.
 
     `share` is the number of simultaneous rows per offline row; they are made by the `augmentation` (whose `num` is ignored),
-    with the base or another system. Without `training` the system is the base itself.
+    with the base or another system. An epoch shows each of them `repeats` times. Without `training` the system is the base.
     """
 
     name: str
     training: TrainConfig | None = FINE_TUNING
     share: float = PAPER_SHARE
+    repeats: int = 1
     augmentation: AugmentConfig | None = None
     augmented_by: System | None = None
 
@@ -66,10 +67,11 @@ def varied(
     share: float = PAPER_SHARE,
     system: System | None = None,
     training: dict[str, object] | None = None,
+    repeats: int = 1,
     **cutting: object,
 ) -> System:
-    """`system`, by default SimulSA, with a different share of rows or other settings (see `changed`)."""
-    return replace(changed(system or SIMULSA, name, training, **cutting), share=share)
+    """`system`, by default SimulSA, with a different share of rows, shown more often, or other settings (see `changed`)."""
+    return replace(changed(system or SIMULSA, name, training, **cutting), share=share, repeats=repeats)
 
 
 def _recipe(name: str, share: float) -> System:
