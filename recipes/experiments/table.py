@@ -47,6 +47,8 @@ class TableConfig:
     """b, and policies that need no training"""
     shares: tuple[float, ...] = (PAPER_SHARE,)
     """M of the paper's recipe, as shares of the offline rows"""
+    repeats: tuple[int, ...] = (1,)
+    """how often an epoch shows each of the paper's rows"""
     best: bool = True
     """measure the best recipe as well"""
 
@@ -54,6 +56,7 @@ class TableConfig:
     def systems(self) -> list[System]:
         """The systems to compare."""
         others = [varied(f"{SIMULSA.name}, M = {share:.1%}", share) for share in self.shares if share != PAPER_SHARE]
+        others += [varied(f"{SIMULSA.name}, each row {times} times", repeats=times) for times in self.repeats if times != 1]
         return [BASE, SFT, *([SIMULSA] if PAPER_SHARE in self.shares else []), *others, *([BEST] if self.best else [])]
 
 
@@ -110,8 +113,8 @@ def _folders(config: TableConfig, split: str) -> dict[str, Path]:
 
 
 def _seeds(config: TableConfig, system: System) -> Sequence[int]:
-    """All seeds for the paper's systems; one for the base, which has none, and for the best recipe, which takes longest."""
-    return config.seeds[:1] if system in (BASE, BEST) else config.seeds
+    """All seeds for the paper's systems, and the first for the others."""
+    return config.seeds if system in (SFT, SIMULSA) else config.seeds[:1]
 
 
 def _job(config: TableConfig, system: System, seed: int) -> Job:
