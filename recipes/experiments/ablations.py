@@ -57,7 +57,7 @@ def criteria() -> dict[tuple[str, float], System]:
 
 
 def run_ablations(config: StudyConfig) -> list[Record]:
-    """Build and measure every variant, and write tables and figures."""
+    """Build and measure every variant at b = 0, where the model alone decides, and write tables and figures."""
     systems = {system.name: system for group in groups().values() for system in group}
     records = study(config, [Subject(system) for system in systems.values()])
     write_records(config.out / "ablations.csv", records)

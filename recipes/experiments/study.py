@@ -14,7 +14,7 @@ from recipes.experiments.workers import Job, LabConfig, run_jobs
 
 CHUNKS_MS = (500.0, 1000.0, 2000.0, math.inf)
 NAMES = {500.0: "k = 500", 1000.0: "k = 1000", 2000.0: "k = 2000", math.inf: "offline"}
-POLICIES = ("rollback:0", "rollback:3")
+POLICIES = ("rollback:0",)  # the model alone decides
 
 
 @dataclass(frozen=True)
