@@ -56,7 +56,7 @@ def plot_front(records: Sequence[Record], path: Path) -> None:
         axes.plot(*zip(*alone, strict=True), color=color, linestyle=":", marker=marker, markerfacecolor="none", markersize=5)
         front = [point for place, point in enumerate(own) if all(point[1] > bleu for _, bleu in own[:place])]
         axes.plot(*zip(*front, strict=True), color=color, marker=marker, markersize=5, label=f"{system}, best policy")
-        last_s = max(last_s, own[-1][0])
+        last_s = max(last_s, front[-1][0], alone[-1][0])
         offline = [record.bleu for record in records if record.system == system and math.isinf(record.chunk_ms)]
         if offline:
             axes.axhline(mean(offline), xmin=0.97, color=color, linewidth=3)
