@@ -57,3 +57,9 @@ def test_batches_must_be_of_one_size(make_rows: Rows, random_lalm: HuggingFaceLA
     other = replace(PLAIN, training=replace(SETTINGS, batch_size=8))
     with pytest.raises(ValueError, match=r"the systems have batch_size \[4, 8\]; together they need one"):
         train_together(lab(random_lalm, make_rows(4), tmp_path), random_lalm, [(PLAIN, 0), (other, 0)])
+
+
+def test_dropout_is_refused(make_rows: Rows, random_lalm: HuggingFaceLALM, tmp_path: Path) -> None:
+    dropped = replace(PLAIN, training=replace(SETTINGS, lora_dropout=0.1))
+    with pytest.raises(ValueError, match=r"a system has lora_dropout above 0; together there is none, so train it alone"):
+        train_together(lab(random_lalm, make_rows(4), tmp_path), random_lalm, [(dropped, 0)])

@@ -40,7 +40,7 @@ from simulsa.progress import track
 from simulsa.training.config import TrainConfig
 from simulsa.training.examples import Example, make_examples
 from simulsa.training.folder import Folder
-from simulsa.training.lora import PEFT_PREFIX, add_lora, target_modules
+from simulsa.training.lora import add_lora, target_modules
 from simulsa.training.order import passed_examples
 from simulsa.training.record import make_record
 from simulsa.training.train import train_adapter
@@ -98,8 +98,8 @@ class Member:
         self.order = passed_examples(self.examples, config)
         self.steps = config.optimiser_steps(len(self.examples))
         matrices = _matrices(add_lora(lalm.model, config))
-        self.shapes = {name: matrix.shape for name, matrix in matrices.items()}
-        vector = torch.cat([matrix.detach().float().flatten() for matrix in matrices.values()])
+        self.shapes = [matrix.shape for matrix in matrices]
+        vector = torch.cat([matrix.detach().float().flatten() for matrix in matrices])
         self.weights = nn.Parameter(vector.to(lalm.device))
         self._optimiser = torch.optim.AdamW([self.weights], config.learning_rate, weight_decay=config.weight_decay)
         warmup = round(config.warmup_share * self.steps)
@@ -122,7 +122,7 @@ class Member:
     def write(self, lalm: HuggingFaceLALM) -> None:
         """Leave the last checkpoint, from which `train_adapter` makes the adapter."""
         folder, model = Folder(self.config.out), add_lora(lalm.model, self.config)
-        for matrix, values in zip(_matrices(model).values(), unflattened(self.weights.detach(), self.shapes), strict=True):
+        for matrix, values in zip(_matrices(model), unflattened(self.weights.detach(), self.shapes), strict=True):
             matrix.data.copy_(values)
         record = make_record(lalm, self.rows, self.config)
         record["data"]["left_out"] = self._left_out
@@ -141,7 +141,7 @@ class Member:
 def train_together(lab: Lab, lalm: HuggingFaceLALM, jobs: Sequence[tuple[System, int]]) -> None:
     """Train the systems with their seeds, except those whose adapters exist; `lalm` is the lab's base on a GPU.
 
-    Raises `ValueError` if the systems' batches or matrices differ in size.
+    Raises `ValueError` if the systems' batches or matrices differ in size, or if one has dropout.
     """
     members = _members(lab, lalm, jobs)
     if not members:
@@ -155,10 +155,10 @@ def train_together(lab: Lab, lalm: HuggingFaceLALM, jobs: Sequence[tuple[System,
         train_adapter(lab.base, member.rows, member.config)  # finds the last step done
 
 
-def unflattened(vectors: torch.Tensor, shapes: dict[str, torch.Size]) -> list[torch.Tensor]:
+def unflattened(vectors: torch.Tensor, shapes: Sequence[torch.Size]) -> list[torch.Tensor]:
     """Matrices `[..., *shape]` from the vectors `[..., weights]` that hold one behind the other."""
-    parts = torch.split(vectors, [shape.numel() for shape in shapes.values()], -1)
-    return [part.reshape(*vectors.shape[:-1], *shape) for part, shape in zip(parts, shapes.values(), strict=True)]
+    parts = torch.split(vectors, [shape.numel() for shape in shapes], -1)
+    return [part.reshape(*vectors.shape[:-1], *shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def _members(lab: Lab, lalm: HuggingFaceLALM, jobs: Sequence[tuple[System, int]]) -> list[Member]:
@@ -173,6 +173,8 @@ def _members(lab: Lab, lalm: HuggingFaceLALM, jobs: Sequence[tuple[System, int]]
     for name in SHARED:
         if len(found := {getattr(member.config, name) for member in members.values()}) > 1:
             raise ValueError(f"the systems have {name} {sorted(found)}; together they need one, so train them one by one")
+    if any(member.config.lora_dropout for member in members.values()):
+        raise ValueError("a system has lora_dropout above 0; together there is none, so train it alone")
     return list(members.values())
 
 
@@ -262,15 +264,10 @@ def _precision(lalm: HuggingFaceLALM, config: TrainConfig) -> torch.autocast:
     return torch.autocast(lalm.device.type, torch.bfloat16, enabled=config.mixed_precision)
 
 
-def _matrices(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The LoRA matrices of a `PeftModel` by name: down and up of each layer, in the order of `target_modules`."""
-    weights = dict(model.named_parameters())
-    names = [name.removeprefix(PEFT_PREFIX) for name, part in model.named_modules() if hasattr(part, "lora_A")]
-    return {
-        f"{PEFT_PREFIX}{name}.{part}.default.weight": weights[f"{PEFT_PREFIX}{name}.{part}.default.weight"]
-        for name in names
-        for part in ("lora_A", "lora_B")
-    }
+def _matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The LoRA matrices of a `PeftModel`: down and up of each layer, in the order of `target_modules`."""
+    layers: list[Any] = [part for part in model.modules() if hasattr(part, "lora_A")]
+    return [matrix["default"].weight for layer in layers for matrix in (layer.lora_A, layer.lora_B)]
 
 
 def _mean(entries: Sequence[dict[str, Any]], step: int) -> dict[str, Any]:
