@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "C*.md", "docs/**/*", "recipes/**/README.md", "src/simulsa/models/*/README.md")
-PARTS = ("results", "policies")  # folders of tables that docs/results.md shows again
+PARTS = ("results", "policies")  # folders of tables that other pages show again
 UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
 ITEM = re.compile(r"([-*+]|\d+\.) +")
 

@@ -67,8 +67,9 @@ def test_the_table_is_made_once_and_a_new_seed_adds_its_part(lab: LabConfig, tmp
     text = (tmp_path / f"table-{TEST}.md").read_text(encoding="utf-8")
     assert f"| b = 3 | {SFT.name} |" in text
     assert "k = ∞" in text
-    recovered = (tmp_path / f"recovered-{TEST}.md").read_text(encoding="utf-8")
-    assert recovered.count("100% @") == 4
+    summary = (tmp_path / f"summary-{TEST}.md").read_text(encoding="utf-8")
+    assert len(summary.splitlines()) == 2 + 4
+    assert summary.count("%)") == 4
     budgets = (tmp_path / f"budgets-{TEST}.md").read_text(encoding="utf-8").splitlines()
     against = f"p against {BASE.name}, {SFT.name}"
     assert budgets[0] == f"| LAAL at most | {BASE.name} | {SFT.name} | {SIMULSA.name} | {against} | {BEST.name} | {against} |"

@@ -31,6 +31,9 @@ class DocumentConfig:
 
     documents: tuple[Path, ...] = (
         Path("docs/results.md"),
+        Path("docs/measurements/embedded-model.md"),
+        Path("docs/measurements/paper-table.md"),
+        Path("docs/measurements/choices.md"),
         Path("docs/policies.md"),
         Path("README.md"),
         Path("src/simulsa/models/tiny-en-de/README.md"),

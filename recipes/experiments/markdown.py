@@ -24,9 +24,9 @@ def details_table(records: Sequence[Record]) -> str:
     return f"<details><summary>chrF, YAAL in seconds, words before the end of speech</summary>\n\n{table}\n</details>\n"
 
 
-def recovered_table(records: Sequence[Record]) -> str:
-    """BLEU at b = 0 as a share of the same model's offline BLEU, and LAAL: the cost of simultaneity."""
-    return _grid([record for record in records if record.policy == "rollback:0"], _recovered)
+def summary_table(records: Sequence[Record]) -> str:
+    """The main table at b = 0, where the model alone decides, with BLEU also as a share of the same model's offline BLEU."""
+    return _grid([record for record in records if record.policy == "rollback:0"], _with_share)
 
 
 def policy_name(policy: str) -> str:
@@ -60,8 +60,9 @@ def _bleu_at_laal(own: Cell, sft: Cell | None, _offline: Cell | None) -> str:
     return f"{own.bleu:.1f}{spread} @ {_seconds(own.laal_ms)}{arrow}"
 
 
-def _recovered(own: Cell, _sft: Cell | None, offline: Cell | None) -> str:
-    return f"{own.bleu / offline.bleu:.0%} @ {_seconds(own.laal_ms)}" if offline and offline.bleu else ""
+def _with_share(own: Cell, sft: Cell | None, offline: Cell | None) -> str:
+    share = f" ({own.bleu / offline.bleu:.0%})" if offline and offline.bleu and offline != own else ""
+    return f"{_bleu_at_laal(own, sft, offline)}{share}"
 
 
 def _details(own: Cell, _sft: Cell | None, _offline: Cell | None) -> str:

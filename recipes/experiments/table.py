@@ -15,7 +15,7 @@ from recipes.command import run
 from recipes.experiments.corpus import CONFIRMATION, TEST
 from recipes.experiments.figures import plot_front, plot_table
 from recipes.experiments.lab import Lab, instances_of
-from recipes.experiments.markdown import details_table, main_table, recovered_table
+from recipes.experiments.markdown import details_table, main_table, summary_table
 from recipes.experiments.records import Record, record, write_records
 from recipes.experiments.systems import BASE, BEST, PAPER_SHARE, SFT, SIMULSA, System, varied
 from recipes.experiments.workers import Job, LabConfig, run_jobs
@@ -36,7 +36,7 @@ class TableConfig:
 
     lab: LabConfig = field(default_factory=LabConfig)
     out: Path = Path("docs/results")
-    """folder for table.csv, table-*.md, table-*.png and budgets-*.md"""
+    """folder for table.csv, table-*, front-*, summary-* and budgets-*"""
     seeds: tuple[int, ...] = (0, 1, 2)
     """seeds of cuts and training of the paper's systems; the others have the first"""
     splits: tuple[str, ...] = (TEST, CONFIRMATION)
@@ -78,8 +78,8 @@ def show(records: Sequence[Record], out: Path) -> None:
         own = [one for one in records if one.test == split]
         with atomic_write(out / f"table-{split}.md") as file:
             file.write(f"{main_table(own)}\n{details_table(own)}")
-        with atomic_write(out / f"recovered-{split}.md") as file:
-            file.write(recovered_table(own))
+        with atomic_write(out / f"summary-{split}.md") as file:
+            file.write(summary_table(own))
         plot_table(own, out / f"table-{split}.png")
         plot_front(own, out / f"front-{split}.png")
 
