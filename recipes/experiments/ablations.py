@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from recipes.command import run
@@ -14,7 +15,7 @@ from recipes.experiments.figures import plot_bars, plot_lines
 from recipes.experiments.markdown import main_table
 from recipes.experiments.records import Record, write_records
 from recipes.experiments.study import CHUNKS_MS, NAMES, StudyConfig, Subject, bleu, study
-from recipes.experiments.systems import MANY, PAPER_SHARE, SFT, System, changed, varied
+from recipes.experiments.systems import MANY, MANY_SHARES, PAPER_SHARE, SFT, System, changed, varied, with_references
 from simulsa.augmentation.truncation import TRUNCATIONS
 from simulsa.files import atomic_write
 
@@ -39,7 +40,10 @@ def repetitions() -> list[System]:
     for tau in STRICT_TAUS:
         recipe, name = changed(MANY, MANY.name, tau=tau), f"many, τ = {tau:g}"
         shown += [varied(f"{name}, {often}", system=recipe, repeats=REPEATS), varied(f"{name}, M = 10%", 0.1, recipe)]
-    return shown
+    shown.append(varied("many, τ = 0.2, M = 40%", 0.4, MANY))
+    return shown + [
+        replace(with_references(share), name=f"many with references, τ = 0.2, M = {share:.0%}") for share in MANY_SHARES
+    ]
 
 
 def truncations() -> list[System]:

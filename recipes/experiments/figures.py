@@ -18,6 +18,7 @@ from simulsa.files import atomic_write
 
 COLUMNS = 4  # panels side by side
 B0 = "rollback:0"
+SLOWEST_S = 2.0  # where the figure of the front ends: beyond it little is gained
 
 
 def plot_table(records: Sequence[Record], path: Path) -> None:
@@ -60,7 +61,7 @@ def plot_front(records: Sequence[Record], path: Path) -> None:
         offline = [record.bleu for record in records if record.system == system and math.isinf(record.chunk_ms)]
         if offline:
             axes.axhline(mean(offline), xmin=0.97, color=color, linewidth=3)
-    axes.set(xlabel="LAAL in seconds", ylabel="BLEU", xlim=(None, last_s + 0.15))
+    axes.set(xlabel="LAAL in seconds", ylabel="BLEU", xlim=(None, min(last_s, SLOWEST_S) + 0.15))
     handles, labels = axes.get_legend_handles_labels()
     handles.append(Line2D([], [], color="#555555", linestyle=":", marker="o", markerfacecolor="none"))
     axes.legend(handles, [*labels, "the same, b = 0: the model alone decides"], frameon=False, fontsize=9, loc="lower right")

@@ -1,4 +1,4 @@
-"""The paper's table 1 in miniature, with latency and significance, alongside the best recipe.
+"""The paper's table 1 in miniature, with latency and significance, alongside the recipe `many`.
 
 python -m recipes.experiments.table --data ../shared/data/multi30k --assets .assets --work .experiments --out docs/results
 """
@@ -17,7 +17,7 @@ from recipes.experiments.figures import plot_front, plot_table
 from recipes.experiments.lab import Lab, instances_of
 from recipes.experiments.markdown import details_table, main_table, summary_table
 from recipes.experiments.records import Record, record, write_records
-from recipes.experiments.systems import BASE, BEST, PAPER_SHARE, SFT, SIMULSA, System, varied
+from recipes.experiments.systems import BASE, MANY_SHARES, PAPER_SHARE, SFT, SIMULSA, System, varied, with_references
 from recipes.experiments.workers import Job, LabConfig, run_jobs
 from simulsa.evaluation.scores import policy_of_score
 from simulsa.evaluation.significance import p_value
@@ -49,15 +49,16 @@ class TableConfig:
     """M of the paper's recipe, as shares of the offline rows"""
     repeats: tuple[int, ...] = (1,)
     """how often an epoch shows each of the paper's rows"""
-    best: bool = True
-    """measure the best recipe as well"""
+    many_shares: tuple[float, ...] = MANY_SHARES
+    """M of the recipe `many` with references, as shares of the offline rows"""
 
     @property
     def systems(self) -> list[System]:
         """The systems to compare."""
         others = [varied(f"{SIMULSA.name}, M = {share:.1%}", share) for share in self.shares if share != PAPER_SHARE]
         others += [varied(f"{SIMULSA.name}, each row {times} times", repeats=times) for times in self.repeats if times != 1]
-        return [BASE, SFT, *([SIMULSA] if PAPER_SHARE in self.shares else []), *others, *([BEST] if self.best else [])]
+        others += [with_references(share) for share in self.many_shares]
+        return [BASE, SFT, *([SIMULSA] if PAPER_SHARE in self.shares else []), *others]
 
 
 def make_table(config: TableConfig) -> list[Record]:
@@ -85,22 +86,29 @@ def show(records: Sequence[Record], out: Path) -> None:
 
 
 def budget_table(folders: Mapping[str, Path]) -> str:
-    """The best setting of each system within some latency budgets, from the folders with their scores, and the p-values of the
-    differences between each system fine-tuned on simultaneous rows and the others."""
-    others = [name for name in folders if name in (BASE.name, SFT.name)]
-    lines = []
-    for budget_ms in BUDGETS_MS:
-        found = {name: best(folder, budget_ms) for name, folder in folders.items()}
-        cells = [f"{budget_ms / 1000:.2f} s"]
-        for name, folder in folders.items():
-            cells.append(shown(found[name]))
-            if name not in others:
-                p = [difference(folder, found[name], folders[other], found[other]) for other in others]
-                cells.append(", ".join(p))
-        lines.append("| " + " | ".join(cells) + " |")
-    against = f"p against {', '.join(others)}"
-    titles = ["LAAL at most", *(title for name in folders for title in ([name] if name in others else [name, against]))]
-    return "\n".join(["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles), *lines]) + "\n"
+    """The best setting of each system (rows) within some latency budgets (columns), from the folders with their scores.
+
+    A second table has the p-values of the differences between each system fine-tuned on simultaneous rows and the base and + SFT.
+    """
+    baselines = [name for name in folders if name in (BASE.name, SFT.name)]
+    found = {name: [best(folder, budget_ms) for budget_ms in BUDGETS_MS] for name, folder in folders.items()}
+    p_values = {
+        name: [
+            ", ".join(difference(folder, own, folders[other], found[other][column]) for other in baselines)
+            for column, own in enumerate(found[name])
+        ]
+        for name, folder in folders.items()
+        if name not in baselines
+    }
+    scores = _by_budget({name: list(map(shown, row)) for name, row in found.items()})
+    summary = f"p against {' and '.join(baselines)}, each at its best setting"
+    return f"{scores}\n<details><summary>{summary}</summary>\n\n{_by_budget(p_values)}\n</details>\n"
+
+
+def _by_budget(rows: Mapping[str, Sequence[str]]) -> str:
+    titles = ["LAAL at most", *(f"{budget_ms / 1000:.2f} s" for budget_ms in BUDGETS_MS)]
+    lines = [titles, ["---"] * len(titles), *([name, *cells] for name, cells in rows.items())]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _folders(config: TableConfig, split: str) -> dict[str, Path]:

@@ -27,7 +27,7 @@ from transformers import get_scheduler
 from recipes.command import run
 from recipes.experiments import ablations
 from recipes.experiments.lab import Lab
-from recipes.experiments.systems import BEST, SFT, SIMULSA, System
+from recipes.experiments.systems import SFT, SIMULSA, System
 from recipes.experiments.workers import LabConfig
 from simulsa.files import atomic_write
 from simulsa.lalm.decoder import HeardClip
@@ -280,7 +280,7 @@ def main(config: TogetherConfig) -> None:
     """Train what the table and the ablations need."""
     lab = config.lab.open()
     jobs = [(system, seed) for seed in config.seeds for system in (SFT, SIMULSA)]
-    jobs += [(system, config.seeds[0]) for group in ([BEST], *ablations.groups().values()) for system in group]
+    jobs += [(system, config.seeds[0]) for group in ablations.groups().values() for system in group]
     train_together(lab, load(config.lab.model, dtype="float32", device=config.device), jobs)
 
 
