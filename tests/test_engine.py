@@ -13,10 +13,12 @@ import pytest
 import soundfile
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.augmentation.augment import AugmentConfig, AugmentError, augment
+from simulsa.augmentation.augment import AugmentError, augment
+from simulsa.augmentation.config import AugmentConfig
 from simulsa.cli import main
 from simulsa.demo.speech import DATA
-from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
+from simulsa.evaluation.config import EvaluateConfig
+from simulsa.evaluation.evaluate import evaluate
 from simulsa.files import write_json
 from simulsa.integrations.tools import Setup
 from simulsa.lalm.engine import UNMASKED, EngineLALM

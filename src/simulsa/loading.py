@@ -25,6 +25,7 @@ Result = TypeVar("Result")
 
 Processes = int | Literal["auto"]
 BatchSize = int | Literal["auto"]
+OnError = Literal["fail", "skip"]  # what to do about a row whose audio is broken
 CPU_ROWS = 16  # per batch
 MOST_PROCESSES = 8  # at 20 ms per row in each, enough for 400 rows per second
 AHEAD = 2  # batches that each process prepares in advance

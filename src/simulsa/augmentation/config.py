@@ -8,7 +8,7 @@ from typing import Any, Literal
 from simulsa.audio import ms_to_samples
 from simulsa.augmentation.speculation import CRITERIA, Criterion
 from simulsa.augmentation.truncation import TRUNCATIONS, CutRange, Truncation
-from simulsa.loading import BatchSize, Processes, check_processes, rows_for
+from simulsa.loading import BatchSize, OnError, Processes, check_processes, rows_for
 from simulsa.settings import check_whole_numbers
 
 _GPU_ROWS = 64
@@ -40,7 +40,7 @@ class AugmentConfig:
     """maximum utterances per pass, fewer where they are long; `auto`: 16 on a CPU, 64 on a GPU; does not change the rows"""
     workers: Processes = "auto"
     """processes that load and prepare audio beside the model; `auto`: 0 on a CPU, up to 8 on a GPU; does not change the rows"""
-    on_error: Literal["fail", "skip"] = "fail"
+    on_error: OnError = "fail"
     """on a row with broken audio: `fail`, or `skip` it and use another row"""
     preflight: bool = True
     """first check that the model hears and that batches equal single rows (takes seconds)"""

@@ -23,6 +23,7 @@ from simulsa.files import atomic_write, write_json
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import Direction
 from simulsa.lalm.load import family_of_model
+from simulsa.loading import OnError
 from simulsa.manifest import Utterance, unheard
 from simulsa.progress import track
 from simulsa.training.config import TrainConfig
@@ -48,7 +49,7 @@ class ExportConfig:
     """model to fine-tune; its family determines the wording of the instruction"""
     template: str = "qwen2_audio"
     """LLaMA-Factory's name for the model's chat template"""
-    on_error: Literal["fail", "skip"] = "fail"
+    on_error: OnError = "fail"
     """on a row with broken audio: `fail`, or `skip` it"""
 
     def __post_init__(self) -> None:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from simulsa.loading import Processes, check_processes
+from simulsa.loading import OnError, Processes, check_processes
 from simulsa.settings import check_whole_numbers
 
 Scheduler = Literal["cosine", "linear", "constant_with_warmup"]
-OnError = Literal["fail", "skip"]
 Switch = Literal["auto", "on", "off"]
 
 # given in arXiv 2509.15692; the other defaults are this project's
