@@ -17,6 +17,8 @@ import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from simulsa.errors import first_line
+
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
@@ -49,7 +51,7 @@ def deaths_explained() -> Iterator[None]:
             raise
         traceback.clear_frames(error.__traceback__)  # its frames hold the other processes
         raise LoadingError(
-            f"a process that loads data ended unexpectedly ({str(error).strip().splitlines()[0]}); it may have lacked memory: "
+            f"a process that loads data ended unexpectedly ({first_line(error)}); it may have lacked memory: "
             "use fewer --workers, or --workers 0 to load in this process"
         ) from None
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.endings import LEAST_TOKENS, eos_ids, token_limit
-from simulsa.lalm.families import audio_token_id, context_tokens, extractor_of, longest_clip
+from simulsa.lalm.families import audio_token_id, context_tokens, extractor_of, longest_clip, thinker_config
 from simulsa.lalm.frontend import MIN_SAMPLES, Frontend
 from simulsa.lalm.interface import TOKENS_ONLY, Continuation, Direction, LALMError, TokenScores, Want
 from simulsa.lalm.parts import Parts, errors_about
@@ -63,7 +63,7 @@ class EngineLALM:
     """
 
     def __init__(self, parts: Parts, url: str, names: Sequence[str], number_format: str) -> None:
-        config = getattr(parts.config, "thinker_config", None) or parts.config
+        config = thinker_config(parts.config)
         placeholder = audio_token_id(config)
         if placeholder is None:
             raise LALMError(f"{parts.name}: its configuration names no audio token")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from simulsa import strict_json
+from simulsa.errors import first_line
 from simulsa.lalm.families import FAMILIES, UNKNOWN, Family, family_of
 from simulsa.lalm.instructions import check_template
 from simulsa.lalm.interface import LALM, LALMError
@@ -21,7 +22,6 @@ from simulsa.lalm.parts import (
     RECORD,
     asking,
     errors_about,
-    first_line,
     hub_version,
     local_folder,
     read_parts,
