@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import soundfile
 
-import simulsa.lalm.load
 from simulsa import __version__
 from simulsa.audio import SAMPLE_RATE, load_audio
 from simulsa.cli import VERBS, main
 from simulsa.lalm.interface import Direction
+from simulsa.lalm.load import ModelConfig
 from simulsa.manifest import Utterance
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.stream import Stream
@@ -43,12 +43,10 @@ def wavs(tmp_path: Path) -> list[Path]:
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch, random_lalm: HuggingFaceLALM, random_model_folder: Path) -> str:
     """The folder of the random model; loading it gives the one that is loaded already."""
-    load = simulsa.lalm.load.load
-
-    def quick(name: str, *options: Any, **more: Any) -> HuggingFaceLALM:
-        return random_lalm if name == str(random_model_folder) else load(name, *options, **more)
-
-    monkeypatch.setattr(simulsa.lalm.load, "load", quick)
+    load = ModelConfig.load
+    monkeypatch.setattr(
+        ModelConfig, "load", lambda config: random_lalm if config.model == str(random_model_folder) else load(config)
+    )
     return str(random_model_folder)
 
 

@@ -285,9 +285,9 @@ def test_an_instruction_of_ones_own(lalms: dict[str, Any], server: Scripted) -> 
 
 
 def test_settings_that_do_not_go_together() -> None:
-    with pytest.raises(ValueError, match="device 'cpu' is of a model in this process"):
+    with pytest.raises(ValueError, match="device 'cpu' applies to a model in this process"):
         ModelConfig(device="cpu", engine_url="http://localhost:1")
-    with pytest.raises(ValueError, match="four_bit is of a model in this process"):
+    with pytest.raises(ValueError, match="four_bit applies to a model in this process"):
         load("tiny-en-de", four_bit=True, engine_url="http://localhost:1")
     with pytest.raises(ValueError, match="give the server's address as engine_url"):
         ModelConfig(engine_model="mine")
@@ -302,7 +302,7 @@ def test_training_needs_the_weights(
     manifest = write_rows(make_rows(2))
     arguments = ["train", "--offline", str(manifest), "--engine-url", server.url, "--out", str(tmp_path / "run")]
     assert main(arguments) == 1
-    assert "an engine gives no gradients, and training needs them; leave out --engine-url" in capsys.readouterr().err
+    assert "training needs gradients, which an engine does not return; remove --engine-url" in capsys.readouterr().err
 
 
 def test_merging_needs_the_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
