@@ -9,7 +9,7 @@ from pathlib import Path
 from simulsa.evaluation.comet import COMMAND, check_comet
 from simulsa.lalm.interface import LALM
 from simulsa.loading import BatchSize, OnError, Processes, check_processes, rows_for
-from simulsa.settings import check_whole_numbers
+from simulsa.settings import check_choices, check_number, check_whole_numbers
 from simulsa.streaming.config import StreamConfig, check_chunk_ms
 from simulsa.streaming.policies import Policy, Rollback
 
@@ -74,13 +74,11 @@ class EvaluateConfig:
                 f"rollback is {' '.join(map(str, self.rollback))} and policy is {' '.join(map(str, self.policy))}; give one of "
                 f"them: a rollback is the policy rollback:{self.rollback[0]}"
             )
-        if not 0 <= self.encoder_cache_mib < math.inf:
-            raise ValueError(f"encoder_cache_mib is {self.encoder_cache_mib!r}; it must be a number of MiB, 0 or more")
+        check_number(self, "encoder_cache_mib", lambda value: value >= 0, "0 or more")
         check_processes(self.workers)
         if self.batch_size != "auto":
             check_whole_numbers(self, {"batch_size": 1})
-        if self.on_error not in ("fail", "skip"):
-            raise ValueError(f"on_error is {self.on_error!r}; it must be 'fail' or 'skip'")
+        check_choices(self)
         if self.comet and self.out is None:
             raise ValueError(f"comet is {self.comet!r}, which keeps its scores in the folder: give --out FOLDER")
         if self.comet:
