@@ -180,7 +180,7 @@ def test_without_the_plugin_scores_are_approximate(lalms: dict[str, Any], here: 
         assert lalm.approximate == UNMASKED
         assert lalm.exact
         assert lalm.signature == here.content + "+vllm-0.32.0+float32+approximate"
-        with pytest.raises(AugmentError, match=r"are approximate: .*whose plugin .*--accept-approximate"):
+        with pytest.raises(AugmentError, match=r"are approximate: .*its plugin .*--accept-approximate"):
             augment(make_rows(2), lalm, AugmentConfig(num=2, preflight=False))
         rows = augment(make_rows(2), lalm, AugmentConfig(num=2, preflight=False, accept_approximate=True))
         assert rows[0].made_by is not None

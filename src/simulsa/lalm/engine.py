@@ -27,8 +27,8 @@ from simulsa.manifest import too_long
 
 KEY = "VLLM_API_KEY"  # the variable that vLLM itself takes its key from
 UNMASKED = (
-    "the server counts the audio placeholder among the words that may be said, so probabilities and a few ranks are off; install "
-    "simulsa beside vLLM, whose plugin rules the placeholder out (docs/engines.md)"
+    "the server does not mask the audio placeholder token, so log-probabilities and some ranks are slightly off; install "
+    "simulsa in vLLM's environment: its plugin masks the token (docs/engines.md)"
 )
 _PROMPTS = 4096  # prompts to cache, by direction and length
 _CERTAIN = 100.0  # added to a token's logit to force it, if it can be generated at all
