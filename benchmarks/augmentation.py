@@ -19,7 +19,8 @@ from pathlib import Path
 import tyro
 
 from benchmarks.setup import machine, rows_of
-from simulsa.augmentation.augment import AugmentConfig, augment
+from simulsa.augmentation.augment import augment
+from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.speculation import kept_tokens, resolve_tau
 from simulsa.lalm.interface import LALM, Direction
 from simulsa.lalm.load import load

@@ -36,7 +36,8 @@ import tyro
 from benchmarks.paper_model import TRIAL, Shape, build, operations, parameters
 from benchmarks.setup import machine, rows_of
 from simulsa.audio import SAMPLE_RATE
-from simulsa.augmentation.augment import AugmentConfig, augment
+from simulsa.augmentation.augment import augment
+from simulsa.augmentation.config import AugmentConfig
 from simulsa.files import atomic_write
 from simulsa.lalm.device import on_grid
 from simulsa.lalm.graphs import StaticSteps

@@ -27,7 +27,8 @@ import tyro
 
 from benchmarks.paper_model import Shape, build
 from benchmarks.setup import machine, rows_of
-from simulsa.augmentation.augment import AugmentConfig, augment
+from simulsa.augmentation.augment import augment
+from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.scoring import Speculation
 from simulsa.lalm import workers
 from simulsa.lalm.load import load

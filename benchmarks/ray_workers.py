@@ -14,7 +14,8 @@ from pathlib import Path
 import tyro
 
 from benchmarks.setup import machine, rows_of
-from simulsa.augmentation.augment import AugmentConfig, augment
+from simulsa.augmentation.augment import augment
+from simulsa.augmentation.config import AugmentConfig
 from simulsa.integrations.ray import LOCAL_CLUSTER, RayConfig, workers_of
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import ModelConfig

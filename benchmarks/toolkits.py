@@ -24,7 +24,8 @@ import yaml
 from benchmarks.setup import machine, rows_of
 from simulsa.audio import SAMPLE_RATE
 from simulsa.demo.speech import DATA
-from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
+from simulsa.evaluation.config import EvaluateConfig
+from simulsa.evaluation.evaluate import evaluate
 from simulsa.evaluation.logs import read_log
 from simulsa.lalm.load import Dtype, ModelConfig
 from simulsa.manifest import Utterance

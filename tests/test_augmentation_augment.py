@@ -14,7 +14,8 @@ import torch
 
 import simulsa.augmentation.augment as pipeline
 from simulsa.audio import SAMPLE_RATE, AudioError
-from simulsa.augmentation.augment import AugmentConfig, AugmentError, augment
+from simulsa.augmentation.augment import AugmentError, augment
+from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.journal import JournalError
 from simulsa.lalm.frontend import Frontend, PreparedClip
 from simulsa.lalm.grouping import batches

@@ -17,7 +17,8 @@ from simulsa.cli import main
 from simulsa.evaluation import comet
 from simulsa.evaluation.comet import COMMAND, Segment, check_comet, comet_scores
 from simulsa.evaluation.compare import compare
-from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
+from simulsa.evaluation.config import EvaluateConfig
+from simulsa.evaluation.evaluate import evaluate
 from simulsa.evaluation.instances import EvaluationError
 from simulsa.evaluation.score import ScoreConfig, score_log
 from simulsa.manifest import Utterance

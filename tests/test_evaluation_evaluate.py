@@ -14,7 +14,8 @@ import torch
 from simulsa.cli import main
 from simulsa.evaluation import evaluate as module
 from simulsa.evaluation.compare import compare
-from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
+from simulsa.evaluation.config import EvaluateConfig
+from simulsa.evaluation.evaluate import evaluate
 from simulsa.evaluation.front import pareto_front
 from simulsa.evaluation.instances import EvaluationError, read_instances
 from simulsa.evaluation.report import comparison_table, markdown_table, plot_quality_latency
@@ -181,7 +182,7 @@ def test_the_preflight_comes_first_and_only_when_there_is_work(
         ({"policy": "eos"}, "policy is 'eos'; it must be a list"),
         ({"policy": ("eos",)}, r"policy is 'eos'; it must be a policy, such as"),
         ({"policy": (Rollback(3),), "rollback": (0, 5)}, "rollback is 0 5 and policy is rollback:3; give one of them"),
-        ({"on_error": "stop"}, "'fail' or 'skip'"),
+        ({"on_error": "stop"}, "on_error is 'stop'; it must be one of fail, skip"),
     ],
 )
 def test_settings_are_checked(values: dict, message: str) -> None:

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from simulsa.audio import SAMPLE_RATE
 from simulsa.evaluation import simulate as module
 from simulsa.evaluation.instances import EvaluationError, Instance, read_instances, write_instances
-from simulsa.evaluation.simulate import Clip, Lockstep, OnError, admit, done_ms, emissions
+from simulsa.evaluation.simulate import Clip, Lockstep, admit, done_ms, emissions
 from simulsa.lalm.cache import CachedLALM
 from simulsa.lalm.frontend import Frontend, PreparedClip
 from simulsa.lalm.interface import LALM, Direction
 from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.lalm.workers import LocalWorker
 from simulsa.languages import unit_ends
-from simulsa.loading import LoadingError
+from simulsa.loading import LoadingError, OnError
 from simulsa.manifest import Utterance
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.state import Update

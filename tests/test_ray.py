@@ -15,10 +15,12 @@ import pytest
 import soundfile
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.augmentation.augment import AugmentConfig, augment
+from simulsa.augmentation.augment import augment
+from simulsa.augmentation.config import AugmentConfig
 from simulsa.cli import main
 from simulsa.commands.parsing import with_default
-from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
+from simulsa.evaluation.config import EvaluateConfig
+from simulsa.evaluation.evaluate import evaluate
 from simulsa.evaluation.instances import EvaluationError
 from simulsa.integrations.ray import RayConfig, RayWorkers, workers_of
 from simulsa.lalm.interface import LALM

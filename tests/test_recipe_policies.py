@@ -13,7 +13,8 @@ import pytest
 from recipes.experiments.document import filled
 from recipes.policies.alignment import monotonicity
 from recipes.policies.run import MODELS, POLICIES, budget_table, write_results
-from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
+from simulsa.evaluation.config import EvaluateConfig
+from simulsa.evaluation.evaluate import evaluate
 from simulsa.manifest import Utterance
 from simulsa.streaming.policies import Policy, parse_policy
 from simulsa.testing import FakeLALM, growing_script

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
+from simulsa.evaluation.config import EvaluateConfig
+from simulsa.evaluation.evaluate import evaluate
 from simulsa.evaluation.instances import read_instances
 from simulsa.lalm.interface import Direction
 from simulsa.manifest import Utterance

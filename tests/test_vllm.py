@@ -21,9 +21,11 @@ if importlib.util.find_spec("vllm") is None:
 import httpx2
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.augmentation.augment import AugmentConfig, augment
+from simulsa.augmentation.augment import augment
+from simulsa.augmentation.config import AugmentConfig
 from simulsa.demo.speech import DATA
-from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
+from simulsa.evaluation.config import EvaluateConfig
+from simulsa.evaluation.evaluate import evaluate
 from simulsa.lalm.engine import EngineLALM
 from simulsa.lalm.interface import Direction, LALMError, Want
 from simulsa.lalm.load import load

@@ -20,7 +20,8 @@ from simulsa.augmentation.augment import augment
 from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.journal import JournalError
 from simulsa.augmentation.output import AugmentError
-from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
+from simulsa.evaluation.config import EvaluateConfig
+from simulsa.evaluation.evaluate import evaluate
 from simulsa.evaluation.instances import EvaluationError, Instance, log_name, read_instances
 from simulsa.evaluation.scores import Score
 from simulsa.lalm.interface import LALMError

@@ -13,7 +13,8 @@ from pathlib import Path
 from recipes.command import run
 from recipes.experiments.records import Record, record, write_records
 from simulsa.demo.speech import DATA
-from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
+from simulsa.evaluation.config import EvaluateConfig
+from simulsa.evaluation.evaluate import evaluate
 from simulsa.lalm.load import load
 from simulsa.manifest import read_manifest
 

@@ -19,7 +19,8 @@ from recipes.command import run
 from recipes.experiments.corpus import TEST, unheard_rows
 from simulsa.commands.parsing import show_log
 from simulsa.evaluation.compare import compare
-from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
+from simulsa.evaluation.config import EvaluateConfig
+from simulsa.evaluation.evaluate import evaluate
 from simulsa.evaluation.folder import read_scores
 from simulsa.evaluation.front import pareto_front, setting_of
 from simulsa.evaluation.scores import Score

@@ -21,7 +21,7 @@ _HOMES = {
     "write_manifest": "simulsa.manifest",
     "load_audio": "simulsa.audio",
     "augment": "simulsa.augmentation.augment",
-    "AugmentConfig": "simulsa.augmentation.augment",
+    "AugmentConfig": "simulsa.augmentation.config",
     "train": "simulsa.training.train",
     "TrainConfig": "simulsa.training.config",
     "Stream": "simulsa.streaming.stream",
@@ -32,7 +32,7 @@ _HOMES = {
     "Policy": "simulsa.streaming.policies",
     "step": "simulsa.streaming.step",
     "evaluate": "simulsa.evaluation.evaluate",
-    "EvaluateConfig": "simulsa.evaluation.evaluate",
+    "EvaluateConfig": "simulsa.evaluation.config",
     "score_log": "simulsa.evaluation.score",
     "ScoreConfig": "simulsa.evaluation.score",
 }
@@ -41,9 +41,9 @@ __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
     from simulsa.audio import load_audio as load_audio
-    from simulsa.augmentation.augment import AugmentConfig as AugmentConfig
     from simulsa.augmentation.augment import augment as augment
-    from simulsa.evaluation.evaluate import EvaluateConfig as EvaluateConfig
+    from simulsa.augmentation.config import AugmentConfig as AugmentConfig
+    from simulsa.evaluation.config import EvaluateConfig as EvaluateConfig
     from simulsa.evaluation.evaluate import evaluate as evaluate
     from simulsa.evaluation.score import ScoreConfig as ScoreConfig
     from simulsa.evaluation.score import score_log as score_log

@@ -17,6 +17,8 @@ import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from simulsa.errors import first_line
+
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
@@ -25,6 +27,7 @@ Result = TypeVar("Result")
 
 Processes = int | Literal["auto"]
 BatchSize = int | Literal["auto"]
+OnError = Literal["fail", "skip"]  # what to do about a row whose audio is broken
 CPU_ROWS = 16  # per batch
 MOST_PROCESSES = 8  # at 20 ms per row in each, enough for 400 rows per second
 AHEAD = 2  # batches that each process prepares in advance
@@ -48,7 +51,7 @@ def deaths_explained() -> Iterator[None]:
             raise
         traceback.clear_frames(error.__traceback__)  # its frames hold the other processes
         raise LoadingError(
-            f"a process that loads data ended unexpectedly ({str(error).strip().splitlines()[0]}); it may have lacked memory: "
+            f"a process that loads data ended unexpectedly ({first_line(error)}); it may have lacked memory: "
             "use fewer --workers, or --workers 0 to load in this process"
         ) from None
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -109,6 +110,21 @@ def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: a {type(values).__name__} where `key: value` lines are needed")
     return {str(key): value for key, value in values.items()}
+
+
+def check_choices(settings: Any) -> None:
+    """Raise `ValueError` for the first setting that is none of the options of its type, a `Literal`."""
+    for name, kind in typing.get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        if typing.get_origin(kind) is Literal and value not in typing.get_args(kind):
+            raise ValueError(f"{name} is {value!r}; it must be {_rule(kind)}")
+
+
+def check_number(settings: Any, name: str, holds: Callable[[float], bool], rule: str) -> None:
+    """Raise `ValueError` unless the named setting is a finite number for which `holds` is true; `rule` says which ones are."""
+    value = getattr(settings, name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or not holds(value):
+        raise ValueError(f"{name} is {value!r}; it must be a number {rule}")
 
 
 def check_whole_numbers(settings: Any, lowest: Mapping[str, int]) -> None:

@@ -31,8 +31,6 @@ from simulsa.lalm.workers import LocalWorker, Workers, ahead, announce
 from simulsa.manifest import ManifestError, Utterance, unheard, write_manifest
 from simulsa.progress import track
 
-__all__ = ["AugmentConfig", "AugmentError", "augment"]
-
 logger = logging.getLogger("simulsa")
 
 

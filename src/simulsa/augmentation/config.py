@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from simulsa.audio import ms_to_samples
-from simulsa.augmentation.speculation import CRITERIA, Criterion
-from simulsa.augmentation.truncation import TRUNCATIONS, CutRange, Truncation
-from simulsa.loading import BatchSize, Processes, check_processes, rows_for
-from simulsa.settings import check_whole_numbers
+from simulsa.augmentation.speculation import Criterion
+from simulsa.augmentation.truncation import CutRange, Truncation
+from simulsa.loading import BatchSize, OnError, Processes, check_processes, rows_for
+from simulsa.settings import check_choices, check_whole_numbers
 
 _GPU_ROWS = 64
 MIN_CUT_MS = 40  # shorter clips crash some feature extractors
@@ -40,7 +40,7 @@ class AugmentConfig:
     """maximum utterances per pass, fewer where they are long; `auto`: 16 on a CPU, 64 on a GPU; does not change the rows"""
     workers: Processes = "auto"
     """processes that load and prepare audio beside the model; `auto`: 0 on a CPU, up to 8 on a GPU; does not change the rows"""
-    on_error: Literal["fail", "skip"] = "fail"
+    on_error: OnError = "fail"
     """on a row with broken audio: `fail`, or `skip` it and use another row"""
     preflight: bool = True
     """first check that the model hears and that batches equal single rows (takes seconds)"""
@@ -54,9 +54,7 @@ class AugmentConfig:
         if self.batch_size != "auto":
             check_whole_numbers(self, {"batch_size": 1})
         check_processes(self.workers)
-        _check_name("truncation", self.truncation, TRUNCATIONS)
-        _check_name("criterion", self.criterion, CRITERIA)
-        _check_name("on_error", self.on_error, ("fail", "skip"))
+        check_choices(self)
         if self.tau != "auto" and (isinstance(self.tau, str) or not 0 < self.tau <= 1):
             raise ValueError(f"tau is {self.tau!r}; it must be above 0 and at most 1, or 'auto' (100 / vocabulary size)")
         if not self.min_ms >= MIN_CUT_MS:  # also refuses NaN
@@ -75,8 +73,3 @@ class AugmentConfig:
     def cut_range(self) -> CutRange:
         """l, r and the grid step in samples."""
         return CutRange(ms_to_samples(self.min_ms), ms_to_samples(self.max_ms), ms_to_samples(GRID_MS))
-
-
-def _check_name(setting: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{setting} is {value!r}; it must be one of {', '.join(known)}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from simulsa.augmentation.augment import AugmentConfig
+from simulsa.augmentation.config import AugmentConfig
 from simulsa.commands.parsing import parse, show_log, with_default
 from simulsa.extras import require
 from simulsa.integrations.ray import LOCAL_CLUSTER, RayConfig, workers_of

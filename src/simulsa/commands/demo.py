@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from simulsa.commands.parsing import parse, show_log
-from simulsa.demo.run import DemoConfig, DemoResult, run_demo
+from simulsa.demo.config import DemoConfig
 from simulsa.extras import require
+
+if TYPE_CHECKING:
+    from simulsa.demo.run import DemoResult
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ def main(arguments: Sequence[str]) -> None:
     command = parse(Demo, arguments, "demo")
     require("the demo", "evaluate", "train")
     show_log()
+    from simulsa.demo.run import run_demo
+
     result = run_demo(command.settings)
     _print_table(result)
     if command.live:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from simulsa.commands.parsing import parse, show_log, with_default
-from simulsa.evaluation.evaluate import EvaluateConfig
+from simulsa.evaluation.config import EvaluateConfig
 from simulsa.extras import require
 from simulsa.integrations.ray import LOCAL_CLUSTER, RayConfig, workers_of
 from simulsa.lalm.load import ModelConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from simulsa.commands.parsing import UsageError, parse
+from simulsa.commands.parsing import parse
 from simulsa.lalm.load import Dtype
 
 
@@ -26,8 +26,6 @@ class Merge:
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
-    if any(argument.startswith("--engine") for argument in arguments):
-        raise UsageError("merge needs the weights of adapter and base in this process; leave out --engine-url")
     command = parse(Merge, arguments, "merge")
     from simulsa.lalm.whole import merge
 

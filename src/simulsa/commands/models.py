@@ -30,6 +30,6 @@ def main(arguments: Sequence[str]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     listeners = " and ".join(family.name for family in FAMILIES if not family.translates)
     print(f"\n{listeners} only transcribe until they are trained to translate. Missing packages: pip install '{EXTRA}'.")
-    print("With CUDA graphs a GPU decodes in fixed memory, several times as fast; the others decode the plain way.")
+    print("Families marked yes decode with CUDA graphs on a GPU, several times faster.")
     print("All of them are tested with small models of their own classes and random weights, none with its published weights.")
     print("Models of other families are verified when loaded. See docs/models.md.")

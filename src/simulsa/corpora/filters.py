@@ -50,7 +50,7 @@ class FilterConfig:
         for name in ("duration_s", "target_chars", "chars_per_s"):
             low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
             if low is not None and high is not None and low > high:
-                raise ValueError(f"min_{name} is {low} and max_{name} {high}; the least must not be more than the most")
+                raise ValueError(f"min_{name} is {low} and max_{name} {high}; the minimum must not exceed the maximum")
         if self.max_length_ratio is not None and self.max_length_ratio < 1:
             raise ValueError(f"max_length_ratio is {self.max_length_ratio}; it must be 1 or more: longer over shorter text")
 

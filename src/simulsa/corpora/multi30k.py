@@ -23,7 +23,7 @@ SPLITS = ("train", "val", "test_2016_flickr", "test_2017_flickr", "test_2017_msc
 class Multi30kConfig:
     """Which captions to synthesise, and how."""
 
-    data: Path = Path("../shared/data/multi30k")
+    data: Path = Path()
     """folder with the captions, e.g. `test_2016_flickr.en.gz`"""
     split: str = "test_2016_flickr"
     """train, val, test_2016_flickr, test_2017_flickr or test_2017_mscoco"""

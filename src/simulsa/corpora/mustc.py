@@ -35,7 +35,7 @@ def read_mustc(config: MustcConfig) -> list[Utterance]:
     segments = _segments(listing)
     if len(segments) != len(lines):
         raise CorpusError(
-            f"{listing} has {len(segments)} segments and {texts[0].name} {len(lines)} lines; they must belong together one by one"
+            f"{listing} has {len(segments)} segments and {texts[0].name} {len(lines)} lines; they must match line by line"
         )
     names = [str(segment["wav"]) for segment in segments]
     ids = segment_ids([Path(name).stem for name in names], config.source_lang, config.target_lang)

@@ -8,15 +8,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from simulsa.augmentation.augment import AugmentConfig, augment
+from simulsa.augmentation.augment import augment
+from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.speculation import resolve_tau
+from simulsa.demo.config import DemoConfig
 from simulsa.demo.report import write_report
 from simulsa.demo.speech import DATA
 from simulsa.demo.timeline import committed_lane, plot_timeline, spoken_lane
 from simulsa.evaluation.compare import compare
-from simulsa.evaluation.evaluate import EvaluateConfig, EvaluationResult, evaluate
+from simulsa.evaluation.config import EvaluateConfig
+from simulsa.evaluation.evaluate import EvaluationResult, evaluate
 from simulsa.evaluation.instances import log_name, read_instances
 from simulsa.lalm.load import load
 from simulsa.lalm.preflight import preflight
@@ -32,37 +35,11 @@ if TYPE_CHECKING:
 BASE, SIMULTANEOUS = "tiny-en-de", "tiny-en-de-simul"
 CHUNKS_MS = (500.0, 1000.0, 2000.0, math.inf)
 ROLLBACKS = (0, 3)
+LEARNING_RATE = 5e-4  # a model this small takes larger steps than the paper's of 7 B
+BATCH_SIZE = 16  # rows per optimiser step
 TIMELINE = StreamConfig(chunk_ms=500, rollback=0)
 
 logger = logging.getLogger("simulsa")
-
-
-@dataclass(frozen=True)
-class DemoConfig:
-    """How much of the bundled speech to use, and how to tune the model."""
-
-    out: Path = Path("demo-out")
-    """output folder"""
-    test_rows: int = 120
-    """number of test sentences, at most 120"""
-    train_rows: int = 680
-    """number of offline training sentences, at most 680"""
-    augmented_rows: int = 340
-    """how many of these are also truncated and added as simultaneous rows"""
-    tau: float | Literal["auto"] = "auto"
-    """plausibility threshold for keeping a token, given the audio before the cut; `auto` is 100 / vocabulary size"""
-    learning_rate: float = 5e-4
-    """learning rate; a model this small takes larger steps than the paper's 7 B one"""
-    batch_size: int = 16
-    """rows per optimiser step"""
-    epochs: float = 3.0
-    """passes over the rows"""
-    seed: int = 0
-    """random seed for cuts, shuffling and weights"""
-    bundled: bool = False
-    """skip augmentation and training: compare with the bundled simultaneous model, in about a minute"""
-    overwrite: bool = False
-    """start over even if the folder holds a run"""
 
 
 @dataclass(frozen=True)
@@ -111,17 +88,16 @@ def _evaluate_config(config: DemoConfig, name: str) -> EvaluateConfig:
 
 
 def _augment_config(config: DemoConfig) -> AugmentConfig:
-    return AugmentConfig(num=config.augmented_rows, tau=config.tau, seed=config.seed, preflight=False, overwrite=config.overwrite)
+    return AugmentConfig(num=config.augmented_rows, preflight=False, overwrite=config.overwrite)
 
 
 def _train_config(config: DemoConfig) -> TrainConfig:
     return TrainConfig(
         out=config.out / "adapter",
-        learning_rate=config.learning_rate,
-        batch_size=config.batch_size,
-        micro_batch_size=config.batch_size,
+        learning_rate=LEARNING_RATE,
+        batch_size=BATCH_SIZE,
+        micro_batch_size=BATCH_SIZE,
         epochs=config.epochs,
-        seed=config.seed,
         preflight=False,
         overwrite=config.overwrite,
     )
@@ -169,9 +145,10 @@ def _report(
 
 
 def _training_facts(config: DemoConfig, base: HuggingFaceLALM) -> dict[str, str]:
+    cuts = _augment_config(config)
     return {
         "offline rows": str(config.train_rows),
         "simultaneous rows": str(config.augmented_rows),
-        "τ": f"{resolve_tau(config.tau, base.vocabulary_size):.3g} (probability)",
-        "seed": str(config.seed),
+        "τ": f"{resolve_tau(cuts.tau, base.vocabulary_size):.3g} (probability)",
+        "seed": str(cuts.seed),
     }

@@ -152,7 +152,7 @@ _REMEDIES = (  # text in the output, and what to do about it
 
 def _failure(command: str, code: int, output: str, model: str) -> str:
     """One line: the command's last error and what can be done."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()] or [f"exit code {code}, without a word"]
+    lines = [line.strip() for line in output.splitlines() if line.strip()] or [f"exit code {code}, no output"]
     named = [line for line in lines if any(word in line for word in ("Error", "error", "Exception", "×"))]
     fix = next((fix for sign, fix in _REMEDIES if sign in output), "run it by hand to see all it says")
     return f"comet is {model!r}, and {command!r} failed: {(named or lines)[-1]} ({fix}); then run the same command again"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from simulsa.evaluation.comet import COMMAND, Segment, check_comet, comet_scores, find_command, system_score
 from simulsa.evaluation.diagnostics import burstiness, degeneracy, flicker, simultaneity
@@ -19,6 +18,7 @@ from simulsa.evaluation.simuleval_log import CUMULATED
 from simulsa.evaluation.simulstream_log import Tokens
 from simulsa.extras import require
 from simulsa.languages import language_name, latency_unit
+from simulsa.settings import check_choices
 
 _CUMULATED_MS = 2000.0  # above this, OmniSTEval also advises its correction
 
@@ -55,9 +55,7 @@ class ScoreConfig:
         for name in ("references", "segments", "sources"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else Path(value))
-        for name, kind in (("tokens", Tokens), ("elapsed", Elapsed)):
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(get_args(kind))}")
+        check_choices(self)
         if self.segments is not None and self.references is None:
             raise ValueError("segments need references, a line for each segment: give --references FILE")
         if self.comet and self.sources is None:

@@ -6,7 +6,7 @@ import logging
 from bisect import bisect_left
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -17,14 +17,12 @@ from simulsa.lalm.grouping import PASS_SAMPLES, batches
 from simulsa.lalm.interface import LALM, Direction
 from simulsa.lalm.workers import Prepare, Workers, ahead, unprepared
 from simulsa.languages import latency_unit, unit_ends
-from simulsa.loading import Processes
+from simulsa.loading import OnError, Processes
 from simulsa.manifest import Utterance, too_long
 from simulsa.progress import track
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.state import StreamState, Update
 from simulsa.streaming.step import step
-
-OnError = Literal["fail", "skip"]
 
 logger = logging.getLogger("simulsa")
 

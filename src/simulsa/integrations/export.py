@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from simulsa import strict_json
 from simulsa.audio import SAMPLE_RATE, AudioError, flac_path, write_flac
@@ -23,8 +23,10 @@ from simulsa.files import atomic_write, write_json
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.interface import Direction
 from simulsa.lalm.load import family_of_model
+from simulsa.loading import OnError
 from simulsa.manifest import Utterance, unheard
 from simulsa.progress import track
+from simulsa.settings import check_choices
 from simulsa.training.config import TrainConfig
 
 Format = Literal["ms-swift", "llamafactory", "hf-dataset"]
@@ -48,14 +50,11 @@ class ExportConfig:
     """model to fine-tune; its family determines the wording of the instruction"""
     template: str = "qwen2_audio"
     """LLaMA-Factory's name for the model's chat template"""
-    on_error: Literal["fail", "skip"] = "fail"
+    on_error: OnError = "fail"
     """on a row with broken audio: `fail`, or `skip` it"""
 
     def __post_init__(self) -> None:
-        if self.format not in get_args(Format):
-            raise ValueError(f"format is {self.format!r}; it must be one of {', '.join(get_args(Format))}")
-        if self.on_error not in ("fail", "skip"):
-            raise ValueError(f"on_error is {self.on_error!r}; it must be one of fail, skip")
+        check_choices(self)
 
 
 def export(rows: Sequence[Utterance], out: Path, config: ExportConfig | None = None) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.endings import LEAST_TOKENS, eos_ids, token_limit
-from simulsa.lalm.families import audio_token_id, context_tokens, extractor_of, longest_clip
+from simulsa.lalm.families import audio_token_id, context_tokens, extractor_of, longest_clip, thinker_config
 from simulsa.lalm.frontend import MIN_SAMPLES, Frontend
 from simulsa.lalm.interface import TOKENS_ONLY, Continuation, Direction, LALMError, TokenScores, Want
 from simulsa.lalm.parts import Parts, errors_about
@@ -27,8 +27,8 @@ from simulsa.manifest import too_long
 
 KEY = "VLLM_API_KEY"  # the variable that vLLM itself takes its key from
 UNMASKED = (
-    "the server counts the audio placeholder among the words that may be said, so probabilities and a few ranks are off; install "
-    "simulsa beside vLLM, whose plugin rules the placeholder out (docs/engines.md)"
+    "the server does not mask the audio placeholder token, so log-probabilities and some ranks are slightly off; install "
+    "simulsa in vLLM's environment: its plugin masks the token (docs/engines.md)"
 )
 _PROMPTS = 4096  # prompts to cache, by direction and length
 _CERTAIN = 100.0  # added to a token's logit to force it, if it can be generated at all
@@ -63,7 +63,7 @@ class EngineLALM:
     """
 
     def __init__(self, parts: Parts, url: str, names: Sequence[str], number_format: str) -> None:
-        config = getattr(parts.config, "thinker_config", None) or parts.config
+        config = thinker_config(parts.config)
         placeholder = audio_token_id(config)
         if placeholder is None:
             raise LALMError(f"{parts.name}: its configuration names no audio token")

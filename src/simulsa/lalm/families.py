@@ -78,6 +78,11 @@ def family_of(config: Any) -> Family:
     return _BY_MODEL_TYPE.get(config.model_type, UNKNOWN)
 
 
+def thinker_config(config: Any) -> Any:
+    """The configuration of the part that hears and writes; only Qwen-Omni's has another beside it, which speaks."""
+    return getattr(config, "thinker_config", None) or config
+
+
 def audio_token_id(config: Any) -> int | None:
     """The id of the placeholder for audio in a prompt."""
     for part in (config, getattr(config, "audio_config", None)):
@@ -88,7 +93,7 @@ def audio_token_id(config: Any) -> int | None:
 
 def hears(config: Any) -> bool:
     """Whether a configuration includes an audio tower."""
-    inner = getattr(config, "thinker_config", None) or config
+    inner = thinker_config(config)
     return any(getattr(inner, name, None) is not None for name in ("audio_config", "encoder_config"))
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from simulsa.errors import first_line
 from simulsa.lalm.device import free_bytes
 
 if TYPE_CHECKING:
@@ -151,8 +152,8 @@ class StaticSteps:
                 self._failed = True
                 self._slots.clear()
                 self._pool.clear()
-                reason = (str(error).strip().splitlines() or [""])[0]
-                logger.warning("decoding goes on without CUDA graphs, slower (%s: %s)", type(error).__name__, reason)
+                reason = f"{type(error).__name__}: {first_line(error)}"
+                logger.warning("decoding goes on without CUDA graphs, slower (%s)", reason)
             return None
         self._slots[size] = slot
         return slot

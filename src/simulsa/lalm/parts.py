@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simulsa import strict_json
+from simulsa.errors import first_line
 from simulsa.lalm import hub
 from simulsa.lalm.families import EXTRA, Family, extractor_of, family_of, hears
 from simulsa.lalm.interface import Direction, LALMError
@@ -127,11 +128,6 @@ def errors_about(name: str) -> Iterator[None]:
         raise LALMError(f"{name}: cannot be loaded ({first_line(error)}); {NAME_RULE}") from error
     finally:
         transformers.logging.set_verbosity(verbosity)
-
-
-def first_line(error: BaseException) -> str:
-    """An error's message in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _is_gated(error: BaseException | None) -> bool:

@@ -10,9 +10,10 @@ import numpy as np
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.files import write_json
+from simulsa.lalm.adapters import Adapter, adapter_at
 from simulsa.lalm.interface import LALMError
-from simulsa.lalm.load import Dtype, base_of, load
-from simulsa.lalm.parts import RECORD, local_folder, read_record
+from simulsa.lalm.load import Dtype, load
+from simulsa.lalm.parts import RECORD
 from simulsa.lalm.preflight import ENGLISH_TO_GERMAN
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ def merge(run: str, out: str | Path, dtype: Dtype = "auto") -> None:
     Raises `LALMError` when `run` is no adapter, `out` is taken, or that check fails; then nothing is written.
     """
     out = Path(out)
-    base_of(run)  # raises unless it is an adapter
+    adapter = adapter_at(run)
+    if adapter is None:
+        raise LALMError(f"{run!r} is not an adapter folder, so it has no base model; give a folder written by simulsa train")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise LALMError(f"{out}: exists already; choose another --out, or remove it")
     lalm = load(run, "cpu", dtype)
@@ -43,7 +46,7 @@ def merge(run: str, out: str | Path, dtype: Dtype = "auto") -> None:
         whole = lalm.model.unload() if hasattr(lalm.model, "unload") else lalm.model
         whole.save_pretrained(partial)
         del whole
-        write_json(partial / RECORD, _record(run, lalm))
+        write_json(partial / RECORD, _record(adapter, lalm))
         del lalm  # before the model is loaded again
         _check_same(run, before, _behaviour(load(str(partial), "cpu", dtype)))
         if out.exists():
@@ -53,14 +56,12 @@ def merge(run: str, out: str | Path, dtype: Dtype = "auto") -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _record(run: str, lalm: HuggingFaceLALM) -> dict[str, object]:
+def _record(adapter: Adapter, lalm: HuggingFaceLALM) -> dict[str, object]:
     """What the whole model was made from, and what is known about the adapter's training."""
-    folder = local_folder(run)
-    training = read_record(folder) if folder is not None else None
     return {
         "merged_from": lalm.signature,
         **({"instruction": lalm.instruction} if lalm.instruction else {}),
-        **({"training": training} if training else {}),
+        **({"training": adapter.record} if adapter.record else {}),
     }
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 from simulsa.audio import SAMPLE_RATE, ms_to_samples, s_to_samples, samples_to_ms
+from simulsa.settings import check_choices
 from simulsa.streaming.vad import WINDOW_SAMPLES
 
 History = Literal["none", "sentence"]
@@ -54,8 +55,7 @@ class SegmentationConfig:
             raise ValueError(f"min_speech_ms is {self.min_speech_ms}; it must be from 0 to less than {1000 * MIN_SEGMENT_S:g}")
         if not 0 < self.speech_threshold < 1:
             raise ValueError(f"speech_threshold is {self.speech_threshold}; it must be between 0 and 1")
-        if self.history not in get_args(History):
-            raise ValueError(f"history is {self.history!r}; it must be one of {', '.join(get_args(History))}")
+        check_choices(self)
 
     def is_long(self, samples: int, max_samples: int) -> bool:
         """Whether speech of `samples` is segmented for a model with a window of `max_samples`."""

@@ -11,8 +11,8 @@ import torch
 
 from simulsa.audio import AudioError
 from simulsa.lalm.frontend import MIN_SAMPLES, Frontend
+from simulsa.loading import OnError
 from simulsa.manifest import Utterance, unheard
-from simulsa.training.config import OnError
 from simulsa.training.examples import Example
 
 IGNORED = -100  # a label that carries no loss, by PyTorch's convention

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from simulsa.errors import first_line
 from simulsa.lalm.decoder import HeardClip
 from simulsa.lalm.device import LEAST_SIZE, on_grid
 from simulsa.lalm.model import HuggingFaceLALM
@@ -33,10 +34,8 @@ def compile_layers(lalm: HuggingFaceLALM, rows: int) -> bool:
         for layer in layers:
             layer._compiled_call_impl = None
         lalm.decoder.round_up = round_up
-        reason = (str(error).strip().splitlines() or [""])[0]
-        logger.warning(
-            "train: the decoder layers are not compiled (%s: %s); training goes on, slower", type(error).__name__, reason
-        )
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        logger.warning("train: the decoder layers are not compiled (%s); training goes on, slower", reason)
         return False
     logger.info("train: the decoder layers are compiled, anew for each new length of a batch")
     return True

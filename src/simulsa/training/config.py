@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
-from simulsa.loading import Processes, check_processes
-from simulsa.settings import check_whole_numbers
+from simulsa.loading import OnError, Processes, check_processes
+from simulsa.settings import check_choices, check_number, check_whole_numbers
 
 Scheduler = Literal["cosine", "linear", "constant_with_warmup"]
-OnError = Literal["fail", "skip"]
 Switch = Literal["auto", "on", "off"]
 
 # given in arXiv 2509.15692; the other defaults are this project's
@@ -90,17 +88,14 @@ class TrainConfig:
         counted = ("lora_r", "batch_size", "micro_batch_size", "save_every_steps", "logging_every_steps")
         check_whole_numbers(self, {**dict.fromkeys(counted, 1), "seed": 0})
         for name in ("lora_alpha", "learning_rate", "epochs"):
-            self._check_number(name, lambda value: value > 0, "above 0")
+            check_number(self, name, lambda value: value > 0, "above 0")
         for name in ("weight_decay", "max_grad_norm", "encoder_cache_mib"):
-            self._check_number(name, lambda value: value >= 0, "0 or more")
-        self._check_number("self_distillation", lambda value: 0 <= value <= 1, "from 0 to 1")
+            check_number(self, name, lambda value: value >= 0, "0 or more")
+        check_number(self, "self_distillation", lambda value: 0 <= value <= 1, "from 0 to 1")
         for name in ("lora_dropout", "warmup_share"):
-            self._check_number(name, lambda value: 0 <= value < 1, "0 or more and below 1")
+            check_number(self, name, lambda value: 0 <= value < 1, "0 or more and below 1")
         check_processes(self.workers)
-        texts = {"lr_scheduler": Scheduler, "on_error": OnError, "compile": Switch, "gradient_checkpointing": Switch}
-        for name, known in texts.items():
-            if getattr(self, name) not in get_args(known):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(get_args(known))}")
+        check_choices(self)
         if self.batch_size % self.micro_batch_size:
             fits = max(size for size in range(1, self.micro_batch_size) if self.batch_size % size == 0)
             raise ValueError(
@@ -111,11 +106,6 @@ class TrainConfig:
     def compiles(self, device: str) -> bool:
         """Whether the decoder layers are compiled for a model on a device of this type."""
         return self.compile == "on" or (self.compile == "auto" and device == "cuda")
-
-    def _check_number(self, name: str, holds: Callable[[float], bool], rule: str) -> None:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or not holds(value):
-            raise ValueError(f"{name} is {value!r}; it must be a number {rule}")
 
     def passed_rows(self, rows: int) -> int:
         """How many rows a `grouped_order` of `rows` rows has over all epochs."""

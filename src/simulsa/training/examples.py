@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from simulsa.audio import samples_to_s
 from simulsa.lalm.interface import Direction
+from simulsa.loading import OnError
 from simulsa.manifest import ManifestError, Utterance, check_audio
 from simulsa.progress import track
-from simulsa.training.config import OnError
 
 if TYPE_CHECKING:
     from simulsa.lalm.model import HuggingFaceLALM

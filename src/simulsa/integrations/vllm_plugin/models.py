@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 from simulsa.integrations.vllm_plugin import _CLASSES, _MODULES
-from simulsa.lalm.families import audio_token_id
+from simulsa.lalm.families import audio_token_id, thinker_config
 
 
 def __getattr__(name: str) -> Any:
@@ -32,7 +32,7 @@ def masked(base: Any) -> Any:
         def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
             super().__init__(vllm_config=vllm_config, prefix=prefix)
             config = vllm_config.model_config.hf_config
-            self._placeholder = audio_token_id(getattr(config, "thinker_config", None) or config)
+            self._placeholder = audio_token_id(thinker_config(config))
 
         def compute_logits(self, *arguments: Any, **options: Any) -> Any:
             logits = super().compute_logits(*arguments, **options)
