@@ -153,8 +153,8 @@ def _cues(results: list[Result]) -> list[Cue]:
     """The text committed at each step, timed from the end of the previous cue to the audio heard at this step."""
     cues: list[Cue] = []
     for result in results:
-        if result.delta:
-            cues.append(Cue(cues[-1].end_s if cues else 0.0, round(result.update.audio_s, 3), result.delta))
+        if result.update.new:
+            cues.append(Cue(cues[-1].end_s if cues else 0.0, round(result.update.audio_s, 3), result.update.new))
     return cues
 
 
@@ -177,9 +177,9 @@ async def _events(session: Session, config: StreamConfig, audio: np.ndarray) -> 
     try:
         async for result in _results(session, config, audio):
             text, last = result.update.committed, [result]
-            if result.delta:
+            if result.update.new:
                 elapsed_ms = round(samples_to_ms(result.update.audio_samples))
-                yield _event("transcript.text.delta", delta=result.delta, elapsed_ms=elapsed_ms)
+                yield _event("transcript.text.delta", delta=result.update.new, elapsed_ms=elapsed_ms)
         yield _event("transcript.text.done", text=text, **_truncated(last))
         yield "data: [DONE]\n\n"
     except Exception as error:
