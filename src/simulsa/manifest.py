@@ -7,6 +7,7 @@ import difflib
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,6 +116,14 @@ def to_json(row: Utterance, folder: Path) -> dict[str, Any]:
     audio, home = os.path.abspath(row.audio), os.path.abspath(folder)
     values["audio"] = os.path.relpath(audio, home) if audio.startswith(home + os.sep) else audio
     return {**values, **row.extra}
+
+
+def check_ids(rows: Sequence[Utterance], why: str) -> None:
+    """Raise `ManifestError`, with the id and the kinds of its rows, if several have the same; `why` says why they must not."""
+    for name, count in Counter(row.id for row in rows).most_common(1):
+        if count > 1:
+            kinds = sorted({"simultaneous" if row.is_augmented else "offline" for row in rows if row.id == name})
+            raise ManifestError(f"id {name!r} stands for {count} rows ({' and '.join(kinds)}); ids must be unique{why}")
 
 
 def check_audio(rows: Sequence[Utterance], max_samples: int | None = None) -> Iterator[tuple[Utterance, str]]:

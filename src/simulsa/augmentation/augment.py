@@ -28,7 +28,7 @@ from simulsa.lalm.interface import LALM
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
 from simulsa.lalm.workers import LocalWorker, Workers, ahead, announce
-from simulsa.manifest import ManifestError, Utterance, unheard, write_manifest
+from simulsa.manifest import Utterance, check_ids, unheard, write_manifest
 from simulsa.progress import track
 
 __all__ = ["AugmentConfig", "AugmentError", "augment"]
@@ -93,7 +93,7 @@ class _Run:
         return resolve_tau(self.config.tau, self.lalm.vocabulary_size)
 
     def make(self, offline: Sequence[Utterance], journal: Journal | None) -> list[Utterance]:
-        _check_ids(offline)
+        check_ids(offline, ", because cuts are drawn by id")
         candidates = self._candidates(offline)
         cuts = list(islice(candidates, self.config.num))
         # broken audio is found only when a candidate is loaded; with `skip`, others take its place
@@ -192,14 +192,6 @@ class _Run:
             f"num is {self.config.num} and only {usable} of the {offline} offline rows can be cut ({self.short} are not longer "
             f"than min_ms, {self.config.min_ms:g} ms); {fix}"
         )
-
-
-def _check_ids(rows: Sequence[Utterance]) -> None:
-    seen: set[str] = set()
-    for row in rows:
-        if row.id in seen:
-            raise ManifestError(f"row id {row.id!r} occurs twice; ids must be unique, because cuts are drawn by id")
-        seen.add(row.id)
 
 
 def _signature(offline: Sequence[Utterance], lalm: LALM, config: AugmentConfig) -> str:
