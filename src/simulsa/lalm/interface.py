@@ -40,9 +40,6 @@ class Heads:
     head: int | None = None
 
 
-ALL_HEADS = Heads()
-
-
 @dataclass(frozen=True)
 class Want:
     """What a caller of `continue_` wants besides token ids.
@@ -77,7 +74,8 @@ class Continuation:
 class Heard(Protocol):
     """A clip as heard by a model, with its prompt: the result of `LALM.hear` for one row.
 
-    It belongs to the model that made it. Keep it for as long as the same audio may be needed again.
+    It belongs to the model that made it, so signatures that pass it on say `Any`. Keep it for as long as the same audio may be
+    needed again.
     """
 
     @property
@@ -85,7 +83,7 @@ class Heard(Protocol):
         """The memory that it takes."""
         ...
 
-    def detached(self) -> Any:
+    def detached(self) -> Heard:
         """The same, without holding on to the memory of the batch it was encoded in."""
         ...
 
