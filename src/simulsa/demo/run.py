@@ -16,12 +16,12 @@ from simulsa.demo.report import write_report
 from simulsa.demo.speech import DATA
 from simulsa.demo.timeline import committed_lane, plot_timeline, spoken_lane
 from simulsa.evaluation.compare import compare
-from simulsa.evaluation.evaluate import EvaluateConfig, EvaluationResult, evaluate
+from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
 from simulsa.evaluation.instances import log_name, read_instances
+from simulsa.evaluation.report import Evaluations
 from simulsa.lalm.load import load
 from simulsa.lalm.preflight import preflight
 from simulsa.manifest import Utterance, read_manifest
-from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.policies import Rollback
 from simulsa.training.config import TrainConfig
 from simulsa.training.train import train
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 BASE, SIMULTANEOUS = "tiny-en-de", "tiny-en-de-simul"
 CHUNKS_MS = (500.0, 1000.0, 2000.0, math.inf)
 ROLLBACKS = (0, 3)
-TIMELINE = StreamConfig(chunk_ms=500, rollback=0)
+TIMELINE_CHUNK_MS, TIMELINE_POLICY = 500.0, Rollback(0)  # a setting of the grid
 
 logger = logging.getLogger("simulsa")
 
@@ -69,8 +69,8 @@ class DemoConfig:
 class DemoResult:
     """What the demo produced."""
 
-    before: EvaluationResult
-    after: EvaluationResult
+    table: str
+    """both models' scores in Markdown, as `compare` writes them"""
     tuned: HuggingFaceLALM
     example: Utterance
     seconds: float
@@ -90,11 +90,11 @@ def run_demo(config: DemoConfig) -> DemoResult:
     logger.info("5/5 measuring again")
     after_name = "bundled" if config.bundled else "after"
     after = evaluate(tuned, test, _evaluate_config(config, after_name))
-    compare([config.out / "before", config.out / after_name], config.out / "comparison")
+    table = compare([config.out / "before", config.out / after_name], config.out / "comparison")
     example = _example(test, config.out / "before")
     seconds = time.monotonic() - started
-    _report(config, before, after, base, tuned, example, seconds)
-    return DemoResult(before, after, tuned, example, seconds)
+    _report(config, {"before": before.scores, after_name: after.scores}, base, tuned, example, seconds)
+    return DemoResult(table, tuned, example, seconds)
 
 
 def _tuned(base: HuggingFaceLALM, offline: Sequence[Utterance], config: DemoConfig) -> HuggingFaceLALM:
@@ -143,29 +143,27 @@ def _example(test: Sequence[Utterance], before: Path) -> Utterance:
 
 def _report(
     config: DemoConfig,
-    before: EvaluationResult,
-    after: EvaluationResult,
+    evaluations: Evaluations,
     base: HuggingFaceLALM,
     tuned: HuggingFaceLALM,
     example: Utterance,
     seconds: float,
 ) -> None:
     timeline = config.out / "timeline.png"
-    lanes = [
-        spoken_lane(example),
-        committed_lane("before", base, example, TIMELINE),
-        committed_lane("after", tuned, example, TIMELINE),
-    ]
+    lanes = [spoken_lane(example)]
+    for name in evaluations:
+        instances = read_instances(config.out / name / log_name(TIMELINE_CHUNK_MS, TIMELINE_POLICY))
+        lanes.append(committed_lane(name, next(instance for instance in instances if instance.id == example.id)))
     plot_timeline(lanes, example.duration_s or 0.0, timeline)
     facts = {
         "base model": base.signature,
         "tuned model": tuned.signature,
         **({} if config.bundled else _training_facts(config, base)),
-        "timeline": f"k = {TIMELINE.chunk_ms:g} ms, {TIMELINE.commit_policy.label}",
+        "timeline": f"k = {TIMELINE_CHUNK_MS:g} ms, {TIMELINE_POLICY.label}",
         "time": f"{seconds / 60:.1f} minutes",
     }
     pictures = {"quality_latency": config.out / "comparison" / "quality-latency.png", "timeline": timeline}
-    write_report(config.out / "report.html", before.scores, after.scores, pictures, facts)
+    write_report(config.out / "report.html", evaluations, pictures, facts)
 
 
 def _training_facts(config: DemoConfig, base: HuggingFaceLALM) -> dict[str, str]:
