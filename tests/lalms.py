@@ -10,7 +10,8 @@ import numpy as np
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.demo.speech import DATA
-from simulsa.lalm.interface import LALM, Direction, Heads, TokenScores, Want
+from simulsa.lalm.interface import LALM, Heads, TokenScores, Want
+from simulsa.languages import Direction
 from simulsa.manifest import read_manifest
 
 Audios = Sequence[np.ndarray]

@@ -20,9 +20,10 @@ from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
 from simulsa.files import write_json
 from simulsa.integrations.tools import Setup
 from simulsa.lalm.engine import UNMASKED, EngineLALM
-from simulsa.lalm.interface import Direction, Heads, LALMError, Want
+from simulsa.lalm.interface import Heads, LALMError, Want
 from simulsa.lalm.load import ModelConfig, load
 from simulsa.lalm.parts import EMBEDDED_MODELS
+from simulsa.languages import Direction
 from simulsa.manifest import Utterance, read_manifest
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.policies import Policy

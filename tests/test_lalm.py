@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.decoding import _Greedy
 from simulsa.lalm.instructions import instruction
-from simulsa.lalm.interface import LALM, Continuation, Direction, Heads, LALMError, TokenScores, Want
+from simulsa.lalm.interface import LALM, Continuation, Heads, LALMError, TokenScores, Want
 from simulsa.lalm.preflight import preflight
+from simulsa.languages import Direction
 from simulsa.testing import FakeLALM
 from tests.conftest import examples
 from tests.lalms import attend, continue_, score

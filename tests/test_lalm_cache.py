@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from simulsa.lalm.cache import CachedLALM, EncoderCache
-from simulsa.lalm.interface import Direction
+from simulsa.languages import Direction
 from simulsa.testing import FakeHeard, FakeLALM
 from tests.conftest import noise
 from tests.lalms import score

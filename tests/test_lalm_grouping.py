@@ -16,7 +16,8 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.costs import DECODER_ON_CPU, ENCODER_ON_CPU, ONE_PASS, PassCost, least_length, measured
 from simulsa.lalm.decoding import _Greedy
 from simulsa.lalm.grouping import grouped
-from simulsa.lalm.interface import Direction, Heads, LALMError, Want
+from simulsa.lalm.interface import Heads, LALMError, Want
+from simulsa.languages import Direction
 from tests.conftest import noise
 from tests.lalms import continue_
 

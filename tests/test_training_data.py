@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from simulsa.audio import SAMPLE_RATE, AudioError
-from simulsa.lalm.interface import Direction
+from simulsa.languages import Direction
 from simulsa.manifest import ManifestError, Utterance
 from simulsa.training.collator import IGNORED, Collator
 from simulsa.training.config import TrainConfig

@@ -19,9 +19,10 @@ from recipes.command import run
 from simulsa.demo.speech import DATA
 from simulsa.files import atomic_write
 from simulsa.lalm.decoder import HeardClip
-from simulsa.lalm.interface import Direction, Heads, Want
+from simulsa.lalm.interface import Heads, Want
 from simulsa.lalm.load import load
 from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.languages import Direction
 from simulsa.manifest import read_manifest
 
 BATCH_SIZE = 16

@@ -18,7 +18,7 @@ import numpy as np
 from simulsa import strict_json
 from simulsa.audio import AudioError, audio_length, load_audio
 from simulsa.files import atomic_write
-from simulsa.languages import language_name
+from simulsa.languages import Direction, language_name
 
 RETIRED = ("latency", "rest_tokens")  # fields of earlier versions; a row keeps them as `extra`
 
@@ -55,6 +55,11 @@ class Utterance:
     def is_augmented(self) -> bool:
         """Whether the row was made from another one by truncation."""
         return self.parent_id is not None
+
+    @property
+    def direction(self) -> Direction:
+        """Source and target language."""
+        return Direction(self.source_lang, self.target_lang)
 
     def load(self) -> np.ndarray:
         """The row's audio: float32 mono `[samples]` at `SAMPLE_RATE`. Raises `AudioError`."""

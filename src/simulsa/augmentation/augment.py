@@ -108,7 +108,7 @@ class _Run:
         if kept:
             logger.info("augment: resuming after %d finished rows", len(kept))
         if self.config.preflight and cuts:
-            preflight(self.lalm, cuts[0].direction)
+            preflight(self.lalm, cuts[0].row.direction)
         made: list[Utterance] = []
         while cuts:
             self._speculate_all(cuts, kept, journal)
@@ -147,7 +147,7 @@ class _Run:
             ordered, attrgetter("samples"), self.config.rows_per_pass(getattr(self.lalm, "device", None)), PASS_SAMPLES
         )
         waiting = [todo for batch in together if (todo := [cut for cut in batch if cut.id not in kept])]
-        announce(self.lalm, (cut.direction for cut in cuts))
+        announce(self.lalm, (cut.row.direction for cut in cuts))
         load = partial(speculation.load, self.lalm.max_samples)
         with ahead(self.workers, load, waiting, self.config.workers) as work:
             for done, broken in track(self.workers.map(speculation, work), "augmenting", len(waiting)):

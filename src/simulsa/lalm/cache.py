@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from simulsa.lalm.interface import LALM, TOKENS_ONLY, Continuation, Direction, Heard, TokenScores, Want
+from simulsa.lalm.interface import LALM, TOKENS_ONLY, Continuation, Heard, TokenScores, Want
+from simulsa.languages import Direction
 
 MIB = 2**20
 

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+
+from simulsa.languages import Direction
 
 
 class LALMError(RuntimeError):
     """A model that cannot be loaded or used; the message gives what was found and the fix."""
-
-
-class Direction(NamedTuple):
-    """Language of the speech and language of the translation."""
-
-    source_lang: str
-    target_lang: str
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simulsa.audio import samples_to_s
-from simulsa.lalm.interface import Direction
 from simulsa.manifest import Utterance, check_audio
 from simulsa.progress import track
 from simulsa.training.config import OnError
@@ -31,11 +30,6 @@ class Example:
 
     row: Utterance
     target: tuple[int, ...]
-
-    @property
-    def direction(self) -> Direction:
-        """Source and target language."""
-        return Direction(self.row.source_lang, self.row.target_lang)
 
     @property
     def length_s(self) -> float:

@@ -78,7 +78,7 @@ def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: Trai
     if config.mixed_precision:
         warn_of_slow_bfloat16(lalm.device.type, "mixed_precision")
     if config.preflight:
-        preflight(lalm, examples[0].direction)
+        preflight(lalm, examples[0].row.direction)
     if processes.is_main():
         _report(examples, config)
     checkpoint, state = _fit_to_the_end(lalm, examples, config, folder)
