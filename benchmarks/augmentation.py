@@ -22,7 +22,7 @@ from benchmarks.setup import machine, rows_of
 from simulsa.augmentation.augment import augment
 from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.speculation import kept_tokens, resolve_tau
-from simulsa.lalm.interface import LALM, Direction
+from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import load
 from simulsa.lalm.text import whole_characters
 from simulsa.manifest import Utterance
@@ -87,7 +87,7 @@ def measure(rows: Sequence[Utterance], lalm: LALM, settings: Benchmark) -> None:
 def walk(cut: Utterance, reference: str, lalm: LALM, tau: float) -> int:
     """How many reference tokens are kept, found with one forward pass per token."""
     audio, target = cut.load(), lalm.encode(reference)
-    direction = Direction(cut.source_lang, cut.target_lang)
+    direction = cut.direction
     kept = 0
     while kept < len(target):
         scores = lalm.score(lalm.hear([audio], [direction]), [target[: kept + 1]])[0]

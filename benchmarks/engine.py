@@ -23,10 +23,11 @@ from simulsa import strict_json
 from simulsa.audio import SAMPLE_RATE
 from simulsa.evaluation.simulate import Clip, Lockstep, admit, simulate
 from simulsa.lalm.engine import EngineLALM
-from simulsa.lalm.interface import LALM, Direction
+from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import Dtype, load
 from simulsa.lalm.vllm_client import VLLMClient
 from simulsa.lalm.workers import LocalWorker
+from simulsa.languages import Direction
 from simulsa.streaming.config import StreamConfig
 
 ENGLISH_TO_GERMAN = Direction("en", "de")

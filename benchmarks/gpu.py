@@ -42,9 +42,9 @@ from simulsa.files import atomic_write
 from simulsa.lalm.device import on_grid
 from simulsa.lalm.graphs import StaticSteps
 from simulsa.lalm.instructions import instruction
-from simulsa.lalm.interface import Direction
 from simulsa.lalm.load import load
 from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.languages import Direction
 from simulsa.manifest import Utterance
 from simulsa.training.config import TrainConfig
 from simulsa.training.train import train_adapter

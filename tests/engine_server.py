@@ -16,7 +16,8 @@ pytest.importorskip("aiohttp", reason="needs simulsa[engine]")
 
 from simulsa.lalm import vllm_client
 from simulsa.lalm.frontend import PreparedClip
-from simulsa.lalm.interface import Direction, Want
+from simulsa.lalm.interface import Want
+from simulsa.languages import Direction
 from tests.vllm_server import Scripted, as_vllm, audio_of, scripted
 
 EN_DE = Direction("en", "de")  # any: the prompt is the request's

@@ -10,7 +10,8 @@ import numpy as np
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.demo.speech import DATA
-from simulsa.lalm.interface import ALL_HEADS, LALM, Direction, Heads, TokenScores, Want
+from simulsa.lalm.interface import LALM, Heads, TokenScores, Want
+from simulsa.languages import Direction
 from simulsa.manifest import read_manifest
 
 Audios = Sequence[np.ndarray]
@@ -35,7 +36,7 @@ def continue_(
     return [said.tokens for said in lalm.continue_(lalm.hear(audios, directions), prefixes, drafts)]
 
 
-def attend(lalm: Any, audios: Audios, targets: Tokens, directions: Directions, heads: Heads = ALL_HEADS) -> list[np.ndarray]:
+def attend(lalm: Any, audios: Audios, targets: Tokens, directions: Directions, heads: Heads | None = None) -> list[np.ndarray]:
     """The attention where each token of any target is predicted, float32 `[tokens, frames]` per row."""
     heard = lalm.hear(audios, directions)
     short = copy.copy(lalm)
@@ -43,7 +44,8 @@ def attend(lalm: Any, audios: Audios, targets: Tokens, directions: Directions, h
     for place in range(max(map(len, targets))):
         rows = [row for row, target in enumerate(targets) if len(target) > place]
         short.max_target_tokens = place + 1
-        said = short.continue_([heard[row] for row in rows], [targets[row][:place] for row in rows], None, Want(heads=heads))
+        want = Want(heads=heads or Heads())
+        said = short.continue_([heard[row] for row in rows], [targets[row][:place] for row in rows], None, want)
         for row, continuation in zip(rows, said, strict=True):
             found[row] += list(continuation.attention)
     return [

@@ -211,7 +211,7 @@ def test_only_broken_audio_is_an_error(rows: list[Utterance], lalm: FakeLALM) ->
 
 
 def test_ids_must_be_unique(rows: list[Utterance], lalm: FakeLALM) -> None:
-    with pytest.raises(ManifestError, match="'row-0' occurs twice"):
+    with pytest.raises(ManifestError, match="id 'row-0' stands for 2 rows"):
         augment([*rows, rows[0]], lalm, config())
 
 

@@ -19,8 +19,8 @@ import soundfile
 from simulsa import __version__
 from simulsa.audio import SAMPLE_RATE, load_audio
 from simulsa.cli import VERBS, main
-from simulsa.lalm.interface import Direction
 from simulsa.lalm.load import ModelConfig
+from simulsa.languages import Direction
 from simulsa.manifest import Utterance
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.stream import Stream

@@ -19,7 +19,7 @@ from simulsa.corpora.build import CorpusConfig, Unwritten, shard_of, write_corpu
 from simulsa.corpora.layout import CorpusError
 from simulsa.corpora.lengths import audio_lengths
 from simulsa.corpora.mustc import MustcConfig, read_mustc
-from simulsa.manifest import Utterance, read_manifest
+from simulsa.manifest import ManifestError, Utterance, read_manifest
 from tests import made_corpora as made
 from tests.conftest import noise
 from tests.made_corpora import sound
@@ -90,7 +90,7 @@ def test_an_output_that_cannot_be(tmp_path: Path) -> None:
 
 def test_ids_must_be_unique(tmp_path: Path) -> None:
     rows = listed(tmp_path, 2)
-    with pytest.raises(CorpusError, match="id 'row-1' stands for 2 rows"):
+    with pytest.raises(ManifestError, match="id 'row-1' stands for 2 rows"):
         write_corpus([*rows, rows[1]], tmp_path / "rows.jsonl", CorpusConfig())
 
 

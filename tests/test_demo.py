@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +10,18 @@ import pytest
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.cli import main
-from simulsa.demo.report import html_table, table_rows, write_report
+from simulsa.demo.report import html_table, write_report
 from simulsa.demo.speech import DATA
 from simulsa.demo.timeline import Lane, TimedWord, committed_lane, plot_timeline, spoken_lane
+from simulsa.evaluation.instances import Instance
 from simulsa.manifest import Utterance, check_audio, read_manifest
-from simulsa.streaming.config import StreamConfig
-from simulsa.testing import FakeLALM, growing_script
 
 SCORES = [
     {"chunk_ms": chunk, "rollback": rollback, "bleu": 10.0 + rollback, "laal_ms": latency}
     for rollback in (0, 3)
     for chunk, latency in ((500, 700.0), ("inf", None))
 ]
+EVALUATIONS = {"before": SCORES, "after": SCORES}
 
 
 def test_the_bundled_speech_is_whole_and_split_cleanly() -> None:
@@ -55,16 +56,10 @@ def test_there_is_no_other_bundled_speech(flag: str, value: str, tmp_path: Path,
     assert f"{flag[2:]} is " in "".join(capsys.readouterr())
 
 
-def test_a_committed_word_has_the_time_of_its_step(make_rows) -> None:  # type: ignore[no-untyped-def]
-    row = make_rows(1, seconds=2.0)[0]
-    lalm = FakeLALM(growing_script("eins zwei drei vier", samples_per_word=SAMPLE_RATE // 2))
-    lane = committed_lane("after", lalm, row, StreamConfig(chunk_ms=500, rollback=0))
-    assert lane.words == (
-        TimedWord("eins", 0.5),
-        TimedWord("zwei", 1.0),
-        TimedWord("drei", 1.5),
-        TimedWord("vier", 2.0),
-    )
+def test_a_committed_word_has_its_delay() -> None:
+    instance = Instance("r", 0, "eins zwei drei", "", "a.wav", 2000.0, (500.0, 1000.0, 1000.0), None, 4)
+    lane = committed_lane("after", instance)
+    assert lane.words == (TimedWord("eins", 0.5), TimedWord("zwei", 1.0), TimedWord("drei", 1.0))
 
 
 def test_the_timeline_is_drawn(tmp_path: Path) -> None:
@@ -76,17 +71,17 @@ def test_the_timeline_is_drawn(tmp_path: Path) -> None:
 
 
 def test_table_has_a_row_per_rollback_and_model() -> None:
-    header, rows = table_rows(SCORES, SCORES)
-    assert header == ["b", "model", "k = 500 ms", "k = ∞"]
-    assert rows[0] == ["0", "before", "10.0 @ 0.70 s", "10.0 @ –"]
-    assert [row[:2] for row in rows] == [["0", "before"], ["0", "after"], ["3", "before"], ["3", "after"]]
+    table = html_table(EVALUATIONS)
+    assert "<th>b</th><th>model</th><th>k = 500 ms</th><th>offline</th>" in table
+    assert "<tr><td>0</td><td>before</td><td>10.0 @ 0.70</td><td>10.0 @ –</td></tr>" in table
+    assert re.findall(r"<tr><td>(\d)</td><td>(\w+)", table) == [("0", "before"), ("0", "after"), ("3", "before"), ("3", "after")]
 
 
 def test_report_escapes_and_embeds(tmp_path: Path) -> None:
     picture = tmp_path / "p.png"
     picture.write_bytes(b"\x89PNG")
-    write_report(tmp_path / "r.html", SCORES, SCORES, {"quality_latency": picture, "timeline": picture}, {"a<b": "c&d"})
+    write_report(tmp_path / "r.html", EVALUATIONS, {"quality_latency": picture, "timeline": picture}, {"a<b": "c&d"})
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<dt>a&lt;b</dt><dd>c&amp;d</dd>" in text
-    assert html_table(SCORES, SCORES) in text
+    assert html_table(EVALUATIONS) in text
     assert text.count("data:image/png;base64,") == 2

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from simulsa.cli import main
-from simulsa.lalm.interface import Direction
 from simulsa.lalm.load import ModelConfig, load
 from simulsa.lalm.parts import RECORD
+from simulsa.languages import Direction
 from simulsa.manifest import Utterance
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.segmentation import SegmentationConfig

@@ -22,9 +22,10 @@ from simulsa.evaluation.evaluate import evaluate
 from simulsa.files import write_json
 from simulsa.integrations.tools import Setup
 from simulsa.lalm.engine import UNMASKED, EngineLALM
-from simulsa.lalm.interface import ALL_HEADS, Direction, LALMError, Want
+from simulsa.lalm.interface import Heads, LALMError, Want
 from simulsa.lalm.load import ModelConfig, load
 from simulsa.lalm.parts import EMBEDDED_MODELS
+from simulsa.languages import Direction
 from simulsa.manifest import Utterance, read_manifest
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.policies import Policy
@@ -141,7 +142,7 @@ def test_audio_that_does_not_fit_is_refused_here(there: Any, server: Scripted) -
 
 def test_attention_is_refused(there: Any) -> None:
     with pytest.raises(LALMError, match=r"does not return attention, .* rollback, local-agreement, wait-k, confidence or eos"):
-        there.continue_(there.hear([noise(1)], [EN_DE]), [[]], None, Want(heads=ALL_HEADS))
+        there.continue_(there.hear([noise(1)], [EN_DE]), [[]], None, Want(heads=Heads()))
 
 
 @pytest.mark.parametrize("policy", ["local-agreement:2", "wait-k:2,1", "confidence:0.5", "eos"])

@@ -19,7 +19,7 @@ from simulsa.evaluation.evaluate import evaluate
 from simulsa.evaluation.front import pareto_front
 from simulsa.evaluation.instances import EvaluationError, read_instances
 from simulsa.evaluation.report import comparison_table, markdown_table, plot_quality_latency
-from simulsa.lalm.interface import Direction
+from simulsa.languages import Direction
 from simulsa.manifest import Utterance
 from simulsa.settings import SettingsError, from_mapping
 from simulsa.streaming.policies import Policy, Rollback

@@ -18,10 +18,10 @@ from simulsa.evaluation.instances import EvaluationError, Instance, read_instanc
 from simulsa.evaluation.simulate import Clip, Lockstep, admit, done_ms, emissions
 from simulsa.lalm.cache import CachedLALM
 from simulsa.lalm.frontend import Frontend, PreparedClip
-from simulsa.lalm.interface import LALM, Direction
+from simulsa.lalm.interface import LALM
 from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.lalm.workers import LocalWorker
-from simulsa.languages import unit_ends
+from simulsa.languages import Direction, unit_ends
 from simulsa.loading import LoadingError, OnError
 from simulsa.manifest import Utterance
 from simulsa.streaming.config import StreamConfig

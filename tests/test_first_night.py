@@ -14,8 +14,8 @@ import soundfile
 import yaml
 
 from simulsa.audio import SAMPLE_RATE, resample
-from simulsa.lalm.interface import Direction
 from simulsa.lalm.load import load
+from simulsa.languages import Direction
 from simulsa.manifest import read_manifest
 from tests import qwen2_audio
 from tests.conftest import noise

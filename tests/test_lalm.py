@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.decoding import _Greedy
 from simulsa.lalm.instructions import instruction
-from simulsa.lalm.interface import ALL_HEADS, LALM, Continuation, Direction, Heads, LALMError, TokenScores, Want
+from simulsa.lalm.interface import LALM, Continuation, Heads, LALMError, TokenScores, Want
 from simulsa.lalm.preflight import preflight
+from simulsa.languages import Direction
 from simulsa.testing import FakeLALM
 from tests.conftest import examples
 from tests.lalms import attend, continue_, score
@@ -162,7 +163,7 @@ class TestAttend:
         outputs = free(lively, sounds())
         fast = lively.model.config.get_text_config()._attn_implementation
         passes = count_passes(lively)
-        said = lively.continue_(lively.hear(sounds(), [EN_DE] * 4), [[]] * 4, outputs, Want(heads=ALL_HEADS))
+        said = lively.continue_(lively.hear(sounds(), [EN_DE] * 4), [[]] * 4, outputs, Want(heads=Heads()))
         assert [continuation.tokens for continuation in said] == outputs
         assert passes == [4]
         assert lively.model.config.get_text_config()._attn_implementation == fast != "eager"
@@ -175,7 +176,7 @@ class TestAttend:
         heard = lively.hear(sounds(), [EN_DE] * 4)
         prefixes = [outputs[0][:5], [], outputs[2][:1], outputs[3][:11]]
         for drafts in (None, [outputs[0][5:8], [*outputs[1][:3], 7, 7, 7], [9], []]):
-            for row, said in enumerate(lively.continue_(heard, prefixes, drafts, Want(log_probs=True, heads=ALL_HEADS))):
+            for row, said in enumerate(lively.continue_(heard, prefixes, drafts, Want(log_probs=True, heads=Heads()))):
                 start = len(prefixes[row])
                 assert said.attention is not None
                 assert said.log_probs is not None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks.padding import drawn, grid_cost
 from simulsa.lalm.device import _set_up_cuda, as_it_is, copied, on_grid, rounding, set_up
-from simulsa.lalm.interface import Direction
+from simulsa.languages import Direction
 from simulsa.training.config import TrainConfig
 from simulsa.training.order import passed_examples
 from tests.conftest import noise

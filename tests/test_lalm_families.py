@@ -19,9 +19,10 @@ from simulsa.lalm import families
 from simulsa.lalm.batching import equally_shaped, padded
 from simulsa.lalm.families import FAMILIES
 from simulsa.lalm.instructions import instruction
-from simulsa.lalm.interface import Direction, LALMError
+from simulsa.lalm.interface import LALMError
 from simulsa.lalm.load import ModelConfig, load
 from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.languages import Direction
 from simulsa.manifest import Utterance
 from simulsa.training.train import TrainConfig, adapted, train_adapter
 from tests.conftest import noise

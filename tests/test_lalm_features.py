@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from simulsa.lalm import features
 from simulsa.lalm.features import DeviceFrontend
 from simulsa.lalm.frontend import Frontend
-from simulsa.lalm.interface import Direction
+from simulsa.languages import Direction
 from tests.conftest import examples, noise
 
 EN_DE, DE_EN = Direction("en", "de"), Direction("de", "en")

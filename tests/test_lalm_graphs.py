@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from simulsa.lalm import graphs
 from simulsa.lalm.families import FAMILIES
 from simulsa.lalm.graphs import StaticSteps, places, rows_on_grid
-from simulsa.lalm.interface import Direction, Heads, Want
+from simulsa.lalm.interface import Heads, Want
 from simulsa.lalm.load import load
 from simulsa.lalm.workers import warm_up
+from simulsa.languages import Direction
 from tests.conftest import noise
 from tests.test_lalm_families import family_folder, sounds
 

@@ -16,7 +16,8 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.costs import DECODER_ON_CPU, ENCODER_ON_CPU, ONE_PASS, PassCost, least_length, measured
 from simulsa.lalm.decoding import _Greedy
 from simulsa.lalm.grouping import grouped
-from simulsa.lalm.interface import ALL_HEADS, Direction, LALMError, Want
+from simulsa.lalm.interface import Heads, LALMError, Want
+from simulsa.languages import Direction
 from tests.conftest import noise
 from tests.lalms import continue_
 
@@ -105,11 +106,11 @@ def test_the_tokens_do_not_depend_on_the_groups(
     verify = _Greedy.verify
     monkeypatch.setattr(_Greedy, "verify", lambda self, rows: passes.append(len(rows)) or verify(self, rows))
     heard = lalm.hear(audios, directions)
-    together = lalm.continue_(heard, prefixes, drafts, Want(heads=ALL_HEADS))
+    together = lalm.continue_(heard, prefixes, drafts, Want(heads=Heads()))
     assert [said.tokens for said in together] == [t[len(prefix) :] for t, prefix in zip(alone, prefixes, strict=True)]
     assert passes == {0: [2, 1, 1, 1], 20: [2, 3]}.get(overhead, [5])
     for clip, prefix, said in zip(heard, prefixes, together, strict=True):
-        (single,) = lalm.continue_([clip], [prefix], None, Want(heads=ALL_HEADS))
+        (single,) = lalm.continue_([clip], [prefix], None, Want(heads=Heads()))
         assert single.attention is not None
         np.testing.assert_allclose(said.attention, single.attention, atol=1e-5)
 

@@ -14,10 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from simulsa.lalm.interface import Direction, LALMError
+from simulsa.lalm.interface import LALMError
 from simulsa.lalm.load import load
 from simulsa.lalm.parts import RECORD, local_folder
 from simulsa.lalm.signature import _of_every_tensor, earlier_signature, folder_signature, text_signature
+from simulsa.languages import Direction
 from tests.lalms import score
 from tests.test_lalm import TARGETS, free, reference_inputs, sounds
 

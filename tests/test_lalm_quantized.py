@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from simulsa.lalm.interface import Direction, LALMError
+from simulsa.lalm.interface import LALMError
 from simulsa.lalm.load import load
+from simulsa.languages import Direction
 from simulsa.manifest import Utterance
 from simulsa.training.config import TrainConfig
 from simulsa.training.train import train

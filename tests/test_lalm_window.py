@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulsa.lalm.interface import Direction
 from simulsa.lalm.window import padded_samples, trimmed_window
+from simulsa.languages import Direction
 from tests.conftest import noise
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ import pytest
 
 from simulsa.cli import main
 from simulsa.lalm import whole
-from simulsa.lalm.interface import Direction, LALMError
+from simulsa.lalm.interface import LALMError
 from simulsa.lalm.load import load
 from simulsa.lalm.parts import EMBEDDED_MODELS
 from simulsa.lalm.whole import merge
+from simulsa.languages import Direction
 from tests.conftest import noise
 from tests.lalms import continue_, score
 

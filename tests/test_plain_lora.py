@@ -79,7 +79,7 @@ def test_peft_is_not_needed_for_it(tmp_path: Path) -> None:
         "for name in ('peft', 'accelerate', 'matplotlib', 'sacrebleu', 'omnisteval'): sys.modules[name] = None\n"
         "from simulsa.lalm.load import load\n"
         "import numpy as np\n"
-        "from simulsa.lalm.interface import Direction, LALMError\n"
+        "from simulsa.lalm.interface import LALMError\nfrom simulsa.languages import Direction\n"
         "lalm = load('tiny-en-de-simul', 'cpu')\n"
         "lalm.hear([np.zeros(16000, np.float32)], [Direction('en', 'de')])\n"
         f"try: load({str(with_settings(tmp_path, use_dora=True))!r}, 'cpu')\n"

@@ -39,7 +39,7 @@ from recipes.base.whisper import encoder_weights, read_ctranslate2
 from simulsa.audio import SAMPLE_RATE
 from simulsa.corpora.synthesis import synthesizer
 from simulsa.lalm.instructions import instruction
-from simulsa.lalm.interface import Direction
+from simulsa.languages import Direction
 from simulsa.testing import FakeLALM
 from tests.conftest import CAPTIONS, noise
 from tests.made_whisper import LAYERS, WIDTH, encoder_arrays, write_ctranslate2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import socket
 import tracemalloc
@@ -17,13 +18,15 @@ import pytest
 import soundfile
 
 from simulsa.audio import load_audio
-from simulsa.serving.subtitles import Cue, vtt
+from simulsa.serving.subtitles import Cue, joined, pieces_of, srt, vtt
 from simulsa.serving.upload import decode_upload
 from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.state import Segment, Update
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, FakeVAD, growing_script
 from tests.conftest import noise
 from tests.servers import TEXT, Running, running, until
+from tests.subtitles import parse_srt, parse_vtt
 
 STREAM = StreamConfig(chunk_ms=400, rollback=2)
 SPEECH = noise(2.9)
@@ -90,22 +93,54 @@ def test_verbose_json_says_when_what_was_committed(server: Running) -> None:
     times = [time for segment in answer["segments"] for time in (segment["start"], segment["end"])]
     assert times == sorted(times)
     assert times[-1] == 2.9
+    assert len(answer["segments"]) == 1, "less than two lines"
 
 
 def test_subtitles(server: Running) -> None:
     answer = post(server, response_format="srt", rollback="0")
-    assert answer.text.split("\n")[:7] == [
+    assert answer.text.split("\n\n")[0].split("\n") == [
         "1",
-        "00:00:00,000 --> 00:00:00,400",
-        "Ein",
-        "",
-        "2",
-        "00:00:00,400 --> 00:00:00,800",
-        "Mann in",
+        "00:00:00,000 --> 00:00:02,800",
+        "Ein Mann in einem roten Hemd",
+        "fährt auf einem alten Fahrrad",
     ]
-    assert post(server, response_format="vtt").text.startswith("WEBVTT\n\n00:00:00.000 --> 00:00:00.")
-    cues = [Cue(0.0, 3725.0405, "<b> & so"), Cue(3725.0405, 3726.0, " on")]
-    assert vtt(cues) == ("WEBVTT\n\n00:00:00.000 --> 01:02:05.040\n&lt;b&gt; &amp; so\n\n01:02:05.040 --> 01:02:06.000\non\n\n")
+    assert parse_vtt(post(server, response_format="vtt", rollback="0").text) == parse_srt(answer.text)
+
+
+def test_subtitles_of_hard_text() -> None:
+    pieces = [
+        Cue(0.0, 0.4, "Ja."),
+        Cue(0.4, 20.0, " A <b> & c"),
+        Cue(20.0, 24.0, " wort" * 40),
+        Cue(24.0, 24.0, "字" * 100, opens=True),
+        Cue(24.0, 3725.0405, "\n"),
+        Cue(3725.0405, 3725.0405, " Und\n\nso.»", opens=True),
+        Cue(3725.0405, 3726.0, ", ja"),
+    ]
+    cues = parse_srt(srt(pieces))
+    assert cues == parse_vtt(vtt(pieces))
+    assert cues[:2] == [(0, 1000, "Ja."), (13_000, 20_000, "A <b> & c")]
+    assert "A &lt;b&gt; &amp; c" in vtt(pieces)
+    assert " ".join(text for _, _, text in cues[2:-4]) == " ".join(["wort"] * 40)
+    assert [text for _, _, text in cues[-4:-2]] == ["字" * 84, "字" * 16]
+    assert cues[-2:] == [(3_725_040, 3_726_040, "Und so.»"), (3_726_040, 3_727_040, ", ja")]
+    assert all(len(text) <= 84 for _, _, text in cues)
+    assert all(end <= start for (_, end, _), (start, _, _) in itertools.pairwise(cues))
+    assert "".join(cue.text for cue in joined(pieces)) == "".join(piece.text for piece in pieces)
+    assert (srt([]), vtt([])) == ("", "WEBVTT\n\n")
+
+
+def test_a_segment_opens_a_cue_that_does_not_begin_before_it() -> None:
+    def update(new: str, end_s: float, index: int, start_s: float) -> Update:
+        segment = Segment(index, round(start_s * 16_000), round(end_s * 16_000), "", False)
+        return Update("", "", round(end_s * 16_000), 0.0, False, new, segment)
+
+    updates = [update("Ein", 1.0, 0, 0.2), update("", 1.5, 0, 0.2), update(" Mann", 2.0, 0, 0.2), update(" Zwei", 5.0, 1, 4.0)]
+    last = Update("Ein Mann Zwei", "", 96_000, 0.0, final=True)
+    assert [(cue.start_s, cue.end_s, cue.text) for cue in joined(pieces_of([*updates, last]))] == [
+        (0.2, 2.0, "Ein Mann"),
+        (4.0, 5.0, " Zwei"),
+    ]
 
 
 def test_settings_in_the_form(server: Running) -> None:

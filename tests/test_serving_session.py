@@ -343,7 +343,7 @@ def test_a_speech_of_several_segments_whose_end_takes_no_step() -> None:
             turn = session.turn(0.0)
             take_turns(lalm, [turn], 1)
             session.deliver(turn, 0.0)
-        return [(result.delta, result.update.audio_samples, result.update.final) async for result in session.results()]
+        return [(result.update.new, result.update.audio_samples, result.update.final) async for result in session.results()]
 
     found = asyncio.run(run())
     assert "".join(delta for delta, _, _ in found) == "eins zwei eins zwei"

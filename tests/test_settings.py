@@ -11,8 +11,7 @@ from typing import Any, Literal
 import pytest
 
 from simulsa.lalm.instructions import instruction
-from simulsa.lalm.interface import Direction
-from simulsa.languages import base_language, bleu_tokenizer, is_spaced, language_name, latency_unit
+from simulsa.languages import Direction, base_language, bleu_tokenizer, is_spaced, language_name, latency_unit
 from simulsa.settings import SettingsError, from_mapping, read_yaml_mapping, to_mapping
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.policies import Policy

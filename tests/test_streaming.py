@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simulsa.audio import SAMPLE_RATE, AudioError
-from simulsa.lalm.interface import Continuation, Direction
+from simulsa.lalm.interface import Continuation
+from simulsa.languages import Direction
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.policies import Hypothesis, Rollback
 from simulsa.streaming.segment import SegmentState

@@ -16,7 +16,7 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.evaluation.config import EvaluateConfig
 from simulsa.evaluation.evaluate import evaluate
 from simulsa.evaluation.instances import read_instances
-from simulsa.lalm.interface import Direction
+from simulsa.languages import Direction
 from simulsa.manifest import Utterance
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.segmentation import SegmentationConfig

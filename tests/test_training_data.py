@@ -13,10 +13,12 @@ import soundfile
 import torch
 
 from simulsa.audio import SAMPLE_RATE, AudioError
-from simulsa.lalm.interface import Direction
+from simulsa.languages import Direction
 from simulsa.manifest import ManifestError, Utterance
 from simulsa.training.collator import IGNORED, Collator
-from simulsa.training.examples import DataSummary, Example, TrainError, check_ids, make_examples
+from simulsa.training.config import TrainConfig
+from simulsa.training.examples import DataSummary, Example, TrainError, make_examples
+from simulsa.training.train import train
 
 Rows = Callable[..., list[Utterance]]
 
@@ -129,13 +131,13 @@ def test_audio_that_breaks_while_reading(make_rows: Rows, random_lalm: Any) -> N
         assert torch.equal(kept, sound[i][sound[i] != IGNORED])
 
 
-def test_ids_are_unique_over_offline_and_simultaneous_rows(make_rows: Rows) -> None:
+def test_ids_are_unique_over_offline_and_simultaneous_rows(make_rows: Rows, random_lalm: Any, tmp_path: Path) -> None:
     rows = make_rows(2)
-    check_ids(rows)
-    with pytest.raises(ManifestError, match=r"'row-0' occurs twice \(offline and simultaneous\)"):
-        check_ids([*rows, dataclasses.replace(rows[0], parent_id="row-0")])
+    config = TrainConfig(out=tmp_path / "run")
+    with pytest.raises(ManifestError, match=r"id 'row-0' stands for 2 rows \(offline and simultaneous\); ids must be unique"):
+        train(random_lalm, [*rows, dataclasses.replace(rows[0], parent_id="row-0")], config)
     with pytest.raises(TrainError, match="no rows"):
-        check_ids([])
+        train(random_lalm, [], config)
 
 
 def test_the_summary_counts_rows_and_hours(make_rows: Rows, random_lalm: Any) -> None:

@@ -53,7 +53,7 @@ def test_the_largest_pass_is_the_longest_rows(make_rows: Rows, random_lalm: Hugg
     rows = make_rows(4)  # each longer than the one before
     examples, _ = make_examples(rows, random_lalm, "fail")
     shape = largest_pass(random_lalm, examples, TrainConfig(micro_batch_size=4, batch_size=8))
-    (heard,) = random_lalm.hear([rows[-1].load()], [examples[-1].direction])
+    (heard,) = random_lalm.hear([rows[-1].load()], [examples[-1].row.direction])
     labels = 1 + max(len(example.target) for example in examples)
     text = random_lalm.decoder.language_model.config
     assert shape == PassShape(

@@ -14,9 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from simulsa.lalm.interface import Direction, LALMError
+from simulsa.lalm.interface import LALMError
 from simulsa.lalm.load import load
 from simulsa.lalm.parts import RECORD
+from simulsa.languages import Direction
 from simulsa.manifest import Utterance
 from simulsa.settings import to_mapping
 from simulsa.training.config import TrainConfig

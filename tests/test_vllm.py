@@ -27,10 +27,11 @@ from simulsa.demo.speech import DATA
 from simulsa.evaluation.config import EvaluateConfig
 from simulsa.evaluation.evaluate import evaluate
 from simulsa.lalm.engine import EngineLALM
-from simulsa.lalm.interface import Direction, LALMError, Want
+from simulsa.lalm.interface import LALMError, Want
 from simulsa.lalm.load import load
 from simulsa.lalm.parts import EMBEDDED_MODELS
 from simulsa.lalm.vllm_client import Request
+from simulsa.languages import Direction
 from simulsa.manifest import Utterance, read_manifest
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.stream import Stream

@@ -24,7 +24,8 @@ from simulsa import strict_json
 from simulsa.audio import SAMPLE_RATE
 from simulsa.corpora.multi30k import read_captions
 from simulsa.files import atomic_write, write_json
-from simulsa.lalm.interface import LALM, Direction
+from simulsa.lalm.interface import LALM
+from simulsa.languages import Direction
 from simulsa.manifest import Utterance
 
 TRANSLATE = Direction("en", "de")

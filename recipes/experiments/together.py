@@ -184,7 +184,7 @@ def _hear_all(lalm: HuggingFaceLALM, members: Sequence[Member]) -> dict[Clip, He
     batches = [rows[first : first + HEARD_TOGETHER] for first in range(0, len(rows), HEARD_TOGETHER)]
 
     def prepared(batch: list[Example]) -> list[PreparedClip]:
-        return [lalm.frontend.prepare(example.row.load(), example.direction) for example in batch]
+        return [lalm.frontend.prepare(example.row.load(), example.row.direction) for example in batch]
 
     heard: dict[Clip, HeardClip] = {}
     clips = loaded(prepared, batches, processes_for("auto", lalm.device))

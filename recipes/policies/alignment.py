@@ -19,9 +19,10 @@ from recipes.command import run
 from simulsa.demo.speech import DATA
 from simulsa.files import atomic_write
 from simulsa.lalm.decoder import HeardClip
-from simulsa.lalm.interface import ALL_HEADS, Direction, Heads, Want
+from simulsa.lalm.interface import Heads, Want
 from simulsa.lalm.load import load
 from simulsa.lalm.model import HuggingFaceLALM
+from simulsa.languages import Direction
 from simulsa.manifest import read_manifest
 
 BATCH_SIZE = 16
@@ -61,7 +62,7 @@ def alignment_table(model: str, sentences: int) -> list[str]:
     def mean(heads: Heads) -> str:
         return f"{np.mean([monotonicity(weights) for weights in _attentions(lalm, heard, targets, heads)]):.2f}"
 
-    lines = [f"| {model} | all | {mean(ALL_HEADS)} |" + " |" * text.num_attention_heads]
+    lines = [f"| {model} | all | {mean(Heads())} |" + " |" * text.num_attention_heads]
     for layer in range(text.num_hidden_layers):
         single = " | ".join(mean(Heads(layer, head)) for head in range(text.num_attention_heads))
         lines.append(f"| {model} | {layer} | {mean(Heads(layer))} | {single} |")

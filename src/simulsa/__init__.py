@@ -15,7 +15,7 @@ _HOMES = {
     "merge": "simulsa.lalm.whole",
     "preflight": "simulsa.lalm.preflight",
     "LALMError": "simulsa.lalm.interface",
-    "Direction": "simulsa.lalm.interface",
+    "Direction": "simulsa.languages",
     "Utterance": "simulsa.manifest",
     "read_manifest": "simulsa.manifest",
     "write_manifest": "simulsa.manifest",
@@ -47,11 +47,11 @@ if TYPE_CHECKING:
     from simulsa.evaluation.evaluate import evaluate as evaluate
     from simulsa.evaluation.score import ScoreConfig as ScoreConfig
     from simulsa.evaluation.score import score_log as score_log
-    from simulsa.lalm.interface import Direction as Direction
     from simulsa.lalm.interface import LALMError as LALMError
     from simulsa.lalm.load import load as load
     from simulsa.lalm.preflight import preflight as preflight
     from simulsa.lalm.whole import merge as merge
+    from simulsa.languages import Direction as Direction
     from simulsa.manifest import Utterance as Utterance
     from simulsa.manifest import read_manifest as read_manifest
     from simulsa.manifest import write_manifest as write_manifest

@@ -232,6 +232,18 @@ def write_flac(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None
             raise AudioError(f"{path.name}: {shape} samples at {rate} Hz cannot be written as FLAC ({error})") from error
 
 
+def wav_bytes(samples: np.ndarray, subtype: str) -> bytes:
+    """Mono `[samples]` at `SAMPLE_RATE`, float32 or int16, as a WAV file with samples of `subtype` (`PCM_16` or `FLOAT`).
+
+    Only int16 as `PCM_16` and float32 as `FLOAT` keep every value.
+    """
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, samples, SAMPLE_RATE, format="WAV", subtype=subtype)
+    return file.getvalue()
+
+
 def check_samples(samples: np.ndarray, name: str) -> np.ndarray:
     """`samples` as float32 if they are finite, mono and not empty, else `AudioError`."""
     samples = np.asarray(samples)

@@ -1,9 +1,10 @@
-"""Languages: codes, names, latency units and tokenizers. Names come from Babel's CLDR data."""
+"""Languages: directions, codes, names, latency units and tokenizers. Names come from Babel's CLDR data."""
 
 from __future__ import annotations
 
 import functools
 import re
+from typing import NamedTuple
 
 # Written without spaces between words: text is counted in characters.
 _UNSPACED = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo"})
@@ -17,6 +18,13 @@ _BLEU_TOKENIZERS = {
     "my": "char",
     "km": "char",
 }
+
+
+class Direction(NamedTuple):
+    """Language of the speech and language of the translation."""
+
+    source_lang: str
+    target_lang: str
 
 
 def language_name(code: str) -> str:

@@ -7,6 +7,7 @@ import difflib
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from simulsa import strict_json
 from simulsa.audio import AudioError, audio_length, load_audio
 from simulsa.files import atomic_write
-from simulsa.languages import language_name
+from simulsa.languages import Direction, language_name
 
 RETIRED = ("latency", "rest_tokens")  # fields of earlier versions; a row keeps them as `extra`
 
@@ -54,6 +55,11 @@ class Utterance:
     def is_augmented(self) -> bool:
         """Whether the row was made from another one by truncation."""
         return self.parent_id is not None
+
+    @property
+    def direction(self) -> Direction:
+        """Source and target language."""
+        return Direction(self.source_lang, self.target_lang)
 
     def load(self) -> np.ndarray:
         """The row's audio: float32 mono `[samples]` at `SAMPLE_RATE`. Raises `AudioError`."""
@@ -115,6 +121,14 @@ def to_json(row: Utterance, folder: Path) -> dict[str, Any]:
     audio, home = os.path.abspath(row.audio), os.path.abspath(folder)
     values["audio"] = os.path.relpath(audio, home) if audio.startswith(home + os.sep) else audio
     return {**values, **row.extra}
+
+
+def check_ids(rows: Sequence[Utterance], why: str) -> None:
+    """Raise `ManifestError`, with the id and the kinds of its rows, if several have the same; `why` says why they must not."""
+    for name, count in Counter(row.id for row in rows).most_common(1):
+        if count > 1:
+            kinds = sorted({"simultaneous" if row.is_augmented else "offline" for row in rows if row.id == name})
+            raise ManifestError(f"id {name!r} stands for {count} rows ({' and '.join(kinds)}); ids must be unique{why}")
 
 
 def check_audio(rows: Sequence[Utterance], max_samples: int | None = None) -> Iterator[tuple[Utterance, str]]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.lalm.interface import TOKENS_ONLY, Continuation, Direction, TokenScores, Want
+from simulsa.lalm.interface import TOKENS_ONLY, Continuation, TokenScores, Want
+from simulsa.languages import Direction
 
 Script = Callable[[np.ndarray], str]
 

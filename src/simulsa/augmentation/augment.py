@@ -28,7 +28,7 @@ from simulsa.lalm.interface import LALM
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
 from simulsa.lalm.workers import LocalWorker, Workers, ahead, announce
-from simulsa.manifest import ManifestError, Utterance, unheard, write_manifest
+from simulsa.manifest import Utterance, check_ids, unheard, write_manifest
 from simulsa.progress import track
 
 logger = logging.getLogger("simulsa")
@@ -91,7 +91,7 @@ class _Run:
         return resolve_tau(self.config.tau, self.lalm.vocabulary_size)
 
     def make(self, offline: Sequence[Utterance], journal: Journal | None) -> list[Utterance]:
-        _check_ids(offline)
+        check_ids(offline, ", because cuts are drawn by id")
         candidates = self._candidates(offline)
         cuts = list(islice(candidates, self.config.num))
         # broken audio is found only when a candidate is loaded; with `skip`, others take its place
@@ -106,7 +106,7 @@ class _Run:
         if kept:
             logger.info("augment: resuming after %d finished rows", len(kept))
         if self.config.preflight and cuts:
-            preflight(self.lalm, cuts[0].direction)
+            preflight(self.lalm, cuts[0].row.direction)
         made: list[Utterance] = []
         while cuts:
             self._speculate_all(cuts, kept, journal)
@@ -145,7 +145,7 @@ class _Run:
             ordered, attrgetter("samples"), self.config.rows_per_pass(getattr(self.lalm, "device", None)), PASS_SAMPLES
         )
         waiting = [todo for batch in together if (todo := [cut for cut in batch if cut.id not in kept])]
-        announce(self.lalm, (cut.direction for cut in cuts))
+        announce(self.lalm, (cut.row.direction for cut in cuts))
         load = partial(speculation.load, self.lalm.max_samples)
         with ahead(self.workers, load, waiting, self.config.workers) as work:
             for done, broken in track(self.workers.map(speculation, work), "augmenting", len(waiting)):
@@ -190,14 +190,6 @@ class _Run:
             f"num is {self.config.num} and only {usable} of the {offline} offline rows can be cut ({self.short} are not longer "
             f"than min_ms, {self.config.min_ms:g} ms); {fix}"
         )
-
-
-def _check_ids(rows: Sequence[Utterance]) -> None:
-    seen: set[str] = set()
-    for row in rows:
-        if row.id in seen:
-            raise ManifestError(f"row id {row.id!r} occurs twice; ids must be unique, because cuts are drawn by id")
-        seen.add(row.id)
 
 
 def _signature(offline: Sequence[Utterance], lalm: LALM, config: AugmentConfig) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from simulsa.audio import SAMPLES_PER_MS, AudioError, samples_to_s
 from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.speculation import kept_tokens, resolve_tau
-from simulsa.lalm.interface import LALM, Direction, TokenScores
+from simulsa.lalm.interface import LALM, TokenScores
 from simulsa.lalm.text import whole_characters, whole_words
 from simulsa.lalm.workers import Prepare, preparing
 from simulsa.manifest import Utterance, too_long
@@ -29,11 +29,6 @@ class Cut:
     def id(self) -> str:
         """The id of the simultaneous row."""
         return f"{self.row.id}@{self.samples // SAMPLES_PER_MS}ms"
-
-    @property
-    def direction(self) -> Direction:
-        """Source and target language."""
-        return Direction(self.row.source_lang, self.row.target_lang)
 
     @property
     def heard(self) -> Utterance:
@@ -67,7 +62,7 @@ class Speculation:
                 batch.broken.append((cut.row, str(error)))
                 continue
             batch.cuts.append(cut)
-            batch.heard.append(prepare(audio, cut.direction))
+            batch.heard.append(prepare(audio, cut.row.direction))
         return batch
 
     def __call__(self, lalm: LALM, cuts: Sequence[Cut] | LoadedCuts) -> tuple[dict[str, int], list[tuple[Utterance, str]]]:
@@ -76,7 +71,7 @@ class Speculation:
         if not batch.cuts:
             return {}, batch.broken
         targets = [lalm.encode(cut.row.target_text) for cut in batch.cuts]
-        directions = [cut.direction for cut in batch.cuts]
+        directions = [cut.row.direction for cut in batch.cuts]
         scores = lalm.score(lalm.hear(batch.heard, directions), targets)
         kept = {cut.id: self._kept(lalm, cut, target, own) for cut, target, own in zip(batch.cuts, targets, scores, strict=True)}
         return kept, batch.broken

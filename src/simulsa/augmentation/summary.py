@@ -70,13 +70,11 @@ class AugmentSummary:
 
     def plot(self, path: Path) -> None:
         """Draw cut lengths as a histogram and the kept share as a line (PNG)."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        from matplotlib.figure import Figure  # not pyplot: no global state, no display
         from matplotlib.ticker import PercentFormatter
 
         centres = [(part.start_ms + BIN_MS / 2) / 1000 for part in self.bins]
         figure = Figure(figsize=(7, 4), layout="constrained")
-        FigureCanvasAgg(figure)
         rows = figure.subplots()
         rows.bar(centres, [part.rows for part in self.bins], width=0.92 * BIN_MS / 1000, color="#9db8d9", label="rows")
         rows.set(

@@ -29,28 +29,16 @@ def main(arguments: Sequence[str]) -> None:
     command = parse(Demo, arguments, "demo")
     require("the demo", "evaluate", "train")
     show_log()
+    from rich.console import Console
+    from rich.markdown import Markdown
+
     from simulsa.demo.run import run_demo
 
     result = run_demo(command.settings)
-    _print_table(result)
+    Console().print(Markdown(result.table))
     if command.live:
         _translate_live(result)
     print(f"\nreport: {command.settings.out / 'report.html'}  ({result.seconds / 60:.1f} minutes)")
-
-
-def _print_table(result: DemoResult) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from simulsa.demo.report import table_rows
-
-    header, rows = table_rows(result.before.scores, result.after.scores)
-    table = Table(title="BLEU @ LAAL, before and after", title_justify="left")
-    for name in header:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*row, style="bold" if row[1] == "after" else None, end_section=row[1] == "after")
-    Console().print(table)
 
 
 def _translate_live(result: DemoResult) -> None:

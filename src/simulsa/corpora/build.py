@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import logging
 import re
@@ -19,7 +18,7 @@ from simulsa.corpora.layout import CorpusError
 from simulsa.corpora.lengths import audio_lengths
 from simulsa.files import atomic_write
 from simulsa.languages import language_name
-from simulsa.manifest import Utterance, write_manifest
+from simulsa.manifest import Utterance, check_ids, write_manifest
 from simulsa.progress import track
 from simulsa.settings import check_whole_numbers
 
@@ -81,7 +80,8 @@ def write_corpus(listed: Sequence[Utterance | Unwritten], out: Path, config: Cor
     """Write the listed rows whose audio exists, with their durations, to the manifest `out`; returns these rows.
 
     Skipped rows are listed with the reason in `<out>.missing.txt`. Embedded audio is written to `<out without suffix>-audio/`.
-    Raises `CorpusError` if no row is left, audio is missing and `config.strict` is set, an id occurs twice, or `out` exists.
+    Raises `CorpusError` if no row is left, audio is missing and `config.strict` is set, or `out` exists; `ManifestError` if an id
+    occurs twice.
     """
     new_output(out, config.overwrite)
     part = shard_of(config.shard, len(listed))
@@ -89,7 +89,7 @@ def write_corpus(listed: Sequence[Utterance | Unwritten], out: Path, config: Cor
         raise CorpusError(f"shard {config.shard} of {len(listed)} rows is empty; check --data and --split, or use fewer shards")
     missing = _Missing(out)
     items = [listed[index] for index in track(part, "reading rows")]
-    _check_ids([_row_of(item).id for item in items])
+    check_ids([_row_of(item) for item in items], ": remove the duplicates from the corpus")
     rows = _with_files(missing.without_translation(items), out, config.jobs, missing)
     journal = out.with_name(out.name + ".lengths")
     lengths = audio_lengths((row.audio for row in rows), config.jobs, journal)
@@ -111,13 +111,6 @@ def new_output(out: Path, overwrite: bool) -> None:
 
 def _row_of(item: Utterance | Unwritten) -> Utterance:
     return item if isinstance(item, Utterance) else item.row
-
-
-def _check_ids(ids: Sequence[str]) -> None:
-    counted = collections.Counter(ids)
-    if len(counted) < len(ids):
-        name, times = counted.most_common(1)[0]
-        raise CorpusError(f"id {name!r} stands for {times} rows of the corpus; ids must be unique: remove the duplicates")
 
 
 class _Missing:

@@ -19,12 +19,12 @@ from simulsa.demo.speech import DATA
 from simulsa.demo.timeline import committed_lane, plot_timeline, spoken_lane
 from simulsa.evaluation.compare import compare
 from simulsa.evaluation.config import EvaluateConfig
-from simulsa.evaluation.evaluate import EvaluationResult, evaluate
+from simulsa.evaluation.evaluate import evaluate
 from simulsa.evaluation.instances import log_name, read_instances
+from simulsa.evaluation.report import Evaluations
 from simulsa.lalm.load import load
 from simulsa.lalm.preflight import preflight
 from simulsa.manifest import Utterance, read_manifest
-from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.policies import Rollback
 from simulsa.training.config import TrainConfig
 from simulsa.training.train import train
@@ -37,7 +37,7 @@ CHUNKS_MS = (500.0, 1000.0, 2000.0, math.inf)
 ROLLBACKS = (0, 3)
 LEARNING_RATE = 5e-4  # a model this small takes larger steps than the paper's of 7 B
 BATCH_SIZE = 16  # rows per optimiser step
-TIMELINE = StreamConfig(chunk_ms=500, rollback=0)
+TIMELINE_CHUNK_MS, TIMELINE_POLICY = 500.0, Rollback(0)  # a setting of the grid
 
 logger = logging.getLogger("simulsa")
 
@@ -46,8 +46,8 @@ logger = logging.getLogger("simulsa")
 class DemoResult:
     """What the demo produced."""
 
-    before: EvaluationResult
-    after: EvaluationResult
+    table: str
+    """both models' scores in Markdown, as `compare` writes them"""
     tuned: HuggingFaceLALM
     example: Utterance
     seconds: float
@@ -67,11 +67,11 @@ def run_demo(config: DemoConfig) -> DemoResult:
     logger.info("5/5 measuring again")
     after_name = "bundled" if config.bundled else "after"
     after = evaluate(tuned, test, _evaluate_config(config, after_name))
-    compare([config.out / "before", config.out / after_name], config.out / "comparison")
+    table = compare([config.out / "before", config.out / after_name], config.out / "comparison")
     example = _example(test, config.out / "before")
     seconds = time.monotonic() - started
-    _report(config, before, after, base, tuned, example, seconds)
-    return DemoResult(before, after, tuned, example, seconds)
+    _report(config, {"before": before.scores, after_name: after.scores}, base, tuned, example, seconds)
+    return DemoResult(table, tuned, example, seconds)
 
 
 def _tuned(base: HuggingFaceLALM, offline: Sequence[Utterance], config: DemoConfig) -> HuggingFaceLALM:
@@ -119,29 +119,27 @@ def _example(test: Sequence[Utterance], before: Path) -> Utterance:
 
 def _report(
     config: DemoConfig,
-    before: EvaluationResult,
-    after: EvaluationResult,
+    evaluations: Evaluations,
     base: HuggingFaceLALM,
     tuned: HuggingFaceLALM,
     example: Utterance,
     seconds: float,
 ) -> None:
     timeline = config.out / "timeline.png"
-    lanes = [
-        spoken_lane(example),
-        committed_lane("before", base, example, TIMELINE),
-        committed_lane("after", tuned, example, TIMELINE),
-    ]
+    lanes = [spoken_lane(example)]
+    for name in evaluations:
+        instances = read_instances(config.out / name / log_name(TIMELINE_CHUNK_MS, TIMELINE_POLICY))
+        lanes.append(committed_lane(name, next(instance for instance in instances if instance.id == example.id)))
     plot_timeline(lanes, example.duration_s or 0.0, timeline)
     facts = {
         "base model": base.signature,
         "tuned model": tuned.signature,
         **({} if config.bundled else _training_facts(config, base)),
-        "timeline": f"k = {TIMELINE.chunk_ms:g} ms, {TIMELINE.commit_policy.label}",
+        "timeline": f"k = {TIMELINE_CHUNK_MS:g} ms, {TIMELINE_POLICY.label}",
         "time": f"{seconds / 60:.1f} minutes",
     }
     pictures = {"quality_latency": config.out / "comparison" / "quality-latency.png", "timeline": timeline}
-    write_report(config.out / "report.html", before.scores, after.scores, pictures, facts)
+    write_report(config.out / "report.html", evaluations, pictures, facts)
 
 
 def _training_facts(config: DemoConfig, base: HuggingFaceLALM) -> dict[str, str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from simulsa.lalm.interface import LALM
+from simulsa.evaluation.instances import Instance
+from simulsa.files import atomic_write
 from simulsa.manifest import Utterance
-from simulsa.streaming.config import StreamConfig
-from simulsa.streaming.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -33,38 +33,30 @@ def spoken_lane(row: Utterance) -> Lane:
     return Lane("spoken", tuple(TimedWord(str(text), float(end_s)) for text, _, end_s in row.extra["words"]))
 
 
-def committed_lane(name: str, lalm: LALM, row: Utterance, config: StreamConfig) -> Lane:
-    """The words of the translation with the audio time at which each was committed."""
-    stream = Stream(lalm, config)
-    words: list[TimedWord] = []
-    for update in [*stream.push(row.load()), *stream.finish()]:
-        words += [TimedWord(text, update.audio_s) for text in update.committed.split()[len(words) :]]
-    return Lane(name, tuple(words))
+def committed_lane(name: str, instance: Instance) -> Lane:
+    """The words of a translation with the audio time at which each was committed."""
+    words = zip(instance.prediction.split(), instance.delays_ms, strict=True)
+    return Lane(name, tuple(TimedWord(text, delay_ms / 1000) for text, delay_ms in words))
 
 
 def plot_timeline(lanes: Sequence[Lane], duration_s: float, path: Path) -> None:
-    """Draw the lanes one below the other over audio time; words committed at the same moment are stacked."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    """Draw the lanes one below the other over audio time (PNG); words committed at the same moment are stacked."""
+    from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
     heights = [max(3, _tallest_stack(lane)) for lane in lanes]
-    figure, axes = pyplot.subplots(
-        len(lanes), 1, sharex=True, figsize=(11, 0.6 + 0.28 * sum(heights)), gridspec_kw={"height_ratios": heights}
-    )
+    figure = Figure(figsize=(11, 0.6 + 0.28 * sum(heights)), layout="tight")
+    axes = figure.subplots(len(lanes), 1, sharex=True, gridspec_kw={"height_ratios": heights})
     colors = ("#444444", "#b3541e", "#00639c", "#2f7d32")
     for lane, height, color, axis in zip(lanes, heights, colors, axes, strict=False):
         _draw(axis, lane, height, color)
         axis.axvline(duration_s, color="#999999", linestyle="--", linewidth=1)
     axes[-1].set_xlim(0, duration_s * 1.13)
     axes[-1].set_xlabel("audio time in seconds (dashed: the speech ends)")
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
+    with atomic_write(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=130)
 
 
-def _draw(axis, lane: Lane, height: int, color: str) -> None:  # type: ignore[no-untyped-def]  # matplotlib's Axes
+def _draw(axis: Any, lane: Lane, height: int, color: str) -> None:
     below: dict[float, int] = {}
     for number, word in enumerate(lane.words):
         # spoken words follow each other closely, so they alternate between three levels

@@ -19,7 +19,7 @@ from simulsa.evaluation.scores import Score, policy_of_score, quality_metrics, s
 from simulsa.evaluation.simulate import Clip, Lockstep, admit, simulate
 from simulsa.extras import require
 from simulsa.lalm.cache import CachedLALM
-from simulsa.lalm.interface import LALM, Direction
+from simulsa.lalm.interface import LALM
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
 from simulsa.lalm.workers import LocalWorker, Workers, announce, warm_up
@@ -64,10 +64,10 @@ def evaluate(
     scores = _known(job)
     todo = [setting for setting in config.grid if setting not in scores]
     if todo and config.preflight:
-        preflight(lalm, Direction(rows[0].source_lang, target_lang))
+        preflight(lalm, rows[0].direction)
     if todo and config.batch_size == 1:  # computing time is measured: the first chunk must not include start-up costs
-        warm_up(lalm, Direction(rows[0].source_lang, target_lang), 1, max(clip.samples for clip in clips))
-    announce(lalm, (Direction(clip.row.source_lang, clip.row.target_lang) for clip in clips))
+        warm_up(lalm, rows[0].direction, 1, max(clip.samples for clip in clips))
+    announce(lalm, (clip.row.direction for clip in clips))
     for chunk_ms, policy in todo:
         offline = next((score for (k, _), score in scores.items() if k == chunk_ms and math.isinf(k)), None)
         # offline, the policy makes no difference

@@ -57,18 +57,19 @@ def comparison_table(
     def cell(name: str, score: Score) -> str:
         setting = setting_of(name, score)
         arrow = (arrows or {}).get(setting, "")
-        return f"**{_cell(score)}**{arrow}" if setting in bold else f"{_cell(score)}{arrow}"
+        return f"**{at_latency(score)}**{arrow}" if setting in bold else f"{at_latency(score)}{arrow}"
 
     every = [score for scores in evaluations.values() for score in scores]
-    table = _grid(evaluations, cell) + "\nBLEU @ LAAL (length-adaptive average lagging, seconds)\n"
+    table = markdown(grid(evaluations, cell)) + "\nBLEU @ LAAL (length-adaptive average lagging, seconds)\n"
     models = {score.get("comet_model") for score in every}
     if len(models) == 1 and None not in models:
-        table += f"\n{_grid(evaluations, lambda _, score: _cell(score, 'comet'))}\nCOMET @ LAAL ({models.pop()})\n"
+        comet = markdown(grid(evaluations, lambda _, score: at_latency(score, "comet")))
+        table += f"\n{comet}\nCOMET @ LAAL ({models.pop()})\n"
     return table
 
 
-def _grid(evaluations: Evaluations, cell: Callable[[str, Score], str]) -> str:
-    """A table of what `cell` makes of every score, by policy, evaluation and chunk size."""
+def grid(evaluations: Evaluations, cell: Callable[[str, Score], str]) -> list[list[str]]:
+    """The lines of a table, its heading first: what `cell` makes of every score, by policy, evaluation and chunk size."""
     every = [score for scores in evaluations.values() for score in scores]
     chunks = sorted({float(score["chunk_ms"]) for score in every})
     named = any(evaluations)
@@ -79,7 +80,7 @@ def _grid(evaluations: Evaluations, cell: Callable[[str, Score], str]) -> str:
             cells = {float(score["chunk_ms"]): cell(name, score) for score in scores if policy_of_score(score) == policy}
             if cells:
                 lines.append([policy_name, *([name] if named else []), *(cells.get(chunk, "") for chunk in chunks)])
-    return markdown(lines)
+    return lines
 
 
 def front_list(front: Mapping[OperatingPoint, Score]) -> str:
@@ -248,7 +249,8 @@ def _chunk_heading(chunk_ms: float) -> str:
     return "offline" if math.isinf(chunk_ms) else f"k = {chunk_name(chunk_ms)} ms"
 
 
-def _cell(score: Score, quality: str = "bleu") -> str:
+def at_latency(score: Score, quality: str = "bleu") -> str:
+    """`BLEU @ LAAL`, the latter in seconds."""
     return f"{_detail(score, quality)} @ {_detail(score, 'laal_ms')}"
 
 

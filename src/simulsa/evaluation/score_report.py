@@ -33,14 +33,14 @@ ROWS = {
     "length_ratio": ("length against the references", RATIO),
     "too_short": ("under half the reference's length", COUNT),
     "too_long": ("over twice the reference's length", COUNT),
-    "same_output": ("also said of another recording", COUNT),
+    "same_output": ("same output as another recording", COUNT),
     "copies": ("copies of the source", COUNT),
     "normalised_erasure": ("normalised erasure", RATIO),
     "units_at_once": ("units at once, mean", POINTS),
     "most_units_at_once": ("units at once, most", COUNT),
-    "gap_ms": ("between two outputs, mean", MS),
-    "longest_gap_ms": ("between two outputs, longest", MS),
-    "first_output_ms": ("before the first output, mean", MS),
+    "gap_ms": ("mean gap between outputs", MS),
+    "longest_gap_ms": ("longest gap between outputs", MS),
+    "first_output_ms": ("mean time to first output", MS),
 }
 
 

@@ -14,7 +14,7 @@ from simulsa.audio import AudioError, samples_to_ms
 from simulsa.evaluation.instances import EvaluationError, Instance, single_spaced
 from simulsa.lalm.cache import PreparedLALM, clip_key
 from simulsa.lalm.grouping import PASS_SAMPLES, batches
-from simulsa.lalm.interface import LALM, Direction
+from simulsa.lalm.interface import LALM
 from simulsa.lalm.workers import Prepare, Workers, ahead, unprepared
 from simulsa.languages import latency_unit, unit_ends
 from simulsa.loading import OnError, Processes
@@ -77,10 +77,9 @@ class Lockstep:
                 continue
             loaded.audios.append((clip, audio))
             if not self.timed:
-                direction = Direction(clip.row.source_lang, clip.row.target_lang)
                 for end in self._ends(len(audio)):
-                    heard = prepare(audio[:end], direction)
-                    loaded.prepared[clip_key(heard, direction)] = heard
+                    heard = prepare(audio[:end], clip.row.direction)
+                    loaded.prepared[clip_key(heard, clip.row.direction)] = heard
         return loaded
 
     def __call__(self, lalm: LALM, clips: Sequence[Clip] | LoadedClips) -> tuple[list[Instance], list[tuple[Utterance, str]]]:

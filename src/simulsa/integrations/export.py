@@ -21,7 +21,6 @@ from simulsa.audio import SAMPLE_RATE, AudioError, flac_path, write_flac
 from simulsa.extras import optional
 from simulsa.files import atomic_write, write_json
 from simulsa.lalm.instructions import instruction
-from simulsa.lalm.interface import Direction
 from simulsa.lalm.load import family_of_model
 from simulsa.loading import OnError
 from simulsa.manifest import Utterance, unheard
@@ -97,7 +96,7 @@ def _audio_file(row: Utterance, folder: Path) -> Path:
 
 
 def _asked(row: Utterance, family: str) -> str:
-    return instruction(Direction(row.source_lang, row.target_lang), family)
+    return instruction(row.direction, family)
 
 
 def _messages(given: Sequence[tuple[Utterance, Path]], path: Path, family: str) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from simulsa import strict_json
-from simulsa.lalm.interface import Direction, LALMError
+from simulsa.lalm.interface import LALMError
 from simulsa.lalm.parts import RECORD, asking, local_folder, read_record, trained_directions
 from simulsa.lalm.signature import earlier_signature, folder_signature, text_signature, weights_part
+from simulsa.languages import Direction
 
 logger = logging.getLogger("simulsa")
 

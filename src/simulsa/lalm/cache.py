@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from simulsa.lalm.interface import LALM, TOKENS_ONLY, Continuation, Direction, TokenScores, Want
+from simulsa.lalm.interface import LALM, TOKENS_ONLY, Continuation, Heard, TokenScores, Want
+from simulsa.languages import Direction
 
 MIB = 2**20
 
@@ -30,7 +31,7 @@ def clip_key(audio: Any, direction: Direction) -> ClipKey:
 
 
 class EncoderCache:
-    """Encoded clips by key; `hits` and `misses` count clips.
+    """Encoded clips by key.
 
     A full cache drops the least recently used clip. With `drop=False` it keeps what it has: an epoch visits each
     row once, in a new order, so after a corpus larger than the cache only the rows encoded last would still be there.
@@ -40,15 +41,12 @@ class EncoderCache:
         self.max_bytes = max_mib * MIB
         self.drop = drop
         self.bytes = 0
-        self.hits = self.misses = 0
-        self._heard: OrderedDict[Hashable, Any] = OrderedDict()
+        self._heard: OrderedDict[Hashable, Heard] = OrderedDict()
 
-    def fetch(self, keys: Sequence[Hashable], hear: Callable[[list[int]], Sequence[Any]]) -> list[Any]:
+    def fetch(self, keys: Sequence[Hashable], hear: Callable[[list[int]], Sequence[Heard]]) -> list[Any]:
         """The encoded clip of each key; `hear(rows)` encodes the rows of the batch that are not cached, each key once."""
         known = {key: self._heard[key] for key in keys if key in self._heard}
         new = list({key: row for row, key in enumerate(keys) if key not in known}.items())
-        self.hits += len(keys) - len(new)
-        self.misses += len(new)
         for key in known:
             self._heard.move_to_end(key)
         if new:
@@ -58,7 +56,7 @@ class EncoderCache:
             known |= fresh
         return [known[key] for key in keys]
 
-    def _keep(self, key: Hashable, clip: Any) -> None:
+    def _keep(self, key: Hashable, clip: Heard) -> None:
         room = self.max_bytes if self.drop else self.max_bytes - self.bytes
         if clip.nbytes > room:
             return

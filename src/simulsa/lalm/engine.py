@@ -19,10 +19,11 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.endings import LEAST_TOKENS, eos_ids, token_limit
 from simulsa.lalm.families import audio_token_id, context_tokens, extractor_of, longest_clip, thinker_config
 from simulsa.lalm.frontend import MIN_SAMPLES, Frontend
-from simulsa.lalm.interface import TOKENS_ONLY, Continuation, Direction, LALMError, TokenScores, Want
+from simulsa.lalm.interface import TOKENS_ONLY, Continuation, LALMError, TokenScores, Want
 from simulsa.lalm.parts import Parts, errors_about
 from simulsa.lalm.preflight import ENGLISH_TO_GERMAN, InexactError, preflight
 from simulsa.lalm.vllm_client import Request, VLLMClient, VLLMError, encode_audio
+from simulsa.languages import Direction
 from simulsa.manifest import too_long
 
 KEY = "VLLM_API_KEY"  # the variable that vLLM itself takes its key from

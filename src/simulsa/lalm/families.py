@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import base64
 import importlib.util
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from simulsa.audio import SAMPLE_RATE
+from simulsa.audio import SAMPLE_RATE, wav_bytes
 
 EXTRA = "simulsa[families]"  # the pip requirement that installs the packages of all families
 _MODULES = {"Pillow": "PIL", "mistral-common": "mistral_common"}  # packages imported under another name
@@ -122,11 +121,7 @@ def context_tokens(config: Any) -> int | None:
 
 
 def _wav(audio: np.ndarray) -> dict[str, Any]:
-    import soundfile
-
-    file = io.BytesIO()
-    soundfile.write(file, audio, SAMPLE_RATE, format="WAV", subtype="FLOAT")
-    return {"type": "audio", "base64": base64.b64encode(file.getvalue()).decode("ascii")}
+    return {"type": "audio", "base64": base64.b64encode(wav_bytes(audio, "FLOAT")).decode("ascii")}
 
 
 _VISION = ("Pillow", "torchvision")  # without these, the processors of models that also take images cannot be loaded

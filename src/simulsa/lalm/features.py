@@ -18,8 +18,8 @@ import torch
 from simulsa.lalm.device import copied
 from simulsa.lalm.families import extractor_of
 from simulsa.lalm.frontend import MIN_SAMPLES, Frontend, PreparedClip
-from simulsa.lalm.interface import Direction
 from simulsa.lalm.window import padded_samples
+from simulsa.languages import Direction
 
 MOST_FORMS = 4096  # lengths whose prompts are cached
 TOLERANCE = 1e-3  # largest difference between the features of two devices, which lie between about -1 and 2

@@ -13,9 +13,8 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.cache import ClipKey, clip_key
 from simulsa.lalm.families import Family, extractor_of
 from simulsa.lalm.instructions import instruction
-from simulsa.lalm.interface import Direction
 from simulsa.lalm.window import padded_samples
-from simulsa.languages import base_language, language_name
+from simulsa.languages import Direction, base_language, language_name
 
 if TYPE_CHECKING:
     import torch

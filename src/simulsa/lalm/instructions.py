@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import string
 
-from simulsa.lalm.interface import Direction
-from simulsa.languages import language_name
+from simulsa.languages import Direction, language_name
 
 TRANSLATE = "Translate the {source} speech into {target}."
 TRANSCRIBE = "Transcribe the {source} speech."

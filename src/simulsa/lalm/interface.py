@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+
+from simulsa.languages import Direction
 
 
 class LALMError(RuntimeError):
     """A model that cannot be loaded or used; the message gives what was found and the fix."""
-
-
-class Direction(NamedTuple):
-    """Language of the speech and language of the translation."""
-
-    source_lang: str
-    target_lang: str
 
 
 @dataclass(frozen=True)
@@ -38,9 +33,6 @@ class Heads:
 
     layer: int | None = None
     head: int | None = None
-
-
-ALL_HEADS = Heads()
 
 
 @dataclass(frozen=True)
@@ -77,7 +69,8 @@ class Continuation:
 class Heard(Protocol):
     """A clip as heard by a model, with its prompt: the result of `LALM.hear` for one row.
 
-    It belongs to the model that made it. Keep it for as long as the same audio may be needed again.
+    It belongs to the model that made it, so signatures that pass it on say `Any`. Keep it for as long as the same audio may be
+    needed again.
     """
 
     @property
@@ -85,7 +78,7 @@ class Heard(Protocol):
         """The memory that it takes."""
         ...
 
-    def detached(self) -> Any:
+    def detached(self) -> Heard:
         """The same, without holding on to the memory of the batch it was encoded in."""
         ...
 

@@ -28,9 +28,10 @@ from simulsa.lalm.features import DeviceFrontend
 from simulsa.lalm.frontend import MIN_SAMPLES, Frontend, PreparedClip
 from simulsa.lalm.graphs import StaticSteps
 from simulsa.lalm.grouping import grouped
-from simulsa.lalm.interface import TOKENS_ONLY, Continuation, Direction, LALMError, TokenScores, Want
+from simulsa.lalm.interface import TOKENS_ONLY, Continuation, LALMError, TokenScores, Want
 from simulsa.lalm.signature import marks
 from simulsa.lalm.window import longer, trimmed_window
+from simulsa.languages import Direction
 from simulsa.manifest import too_long
 
 SAID_PER_S = 6  # tokens, of an expected translation

@@ -14,8 +14,9 @@ from simulsa import strict_json
 from simulsa.errors import first_line
 from simulsa.lalm import hub
 from simulsa.lalm.families import EXTRA, Family, extractor_of, family_of, hears
-from simulsa.lalm.interface import Direction, LALMError
+from simulsa.lalm.interface import LALMError
 from simulsa.lalm.signature import folder_signature, text_signature
+from simulsa.languages import Direction
 
 EMBEDDED_MODELS = Path(str(files("simulsa"))) / "models"
 NAME_RULE = "give a Hugging Face id, a model folder, an adapter folder, 'tiny-en-de' or 'tiny-en-de-simul'"

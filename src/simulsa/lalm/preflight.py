@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.lalm.interface import LALM, Direction, LALMError
+from simulsa.lalm.interface import LALM, LALMError
+from simulsa.languages import Direction
 
 if TYPE_CHECKING:
     from simulsa.lalm.model import HuggingFaceLALM

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-import struct
 import threading
 import weakref
 from collections.abc import Coroutine, Mapping, Sequence
@@ -20,7 +19,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from simulsa import strict_json
-from simulsa.audio import SAMPLE_RATE
+from simulsa.audio import wav_bytes
 from simulsa.extras import optional
 from simulsa.lalm.interface import LALMError
 
@@ -33,7 +32,7 @@ _KEPT_S = 4.0  # idle connections; vLLM closes them after 5 s, and a request sen
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.25, 8.0
 _OVERLOADED = frozenset({408, 425, 429, 502, 503, 504})
 _INTERNAL_TRIES = 3  # an internal error may be a crash, or specific to this request
-_NEVER, _PCM, _FLOAT = -100.0, 1, 3  # vLLM's lowest logit bias; WAV's format tags
+_NEVER = -100.0  # vLLM's lowest logit bias
 
 T = TypeVar("T")
 logger = logging.getLogger("simulsa")
@@ -318,13 +317,9 @@ def encode_audio(audio: np.ndarray) -> str:
     FLAC would be half as large but take ten times as long to encode.
     """
     with np.errstate(invalid="ignore"):  # samples outside of 16 bits wrap, which the comparison detects
-        whole = np.rint(audio * 32_768).astype("<i2")
+        whole = np.rint(audio * 32_768).astype(np.int16)
     lossless = np.array_equal(whole.astype(np.float32) / 32_768, audio)
-    data = (whole if lossless else audio.astype("<f4")).tobytes()
-    kind, width = (_PCM, 2) if lossless else (_FLOAT, 4)
-    layout = struct.pack("<IHHIIHH", 16, kind, 1, SAMPLE_RATE, SAMPLE_RATE * width, width, 8 * width)
-    head = b"RIFF" + struct.pack("<I", 36 + len(data)) + b"WAVEfmt " + layout + b"data" + struct.pack("<I", len(data))
-    return base64.b64encode(head + data).decode("ascii")
+    return base64.b64encode(wav_bytes(whole, "PCM_16") if lossless else wav_bytes(audio, "FLOAT")).decode("ascii")
 
 
 def _checked(url: str) -> str:

@@ -7,7 +7,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from simulsa.lalm.interface import LALM, Direction
+from simulsa.lalm.interface import LALM
+from simulsa.languages import Direction
 from simulsa.loading import Processes, deaths_explained, loaded, processes_for
 
 Item = TypeVar("Item")

@@ -77,7 +77,7 @@ class Realtime(Conversation):
         """Send new text and, on request, tentative text."""
         update = result.update
         heard_ms = round(samples_to_ms(self._before_samples + update.audio_samples))
-        delta = result.delta
+        delta = update.new
         if delta:
             if self._between_speeches and not delta[0].isspace() and is_spaced(self.session.config.target_lang):
                 delta = " " + delta

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import io
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from simulsa.audio import SAMPLE_RATE
+from simulsa.audio import wav_bytes
 from simulsa.manifest import Utterance, read_manifest
 
 MANIFEST = Path(str(files("simulsa"))) / "demo" / "data" / "test.jsonl"
@@ -38,8 +37,4 @@ def listing() -> list[dict[str, Any]]:
 
 def wav(row: Utterance) -> bytes:
     """A clip as a WAV file, 16-bit at `SAMPLE_RATE`."""
-    import soundfile
-
-    file = io.BytesIO()
-    soundfile.write(file, row.load(), SAMPLE_RATE, format="WAV", subtype="PCM_16")
-    return file.getvalue()
+    return wav_bytes(row.load(), "PCM_16")

@@ -22,11 +22,9 @@ from simulsa.streaming.state import StreamState, Update
 
 @dataclass(frozen=True)
 class Result:
-    """A result for the client: an update, the new part of its committed text, how many chunks the step merged, and its lag: the
-    seconds since its audio was due."""
+    """A result for the client: an update, how many chunks the step merged, and its lag: the seconds since its audio was due."""
 
     update: Update
-    delta: str
     chunks: int
     lag_s: float
 
@@ -64,7 +62,6 @@ class Session:
         self._stream = self._open_stream(config, samples)
         self._clock = SpeechClock()
         self._inbox: list[np.ndarray] = []
-        self._shown = ""
         self.finishing = self._closed = False  # closed: the model has been told
         self._in_turn = self._again = self._left_out = False  # left out: a chunk did not fit in the batch
         self._chunks = 1
@@ -122,7 +119,7 @@ class Session:
             self._settled.set()
             self._results.put_nowait(None)
         else:
-            self._put(Result(Update("", "", 0, 0.0, final=True), "", 0, 0.0))
+            self._put(Result(Update("", "", 0, 0.0, final=True), 0, 0.0))
 
     async def settled(self) -> None:
         """Wait for the final result of an utterance after `finish`, or for a failure."""
@@ -198,8 +195,7 @@ class Session:
         lag_s = max(0.0, now - due) if self.live else 0.0
         chunk = self.config.chunk_samples
         heard = 1 if chunk is None else (update.audio_samples - before) // chunk
-        result = Result(update, update.committed[len(self._shown) :], max(1, min(heard, self._chunks)), lag_s)
-        self._shown = update.committed
+        result = Result(update, max(1, min(heard, self._chunks)), lag_s)
         self._clock.forget(self.done_samples)
         self._put(result)
         return result

@@ -51,7 +51,7 @@ class Simulstream(Conversation):
 
     async def on_result(self, result: Result) -> None:
         """Send new text; nothing is ever deleted, because only committed text is sent."""
-        await self.socket.send({"new": result.delta, "deleted": ""})
+        await self.socket.send({"new": result.update.new, "deleted": ""})
         if result.update.final:
             await self.socket.send({"end_of_processing": True})
 

@@ -22,7 +22,7 @@ from simulsa.audio import AudioError, AudioTooLongError, samples_to_ms, samples_
 from simulsa.serving.conversation import MODEL_FAILED
 from simulsa.serving.service import RefusedError, Service, shutting_down
 from simulsa.serving.session import Result, Session
-from simulsa.serving.subtitles import Cue, srt, vtt
+from simulsa.serving.subtitles import joined, pieces_of, srt, vtt
 from simulsa.serving.upload import decode_upload
 from simulsa.serving.values import from_text
 from simulsa.streaming.config import StreamConfig
@@ -129,15 +129,18 @@ async def _whole(receive: Receive, session: Session, config: StreamConfig, audio
         message, code, status = _failure(failures[0], session)
         return error_response(status, message, code)
     text = results[-1].update.committed if results else ""
-    cues = _cues(results)
+    pieces = list(pieces_of(result.update for result in results))
     if answer == "json":
         return JSONResponse({"text": text, **_truncated(results[-1:])})
     if answer == "verbose_json":
         duration_s = round(samples_to_s(len(audio)), 3)
-        segments = [{"id": i, "start": cue.start_s, "end": cue.end_s, "text": cue.text} for i, cue in enumerate(cues)]
+        segments = [
+            {"id": number, "start": round(cue.start_s, 3), "end": round(cue.end_s, 3), "text": cue.text}
+            for number, cue in enumerate(joined(pieces))
+        ]
         facts = {"task": "translate", "language": config.target_lang, "duration": duration_s}
         return JSONResponse({**facts, "text": text, "segments": segments, **_truncated(results[-1:])})
-    return PlainTextResponse(srt(cues) if answer == "srt" else vtt(cues) if answer == "vtt" else text + "\n")
+    return PlainTextResponse(srt(pieces) if answer == "srt" else vtt(pieces) if answer == "vtt" else text + "\n")
 
 
 def _failure(error: Exception, session: Session) -> tuple[str, str, int]:
@@ -147,15 +150,6 @@ def _failure(error: Exception, session: Session) -> tuple[str, str, int]:
     if isinstance(error, AudioError):
         return str(error), "invalid_audio", 400
     return MODEL_FAILED, "model_failed", 500
-
-
-def _cues(results: list[Result]) -> list[Cue]:
-    """The text committed at each step, timed from the end of the previous cue to the audio heard at this step."""
-    cues: list[Cue] = []
-    for result in results:
-        if result.delta:
-            cues.append(Cue(cues[-1].end_s if cues else 0.0, round(result.update.audio_s, 3), result.delta))
-    return cues
 
 
 def _truncated(last: list[Result]) -> dict[str, bool]:
@@ -177,9 +171,9 @@ async def _events(session: Session, config: StreamConfig, audio: np.ndarray) -> 
     try:
         async for result in _results(session, config, audio):
             text, last = result.update.committed, [result]
-            if result.delta:
+            if result.update.new:
                 elapsed_ms = round(samples_to_ms(result.update.audio_samples))
-                yield _event("transcript.text.delta", delta=result.delta, elapsed_ms=elapsed_ms)
+                yield _event("transcript.text.delta", delta=result.update.new, elapsed_ms=elapsed_ms)
         yield _event("transcript.text.done", text=text, **_truncated(last))
         yield "data: [DONE]\n\n"
     except Exception as error:

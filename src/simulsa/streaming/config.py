@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, replace
 
 from simulsa.audio import ms_to_samples
-from simulsa.lalm.interface import LALM, Direction
-from simulsa.languages import base_language, language_name
+from simulsa.lalm.interface import LALM
+from simulsa.languages import Direction, base_language, language_name
 from simulsa.streaming.policies import Policy, Rollback
 
 MIN_CHUNK_MS = 40

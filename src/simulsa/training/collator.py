@@ -54,7 +54,7 @@ class Collator:
             if samples is not None:
                 labels[row, -len(answer) :] = torch.tensor(answer)
         return {
-            "clips": [self.frontend.keyed(audio, ex.direction) for audio, ex in zip(audios, examples, strict=True)],
+            "clips": [self.frontend.keyed(audio, ex.row.direction) for audio, ex in zip(audios, examples, strict=True)],
             "answers": answers,
             "labels": labels,
             "places": (labels != IGNORED).flatten().nonzero().squeeze(1),

@@ -10,13 +10,11 @@ from simulsa.files import atomic_write
 
 def plot_log(log: Path, picture: Path) -> None:
     """Draw the loss (nats per target token) and the learning rate of a log over the optimiser steps (PNG)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
     entries = [strict_json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     steps = [entry["step"] for entry in entries]
     figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
     loss = figure.subplots()
     loss.plot(steps, [entry["loss"] for entry in entries], color="#b3402a", marker=".", label="loss")
     loss.set(xlabel="optimiser step", ylabel="loss (nats per target token)")

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simulsa.audio import samples_to_s
-from simulsa.lalm.interface import Direction
 from simulsa.loading import OnError
-from simulsa.manifest import ManifestError, Utterance, check_audio
+from simulsa.manifest import Utterance, check_audio
 from simulsa.progress import track
 
 if TYPE_CHECKING:
@@ -31,11 +30,6 @@ class Example:
 
     row: Utterance
     target: tuple[int, ...]
-
-    @property
-    def direction(self) -> Direction:
-        """Source and target language."""
-        return Direction(self.row.source_lang, self.row.target_lang)
 
     @property
     def length_s(self) -> float:
@@ -64,18 +58,6 @@ class DataSummary:
             f"{total} rows: {self.offline_rows} offline ({self.offline_rows / total:.1%}), "
             f"{self.augmented_rows} simultaneous ({self.augmented_rows / total:.1%}); {self.audio_s / 3600:.2f} h of audio"
         )
-
-
-def check_ids(rows: Sequence[Utterance]) -> None:
-    """Raise `ManifestError` for an id that occurs twice, and `TrainError` when there are no rows."""
-    if not rows:
-        raise TrainError("no rows to train on; give at least one")
-    seen: dict[str, Utterance] = {}
-    for row in rows:
-        if row.id in seen:
-            kinds = " and ".join("simultaneous" if r.is_augmented else "offline" for r in (seen[row.id], row))
-            raise ManifestError(f"row id {row.id!r} occurs twice ({kinds}); ids must be unique over all rows of a training")
-        seen[row.id] = row
 
 
 def make_examples(rows: Sequence[Utterance], lalm: HuggingFaceLALM, on_error: OnError) -> tuple[list[Example], list[str]]:

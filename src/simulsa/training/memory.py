@@ -71,7 +71,7 @@ def largest_pass(lalm: HuggingFaceLALM, examples: Sequence[Example], config: Tra
     """The pass with the longest row, as every row of a pass is padded to its longest."""
     longest = max(examples, key=lambda example: example.length_s)
     silence = np.zeros(round(longest.length_s * SAMPLE_RATE), dtype=np.float32)
-    prompt = len(lalm.frontend.prepare(silence, longest.direction).prompt)
+    prompt = len(lalm.frontend.prepare(silence, longest.row.direction).prompt)
     labels = 1 + max(len(example.target) for example in examples)
     text = lalm.decoder.language_model.config
     widest = np.max(getattr(text, "intermediate_size", 4 * text.hidden_size))  # in some families, there is one per layer

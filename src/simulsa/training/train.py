@@ -16,11 +16,11 @@ from simulsa.lalm.parts import read_record, trained_directions
 from simulsa.lalm.precision import warn_of_slow_bfloat16
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import folder_signature
-from simulsa.manifest import Utterance
+from simulsa.manifest import Utterance, check_ids
 from simulsa.training import processes
 from simulsa.training.config import TrainConfig
 from simulsa.training.curve import plot_log
-from simulsa.training.examples import DataSummary, Example, TrainError, check_ids, make_examples
+from simulsa.training.examples import DataSummary, Example, TrainError, make_examples
 from simulsa.training.folder import Folder
 from simulsa.training.lora import add_lora, target_parameters, with_adapter
 from simulsa.training.memory import advice, checkpoints
@@ -61,7 +61,9 @@ def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: Trai
     require("training", "train")
     _check_model(lalm)
     processes.join(lalm.device)
-    check_ids(rows)
+    if not rows:
+        raise TrainError("no rows to train on; give at least one")
+    check_ids(rows, " over all rows of a training")
     folder = Folder(config.out)
     record = make_record(lalm, rows, config)
     if not config.overwrite and folder.is_finished(record):
@@ -76,7 +78,7 @@ def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: Trai
     if config.mixed_precision:
         warn_of_slow_bfloat16(lalm.device.type, "mixed_precision")
     if config.preflight:
-        preflight(lalm, examples[0].direction)
+        preflight(lalm, examples[0].row.direction)
     if processes.is_main():
         _report(examples, config)
     checkpoint, state = _fit_to_the_end(lalm, examples, config, folder)

@@ -86,7 +86,7 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
 
     def get_train_dataloader(self) -> Any:
         """The batches in the order of the rows, from loader processes if there are any."""
-        announce(self._lalm, (example.direction for example in self.train_dataset if example is not None))
+        announce(self._lalm, (example.row.direction for example in self.train_dataset if example is not None))
         workers = processes_for(self._config.workers, self._lalm.device, processes.count_here())
         loader = data_loader(self.train_dataset, self._config.micro_batch_size, self.data_collator, workers)
         return self.accelerator.prepare(loader)
