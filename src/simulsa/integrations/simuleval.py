@@ -19,9 +19,10 @@ from simuleval.data.segments import TextSegment
 from simuleval.evaluator.instance import INSTANCE_TYPE_DICT, SpeechToTextInstance
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.integrations.tools import AppendOnlyText, Setup, Speech
+from simulsa.integrations.tools import AppendOnlyText, Setup
 from simulsa.settings import SettingsError, read_yaml_mapping
 from simulsa.streaming.config import MIN_CHUNK_MS
+from simulsa.streaming.stream import Stream
 
 
 class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no types
@@ -47,7 +48,7 @@ class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no
     def reset(self) -> None:
         """Get ready for the next source."""
         super().reset()
-        self._stream: Speech | None = None
+        self._stream: Stream | None = None
         self._heard = 0  # samples
         self._growth = AppendOnlyText()
 
@@ -62,7 +63,7 @@ class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no
         text = self._growth.of(updates)
         return WriteAction(text, finished) if text or finished else ReadAction()
 
-    def _start(self) -> Speech:
+    def _start(self) -> Stream:
         rate, lang = self.states.source_sample_rate, self.states.tgt_lang
         if rate != SAMPLE_RATE:
             raise ValueError(f"SimulEval sends audio at {rate} Hz; {SAMPLE_RATE} is needed: resample the files first")
