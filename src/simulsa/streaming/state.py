@@ -187,7 +187,7 @@ class StreamState:
     def ready(self) -> SegmentState | None:
         """The open segment if it has a chunk waiting for `step`; `None` if more audio must arrive first."""
         listen([self])
-        return self._open if self._open is not None and self._open.next_samples() is not None else None
+        return self._open if self._open is not None and self._open.next_samples(self.chunks_at_once) is not None else None
 
     def apply(self, advance: Advance, compute_s: float) -> Update:
         """Apply what a step of `compute_s` decided for the open segment."""
@@ -271,11 +271,10 @@ class StreamState:
 
     def _hand_over(self) -> bool:
         """Give the open segment its next chunks, or its remaining audio at the end; returns whether it has as many as allowed."""
-        segmenter, chunk = self._segmenter, self.config.chunk_samples
+        segmenter, chunk, chunks = self._segmenter, self.config.chunk_samples, self.chunks_at_once
         if segmenter.start is None:
             return False
         state = self._open or self._begin(segmenter.start)
-        chunks = state.chunks_at_once = self.chunks_at_once
         waiting, samples = len(state.audio) - state.heard_samples, segmenter.released - self._first
         if chunk is not None:
             samples = max(0, min(samples, chunks * chunk - waiting))
