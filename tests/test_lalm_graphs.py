@@ -16,7 +16,6 @@ from simulsa.lalm.families import FAMILIES
 from simulsa.lalm.graphs import StaticSteps, places, rows_on_grid
 from simulsa.lalm.interface import Direction, Heads, Want
 from simulsa.lalm.load import load
-from simulsa.lalm.workers import warm_up
 from tests.conftest import noise
 from tests.test_lalm_families import family_folder, sounds
 
@@ -148,7 +147,7 @@ def test_a_live_stream_captures_nothing_that_was_captured_at_the_start(static: A
     monkeypatch.setattr(graphs._Slot, "capture", lambda self, memory: captured.append((self.rows, self.places)))
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
     monkeypatch.setattr(static.decoder, "steps", StaticSteps(static.decoder, graphs=True))
-    warm_up(static, EN_DE, 4, 4 * 16_000)
+    static.warm_up(EN_DE, 4, 4 * 16_000)
     at_start = list(captured)
     assert {rows for rows, _ in at_start} == {1, 2, 4}
     assert at_start == sorted(at_start, key=lambda size: -size[0] * size[1])  # the memory never grows, which would lose graphs
@@ -162,7 +161,7 @@ def test_a_live_stream_captures_nothing_that_was_captured_at_the_start(static: A
 
 
 def test_steps_that_are_no_graphs_have_nothing_to_capture(static: Any) -> None:
-    warm_up(static, EN_DE, 4, 4 * 16_000)
+    static.warm_up(EN_DE, 4, 4 * 16_000)
     assert static.decoder.steps.captures == 0
     assert static.decoder.steps.nbytes == 0
 

@@ -22,7 +22,7 @@ from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.state import Advance, Segment, StreamState, Update, listen
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
-from simulsa.streaming.vad import WINDOW_SAMPLES
+from simulsa.streaming.vad import VAD, WINDOW_SAMPLES
 from simulsa.testing import FakeHeard, FakeLALM, FakeVAD
 from tests.conftest import examples, noise
 
@@ -384,7 +384,7 @@ def test_settings_that_the_window_cannot_hold() -> None:
         long_stream(FakeLALM(lambda audio: "", max_samples=2 * SAMPLE_RATE))
 
 
-class Probabilities:
+class Probabilities(VAD):
     """A detector that returns the given probabilities, window by window."""
 
     def __init__(self, probabilities: Sequence[float]) -> None:

@@ -21,7 +21,7 @@ from simulsa.lalm.cache import CachedLALM
 from simulsa.lalm.interface import LALM, Direction
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
-from simulsa.lalm.workers import LocalWorker, Workers, announce, warm_up
+from simulsa.lalm.workers import LocalWorker, Workers, announce
 from simulsa.loading import BatchSize, Processes, check_processes, rows_for
 from simulsa.manifest import Utterance
 from simulsa.settings import check_whole_numbers
@@ -105,7 +105,7 @@ class EvaluateConfig:
 
     def rows_together(self, lalm: LALM) -> int:
         """The batch size for a model, depending on its device."""
-        return rows_for(self.batch_size, getattr(lalm, "device", None), _GPU_ROWS)
+        return rows_for(self.batch_size, lalm.device, _GPU_ROWS)
 
     @property
     def grid(self) -> list[Setting]:
@@ -150,7 +150,7 @@ def evaluate(
     if todo and config.preflight:
         preflight(lalm, Direction(rows[0].source_lang, target_lang))
     if todo and config.batch_size == 1:  # computing time is measured: the first chunk must not include start-up costs
-        warm_up(lalm, Direction(rows[0].source_lang, target_lang), 1, max(clip.samples for clip in clips))
+        lalm.warm_up(Direction(rows[0].source_lang, target_lang), 1, max(clip.samples for clip in clips))
     announce(lalm, (Direction(clip.row.source_lang, clip.row.target_lang) for clip in clips))
     for chunk_ms, policy in todo:
         offline = next((score for (k, _), score in scores.items() if k == chunk_ms and math.isinf(k)), None)
