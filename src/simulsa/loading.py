@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import multiprocessing
+import operator
 import os
 import pickle
 import sys
@@ -87,7 +88,7 @@ def loaded(make: Callable[[Item], Result], items: Sequence[Item], processes: int
     if not processes or len(items) < 2:
         yield from map(make, items)
         return
-    loader = data_loader(_Made(make, items), None, _as_it_is, min(processes, len(items)))
+    loader = data_loader(_Made(make, items), None, operator.call, min(processes, len(items)))
     batches = unpacked(iter(loader))
     try:
         yield from batches
@@ -179,10 +180,6 @@ class _Pickler(pickle.Pickler):
         if type(value) is torch.Tensor and value.dtype != torch.bfloat16:
             return torch.from_numpy, (value.numpy(),)
         return NotImplemented
-
-
-def _as_it_is(make: Callable[[], Result]) -> Result:
-    return make()
 
 
 def _cores() -> int:

@@ -81,9 +81,9 @@ class SpacedInstance(SpeechToTextInstance):  # type: ignore[misc]
     def receive_prediction(self, prediction: TextSegment) -> None:
         """Receive what the agent wrote."""
         before = len(self.prediction_list)
-        goes_on = bool(before and prediction.content and not prediction.content[0].isspace()) and self.latency_unit == "word"
+        continues = bool(before and prediction.content and not prediction.content[0].isspace()) and self.latency_unit == "word"
         super().receive_prediction(prediction)
-        if goes_on:
+        if continues:
             self.prediction_list[before - 1] += self.prediction_list.pop(before)
             self.delays[before - 1] = self.delays.pop(before)
             self.elapsed[before - 1] = self.elapsed.pop(before)

@@ -19,7 +19,6 @@ from simulsa.lalm.interface import LALM, LALMError
 from simulsa.lalm.merge import merged, with_adapter, without_adapters
 from simulsa.lalm.parts import (
     RECORD,
-    asking,
     errors_about,
     first_line,
     hub_version,
@@ -27,6 +26,7 @@ from simulsa.lalm.parts import (
     read_parts,
     read_record,
     trained_directions,
+    with_instruction,
 )
 from simulsa.lalm.precision import bound_plans, warn_of_slow_bfloat16
 from simulsa.lalm.quantized import loading_options
@@ -285,7 +285,7 @@ def _adapter_content(name: str, folder: Path, base_name: str, base: str, instruc
         _check_base(name, record, base_name, base, trained_with)
     else:  # without a record, nothing shows which base it was trained on
         digits = text_signature([digits, weights_part(base)])
-    return f"{name}@{asking(digits, instruction) if instruction not in ('', trained_with) else digits}"
+    return f"{name}@{with_instruction(digits, instruction) if instruction not in ('', trained_with) else digits}"
 
 
 def _check_base(name: str, record: dict[str, Any], base_name: str, base: str, instruction: str) -> None:
@@ -294,7 +294,7 @@ def _check_base(name: str, record: dict[str, Any], base_name: str, base: str, in
     if trained_on == weights_part(base):
         return
     folder = local_folder(base_name)
-    if folder is not None and trained_on == asking(earlier_signature(folder), instruction):
+    if folder is not None and trained_on == with_instruction(earlier_signature(folder), instruction):
         logger.warning(
             "%s: its record knows its base by the first MiB of each weight file only, which other fine-tunes may share; if %s is "
             'that base, write "base_signature": "%s" into %s. The next release will not take the record as it is',

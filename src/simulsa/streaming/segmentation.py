@@ -111,7 +111,7 @@ class WholeAudio:
         """Add this many samples to the segment."""
         self.position += samples
 
-    def hear(self, probability: float, energy: float, samples: int = WINDOW_SAMPLES) -> None:
+    def add_window(self, probability: float, energy: float, samples: int = WINDOW_SAMPLES) -> None:
         """Do nothing: voice activity is not used."""
 
     def finish(self) -> bool:
@@ -157,7 +157,7 @@ class Segmenter:
             return self.start
         return max(self._last_end, (self._speech_start if self._speaking else self.position) - self._padding)
 
-    def hear(self, probability: float, energy: float, samples: int = WINDOW_SAMPLES) -> None:
+    def add_window(self, probability: float, energy: float, samples: int = WINDOW_SAMPLES) -> None:
         """Advance by a window of `samples`, given its speech probability and its energy (any unit)."""
         threshold = self._config.speech_threshold
         if self._speaking:

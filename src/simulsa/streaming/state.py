@@ -186,7 +186,7 @@ class StreamState:
 
     def ready(self) -> SegmentState | None:
         """The open segment if it has a chunk waiting for `step`; `None` if more audio must arrive first."""
-        listen([self])
+        run_vad([self])
         return self._open if self._open is not None and self._open.next_samples(self.chunks_at_once) is not None else None
 
     def apply(self, advance: Advance, compute_s: float) -> Update:
@@ -229,13 +229,13 @@ class StreamState:
 
         A model that continues carried text emits its own space, unless it was trained on single sentences.
         """
-        if not self.segmented or self._segment.text or self._goes_on():
+        if not self.segmented or self._segment.text or self._continues_sentence():
             return text
         text = text.lstrip()
         spaced = is_spaced(self.config.target_lang) and self.committed and not self.committed[-1].isspace()
         return f" {text}" if text and spaced else text
 
-    def _goes_on(self) -> bool:
+    def _continues_sentence(self) -> bool:
         """Whether the open segment continues carried text that is not a whole sentence."""
         return bool(self._open and self._open.shown) and not ends_sentence(self.committed)
 
@@ -261,7 +261,7 @@ class StreamState:
     def judge(self, probability: float) -> None:
         """Record the speech probability of the window that `next_window` returned."""
         window = self._unjudged()
-        self._segmenter.hear(probability, float(window @ window), len(window))
+        self._segmenter.add_window(probability, float(window @ window), len(window))
         if self._segmenter.start is None:
             self._drop(self._segmenter.oldest - self._first)
 
@@ -294,7 +294,7 @@ class StreamState:
         return self._open
 
 
-def listen(streams: Sequence[StreamState]) -> None:
+def run_vad(streams: Sequence[StreamState]) -> None:
     """Run voice activity detection on new audio, one window of all streams per network call: cheaper than stream by stream."""
     while asked := [(stream, window) for stream in streams if (window := stream.next_window()) is not None]:
         probabilities = speech_probabilities([stream.vad for stream, _ in asked], [window for _, window in asked])
