@@ -131,7 +131,7 @@ def augmented(lalm: HuggingFaceLALM, rows: Sequence[Utterance], processes: int, 
         _accounted() as run,
         patch.object(Speculation, "load", run.timed(Speculation.load)),
         patch.object(workers, "loaded", run.iterated(loaded)),
-        patch.object(Speculation, "__call__", run.ending(Speculation.__call__)),
+        patch.object(Speculation, "run", run.ending(Speculation.run)),
     ):
         augment(rows, lalm, config)
     return run

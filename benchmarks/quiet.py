@@ -29,7 +29,7 @@ from benchmarks.recording import Recording, record, silence, to_int16
 from benchmarks.setup import machine
 from simulsa.audio import SAMPLE_RATE
 from simulsa.serving.config import ServeConfig
-from simulsa.serving.server import listen, make_server
+from simulsa.serving.server import bind, make_server
 from simulsa.serving.service import Service
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.segmentation import SegmentationConfig
@@ -97,7 +97,7 @@ class Pair:
         limits = ServeConfig(port=0, max_session_s=float("inf"))
         self._service = Service(FakeLALM(growing_script(TEXT)), limits, options.stream)
         self._service.warm_up()
-        server, listening = make_server(self._service), listen(limits)
+        server, listening = make_server(self._service), bind(limits)
         port = listening.getsockname()[1]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

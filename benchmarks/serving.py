@@ -27,7 +27,7 @@ from simulsa.audio import SAMPLE_RATE, SAMPLES_PER_MS
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import Dtype, load
 from simulsa.serving.config import ServeConfig
-from simulsa.serving.server import listen, make_server
+from simulsa.serving.server import bind, make_server
 from simulsa.serving.service import Service
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.stream import Stream
@@ -67,7 +67,7 @@ def serving(lalm: LALM, options: Options, max_batch: int) -> Iterator[int]:
         longform=options.longform,
     )
     service = Service(lalm, limits, StreamConfig(chunk_ms=options.chunk_ms, rollback=options.rollback))
-    server, listening = make_server(service), listen(limits)
+    server, listening = make_server(service), bind(limits)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

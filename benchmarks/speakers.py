@@ -45,8 +45,8 @@ async def speak(url: str, audio: np.ndarray) -> list[tuple[float, float]]:
     data = (audio * 32_767).astype("<i2")
     async with connect(f"{url}/v1/realtime/translations", compression=None) as socket:
         await socket.recv()
-        wishes = {"tentative": True, "sample_rate": SAMPLE_RATE}
-        await socket.send(json.dumps({"type": "session.update", "session": {"simulsa": wishes}}))
+        requested = {"tentative": True, "sample_rate": SAMPLE_RATE}
+        await socket.send(json.dumps({"type": "session.update", "session": {"simulsa": requested}}))
         await socket.recv()
 
         async def listen() -> None:

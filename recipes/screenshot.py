@@ -16,7 +16,7 @@ import simulsa
 from recipes import command
 from simulsa.serving import samples
 from simulsa.serving.config import ServeConfig
-from simulsa.serving.server import listen, make_server
+from simulsa.serving.server import bind, make_server
 from simulsa.serving.service import Service
 from simulsa.streaming.config import StreamConfig
 
@@ -46,7 +46,7 @@ def main(config: Screenshot) -> None:
         raise RuntimeError("there is no chromium; apt-get install chromium")
     service = Service(simulsa.load(config.model), ServeConfig(port=0), StreamConfig())
     server = make_server(service)
-    with listen(service.config) as listening:
+    with bind(service.config) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

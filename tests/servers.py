@@ -28,7 +28,7 @@ from simulsa.lalm.interface import LALM
 from simulsa.serving.config import ServeConfig as ServeConfig
 from simulsa.serving.pcm import PcmReader
 from simulsa.serving.realtime import Realtime as Realtime
-from simulsa.serving.server import listen, make_server
+from simulsa.serving.server import bind, make_server
 from simulsa.serving.service import Service as Service
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.stream import Stream
@@ -70,7 +70,7 @@ def running(lalm: LALM, stream: StreamConfig | None = None, send_buffer: int = 0
     config = ServeConfig(**{"port": 0, "merge_chunks": False, "longform": False, **limits})
     service = Service(lalm, config, stream or StreamConfig())
     server = make_server(service)
-    listening = listen(service.config)
+    listening = bind(service.config)
     if send_buffer:  # of the system, for each connection; usually megabytes
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

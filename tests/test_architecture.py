@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -35,3 +37,24 @@ def test_every_package_and_module_has_a_row() -> None:
     named = set(re.findall(r"`([\w.]+/?)`", rows))
     assert names - named == {"py.typed"} & names, sorted(names - named)
     assert all((SOURCE / name).exists() or (ROOT / name).exists() for name in named - {"docs/pages.py"}), named
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The packages and modules of simulsa, by their first name, that a file imports, wherever it does."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "simulsa":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("simulsa."):
+            yield (node.module or "").split(".")[1]
+
+
+def test_imports_point_to_the_right() -> None:
+    chain = re.search(r"never to a neighbour: (cli → .*?)\.", section("Packages").replace("\n", " "))
+    assert chain is not None
+    level = {name: number for number, names in enumerate(chain[1].split(" → ")) for name in names.split(", ")}
+    for path in SOURCE.rglob("*.py"):
+        package = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        if package.startswith("_"):  # version, entry point, and the names that are loaded lazily
+            continue
+        for other in set(imported(path)) - {package, "_version"}:
+            assert level[package] < level[other], f"{path.relative_to(SOURCE)} imports {other}"

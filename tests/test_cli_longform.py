@@ -42,7 +42,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLALM:
     lalm = FakeLALM(lambda audio: f"{round(len(audio) / 1600)} Zehntel.", max_samples=WINDOW_S * SAMPLE_RATE)
     monkeypatch.setattr(ModelConfig, "load", lambda _: lalm)
     monkeypatch.setattr("simulsa.streaming.state.SileroVAD", FakeVAD)
-    monkeypatch.setattr("simulsa.streaming.stream.SileroVAD", FakeVAD)
     return lalm
 
 

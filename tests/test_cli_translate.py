@@ -183,7 +183,7 @@ def test_no_arguments_show_the_overview(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_an_output_that_lacks_an_umlaut_loses_a_letter_not_the_text(tmp_path: Path) -> None:
-    script = "import sys; from simulsa import cli; cli._print_what_it_can(); print('Ein Mädchen'); print('ä', file=sys.stderr)"
+    script = "import sys; from simulsa import cli; cli._replace_unencodable(); print('Ein Mädchen'); print('ä', file=sys.stderr)"
     environment = {**os.environ, "PYTHONIOENCODING": "cp1251"}
     run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, encoding="cp1251", check=True)
     assert run.stdout == "Ein M?dchen\n"

@@ -354,7 +354,7 @@ def test_a_plot_of_many_policies_names_each_kind_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("batch_size", "calls"), [(1, 1), (2, 0)])
 def test_a_model_is_warmed_up_before_its_computing_time_is_measured(make_rows: Rows, batch_size: int, calls: int) -> None:
     lalm, asked = fake(), []
-    lalm.warm_up = lambda *given: asked.append(given)  # type: ignore[attr-defined]
+    lalm.warm_up = lambda *given: asked.append(given)  # type: ignore[method-assign]
     rows = make_rows(3)
     evaluate(lalm, rows, config(None, batch_size=batch_size))
     assert asked == [(Direction("en", "de"), 1, max(row.length_samples() for row in rows))] * calls
@@ -363,7 +363,7 @@ def test_a_model_is_warmed_up_before_its_computing_time_is_measured(make_rows: R
 def test_the_batch_follows_the_device_unless_it_is_given() -> None:
     lalm = fake()
     assert EvaluateConfig().rows_together(lalm) == 16
-    lalm.device = torch.device("cuda")  # type: ignore[attr-defined]
+    lalm.device = torch.device("cuda")
     assert [EvaluateConfig(**given).rows_together(lalm) for given in ({}, {"batch_size": 3})] == [32, 3]
     with pytest.raises(ValueError, match="batch_size is 0; it must be a whole number, 1 or more"):
         EvaluateConfig(batch_size=0)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulsa import files
-from simulsa.files import append_jsonl, atomic_write, read_jsonl_after_a_kill, write_json
+from simulsa.files import append_jsonl, atomic_write, recover_jsonl, write_json
 from tests.conftest import examples
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -71,11 +71,11 @@ def test_json_is_readable_by_people(tmp_path: Path) -> None:
 
 def test_a_journal_grows(tmp_path: Path) -> None:
     path = tmp_path / "new" / "journal.jsonl"
-    assert read_jsonl_after_a_kill(path) == []
+    assert recover_jsonl(path) == []
     append_jsonl(path, [{"n": 1}, {"n": 2}])
     append_jsonl(path, [])
     append_jsonl(path, [{"n": 3}])
-    assert read_jsonl_after_a_kill(path) == [{"n": 1}, {"n": 2}, {"n": 3}]
+    assert recover_jsonl(path) == [{"n": 1}, {"n": 2}, {"n": 3}]
 
 
 @given(texts=st.lists(ANY_TEXT, max_size=5))
@@ -84,7 +84,7 @@ def test_any_text_survives_a_journal(tmp_path_factory: pytest.TempPathFactory, t
     path = tmp_path_factory.mktemp("journal") / "a.jsonl"
     values = [{"text": text} for text in [*texts, "line\u2028separator\x85next\x1c"]]
     append_jsonl(path, values)
-    assert read_jsonl_after_a_kill(path) == values
+    assert recover_jsonl(path) == values
 
 
 def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +96,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
             append_jsonl(path, [{"n": 2}])
     assert path.read_bytes() == b'{"n": 1}\n'
     append_jsonl(path, [{"n": 2}])
-    assert read_jsonl_after_a_kill(path) == [{"n": 1}, {"n": 2}]
+    assert recover_jsonl(path) == [{"n": 1}, {"n": 2}]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs RLIMIT_FSIZE")
@@ -128,6 +128,6 @@ def test_whatever_byte_a_kill_stops_at_whole_lines_remain(tmp_path_factory: pyte
     data = path.read_bytes()
     path.write_bytes(data[:cut])
     whole = data[:cut].count(b"\n")
-    assert read_jsonl_after_a_kill(path) == values[:whole]
+    assert recover_jsonl(path) == values[:whole]
     append_jsonl(path, values[whole:])
     assert path.read_bytes() == data

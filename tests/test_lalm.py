@@ -391,12 +391,12 @@ class TestPreflight:
 
     def test_rejected_tokens_that_are_still_seen(self, lively: HuggingFaceLALM, monkeypatch: pytest.MonkeyPatch) -> None:
         """An attention that ignores the mask, in the real model."""
-        go_on = _Greedy.go_on
+        decode_rest = _Greedy.decode_rest
 
         def unmasked(self: Any, rows: Any, mask: torch.Tensor, cache: Any) -> None:
-            go_on(self, rows, torch.cummax(mask, dim=1).values, cache)
+            decode_rest(self, rows, torch.cummax(mask, dim=1).values, cache)
 
-        monkeypatch.setattr(_Greedy, "go_on", unmasked)
+        monkeypatch.setattr(_Greedy, "decode_rest", unmasked)
         with pytest.raises(LALMError, match="verifying a draft changes the translation"):
             preflight(lively)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.padding import drawn, grid_cost
-from simulsa.lalm.device import _set_up_cuda, as_it_is, copied, on_grid, rounding, set_up
+from simulsa.lalm.device import _set_up_cuda, copied, identity, on_grid, rounding, set_up
 from simulsa.languages import Direction
 from simulsa.training.config import TrainConfig
 from simulsa.training.order import passed_examples
@@ -92,7 +92,7 @@ def test_results_are_the_same_on_the_grid(random_lalm: Any, monkeypatch: pytest.
             hook.remove()
         return said, scores, encoded, decoded - {1}
 
-    monkeypatch.setattr(random_lalm.decoder, "round_up", as_it_is)
+    monkeypatch.setattr(random_lalm.decoder, "round_up", identity)
     said, scores, _, _ = results()
     monkeypatch.setattr(random_lalm.decoder, "round_up", on_grid)
     said_on_grid, scores_on_grid, encoded, decoded = results()

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from simulsa.lalm import graphs
 from simulsa.lalm.families import FAMILIES
-from simulsa.lalm.graphs import StaticSteps, places, rows_on_grid
+from simulsa.lalm.graphs import StaticSteps, capacity, rows_on_grid
 from simulsa.lalm.interface import Heads, Want
 from simulsa.lalm.load import load
-from simulsa.lalm.workers import warm_up
 from simulsa.languages import Direction
 from tests.conftest import noise
 from tests.test_lalm_families import family_folder, sounds
@@ -27,7 +26,7 @@ EN_DE = Direction("en", "de")
 @pytest.fixture
 def static(random_lalm: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The random model with decoding in fixed memory, in small caches, and answers of up to 70 tokens."""
-    monkeypatch.setattr(graphs, "LEAST_PLACES", 64)
+    monkeypatch.setattr(graphs, "LEAST_CAPACITY", 64)
     monkeypatch.setattr(graphs, "ROOM", 8)
     monkeypatch.setattr(random_lalm, "max_target_tokens", 70)
     monkeypatch.setattr(random_lalm.decoder, "steps", StaticSteps(random_lalm.decoder, graphs=False))
@@ -48,12 +47,12 @@ def both_ways(lalm: Any, *arguments: Any) -> tuple[list[Any], list[Any]]:
 
 @given(st.integers(1, 20_000))
 def test_a_cache_has_room_and_few_sizes(length: int) -> None:
-    assert length + graphs.ROOM <= places(length) <= max(graphs.LEAST_PLACES, 1.5 * (length + graphs.ROOM))
-    assert places(length) % 8 == 0
+    assert length + graphs.ROOM <= capacity(length) <= max(graphs.LEAST_CAPACITY, 1.5 * (length + graphs.ROOM))
+    assert capacity(length) % 8 == 0
 
 
 def test_there_are_few_sizes() -> None:
-    assert sorted({places(some) for some in range(1, 1900)}) == [256, 384, 512, 768, 1024, 1536, 2048]
+    assert sorted({capacity(some) for some in range(1, 1900)}) == [256, 384, 512, 768, 1024, 1536, 2048]
 
 
 def test_rows_come_in_powers_of_two() -> None:
@@ -89,7 +88,7 @@ def test_rows_end_apart_in_caches_that_are_too_small_and_batches_that_shrink(sta
     for one, other in zip(fixed, plain, strict=True):
         np.testing.assert_allclose(one.log_probs, other.log_probs, atol=1e-4)
     unlimited, _ = both_ways(static, audios, [[]] * 6)
-    assert [len(row.tokens) for row in unlimited] == [70] * 6  # longer than the first cache has places
+    assert [len(row.tokens) for row in unlimited] == [70] * 6  # more than the capacity of the first cache
 
 
 def test_a_batch_leaves_nothing_behind_for_the_next(static: Any) -> None:
@@ -146,10 +145,10 @@ def test_a_graph_that_cannot_be_captured_is_said_once_and_the_plain_path_goes_on
 
 def test_a_live_stream_captures_nothing_that_was_captured_at_the_start(static: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     captured: list[tuple[int, int]] = []
-    monkeypatch.setattr(graphs._Slot, "capture", lambda self, memory: captured.append((self.rows, self.places)))
+    monkeypatch.setattr(graphs._Slot, "capture", lambda self, memory: captured.append((self.rows, self.capacity)))
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
     monkeypatch.setattr(static.decoder, "steps", StaticSteps(static.decoder, graphs=True))
-    warm_up(static, EN_DE, 4, 4 * 16_000)
+    static.warm_up(EN_DE, 4, 4 * 16_000)
     at_start = list(captured)
     assert {rows for rows, _ in at_start} == {1, 2, 4}
     assert at_start == sorted(at_start, key=lambda size: -size[0] * size[1])  # the memory never grows, which would lose graphs
@@ -163,7 +162,7 @@ def test_a_live_stream_captures_nothing_that_was_captured_at_the_start(static: A
 
 
 def test_steps_that_are_no_graphs_have_nothing_to_capture(static: Any) -> None:
-    warm_up(static, EN_DE, 4, 4 * 16_000)
+    static.warm_up(EN_DE, 4, 4 * 16_000)
     assert static.decoder.steps.captures == 0
     assert static.decoder.steps.nbytes == 0
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from simulsa.audio import AudioError
-from simulsa.lalm.workers import LocalWorker, ahead
+from simulsa.lalm.workers import LocalWorker
 from simulsa.loading import LoadingError, check_processes, loaded, processes_for
 from simulsa.testing import FakeLALM
 
@@ -88,10 +88,20 @@ def test_a_process_that_dies_is_one_line_that_says_what_to_do() -> None:
     assert no_process_is_left()
 
 
+class Passed:
+    """Work that has each item as its result."""
+
+    def load(self, item: int, frontend: Any, ahead: bool) -> int:
+        return item
+
+    def run(self, lalm: Any, loaded: int) -> int:
+        return loaded
+
+
 def beside_loaders(work: Callable[[], object]) -> None:
     """Do some work while two processes load."""
-    with ahead(LocalWorker(FakeLALM(lambda _: "")), lambda item, _: item, range(50), 2) as batches:
-        next(iter(batches))
+    with LocalWorker(FakeLALM(lambda _: "")).map(Passed(), range(50), 2) as results:
+        next(results)
         work()
 
 

@@ -19,10 +19,10 @@ from simulsa.audio import SAMPLE_RATE, AudioError, resample
 from simulsa.lalm.interface import Continuation
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.segmentation import SegmentationConfig
-from simulsa.streaming.state import Advance, Segment, StreamState, Update, listen
+from simulsa.streaming.state import Advance, Segment, StreamState, Update, run_vad
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
-from simulsa.streaming.vad import WINDOW_SAMPLES
+from simulsa.streaming.vad import VAD, WINDOW_SAMPLES
 from simulsa.testing import FakeHeard, FakeLALM, FakeVAD
 from tests.conftest import examples, noise
 
@@ -333,7 +333,7 @@ def test_a_change_of_rate_is_refused() -> None:
 def test_many_sessions_share_a_step(together: bool) -> None:
     def waiting() -> list[tuple[int, StreamState]]:
         if together:
-            listen(sessions)
+            run_vad(sessions)
             assert all(session.next_window() is None for session in sessions)
         return [(i, session) for i, session in enumerate(sessions) if session.ready() is not None]
 
@@ -384,7 +384,7 @@ def test_settings_that_the_window_cannot_hold() -> None:
         long_stream(FakeLALM(lambda audio: "", max_samples=2 * SAMPLE_RATE))
 
 
-class Probabilities:
+class Probabilities(VAD):
     """A detector that returns the given probabilities, window by window."""
 
     def __init__(self, probabilities: Sequence[float]) -> None:

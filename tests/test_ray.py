@@ -54,8 +54,11 @@ class Load:
 
 
 class Divided:
-    def __call__(self, lalm: LALM, item: int) -> float:
-        return 1 / item
+    def load(self, item: int, frontend: Any, ahead: bool) -> int:
+        return item
+
+    def run(self, lalm: LALM, loaded: int) -> float:
+        return 1 / loaded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +67,10 @@ class KilledOnce:
 
     marker: str
 
-    def __call__(self, lalm: LALM, item: int) -> tuple[int, int]:
+    def load(self, item: int, frontend: Any, ahead: bool) -> int:
+        return item
+
+    def run(self, lalm: LALM, item: int) -> tuple[int, int]:
         if item == 2 and not Path(self.marker).exists():
             Path(self.marker).touch()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -91,7 +97,8 @@ def test_scores_and_logs_are_those_of_one_process(workers: RayWorkers, random_la
 
 
 def test_a_killed_worker_loses_nothing(workers: RayWorkers, tmp_path: Path) -> None:
-    done = dict(workers.map(KilledOnce(str(tmp_path / "killed")), range(6)))
+    with workers.map(KilledOnce(str(tmp_path / "killed")), range(6)) as results:
+        done = dict(results)
     assert (tmp_path / "killed").exists()
     assert sorted(done) == [0, 1, 2, 3, 4, 5]
     assert os.getpid() not in done.values()
@@ -102,8 +109,8 @@ def test_what_the_work_raises_is_raised_here(workers: RayWorkers, random_lalm: A
     soundfile.write(rows[1].audio, np.full(SAMPLE_RATE, np.nan), SAMPLE_RATE, subtype="FLOAT")
     with pytest.raises(EvaluationError, match=r"row 'row-1'.*NaN"):
         evaluate(random_lalm, rows, EvaluateConfig((500,), (0,), batch_size=1, preflight=False), workers)
-    with pytest.raises(ZeroDivisionError):
-        list(workers.map(Divided(), [1, 0]))
+    with pytest.raises(ZeroDivisionError), workers.map(Divided(), [1, 0]) as results:
+        list(results)
 
 
 def test_the_command(cluster: None, make_rows: Rows, write_rows: Callable[[Sequence[Utterance]], Path], tmp_path: Path,

@@ -57,7 +57,6 @@ def reference(stream: StreamConfig = STREAM) -> str:
 
 def test_a_recording_longer_than_a_segment_is_followed_in_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("simulsa.streaming.state.SileroVAD", FakeVAD)
-    monkeypatch.setattr("simulsa.streaming.stream.SileroVAD", FakeVAD)
     pause = np.zeros(24_000, dtype=np.float32)
     spoken = np.concatenate([piece for _ in range(5) for piece in (noise(2.0), pause)])
     with running(FakeLALM(growing_script(TEXT), max_samples=16_000 * 300), STREAM, longform=True) as server:

@@ -92,11 +92,11 @@ def test_the_text_is_that_of_stream_however_the_audio_is_cut(socket: ClientConne
 
 
 def test_settings_are_per_session_and_tentative_text_comes_to_those_who_ask(server: Running, socket: ClientConnection) -> None:
-    wishes = {"tentative": True, "chunk_ms": 200, "rollback": 5, "source_language": "fr"}
-    say(socket, "session.update", session={"audio": {"output": {"language": "es"}}, "simulsa": wishes})
+    requested = {"tentative": True, "chunk_ms": 200, "rollback": 5, "source_language": "fr"}
+    say(socket, "session.update", session={"audio": {"output": {"language": "es"}}, "simulsa": requested})
     session = hear(socket)["session"]
     assert session["audio"]["output"]["language"] == "es"
-    assert {name: session["simulsa"][name] for name in wishes} == wishes
+    assert {name: session["simulsa"][name] for name in requested} == requested
     append(socket, SPEECH)
     say(socket, "session.close")
     events = events_until(socket, "session.closed")

@@ -194,7 +194,7 @@ def test_a_session_that_is_behind_hears_all_chunks_that_wait() -> None:
             lambda: None,
         )  # type: ignore[arg-type]
         for _ in range(22):
-            await session.hear(noise(0.1))
+            await session.receive(noise(0.1))
         lalm, soon = FakeLALM(growing_script(TEXT)), session._clock.due(16_000 * 11 // 10)
         chunks, heard = [], []
         for now in (soon, soon + 100):
@@ -225,7 +225,7 @@ def test_what_was_found_silent_does_not_wait() -> None:
         async def hear(audio: np.ndarray) -> list[tuple[int, float]]:
             found = []
             for start in range(0, len(audio), 1_600):
-                await session.hear(audio[start : start + 1_600])
+                await session.receive(audio[start : start + 1_600])
                 while session.wants_turn:
                     turn, now = session.turn(time.monotonic() + 1e4), time.monotonic()  # it was all spoken long ago
                     take_turns(lalm, [turn], 1)
@@ -249,7 +249,7 @@ def test_a_chunk_that_found_no_room_in_a_batch_goes_on_waiting() -> None:
 
         async def take(audio: np.ndarray) -> None:
             for session in sessions:
-                await session.hear(audio)
+                await session.receive(audio)
             turns = [session.turn(0.0) for session in sessions]
             take_turns(lalm, turns, max_batch=1)
             for session, turn in zip(sessions, turns, strict=True):
@@ -293,7 +293,7 @@ def test_the_rest_of_a_chunk_is_late_from_the_end_of_the_speech_on() -> None:
 
     async def run() -> None:
         session = Session(opened, STREAM, ServeConfig(), lambda: None)
-        await session.hear(noise(0.2))
+        await session.receive(noise(0.2))
         await asyncio.sleep(0.3)
         before = time.monotonic()
         session.finish()
@@ -318,7 +318,7 @@ def test_the_server_does_what_stream_does_chunk_by_chunk() -> None:
             lambda: None,
             live=False,
         )
-        await session.hear(noise(2.7))
+        await session.receive(noise(2.7))
         session.end("closed")
         while session.wants_turn:
             turn = session.turn(0.0)
@@ -336,8 +336,8 @@ def test_a_speech_of_several_segments_whose_end_takes_no_step() -> None:
 
         session = Session(hearing(lalm), STREAM, ServeConfig(), lambda: None, live=False)
         for _ in range(2):
-            await session.hear(noise(1.1))
-            await session.hear(np.zeros(SAMPLE_RATE, dtype=np.float32))
+            await session.receive(noise(1.1))
+            await session.receive(np.zeros(SAMPLE_RATE, dtype=np.float32))
         session.end("closed")
         while session.wants_turn:
             turn = session.turn(0.0)

@@ -56,7 +56,7 @@ def process() -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `simulsa VERB ...`; returns the exit code."""
-    _print_what_it_can()
+    _replace_unencodable()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(verb, rest, debug)
 
 
-def _print_what_it_can() -> None:
+def _replace_unencodable() -> None:
     """Replace characters missing from the terminal's encoding instead of failing, and say so once."""
     told = False
 

@@ -160,8 +160,8 @@ def _mp3_fault(file: BinaryIO, first: int, promised: int, size: int) -> Fault | 
         return _cut(f"the header promises {promised} bytes of MP3, {there} are there")
     end = first + promised
     file.seek(end)
-    goes_on = file.read(3)
-    if goes_on[:3] != b"ID3" and not (goes_on[:1] == b"\xff" and goes_on[1:2] >= b"\xe0"):
+    following = file.read(3)
+    if following[:3] != b"ID3" and not (following[:1] == b"\xff" and following[1:2] >= b"\xe0"):
         return None  # a tag, or nothing
     if size - end > _MP3_SLACK or mp3_promise(file, end) is not None:
         return _joined(f"the header promises {promised} bytes of MP3, {there} are there: several concatenated MP3s")

@@ -53,7 +53,7 @@ def append_jsonl(path: str | Path, values: Iterable[dict[str, Any]]) -> None:
             raise
 
 
-def read_jsonl_after_a_kill(path: str | Path) -> list[dict[str, Any]]:
+def recover_jsonl(path: str | Path) -> list[dict[str, Any]]:
     """The objects of a journal written by `append_jsonl`; an incomplete last line is removed from the file."""
     path = Path(path)
     if not path.exists():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import multiprocessing
+import operator
 import os
 import pickle
 import sys
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from simulsa.errors import first_line
 
 if TYPE_CHECKING:
+    import torch
     from torch.utils.data import DataLoader
 
 Item = TypeVar("Item")
@@ -62,23 +64,23 @@ def check_processes(value: object) -> None:
         raise ValueError(f"workers is {value!r}; it must be 'auto', 0 or a larger whole number")
 
 
-def processes_for(setting: Processes, device: Any, models: int = 1) -> int:
+def processes_for(setting: Processes, device: torch.device | None, models: int = 1) -> int:
     """How many processes load data alongside a model on `device`, if `models` processes share the machine.
 
     `auto` means none on a CPU, where the model itself uses all cores, and on a GPU one for each remaining core, at most 8.
     """
     if setting != "auto":
         return setting
-    if getattr(device, "type", "cpu") == "cpu":
+    if device is None or device.type == "cpu":
         return 0
     return max(0, min(MOST_PROCESSES, _cores() // models - 1))
 
 
-def rows_for(setting: BatchSize, device: Any, on_gpu: int) -> int:
+def rows_for(setting: BatchSize, device: torch.device | None, on_gpu: int) -> int:
     """The maximum number of rows per batch for a model on `device`: `auto` is 16 on a CPU and `on_gpu` elsewhere."""
     if setting != "auto":
         return setting
-    return CPU_ROWS if getattr(device, "type", "cpu") == "cpu" else on_gpu
+    return CPU_ROWS if device is None or device.type == "cpu" else on_gpu
 
 
 def loaded(make: Callable[[Item], Result], items: Sequence[Item], processes: int = 0) -> Generator[Result, None, None]:
@@ -89,7 +91,7 @@ def loaded(make: Callable[[Item], Result], items: Sequence[Item], processes: int
     if not processes or len(items) < 2:
         yield from map(make, items)
         return
-    loader = data_loader(_Made(make, items), None, _as_it_is, min(processes, len(items)))
+    loader = data_loader(_Made(make, items), None, operator.call, min(processes, len(items)))
     batches = unpacked(iter(loader))
     try:
         yield from batches
@@ -181,10 +183,6 @@ class _Pickler(pickle.Pickler):
         if type(value) is torch.Tensor and value.dtype != torch.bfloat16:
             return torch.from_numpy, (value.numpy(),)
         return NotImplemented
-
-
-def _as_it_is(make: Callable[[], Result]) -> Result:
-    return make()
 
 
 def _cores() -> int:

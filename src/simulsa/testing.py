@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.interface import TOKENS_ONLY, Continuation, TokenScores, Want
 from simulsa.languages import Direction
+from simulsa.streaming.vad import VAD
+
+if TYPE_CHECKING:
+    import torch
+
+    from simulsa.lalm.frontend import Frontend
 
 Script = Callable[[np.ndarray], str]
 
@@ -35,6 +42,8 @@ class FakeLALM:
     max_target_tokens: int = 100_000
     directions: tuple[Direction, ...] = ()
     approximate: str = ""
+    frontend: Frontend | None = None
+    device: torch.device | None = None
     calls: list[tuple[str, int]] = field(default_factory=list)
 
     def encode(self, text: str) -> list[int]:
@@ -44,6 +53,9 @@ class FakeLALM:
     def decode(self, tokens: Sequence[int]) -> str:
         """Bytes to text; an incomplete character becomes U+FFFD."""
         return bytes(token for token in tokens if token < 256).decode("utf-8", errors="replace")
+
+    def warm_up(self, direction: Direction, rows: int, samples: int) -> None:
+        """Do nothing: there is nothing to prepare."""
 
     def hear(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[FakeHeard]:
         """The audio itself, with its direction."""
@@ -103,7 +115,7 @@ class FakeHeard:
         return FakeHeard(self.audio.copy(), self.direction)
 
 
-class FakeVAD:
+class FakeVAD(VAD):
     """Detects speech, with certainty, in every window with a sample louder than `level`."""
 
     def __init__(self, level: float = 1e-3) -> None:

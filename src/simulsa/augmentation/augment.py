@@ -27,7 +27,7 @@ from simulsa.lalm.grouping import PASS_SAMPLES, batches
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
-from simulsa.lalm.workers import LocalWorker, Workers, ahead, announce
+from simulsa.lalm.workers import LocalWorker, Workers, announce
 from simulsa.manifest import Utterance, check_ids, unheard, write_manifest
 from simulsa.progress import track
 
@@ -139,16 +139,13 @@ class _Run:
         """Add the number of kept tokens of each cut to `kept`, batch by batch; cuts already in `kept` are skipped."""
         # rows of a batch have similar lengths, for little padding; the longest come first, so that a batch that does not fit
         # into memory is the first one
-        speculation = Speculation(self.config)
         ordered = sorted(cuts, key=lambda cut: (-cut.samples, cut.row.id))
-        together = batches(
-            ordered, attrgetter("samples"), self.config.rows_per_pass(getattr(self.lalm, "device", None)), PASS_SAMPLES
-        )
+        together = batches(ordered, attrgetter("samples"), self.config.rows_per_pass(self.lalm.device), PASS_SAMPLES)
         waiting = [todo for batch in together if (todo := [cut for cut in batch if cut.id not in kept])]
         announce(self.lalm, (cut.row.direction for cut in cuts))
-        load = partial(speculation.load, self.lalm.max_samples)
-        with ahead(self.workers, load, waiting, self.config.workers) as work:
-            for done, broken in track(self.workers.map(speculation, work), "augmenting", len(waiting)):
+        work = Speculation(self.config, self.lalm.max_samples)
+        with self.workers.map(work, waiting, self.config.workers) as results:
+            for done, broken in track(results, "augmenting", len(waiting)):
                 for row, problem in broken:
                     self._give_up(row, AudioError(problem))
                 if journal and done:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from simulsa.audio import ms_to_samples
 from simulsa.augmentation.speculation import Criterion
 from simulsa.augmentation.truncation import CutRange, Truncation
 from simulsa.loading import BatchSize, OnError, Processes, check_processes, rows_for
 from simulsa.settings import check_choices, check_whole_numbers
+
+if TYPE_CHECKING:
+    import torch
 
 _GPU_ROWS = 64
 MIN_CUT_MS = 40  # shorter clips crash some feature extractors
@@ -65,7 +68,7 @@ class AugmentConfig:
                 "(to cut anywhere, use truncation 'beta-decay-full')"
             )
 
-    def rows_per_pass(self, device: Any) -> int:
+    def rows_per_pass(self, device: torch.device | None) -> int:
         """The batch size for a model on `device`."""
         return rows_for(self.batch_size, device, _GPU_ROWS)
 

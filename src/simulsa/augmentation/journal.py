@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from simulsa.files import append_jsonl, read_jsonl_after_a_kill
+from simulsa.files import append_jsonl, recover_jsonl
 
 
 class JournalError(ValueError):
@@ -32,7 +32,7 @@ class Journal:
         if overwrite:
             self.remove()
         try:
-            lines = read_jsonl_after_a_kill(self.path)
+            lines = recover_jsonl(self.path)
             if not lines:
                 return {}
             if lines[0]["run"] == self._run:

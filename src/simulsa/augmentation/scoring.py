@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,8 +14,10 @@ from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.speculation import kept_tokens, resolve_tau
 from simulsa.lalm.interface import LALM, TokenScores
 from simulsa.lalm.text import whole_characters, whole_words
-from simulsa.lalm.workers import Prepare, preparing
 from simulsa.manifest import Utterance, too_long
+
+if TYPE_CHECKING:
+    from simulsa.lalm.frontend import Frontend
 
 
 @dataclass(frozen=True)
@@ -51,30 +53,31 @@ class Speculation:
     """The work on a batch of cuts: one forward pass."""
 
     config: AugmentConfig
+    max_samples: int
+    """of the model's window, which every cut must fit"""
 
-    def load(self, max_samples: int, cuts: Sequence[Cut], prepare: Prepare) -> LoadedCuts:
-        """Read the audio of a batch, which must fit the model's window of `max_samples`; needs no model."""
+    def load(self, cuts: Sequence[Cut], frontend: Frontend | None, ahead: bool) -> LoadedCuts:
+        """Read the audio of a batch and prepare it; always, because features made elsewhere may differ by rounding."""
         batch = LoadedCuts([], [], [])
         for cut in cuts:
             try:
-                audio = _load(cut, max_samples)
+                audio = _load(cut, self.max_samples)
             except AudioError as error:
                 batch.broken.append((cut.row, str(error)))
                 continue
             batch.cuts.append(cut)
-            batch.heard.append(prepare(audio, cut.row.direction))
+            batch.heard.append(audio if frontend is None else frontend.keyed(audio, cut.row.direction))
         return batch
 
-    def __call__(self, lalm: LALM, cuts: Sequence[Cut] | LoadedCuts) -> tuple[dict[str, int], list[tuple[Utterance, str]]]:
+    def run(self, lalm: LALM, loaded: LoadedCuts) -> tuple[dict[str, int], list[tuple[Utterance, str]]]:
         """How many target tokens each cut of a batch keeps, by id, and the rows whose audio cannot be read, with the problem."""
-        batch = cuts if isinstance(cuts, LoadedCuts) else self.load(lalm.max_samples, cuts, preparing(lalm))
-        if not batch.cuts:
-            return {}, batch.broken
-        targets = [lalm.encode(cut.row.target_text) for cut in batch.cuts]
-        directions = [cut.row.direction for cut in batch.cuts]
-        scores = lalm.score(lalm.hear(batch.heard, directions), targets)
-        kept = {cut.id: self._kept(lalm, cut, target, own) for cut, target, own in zip(batch.cuts, targets, scores, strict=True)}
-        return kept, batch.broken
+        if not loaded.cuts:
+            return {}, loaded.broken
+        targets = [lalm.encode(cut.row.target_text) for cut in loaded.cuts]
+        directions = [cut.row.direction for cut in loaded.cuts]
+        scores = lalm.score(lalm.hear(loaded.heard, directions), targets)
+        rows = zip(loaded.cuts, targets, scores, strict=True)
+        return {cut.id: self._kept(lalm, cut, target, own) for cut, target, own in rows}, loaded.broken
 
     def _kept(self, lalm: LALM, cut: Cut, target: Sequence[int], scores: TokenScores) -> int:
         tau = resolve_tau(self.config.tau, lalm.vocabulary_size)

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> None:
     command = parse(Serve, with_default(arguments, "--ray", LOCAL_CLUSTER), "serve")
     for package in PACKAGES:
         optional(package, "serve", "simulsa serve")
-    from simulsa.serving.server import listen, serve
+    from simulsa.serving.server import bind, serve
     from simulsa.serving.service import Service
 
     show_log()
@@ -39,5 +39,5 @@ def main(arguments: Sequence[str]) -> None:
     if command.replicas.ray:
         serve_replicas(command.model, command.serve, command.stream, command.replicas)
         return
-    with listen(command.serve) as listening:
+    with bind(command.serve) as listening:
         serve(Service(command.model.load(), command.serve, command.stream), listening)

@@ -115,12 +115,11 @@ def _translator(command: Translate) -> tuple[Translator, int | None]:
         key = command.remote.key()
         return lambda chunks, _: translate_remote(command.remote.url, chunks, command.stream, key), None
     from simulsa.audio import s_to_samples
-    from simulsa.lalm.workers import warm_up
     from simulsa.streaming.stream import Stream
     from simulsa.terminal import updates_of
 
     lalm = command.model.load()
-    warm_up(lalm, command.stream.for_model(lalm).direction, 1, s_to_samples(command.segments.max_segment_s))
+    lalm.warm_up(command.stream.for_model(lalm).direction, 1, s_to_samples(command.segments.max_segment_s))
 
     def translate(chunks: Iterable[np.ndarray], in_segments: bool) -> Iterator[Update]:
         segmented = in_segments or command.longform or command.timestamps

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from simulsa.audio import AudioError, audio_length
-from simulsa.files import append_jsonl, read_jsonl_after_a_kill
+from simulsa.files import append_jsonl, recover_jsonl
 from simulsa.progress import track
 
 _BLOCK = 1000  # files per write to the journal
@@ -20,7 +20,7 @@ def audio_lengths(paths: Iterable[str], jobs: int, journal: Path | None = None) 
     `journal` is a file that stores the lengths: audio files with unchanged size and modification time are not opened again.
     """
     wanted = list(dict.fromkeys(paths))
-    known = {} if journal is None else {entry["audio"]: entry for entry in read_jsonl_after_a_kill(journal)}
+    known = {} if journal is None else {entry["audio"]: entry for entry in recover_jsonl(journal)}
     lengths: dict[str, int | AudioError] = {}
     with ThreadPoolExecutor(jobs) as pool:
         blocks = [wanted[first : first + _BLOCK] for first in range(0, len(wanted), _BLOCK)]

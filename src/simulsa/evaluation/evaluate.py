@@ -22,7 +22,7 @@ from simulsa.lalm.cache import CachedLALM
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.preflight import preflight
 from simulsa.lalm.signature import text_signature
-from simulsa.lalm.workers import LocalWorker, Workers, announce, warm_up
+from simulsa.lalm.workers import LocalWorker, Workers, announce
 from simulsa.manifest import Utterance
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.policies import Policy
@@ -66,7 +66,7 @@ def evaluate(
     if todo and config.preflight:
         preflight(lalm, rows[0].direction)
     if todo and config.batch_size == 1:  # computing time is measured: the first chunk must not include start-up costs
-        warm_up(lalm, rows[0].direction, 1, max(clip.samples for clip in clips))
+        lalm.warm_up(rows[0].direction, 1, max(clip.samples for clip in clips))
     announce(lalm, (clip.row.direction for clip in clips))
     for chunk_ms, policy in todo:
         offline = next((score for (k, _), score in scores.items() if k == chunk_ms and math.isinf(k)), None)

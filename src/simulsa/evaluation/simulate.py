@@ -6,16 +6,16 @@ import logging
 from bisect import bisect_left
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simulsa.audio import AudioError, samples_to_ms
 from simulsa.evaluation.instances import EvaluationError, Instance, single_spaced
-from simulsa.lalm.cache import PreparedLALM, clip_key
+from simulsa.lalm.cache import PreparedLALM
 from simulsa.lalm.grouping import PASS_SAMPLES, batches
 from simulsa.lalm.interface import LALM
-from simulsa.lalm.workers import Prepare, Workers, ahead, unprepared
+from simulsa.lalm.workers import Workers
 from simulsa.languages import latency_unit, unit_ends
 from simulsa.loading import OnError, Processes
 from simulsa.manifest import Utterance, too_long
@@ -23,6 +23,9 @@ from simulsa.progress import track
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.state import StreamState, Update
 from simulsa.streaming.step import step
+
+if TYPE_CHECKING:
+    from simulsa.lalm.frontend import Frontend
 
 logger = logging.getLogger("simulsa")
 
@@ -66,8 +69,8 @@ class Lockstep:
     """the setting; languages are the rows'"""
     timed: bool = False
 
-    def load(self, clips: Sequence[Clip], prepare: Prepare) -> LoadedClips:
-        """Read the audio of a group and, unless computing time is measured, prepare the input of each step; needs no model."""
+    def load(self, clips: Sequence[Clip], frontend: Frontend | None, ahead: bool) -> LoadedClips:
+        """Read the audio of a group and, if the model does not wait for it and is not timed, prepare the input of each step."""
         loaded = LoadedClips([], {}, [])
         for clip in clips:
             try:
@@ -76,23 +79,21 @@ class Lockstep:
                 loaded.broken.append((clip.row, str(error)))
                 continue
             loaded.audios.append((clip, audio))
-            if not self.timed:
-                for end in self._ends(len(audio)):
-                    heard = prepare(audio[:end], clip.row.direction)
-                    loaded.prepared[clip_key(heard, clip.row.direction)] = heard
+            if frontend is not None and ahead and not self.timed:
+                steps = [frontend.keyed(audio[:end], clip.row.direction) for end in self._ends(len(audio))]
+                loaded.prepared.update((step.key, step) for step in steps)
         return loaded
 
-    def __call__(self, lalm: LALM, clips: Sequence[Clip] | LoadedClips) -> tuple[list[Instance], list[tuple[Utterance, str]]]:
-        """The instances of `clips`, and the rows whose audio turned out to be broken, with the problem."""
-        group = clips if isinstance(clips, LoadedClips) else replace(self, timed=True).load(clips, unprepared)
-        runs = [_Run(clip, self._start(clip.row, audio, lalm)) for clip, audio in group.audios]
-        ears = PreparedLALM(lalm, group.prepared) if group.prepared else lalm
+    def run(self, lalm: LALM, loaded: LoadedClips) -> tuple[list[Instance], list[tuple[Utterance, str]]]:
+        """The instances of the clips, and the rows whose audio turned out to be broken, with the problem."""
+        runs = [_Run(clip, self._start(clip.row, audio, lalm)) for clip, audio in loaded.audios]
+        prepared_lalm = PreparedLALM(lalm, loaded.prepared) if loaded.prepared else lalm
         active = runs
         while active:
-            for run, update in zip(active, step(ears, [run.state for run in active]), strict=True):
+            for run, update in zip(active, step(prepared_lalm, [run.state for run in active]), strict=True):
                 run.updates.append(update)
             active = [run for run in active if not run.state.finished]
-        return [run.instance(self.timed) for run in runs], group.broken
+        return [run.instance(self.timed) for run in runs], loaded.broken
 
     @property
     def label(self) -> str:
@@ -138,8 +139,8 @@ def simulate(
     # the longest first: what does not fit in memory fails immediately
     groups = batches(sorted(clips, key=lambda clip: -clip.samples), lambda clip: clip.samples, batch_size, PASS_SAMPLES)
     instances: list[Instance] = []
-    with ahead(workers, work.load, groups, processes) as loaded:
-        for done, broken in track(workers.map(work, loaded), work.label, len(groups)):
+    with workers.map(work, groups, processes) as results:
+        for done, broken in track(results, work.label, len(groups)):
             for row, problem in broken:
                 _refuse(row, problem, on_error)
             instances += done

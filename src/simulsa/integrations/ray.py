@@ -8,19 +8,20 @@ every setting.)
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from simulsa.extras import optional
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import ModelConfig
+from simulsa.lalm.workers import Item, Result, Work
+from simulsa.loading import Processes
 from simulsa.settings import check_whole_numbers
 
 logger = logging.getLogger("simulsa")
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 LOCAL_CLUSTER = "local"
 
 
@@ -50,8 +51,12 @@ class RayWorkers:
         self._actors = [remote.remote(load, encoder_cache_mib) for _ in range(count)]
         self._pool = ActorPool(self._actors)
 
-    def map(self, work: Callable[[LALM, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Yield `work(lalm, item)` for every item, in any order. Raises whatever `work` raises."""
+    @contextmanager
+    def map(self, work: Work[Item, Result], items: Sequence[Item], processes: Processes = 0) -> Iterator[Iterator[Result]]:
+        """The results in any order (see `Workers.map`); each actor loads what it runs."""
+        yield self._results(work, items)
+
+    def _results(self, work: Work[Item, Result], items: Sequence[Item]) -> Iterator[Result]:
         for outcome in self._pool.map_unordered(lambda actor, item: actor.do.remote(work, item), items):
             if isinstance(outcome, _Failure):
                 raise outcome.error
@@ -74,9 +79,9 @@ class _Actor:
         lalm = load()
         self._lalm = CachedLALM(lalm, encoder_cache_mib) if encoder_cache_mib else lalm
 
-    def do(self, work: Callable[[LALM, Any], Any], item: Any) -> Any:
+    def do(self, work: Work[Any, Any], item: Any) -> Any:
         try:
-            return work(self._lalm, item)
+            return work.run(self._lalm, work.load(item, self._lalm.frontend, ahead=False))
         except Exception as error:  # whatever it is, the caller handles it
             return _Failure(error)
 

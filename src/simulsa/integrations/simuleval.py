@@ -19,9 +19,10 @@ from simuleval.data.segments import TextSegment
 from simuleval.evaluator.instance import INSTANCE_TYPE_DICT, SpeechToTextInstance
 
 from simulsa.audio import SAMPLE_RATE
-from simulsa.integrations.tools import AppendOnlyText, Setup, Speech
+from simulsa.integrations.tools import AppendOnlyText, Setup
 from simulsa.settings import SettingsError, read_yaml_mapping
 from simulsa.streaming.config import MIN_CHUNK_MS
+from simulsa.streaming.stream import Stream
 
 
 class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no types
@@ -47,7 +48,7 @@ class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no
     def reset(self) -> None:
         """Get ready for the next source."""
         super().reset()
-        self._stream: Speech | None = None
+        self._stream: Stream | None = None
         self._heard = 0  # samples
         self._growth = AppendOnlyText()
 
@@ -62,7 +63,7 @@ class SimulsaAgent(SpeechToTextAgent):  # type: ignore[misc]  # SimulEval has no
         text = self._growth.of(updates)
         return WriteAction(text, finished) if text or finished else ReadAction()
 
-    def _start(self) -> Speech:
+    def _start(self) -> Stream:
         rate, lang = self.states.source_sample_rate, self.states.tgt_lang
         if rate != SAMPLE_RATE:
             raise ValueError(f"SimulEval sends audio at {rate} Hz; {SAMPLE_RATE} is needed: resample the files first")
@@ -80,9 +81,9 @@ class SpacedInstance(SpeechToTextInstance):  # type: ignore[misc]
     def receive_prediction(self, prediction: TextSegment) -> None:
         """Receive what the agent wrote."""
         before = len(self.prediction_list)
-        goes_on = bool(before and prediction.content and not prediction.content[0].isspace()) and self.latency_unit == "word"
+        continues = bool(before and prediction.content and not prediction.content[0].isspace()) and self.latency_unit == "word"
         super().receive_prediction(prediction)
-        if goes_on:
+        if continues:
             self.prediction_list[before - 1] += self.prediction_list.pop(before)
             self.delays[before - 1] = self.delays.pop(before)
             self.elapsed[before - 1] = self.elapsed.pop(before)

@@ -9,7 +9,7 @@ from typing import Any
 
 from simulsa import strict_json
 from simulsa.lalm.interface import LALMError
-from simulsa.lalm.parts import RECORD, asking, local_folder, read_record, trained_directions
+from simulsa.lalm.parts import RECORD, local_folder, read_record, trained_directions, with_instruction
 from simulsa.lalm.signature import earlier_signature, folder_signature, text_signature, weights_part
 from simulsa.languages import Direction
 
@@ -46,7 +46,7 @@ class Adapter:
             self._check_base(base)
         else:  # without a record, nothing shows which base it was trained on
             digits = text_signature([digits, weights_part(base)])
-        return f"{self.name}@{asking(digits, instruction) if instruction not in ('', self.instruction) else digits}"
+        return f"{self.name}@{with_instruction(digits, instruction) if instruction not in ('', self.instruction) else digits}"
 
     def _check_base(self, base: str) -> None:
         """Raise `LALMError` unless the adapter was trained on these weights, in whatever number format or quantisation."""
@@ -54,7 +54,7 @@ class Adapter:
         if trained_on == weights_part(base):
             return
         folder = local_folder(self.base)
-        if folder is not None and trained_on == asking(earlier_signature(folder), self.instruction):
+        if folder is not None and trained_on == with_instruction(earlier_signature(folder), self.instruction):
             logger.warning(
                 "%s: its record knows its base by the first MiB of each weight file only, which other fine-tunes may share; if "
                 '%s is that base, write "base_signature": "%s" into %s. The next release will not take the record as it is',

@@ -75,12 +75,16 @@ class _Wrapped:
         self.vocabulary_size, self.eos_id = lalm.vocabulary_size, lalm.eos_id
         self.directions, self.approximate = lalm.directions, lalm.approximate
         self.encode, self.decode = lalm.encode, lalm.decode
-        self.frontend, self.device = getattr(lalm, "frontend", None), getattr(lalm, "device", None)
+        self.frontend, self.device = lalm.frontend, lalm.device
 
     @property
     def exact(self) -> bool:
         """Whether equal inputs give equal tokens whatever the batch."""
         return self.lalm.exact
+
+    def warm_up(self, direction: Direction, rows: int, samples: int) -> None:
+        """Warm up the wrapped model."""
+        self.lalm.warm_up(direction, rows, samples)
 
     def score(self, heard: Sequence[Any], targets: Sequence[Sequence[int]]) -> list[TokenScores]:
         """Score with the wrapped model."""

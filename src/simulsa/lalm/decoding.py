@@ -32,7 +32,7 @@ class Row:
     columns: torch.Tensor | None = None
     """positions of the audio's keys in the KV cache, int64 `[frames]`"""
 
-    def goes_on(self, eos_ids: Sequence[int]) -> bool:
+    def is_unfinished(self, eos_ids: Sequence[int]) -> bool:
         """Whether to decode another token."""
         return self.tokens[-1] not in eos_ids and len(self.tokens) < self.limit
 
@@ -61,7 +61,7 @@ def decode(
             for index in group:
                 _shift(rows[index], longest - mask.shape[1])
         ordered = [rows[index] for group in groups for index in group]
-        greedy.go_on(ordered, joined_masks(masks), joined_caches(caches))
+        greedy.decode_rest(ordered, joined_masks(masks), joined_caches(caches))
     if decoder.slides and want.heads is not None:
         _attend_again(decoder, rows, want, name)
     return [row.continuation(eos_ids, want) for row in rows]
@@ -108,15 +108,15 @@ class _Greedy:
             _, cache = self.decoder.forward(embeddings, mask, use_cache=True)
         return mask, cache
 
-    def go_on(self, rows: Sequence[Row], mask: torch.Tensor, cache: Any) -> None:
+    def decode_rest(self, rows: Sequence[Row], mask: torch.Tensor, cache: Any) -> None:
         """Decode all rows that have not ended, one token per step; rows that end leave the batch."""
         active = list(rows)
         if self.decoder.steps is not None and self.watch is None:
-            active, mask, cache = self.decoder.steps.go_on(active, mask, cache, self.eos_ids, self._say)
+            active, mask, cache = self.decoder.steps.decode_rest(active, mask, cache, self.eos_ids, self._say)
         if self.watch is not None:
             self.watch.queries = 1
         while True:
-            going = [i for i, row in enumerate(active) if row.goes_on(self.eos_ids)]
+            going = [i for i, row in enumerate(active) if row.is_unfinished(self.eos_ids)]
             if not going:
                 return
             if len(going) < len(active):

@@ -39,14 +39,14 @@ def on_grid(length: int) -> int:
     return -(-max(length, 1) // step) * step
 
 
-def as_it_is(length: int) -> int:
+def identity(length: int) -> int:
     """No rounding: on a CPU, new shapes cost nothing, but padding does."""
     return length
 
 
 def rounding(device: torch.device) -> RoundUp:
     """How lengths are rounded on `device`."""
-    return on_grid if device.type == "cuda" else as_it_is
+    return on_grid if device.type == "cuda" else identity
 
 
 def copied(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

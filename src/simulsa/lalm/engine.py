@@ -63,6 +63,8 @@ class EngineLALM:
     be used or has too small a context, and for a model that has no audio token.
     """
 
+    frontend = device = None  # audio is sent as it is, to weights elsewhere
+
     def __init__(self, parts: Parts, url: str, names: Sequence[str], number_format: str) -> None:
         config = thinker_config(parts.config)
         placeholder = audio_token_id(config)
@@ -71,9 +73,8 @@ class EngineLALM:
         self.name = parts.name
         self.directions = parts.directions
         _leave_features_blank(parts.processor)
-        # not named `frontend`, or loader processes would use it to prepare features: `hear` takes audio
-        self._frontend = Frontend(parts.processor, parts.family, parts.name, parts.instruction, parts.directions)
-        self.encode, self.decode = self._frontend.encode, self._frontend.decode
+        self._prompt_maker = Frontend(parts.processor, parts.family, parts.name, parts.instruction, parts.directions)
+        self.encode, self.decode = self._prompt_maker.encode, self._prompt_maker.decode
         self.audio_token_id = placeholder
         self.vocabulary_size = int(config.get_text_config().vocab_size)
         self.eos_ids = eos_ids(_generation_config(parts), parts.processor.tokenizer, parts.family.turn_end)
@@ -99,6 +100,9 @@ class EngineLALM:
                 raise
             logger.warning("%s; taken as inexact, as half precision is", error)
             self.exact = False
+
+    def warm_up(self, direction: Direction, rows: int, samples: int) -> None:
+        """Do nothing: the server did its one-time work when it started."""
 
     def hear(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[SentClip]:
         """Prepare each clip for sending, with the prompt that asks for its translation (see `LALM.hear`)."""
@@ -152,7 +156,7 @@ class EngineLALM:
 
     def _prompt_of_length(self, direction: Direction, samples: int) -> tuple[int, ...]:
         """The prompt of any clip of this length; the content of the audio does not affect it."""
-        return tuple(self._frontend.prepare(np.zeros(samples, np.float32), direction).prompt)
+        return tuple(self._prompt_maker.prepare(np.zeros(samples, np.float32), direction).prompt)
 
     def _fitting(self, tokens_per_s: float) -> int:
         """How many samples fit into the server's context, leaving room for instruction and translation."""

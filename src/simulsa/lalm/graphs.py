@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from simulsa.lalm.decoder import Decoder
     from simulsa.lalm.decoding import Row
 
-LEAST_PLACES = 256  # in a cache: its sizes are 256, 384, 512, 768, 1024, ...
-ROOM = 64  # minimum number of places for new tokens; a larger cache has more
+LEAST_CAPACITY = 256  # in a cache: its sizes are 256, 384, 512, 768, 1024, ...
+ROOM = 64  # minimum capacity for new tokens; a larger cache has more
 FETCHED_STEPS = 4  # for a batch, whose rows end at different times; a single row is checked after every step, so none is wasted
 MAX_CACHE_BYTES = 16 * 2**30  # over all layers; also at most a quarter of the card's memory and half of what is free
 WARM_UPS = 3  # steps before a capture, which load kernels and allocate workspaces
@@ -37,9 +37,9 @@ Say = Callable[["Row", Sequence[tuple[int, float]]], None]
 logger = logging.getLogger("simulsa")
 
 
-def places(length: int) -> int:
+def capacity(length: int) -> int:
     """The size of a cache for `length` tokens with room for more."""
-    size = LEAST_PLACES
+    size = LEAST_CAPACITY
     while size < length + ROOM:
         size = size * 3 // 2 if size & (size - 1) == 0 else size // 3 * 4
     return size
@@ -51,9 +51,9 @@ def rows_on_grid(rows: int) -> int:
 
 
 def sizes(rows: int, length: int) -> list[tuple[int, int]]:
-    """All sizes (rows, places) that batches of up to `rows` rows and `length` tokens may need."""
+    """All sizes (rows, capacity) that batches of up to `rows` rows and `length` tokens may need."""
     batches = [1 << power for power in range(rows_on_grid(rows).bit_length())]
-    lengths = sorted({places(some) for some in range(1, length + 1)})
+    lengths = sorted({capacity(some) for some in range(1, length + 1)})
     return [(size, room) for size in batches for room in lengths]
 
 
@@ -86,7 +86,7 @@ class StaticSteps:
         """The memory of the cache."""
         return sum(keys.nbytes + values.nbytes for keys, values in self._pool)
 
-    def go_on(
+    def decode_rest(
         self, rows: Sequence[Row], mask: torch.Tensor, cache: Any, eos_ids: Sequence[int], say: Say
     ) -> tuple[list[Row], torch.Tensor, Any]:
         """Decode `rows` to their ends from a prefill's `mask`, int64 `[rows, length]`, and `cache`.
@@ -97,12 +97,12 @@ class StaticSteps:
         if self._failed or not self._can(cache):
             return active, mask, cache
         states: States = [(layer.keys, layer.values) for layer in cache.layers]
-        while going := [number for number, row in enumerate(active) if row.goes_on(eos_ids)]:
+        while going := [number for number, row in enumerate(active) if row.is_unfinished(eos_ids)]:
             if len(going) < len(active):
                 chosen = torch.tensor(going, device=mask.device)
                 states = [(keys[chosen], values[chosen]) for keys, values in states]
                 mask, active = mask[chosen], [active[number] for number in going]
-            slot = self._slot_for((rows_on_grid(len(active)), places(mask.shape[1])), states)
+            slot = self._slot_for((rows_on_grid(len(active)), capacity(mask.shape[1])), states)
             if slot is None:
                 for layer, (keys, values) in zip(cache.layers, states, strict=True):
                     layer.keys, layer.values = keys, values
@@ -134,7 +134,7 @@ class StaticSteps:
         )  # fmt: skip
 
     def _slot_for(self, size: tuple[int, int], states: States) -> _Slot | None:
-        """The slot for `size` (rows, places), with a graph if wanted; `None` if it cannot be made."""
+        """The slot for `size` (rows, capacity), with a graph if wanted; `None` if it cannot be made."""
         if (slot := self._slots.get(size)) is not None:
             return slot
         try:
@@ -183,18 +183,18 @@ class StaticSteps:
         """Step until all rows have ended, the cache is full or a quarter of its rows would do; return mask and states."""
         slot.load([row.tokens[-1] for row in rows], mask, states)
         length, going = mask.shape[1], len(rows)
-        while going and length < slot.places and not 4 * rows_on_grid(going) <= slot.rows:
-            needed = max(row.limit - len(row.tokens) for row in rows if row.goes_on(eos_ids))
-            count = min(1 if len(rows) == 1 else FETCHED_STEPS, slot.places - length, needed)
+        while going and length < slot.capacity and not 4 * rows_on_grid(going) <= slot.rows:
+            needed = max(row.limit - len(row.tokens) for row in rows if row.is_unfinished(eos_ids))
+            count = min(1 if len(rows) == 1 else FETCHED_STEPS, slot.capacity - length, needed)
             for _ in range(count):
                 slot.step()
             self.steps += count
             length += count
             for row, choices in zip(rows, slot.fetch(count), strict=False):  # a slot may have more rows than the batch
                 for choice in choices:
-                    if row.goes_on(eos_ids):
+                    if row.is_unfinished(eos_ids):
                         say(row, [choice])
-            going = sum(row.goes_on(eos_ids) for row in rows)
+            going = sum(row.is_unfinished(eos_ids) for row in rows)
         if not going:
             return mask, []
         return slot.kept(len(rows), length)
@@ -209,14 +209,14 @@ class _Slot:
 
     def __init__(self, decoder: Decoder, size: tuple[int, int], memory: States) -> None:
         self._decoder = decoder
-        self.rows, self.places = size
+        self.rows, self.capacity = size
         device = memory[0][0].device
 
         def zeros(*shape: int, dtype: torch.dtype = torch.long) -> torch.Tensor:
             return torch.zeros(shape, dtype=dtype, device=device)
 
         self._tokens, self._positions = zeros(self.rows, 1), zeros(self.rows, 1)
-        self._mask = zeros(self.rows, 1, 1, self.places, dtype=torch.bool)
+        self._mask = zeros(self.rows, 1, 1, self.capacity, dtype=torch.bool)
         self._place, self._count = zeros(1), zeros(1)
         self._said = zeros(self.rows, FETCHED_STEPS)
         self._log_probs = zeros(self.rows, FETCHED_STEPS, dtype=torch.float32)
@@ -294,7 +294,7 @@ class _Slot:
 
 
 class _StaticLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not followed
-    """Keys and values `[rows, heads, places, width]` of a layer; `place`, int64 `[1]`, is the next one to be written."""
+    """Keys and values `[rows, heads, capacity, width]` of a layer; `place`, int64 `[1]`, is the next one to be written."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, place: torch.Tensor) -> None:
         super().__init__()
@@ -313,5 +313,5 @@ def _elements(own: torch.Tensor, size: tuple[int, int]) -> int:
 
 
 def _view(memory: torch.Tensor, own: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """The beginning of `memory` viewed as `[rows, heads, places, width]`, with the heads and the width of `own`."""
+    """The beginning of `memory` viewed as `[rows, heads, capacity, width]`, with the heads and the width of `own`."""
     return memory[: _elements(own, size)].view(size[0], own.shape[1], size[1], own.shape[3])

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from simulsa.languages import Direction
+
+if TYPE_CHECKING:
+    import torch
+
+    from simulsa.lalm.frontend import Frontend
 
 
 class LALMError(RuntimeError):
@@ -104,8 +109,22 @@ class LALM(Protocol):
     """Why its scores are approximate, and what would make them exact; empty if they are exact."""
 
     @property
+    def frontend(self) -> Frontend | None:
+        """What prepares audio for `hear` without the model, as loader processes do; `None` if `hear` takes audio only."""
+        ...
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the weights are; `None` if not in this process."""
+        ...
+
+    @property
     def exact(self) -> bool:
         """Whether equal inputs give equal tokens whatever the batch (float32 does, half precision may not)."""
+        ...
+
+    def warm_up(self, direction: Direction, rows: int, samples: int) -> None:
+        """Do all one-time work before a first client waits for it: for up to `rows` streams and clips of `samples`."""
         ...
 
     def hear(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[Any]:

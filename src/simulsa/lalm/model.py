@@ -34,7 +34,7 @@ from simulsa.lalm.window import longer, trimmed_window
 from simulsa.languages import Direction
 from simulsa.manifest import too_long
 
-SAID_PER_S = 6  # tokens, of an expected translation
+EXPECTED_TOKENS_PER_S = 6  # of a translation, per second of speech
 
 logger = logging.getLogger("simulsa")
 
@@ -283,7 +283,7 @@ class HuggingFaceLALM:
         if rows > 1 and not self.decoder.slides:
             logger.debug("a prefill costs %s", self.decoder_cost)  # measured on this first use
         if self.decoder.steps is not None:
-            self.decoder.steps.prepare(cache, rows, len(clip) + math.ceil(SAID_PER_S * samples / SAMPLE_RATE))
+            self.decoder.steps.prepare(cache, rows, len(clip) + math.ceil(EXPECTED_TOKENS_PER_S * samples / SAMPLE_RATE))
 
     def _move(self, tensor: torch.Tensor) -> torch.Tensor:
         tensor = copied(tensor, self.device)

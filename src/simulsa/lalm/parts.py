@@ -79,7 +79,9 @@ def read_parts(name: str, instruction: str = "") -> Parts:
     digits = folder_signature(folder) if folder is not None else text_signature([name, str(config._commit_hash)])
     asked = instruction or str(record.get("instruction", ""))
     directions = tuple(trained_directions(record.get("training")))
-    return Parts(name, folder, source, version, config, family, processor, asked, directions, f"{name}@{asking(digits, asked)}")
+    return Parts(
+        name, folder, source, version, config, family, processor, asked, directions, f"{name}@{with_instruction(digits, asked)}"
+    )
 
 
 def local_folder(model: str) -> Path | None:
@@ -101,7 +103,7 @@ def trained_directions(record: dict[str, Any] | None) -> list[Direction]:
     return [Direction(source, target) for source, target in (record or {}).get("directions", [])]
 
 
-def asking(digits: str, instruction: str) -> str:
+def with_instruction(digits: str, instruction: str) -> str:
     """The digits of a model that is prompted with the user's own instruction."""
     return text_signature([digits, instruction]) if instruction else digits
 

@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from simulsa.lalm.interface import LALM
 from simulsa.languages import Direction
 from simulsa.loading import Processes, deaths_explained, loaded, processes_for
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+if TYPE_CHECKING:
+    from simulsa.lalm.frontend import Frontend
 
-Prepare = Callable[[Any, Direction], Any]
-"""From audio and direction to what a model's `hear` takes instead of the audio; does not need the model."""
+Item = TypeVar("Item", contravariant=True)
+Result = TypeVar("Result", covariant=True)
+
+
+class Work(Protocol[Item, Result]):
+    """What is done with each item of a job: load it, which needs no model, then run the model on it.
+
+    Work, items, what is loaded, and results must be picklable; they must not depend on the worker.
+    """
+
+    def load(self, item: Item, frontend: Frontend | None, ahead: bool) -> Any:
+        """What `run` needs of an item. `frontend` is the model's, which may prepare audio; `ahead` says that a loader process
+        loads while the model is busy, so that preparing costs no time."""
+        ...
+
+    def run(self, lalm: LALM, loaded: Any) -> Result:
+        """The result for a loaded item."""
+        ...
 
 
 class Workers(Protocol):
-    """Models that share a job. Work, items and results must be picklable; work must not depend on the worker."""
+    """Models that share a job."""
 
-    def map(self, work: Callable[[LALM, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Call `work(lalm, item)` for every item with some worker's model; results come in any order."""
+    def map(
+        self, work: Work[Item, Result], items: Sequence[Item], processes: Processes = 0
+    ) -> AbstractContextManager[Iterator[Result]]:
+        """The results of all items, in any order, within a context.
+
+        `processes` is how many loader processes work ahead of a model in this process; workers elsewhere load for themselves.
+        All processes end with the context. Raises what the work raises, and `LoadingError` if a loader process dies.
+        """
         ...
 
 
@@ -32,59 +55,17 @@ class LocalWorker:
 
     lalm: LALM
 
-    def map(self, work: Callable[[LALM, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Process one item after the other."""
-        return (work(self.lalm, item) for item in items)
-
-
-@contextmanager
-def ahead(
-    workers: Workers, load: Callable[[Any, Prepare], Any], items: Sequence[Any], processes: Processes
-) -> Iterator[Iterable[Any]]:
-    """What the `workers` map over: if this process has the model, each item as `load` returns it from a loader process.
-
-    `load` is given the model's `Prepare`. Without loader processes, and for other workers, the items are passed through and
-    loaded by whichever worker processes them. All loader processes end with the context; if one dies within it, `LoadingError`
-    is raised.
-    """
-    count = processes_for(processes, getattr(workers.lalm, "device", None)) if isinstance(workers, LocalWorker) else 0
-    if not isinstance(workers, LocalWorker) or not count:
-        yield items
-        return
-    with deaths_explained(), closing(loaded(_Loading(load, preparing(workers.lalm)), items, count)) as batches:
-        yield batches
-
-
-def preparing(lalm: LALM) -> Prepare:
-    """How audio is prepared for a model: by its frontend, or not at all where it has none."""
-    frontend = getattr(lalm, "frontend", None)
-    return unprepared if frontend is None else frontend.keyed
+    @contextmanager
+    def map(self, work: Work[Item, Result], items: Sequence[Item], processes: Processes = 0) -> Iterator[Iterator[Result]]:
+        """The results in the order of the items (see `Workers.map`)."""
+        count = processes_for(processes, self.lalm.device)
+        load = partial(work.load, frontend=self.lalm.frontend, ahead=count > 0)
+        with deaths_explained(), closing(loaded(load, items, count)) as inputs:
+            yield (work.run(self.lalm, each) for each in inputs)
 
 
 def announce(lalm: LALM, directions: Iterable[Direction]) -> None:
     """Let the model's frontend give its warnings about a job's directions here, not in every loader process."""
-    frontend = getattr(lalm, "frontend", None)
-    for direction in dict.fromkeys(directions):
-        if frontend is not None:
-            frontend.announce(direction)
-
-
-def warm_up(lalm: LALM, direction: Direction, rows: int, samples: int) -> None:
-    """Let a model on a GPU of this process do its one-time work before the first chunk (see `HuggingFaceLALM.warm_up`)."""
-    prepare = getattr(lalm, "warm_up", None)
-    if prepare is not None:
-        prepare(direction, rows, samples)
-
-
-@dataclass(frozen=True)
-class _Loading:
-    load: Callable[[Any, Prepare], Any]
-    prepare: Prepare
-
-    def __call__(self, item: Any) -> Any:
-        return self.load(item, self.prepare)
-
-
-def unprepared(audio: Any, _: Direction) -> Any:
-    """The audio itself, which every model's `hear` takes."""
-    return audio
+    if lalm.frontend is not None:
+        for direction in dict.fromkeys(directions):
+            lalm.frontend.announce(direction)

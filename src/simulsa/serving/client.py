@@ -80,8 +80,8 @@ def translate_remote(
     with _connected(url, api_key) as socket:
         events = _events(socket)
         _expect(events, "session.created")
-        wishes = {**({} if config is None else plain(config)), "tentative": True, "sample_rate": SAMPLE_RATE}
-        _send(socket, "session.update", session={"simulsa": wishes})
+        requested = {**({} if config is None else plain(config)), "tentative": True, "sample_rate": SAMPLE_RATE}
+        _send(socket, "session.update", session={"simulsa": requested})
         _expect(events, "session.updated")
         sender = _Sender(socket, chunks)
         sender.start()

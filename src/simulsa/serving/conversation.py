@@ -26,35 +26,35 @@ MAX_REASON_BYTES = 123
 MODEL_FAILED = "the model failed on this audio; see the server's log"
 
 
-class GoneError(Exception):
+class DisconnectedError(Exception):
     """The client has disconnected, or does not read what it is sent."""
 
 
 class Socket:
-    """A WebSocket that sends JSON; sending to a client that does not read raises `GoneError`."""
+    """A WebSocket that sends JSON; sending to a client that does not read raises `DisconnectedError`."""
 
     def __init__(self, websocket: WebSocket, config: ServeConfig) -> None:
         self._websocket = websocket
         self._send_timeout_s = config.send_timeout_s
 
     async def receive(self) -> str | bytes:
-        """The next message. Raises `GoneError`, also for a message that is too large."""
+        """The next message. Raises `DisconnectedError`, also for a message that is too large."""
         message = await self._websocket.receive()
         if message["type"] != "websocket.receive":
-            raise GoneError
+            raise DisconnectedError
         text: str | None = message.get("text")
         data: str | bytes = message["bytes"] if text is None else text
         if len(data) > 1024 * MAX_MESSAGE_KIB:  # our own server rejects it earlier, but Ray's proxy lets it through
             await self.close(TOO_BIG, f"a message of {len(data) / 1024:.0f} KiB; the limit is {MAX_MESSAGE_KIB}")
-            raise GoneError
+            raise DisconnectedError
         return data
 
     async def send(self, message: Mapping[str, Any]) -> None:
-        """Send a JSON object. Raises `GoneError`."""
+        """Send a JSON object. Raises `DisconnectedError`."""
         await self._within_time(self._websocket.send_text(strict_json.dumps(message)))
 
     async def close(self, code: int, reason: str = "") -> None:
-        """Close with a code and a reason. Raises `GoneError`."""
+        """Close with a code and a reason. Raises `DisconnectedError`."""
         short = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
         await self._within_time(self._websocket.close(code, short))
 
@@ -63,7 +63,7 @@ class Socket:
             with anyio.fail_after(self._send_timeout_s):
                 await sending
         except (TimeoutError, WebSocketDisconnect, RuntimeError) as error:  # RuntimeError: closed in the meantime
-            raise GoneError from error
+            raise DisconnectedError from error
 
 
 class Conversation(ABC):
@@ -114,7 +114,7 @@ class Conversation(ABC):
                 message = await self._next_message()
                 if message is not None:
                     await self.on_message(message)
-        except GoneError:
+        except DisconnectedError:
             scope.cancel()
 
     async def _next_message(self) -> str | bytes | None:
@@ -131,7 +131,7 @@ class Conversation(ABC):
             async for result in self.session.results():
                 await self.on_result(result)
             await self.part(self.session.ended)
-        except GoneError:
+        except DisconnectedError:
             pass
         except Exception as error:
             if error is not self.session.error:
@@ -146,7 +146,7 @@ class Conversation(ABC):
             else:
                 await self.socket.send(self.error(MODEL_FAILED, "model_failed", "server_error"))
                 await self.socket.close(INTERNAL_ERROR, MODEL_FAILED)
-        except GoneError:
+        except DisconnectedError:
             pass
 
 
@@ -163,6 +163,6 @@ async def converse(websocket: WebSocket, service: Service, kind: type[Conversati
         with service.session(kind.name) as session:
             await kind(socket, session, service).run()
     except RefusedError as refusal:
-        with contextlib.suppress(GoneError):
+        with contextlib.suppress(DisconnectedError):
             await socket.send(kind.error(str(refusal), refusal.code, "server_error"))
             await socket.close(TRY_AGAIN_LATER, f"{refusal.code}: {refusal}")

@@ -22,7 +22,7 @@ from simulsa.serving.session import Result, Session
 from simulsa.serving.values import plain
 
 RATE = 24_000  # Hz, in the only format that OpenAI's sessions accept
-FAREWELLS = {
+CLOSE_REASONS = {
     "idle": "the client was idle for too long",
     "expired": "the session has reached its maximum duration",
     "shutting_down": "the server is shutting down",
@@ -62,7 +62,7 @@ class Realtime(Conversation):
             event = _parse(message)
             kind = event.get("type")
             if kind == "session.input_audio_buffer.append":
-                await self.session.hear(self.pcm.read(_audio(event)))
+                await self.session.receive(self.pcm.read(_audio(event)))
             elif kind == "session.update":
                 await self._update(event)
             elif kind == "session.close":
@@ -103,10 +103,10 @@ class Realtime(Conversation):
 
     async def part(self, reason: str) -> None:
         """Announce that the session is closed, and why if the client did not close it."""
-        if reason in FAREWELLS:
-            await self.socket.send(self.error(FAREWELLS[reason], f"session_{reason}", "server_error"))
+        if reason in CLOSE_REASONS:
+            await self.socket.send(self.error(CLOSE_REASONS[reason], f"session_{reason}", "server_error"))
         await self.socket.send(_event("session.closed"))
-        await self.socket.close(GOING_AWAY if reason == "shutting_down" else NORMAL, FAREWELLS.get(reason, ""))
+        await self.socket.close(GOING_AWAY if reason == "shutting_down" else NORMAL, CLOSE_REASONS.get(reason, ""))
 
     @classmethod
     def error(
@@ -123,15 +123,15 @@ class Realtime(Conversation):
 
     async def _update(self, event: dict[str, Any]) -> None:
         wanted = _object(event, "session", "session")
-        wishes = _wishes(wanted)
+        requested = _requested(wanted)
         try:
-            tentative, rate = wishes.pop("tentative", self._tentative), wishes.pop("sample_rate", self.pcm.rate)
+            tentative, rate = requested.pop("tentative", self._tentative), requested.pop("sample_rate", self.pcm.rate)
             if not isinstance(tentative, bool):
                 raise ValueError(f"tentative is {tentative!r}; it must be true or false")
             if not isinstance(rate, int) or isinstance(rate, bool):
                 raise ValueError(f"sample_rate is {rate!r}; it must be a whole number of samples per second")
             pcm = PcmReader(rate)
-            stream = self.service.settings(wishes, self.session.config, "session.simulsa")
+            stream = self.service.settings(requested, self.session.config, "session.simulsa")
         except ValueError as error:
             raise EventError(str(error), "invalid_value", "session") from error
         self._tentative = tentative
@@ -210,7 +210,7 @@ def _object(holder: dict[str, Any], name: str, path: str) -> dict[str, Any]:
     return value
 
 
-def _wishes(wanted: dict[str, Any]) -> dict[str, Any]:
+def _requested(wanted: dict[str, Any]) -> dict[str, Any]:
     """Settings requested by a `session.update`, under the names of `Service.settings` and `tentative`."""
     audio = _object(wanted, "audio", "session.audio")
     heard, said = _object(audio, "input", "session.audio.input"), _object(audio, "output", "session.audio.output")
@@ -221,7 +221,7 @@ def _wishes(wanted: dict[str, Any]) -> dict[str, Any]:
     if "language" in heard:
         message = "the source language goes to session.simulsa.source_language"
         raise EventError(message, "unknown_parameter", "session.audio.input.language")
-    wishes = dict(_object(wanted, "simulsa", "session.simulsa"))
+    requested = dict(_object(wanted, "simulsa", "session.simulsa"))
     if "language" in said:
-        wishes["target_lang"] = said["language"]
-    return wishes
+        requested["target_lang"] = said["language"]
+    return requested

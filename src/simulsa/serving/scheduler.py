@@ -13,7 +13,6 @@ import numpy as np
 
 from simulsa.audio import SAMPLE_RATE, AudioError, StreamResampler, s_to_samples
 from simulsa.lalm.interface import LALM
-from simulsa.lalm.workers import warm_up
 from simulsa.serving.metrics import Metrics
 from simulsa.serving.session import Result, Session
 from simulsa.serving.turns import Turn, take_turns
@@ -56,7 +55,7 @@ class Scheduler:
         silence = np.zeros(min(2 * (config.chunk_samples or SAMPLE_RATE // 2), self._lalm.max_samples), dtype=np.float32)
 
         def take() -> list[Turn]:
-            warm_up(self._lalm, config.direction, self._max_batch, s_to_samples(SegmentationConfig().max_segment_s))
+            self._lalm.warm_up(config.direction, self._max_batch, s_to_samples(SegmentationConfig().max_segment_s))
             streams = [open_stream(config, len(silence)), open_stream(config, None)]
             turns = [Turn(stream, [silence], closing=True, chunks=1) for stream in streams]
             take_turns(self._lalm, turns, len(turns))

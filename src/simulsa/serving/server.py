@@ -100,7 +100,7 @@ def make_server(service: Service) -> Server:
     return Server(settings, service)
 
 
-def listen(config: ServeConfig) -> socket.socket:
+def bind(config: ServeConfig) -> socket.socket:
     """A listening socket at the configured address. Raises `RuntimeError` if it cannot be bound."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     try:

@@ -57,15 +57,17 @@ class Service:
         """Load and run everything that the first client would otherwise wait for; raises its errors."""
         self.scheduler.warm_up(self._open_stream, self.stream)
 
-    def settings(self, wishes: Mapping[str, Any], base: StreamConfig, where: str) -> StreamConfig:
-        """`base` with a client's wishes: fields of `StreamConfig`, and `source_language` and `target_language` for its languages.
+    def settings(self, requested: Mapping[str, Any], base: StreamConfig, where: str) -> StreamConfig:
+        """`base` with what a client requested: fields of `StreamConfig`, and `source_language` and `target_language`.
 
         Raises `ValueError` for settings that do not exist or are not allowed; `where` begins the message.
         """
-        named = {_ALIASES.get(name, name): value for name, value in wishes.items()}
-        named = {name: value for name, value in named.items() if name not in _ALIASES.values() or value != ""}  # no wish at all
+        named = {_ALIASES.get(name, name): value for name, value in requested.items()}
+        named = {
+            name: value for name, value in named.items() if name not in _ALIASES.values() or value != ""
+        }  # no request at all
         defaults = to_mapping(base)
-        if named.keys() & {"policy", "rollback"}:  # two ways to set the same thing: a wish replaces both
+        if named.keys() & {"policy", "rollback"}:  # two ways to set the same thing: either replaces both
             defaults |= {"policy": None, "rollback": None}
         stream = from_mapping(StreamConfig, defaults | named, where).for_model(self.lalm)
         if stream.chunk_ms < self.config.min_chunk_ms:

@@ -87,8 +87,8 @@ class Session:
             return "failed"
         return self.ended or ("left" if self.untouched or self._settled.is_set() else "vanished")
 
-    async def hear(self, samples: np.ndarray) -> None:
-        """Receive float32 mono audio at `SAMPLE_RATE`; returns when there is room for more (back-pressure).
+    async def receive(self, samples: np.ndarray) -> None:
+        """Take float32 mono audio at `SAMPLE_RATE`; returns when there is room for more (back-pressure).
 
         Audio after `finish` begins a new utterance. Ignored once the session has ended.
         """

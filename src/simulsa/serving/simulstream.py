@@ -33,7 +33,7 @@ class Simulstream(Conversation):
         """Handle audio, metadata or the end of a stream."""
         try:
             if isinstance(message, bytes):
-                await self.session.hear(self.pcm.read(message))
+                await self.session.receive(self.pcm.read(message))
                 return
             data = strict_json.loads(message)
             if not isinstance(data, dict):
@@ -65,12 +65,12 @@ class Simulstream(Conversation):
         return {"new": "", "deleted": "", "error": message, "code": code, "kind": kind}
 
     async def _configure(self, metadata: dict[str, Any]) -> None:
-        wishes = {name: value for name, value in metadata.items() if name not in _IGNORED}
+        requested = {name: value for name, value in metadata.items() if name not in _IGNORED}
         try:
-            rate = wishes.pop("sample_rate", self.pcm.rate)
+            rate = requested.pop("sample_rate", self.pcm.rate)
             if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not math.isfinite(rate):
                 raise ValueError(f"sample_rate is {str(rate)[:40]!r}; it must be a number of samples per second")
-            stream = self.service.settings(wishes, self.session.config, "metadata")
+            stream = self.service.settings(requested, self.session.config, "metadata")
             pcm = PcmReader(round(rate))
         except ValueError as error:
             # a stream in the wrong language or at the wrong speed would be worse than none

@@ -159,7 +159,7 @@ def _truncated(last: list[Result]) -> dict[str, bool]:
 
 async def _results(session: Session, config: StreamConfig, audio: np.ndarray) -> AsyncIterator[Result]:
     session.begin(config, len(audio))
-    await session.hear(audio)
+    await session.receive(audio)
     session.end("closed")
     async for result in session.results():
         yield result

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulsa.lalm.interface import LALM
-from simulsa.streaming.state import StreamState, Update, listen
+from simulsa.streaming.state import StreamState, Update, run_vad
 from simulsa.streaming.step import step
 
 logger = logging.getLogger("simulsa")
@@ -54,9 +54,9 @@ def take_turns(lalm: LALM, turns: Sequence[Turn], max_batch: int) -> None:
     """
     taken = [turn for turn in turns if _tried(turn, turn.take_in)]
     try:
-        listen([turn.stream for turn in taken])
+        run_vad([turn.stream for turn in taken])
     except Exception as error:  # ready() raises it again for the stream that causes it
-        logger.warning("%d sessions could not listen together (%s); trying them one by one", len(taken), error)
+        logger.warning("%d sessions failed in voice activity detection (%s); trying them one by one", len(taken), error)
     ready = [turn for turn in taken if _tried(turn, turn.look) and turn.again]
     for turn, outcome in zip(ready, _advanced(lalm, [turn.stream for turn in ready[:max_batch]]), strict=False):
         if isinstance(outcome, Exception):

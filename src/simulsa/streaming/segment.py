@@ -13,8 +13,6 @@ class SegmentState:
 
     chunk_samples: int | None
     """k, or `None` for offline translation"""
-    chunks_at_once: int = 1
-    """how many of the pending chunks the next step processes"""
     audio: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
     """audio available to the next steps, float32 mono `[samples]`"""
     heard_samples: int = 0
@@ -36,11 +34,11 @@ class SegmentState:
     finished: bool = False
     """the final step is done"""
 
-    def next_samples(self) -> int | None:
-        """How much audio the next step will have heard, or `None` if it has to wait for more."""
+    def next_samples(self, chunks: int) -> int | None:
+        """How much audio the next step will have heard, of at most `chunks` more; `None` if it has to wait for more."""
         chunk = self.chunk_samples
         if chunk is not None and (waiting := (len(self.audio) - self.heard_samples) // chunk):
-            return self.heard_samples + min(waiting, self.chunks_at_once) * chunk
+            return self.heard_samples + min(waiting, chunks) * chunk
         return len(self.audio) if self.closed and not self.finished else None
 
     def is_final(self, end: int) -> bool:

@@ -16,7 +16,7 @@ History = Literal["none", "sentence"]
 
 MIN_SEGMENT_S = 2.0
 _MARGIN_SAMPLES = SAMPLE_RATE // 2  # kept unused at the end of the model's window
-SEARCH_SAMPLES = SAMPLE_RATE  # the last second of a segment of maximum length is searched for a quiet point
+_SEARCH_SAMPLES = SAMPLE_RATE  # the last second of a segment of maximum length is searched for a quiet point
 _HYSTERESIS = 0.15  # speech continues until the probability is this far below the threshold, as in Silero's iterator,
 _LEAST_PROBABILITY = 0.01  # or below this value in any case
 _QUIET_WINDOWS = 3  # 96 ms: quiet places shorter than this are consonants
@@ -80,34 +80,49 @@ class SegmentationConfig:
 
 
 class WholeAudio:
-    """No segmentation: one segment from the first sample to the last. The counterpart of `Segmenter` for audio that fits the
-    window."""
+    """One segment from the first sample to the last. The counterpart of `Segmenter` for audio that is not segmented, or not yet.
 
-    def __init__(self) -> None:
+    `longest` is the longest audio, in samples, that is not segmented. If more may follow, audio near that limit is withheld until
+    the speech ends or turns out to be longer, so that the model hears nothing after the cut.
+    """
+
+    def __init__(self, longest: int, more: bool) -> None:
+        self._longest = longest
+        self._held_from = max(0, longest - _SEARCH_SAMPLES) if more else longest
+        self.position = 0
         self.start: int | None = 0
-        self.released = self.position = 0
         self.end: int | None = None
+
+    @property
+    def released(self) -> int:
+        """The end of the audio that certainly belongs to the segment."""
+        return min(self.position, self._held_from) if self.end is None else self.end
 
     @property
     def oldest(self) -> int:
         """The first sample that may still be needed."""
         return self.start or 0
 
+    def fits(self, samples: int) -> bool:
+        """Whether the segment may be this long."""
+        return samples <= self._longest
+
     def arrived(self, samples: int) -> None:
         """Add this many samples to the segment."""
-        self.released = self.position = self.released + samples
+        self.position += samples
 
-    def hear(self, probability: float, energy: float, samples: int = WINDOW_SAMPLES) -> None:
+    def add_window(self, probability: float, energy: float, samples: int = WINDOW_SAMPLES) -> None:
         """Do nothing: voice activity is not used."""
 
     def finish(self) -> bool:
         """End of the audio; returns whether that completes the segment."""
-        self.end = self.start if self.start is None else self.released
+        self.end = None if self.start is None else self.position
         return self.end is not None
 
-    def restart(self) -> None:
-        """Do nothing: there is no other segment."""
+    def restart(self) -> bool:
+        """The segment is done; returns whether others may follow: none do."""
         self.start = self.end = None
+        return False
 
 
 class Segmenter:
@@ -116,19 +131,18 @@ class Segmenter:
     A segment is open while `start` is set. Its audio up to `released` certainly belongs to it; a pause is withheld until speech
     resumes. When `end` is set, the segment is complete, and `restart` must be called before the next window. `longest` is the
     longest segment in samples: near it, audio is withheld until the quietest spot is known, so that the model hears nothing
-    after the cut.
+    after the cut. `first_end` is the end of a first segment that was not found here: the windows begin there.
     """
 
-    def __init__(self, config: SegmentationConfig, longest: int) -> None:
+    def __init__(self, config: SegmentationConfig, longest: int, first_end: int | None = None) -> None:
         self._config = config
         self._longest = longest
         self._padding = ms_to_samples(config.padding_ms)
         self._min_silence = ms_to_samples(config.min_silence_ms)
         self._min_speech = max(1, ms_to_samples(config.min_speech_ms))
-        self.position = 0
-        self.start: int | None = None
-        self.released = 0
-        self.end: int | None = None
+        self.position = self.released = first_end or 0
+        self.start: int | None = None if first_end is None else 0
+        self.end: int | None = first_end
         self._speaking = False  # in the last window
         self._speech_start = 0  # of the last run of speech
         self._speech_end = 0
@@ -143,7 +157,7 @@ class Segmenter:
             return self.start
         return max(self._last_end, (self._speech_start if self._speaking else self.position) - self._padding)
 
-    def hear(self, probability: float, energy: float, samples: int = WINDOW_SAMPLES) -> None:
+    def add_window(self, probability: float, energy: float, samples: int = WINDOW_SAMPLES) -> None:
         """Advance by a window of `samples`, given its speech probability and its energy (any unit)."""
         threshold = self._config.speech_threshold
         if self._speaking:
@@ -160,6 +174,10 @@ class Segmenter:
         if self.start is not None:
             self._follow(self.start, energy, samples)
 
+    def fits(self, samples: int) -> bool:
+        """The stream may be of any length."""
+        return True
+
     def arrived(self, samples: int) -> None:
         """Do nothing: new audio counts only once its window is judged."""
 
@@ -170,8 +188,11 @@ class Segmenter:
         self.end = self.released = min(self._speech_end + self._padding, self.position)
         return True
 
-    def restart(self) -> None:
-        """Continue after a complete segment; if speech continues past its end, the next one opens at once."""
+    def restart(self) -> bool:
+        """Continue after a complete segment; returns whether others may follow: they do.
+
+        If speech continues past its end, the next one opens at once.
+        """
         if self.end is None:
             raise ValueError("no segment is complete; restart follows when `end` is a position")
         self._last_end, self.start, self.end, self._energies = self.end, None, None, []
@@ -179,18 +200,26 @@ class Segmenter:
             self.start = self.released = self._last_end
         else:
             self._speech_start = max(self._speech_start, self._last_end)
+        return True
 
     def _follow(self, start: int, energy: float, samples: int) -> None:
         self.released = min(self._speech_end + self._padding, self.position)
         if self.position - self._speech_end >= self._min_silence:
             self.end = self.released
-        elif self.position > start + self._longest - SEARCH_SAMPLES:
+        elif self.position > start + self._longest - _SEARCH_SAMPLES:
             if not self._energies:
                 self._held_from = self.position - samples
             self._energies.append(energy)
             if self.position + WINDOW_SAMPLES > start + self._longest:
                 self.end = min(self._held_from + quietest(self._energies), self.released)
             self.released = self.end or min(self._held_from, self.released)
+
+
+def quiet_end(audio: np.ndarray) -> int:
+    """Where to cut audio, float32 `[samples]`: the quietest spot of its last second, in samples."""
+    first = max(0, len(audio) - _SEARCH_SAMPLES)
+    windows = audio[first : first + (len(audio) - first) // WINDOW_SAMPLES * WINDOW_SAMPLES].reshape(-1, WINDOW_SAMPLES)
+    return first + quietest((windows**2).sum(axis=1).tolist())
 
 
 def quietest(energies: Sequence[float]) -> int:

@@ -14,7 +14,7 @@ from simulsa.languages import is_spaced
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.history import SegmentHistory
 from simulsa.streaming.segment import SegmentState
-from simulsa.streaming.segmentation import SegmentationConfig, Segmenter, WholeAudio
+from simulsa.streaming.segmentation import SegmentationConfig, Segmenter, WholeAudio, quiet_end
 from simulsa.streaming.vad import VAD, WINDOW_SAMPLES, SileroVAD, speech_probabilities
 
 
@@ -79,8 +79,11 @@ class StreamState:
     """Everything known about a stream between two steps: received audio, the open segment, committed text.
 
     Without `segmentation` the whole stream is one segment, which must fit the model's window. With it, memory and cost per chunk
-    do not depend on the length of the speech. `vad` must not be shared with another stream; it defaults to Silero VAD. Raises
-    `ValueError` for settings that do not fit the model's window, and `RuntimeError` if the package `silero-vad` is missing.
+    do not depend on the length of the speech. Segmentation begins at the first sample or, with `from_start=False`, once the audio
+    is too long to be heard as a whole (`SegmentationConfig.is_long`); the second before that limit is withheld until then.
+
+    `vad` must not be shared with another stream; it defaults to Silero VAD. Raises `ValueError` for settings that do not fit the
+    model's window, and `RuntimeError` if the package `silero-vad` is missing.
     """
 
     def __init__(
@@ -89,10 +92,12 @@ class StreamState:
         config: StreamConfig | None = None,
         segmentation: SegmentationConfig | None = None,
         vad: VAD | None = None,
+        from_start: bool = True,
     ) -> None:
         self.config = (config or StreamConfig()).for_model(lalm)
         self.policy = self.config.commit_policy
-        self.segmented = segmentation is not None
+        self.segmented = segmentation is not None and from_start
+        """whether the open segment, or the next one, is found by voice activity detection"""
         self.committed = ""
         self.closed = False
         """no more audio will come"""
@@ -101,12 +106,16 @@ class StreamState:
         self.chunks_at_once = 1
         """how many pending chunks the next step processes; more than one makes up for lost time"""
         self._max_samples = lalm.max_samples
+        self._segmentation = segmentation
+        self._given_vad = vad
         self._history = SegmentHistory(lalm, segmentation, self.policy)
-        self._segmenter: Segmenter | WholeAudio = WholeAudio()
-        if segmentation is not None:
-            self._segmenter = Segmenter(segmentation, segmentation.longest_segment(lalm.max_samples))
-            self.vad = vad or SileroVAD()
-            self.vad.reset()
+        self._segmenter: Segmenter | WholeAudio
+        if segmentation is None:
+            self._segmenter = WholeAudio(lalm.max_samples, more=False)
+        elif from_start:
+            self._start_segmenting(segmentation)
+        else:
+            self._segmenter = WholeAudio(segmentation.longest_recording(lalm.max_samples), more=True)
         self._rate = 0  # of the audio pushed, 0 before the first push
         self._resampler = StreamResampler(SAMPLE_RATE)
         self._audio = np.zeros(0, dtype=np.float32)  # audio not yet handed to a segment
@@ -146,14 +155,24 @@ class StreamState:
         self.closed = True
 
     def _append(self, samples: np.ndarray) -> None:
-        total = self.received_samples + len(samples)
-        if not self.segmented and total > self._max_samples:
+        total, config = self.received_samples + len(samples), self._segmentation
+        outgrown = not self._segmenter.fits(total)
+        if outgrown and config is None:
             raise AudioError(
                 f"the stream has {samples_to_s(total):.2f} s of audio and the model hears at most "
                 f"{samples_to_s(self._max_samples):.2f} s; end the stream at a pause and start a new one, or segment it"
             )
         self._audio = np.concatenate([self._audio, samples])
         self._segmenter.arrived(len(samples))
+        if outgrown and config is not None:
+            limit = config.longest_recording(self._max_samples)
+            self._start_segmenting(config, self._first + quiet_end(self._audio[: limit - self._first]))
+
+    def _start_segmenting(self, config: SegmentationConfig, first_end: int | None = None) -> None:
+        """Find segments from now on; `first_end` is the end of the segment that is open."""
+        self.vad = self._given_vad or SileroVAD()
+        self.vad.reset()
+        self._segmenter = Segmenter(config, config.longest_segment(self._max_samples), first_end)
 
     @property
     def received_samples(self) -> int:
@@ -167,8 +186,8 @@ class StreamState:
 
     def ready(self) -> SegmentState | None:
         """The open segment if it has a chunk waiting for `step`; `None` if more audio must arrive first."""
-        listen([self])
-        return self._open if self._open is not None and self._open.next_samples() is not None else None
+        run_vad([self])
+        return self._open if self._open is not None and self._open.next_samples(self.chunks_at_once) is not None else None
 
     def apply(self, advance: Advance, compute_s: float) -> Update:
         """Apply what a step of `compute_s` decided for the open segment."""
@@ -190,9 +209,9 @@ class StreamState:
         tentative = self._separated(tentative)
         if state.finished:
             self._history.end(state)
-            self._segmenter.restart()
             self._open = None
             self._truncated = self._truncated or state.truncated
+            self.segmented = self._segmenter.restart()
             self.finished = not self.segmented
         return Update(
             self.committed, tentative, self.done_samples, compute_s, self.finished, new, segment, truncated=advance.truncated
@@ -210,13 +229,13 @@ class StreamState:
 
         A model that continues carried text emits its own space, unless it was trained on single sentences.
         """
-        if not self.segmented or self._segment.text or self._goes_on():
+        if not self.segmented or self._segment.text or self._continues_sentence():
             return text
         text = text.lstrip()
         spaced = is_spaced(self.config.target_lang) and self.committed and not self.committed[-1].isspace()
         return f" {text}" if text and spaced else text
 
-    def _goes_on(self) -> bool:
+    def _continues_sentence(self) -> bool:
         """Whether the open segment continues carried text that is not a whole sentence."""
         return bool(self._open and self._open.shown) and not ends_sentence(self.committed)
 
@@ -242,7 +261,7 @@ class StreamState:
     def judge(self, probability: float) -> None:
         """Record the speech probability of the window that `next_window` returned."""
         window = self._unjudged()
-        self._segmenter.hear(probability, float(window @ window), len(window))
+        self._segmenter.add_window(probability, float(window @ window), len(window))
         if self._segmenter.start is None:
             self._drop(self._segmenter.oldest - self._first)
 
@@ -252,11 +271,10 @@ class StreamState:
 
     def _hand_over(self) -> bool:
         """Give the open segment its next chunks, or its remaining audio at the end; returns whether it has as many as allowed."""
-        segmenter, chunk = self._segmenter, self.config.chunk_samples
+        segmenter, chunk, chunks = self._segmenter, self.config.chunk_samples, self.chunks_at_once
         if segmenter.start is None:
             return False
         state = self._open or self._begin(segmenter.start)
-        chunks = state.chunks_at_once = self.chunks_at_once
         waiting, samples = len(state.audio) - state.heard_samples, segmenter.released - self._first
         if chunk is not None:
             samples = max(0, min(samples, chunks * chunk - waiting))
@@ -276,7 +294,7 @@ class StreamState:
         return self._open
 
 
-def listen(streams: Sequence[StreamState]) -> None:
+def run_vad(streams: Sequence[StreamState]) -> None:
     """Run voice activity detection on new audio, one window of all streams per network call: cheaper than stream by stream."""
     while asked := [(stream, window) for stream in streams if (window := stream.next_window()) is not None]:
         probabilities = speech_probabilities([stream.vad for stream, _ in asked], [window for _, window in asked])

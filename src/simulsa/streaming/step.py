@@ -28,7 +28,10 @@ def step(lalm: LALM, streams: Sequence[StreamState]) -> list[Update]:
     if not streams:
         return []
     segments = [stream.ready() for stream in streams]
-    ends = [None if segment is None else segment.next_samples() for segment in segments]
+    ends = [
+        None if segment is None else segment.next_samples(stream.chunks_at_once)
+        for stream, segment in zip(streams, segments, strict=True)
+    ]
     open_segments = [segment for segment, end in zip(segments, ends, strict=True) if segment is not None and end is not None]
     if len(open_segments) < len(streams):
         raise ValueError(f"stream {ends.index(None)} has no chunk waiting; pass only streams whose ready() is not None")

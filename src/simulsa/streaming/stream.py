@@ -10,7 +10,7 @@ from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.segmentation import SegmentationConfig
 from simulsa.streaming.state import StreamState, Update
 from simulsa.streaming.step import step
-from simulsa.streaming.vad import VAD, SileroVAD
+from simulsa.streaming.vad import VAD
 
 
 class Stream:
@@ -22,8 +22,9 @@ class Stream:
     ...         print(update.committed, update.tentative)
     >>> stream.finish()[-1].committed
 
-    With `segmentation=SegmentationConfig()` the speech may be of any length (long-form). Any split of the same audio into pushes
-    gives the same updates. A failed step leaves the state as it was. The arguments are those of `StreamState`.
+    With `segmentation=SegmentationConfig()` the speech may be of any length (long-form); with `from_start=False` as well, it is
+    segmented only if it turns out to be long. Any split of the same audio into pushes gives the same updates. A failed step
+    leaves the state as it was. The arguments are those of `StreamState`.
     """
 
     def __init__(
@@ -32,16 +33,16 @@ class Stream:
         config: StreamConfig | None = None,
         segmentation: SegmentationConfig | None = None,
         vad: VAD | None = None,
+        from_start: bool = True,
     ) -> None:
         self.lalm = lalm
         self.config = (config or StreamConfig()).for_model(lalm)
-        self.segmentation = segmentation
-        self._vad = SileroVAD() if segmentation is not None and vad is None else vad
+        self._segmentation, self._vad, self._from_start = segmentation, vad, from_start
         self.reset()
 
     def reset(self) -> None:
         """Discard all state, ready for a new stream."""
-        self.state = StreamState(self.lalm, self.config, self.segmentation, self._vad)
+        self.state = StreamState(self.lalm, self.config, self._segmentation, self._vad, self._from_start)
 
     def push(self, samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> list[Update]:
         """Add float32 mono audio of any length; returns an update for each full chunk and each segment that ended."""

@@ -19,7 +19,7 @@ _STATE_SHAPE = (2, 1, 128)  # its recurrent state: [layers, streams, width]
 
 
 class VAD(Protocol):
-    """A voice activity detector for one stream, fed window by window."""
+    """A voice activity detector for one stream, fed window by window; the base class of all."""
 
     def __call__(self, window: np.ndarray) -> float:
         """The probability that the stream's next window, float32 `[WINDOW_SAMPLES]`, is speech."""
@@ -29,8 +29,13 @@ class VAD(Protocol):
         """Discard all state, ready for another stream."""
         ...
 
+    @staticmethod
+    def together(vads: Sequence[Any], windows: Sequence[np.ndarray]) -> list[float]:
+        """Judge one window of each stream, by detectors of this class: one after the other, unless the class can do better."""
+        return [vad(window) for vad, window in zip(vads, windows, strict=True)]
 
-class SileroVAD:
+
+class SileroVAD(VAD):
     """Silero VAD on one stream. All streams of a process share the network; each keeps its own state.
 
     Raises `RuntimeError` with the pip extra to install if the package `silero-vad` is missing.
@@ -70,13 +75,12 @@ class SileroVAD:
 
 
 def speech_probabilities(vads: Sequence[VAD], windows: Sequence[np.ndarray]) -> list[float]:
-    """The speech probability of each stream's next window; all Silero detectors share one network call."""
-    heard: dict[int, float] = {}
-    silero = {row: vad for row, vad in enumerate(vads) if isinstance(vad, SileroVAD)}
-    if silero:
-        together = SileroVAD.together(list(silero.values()), [windows[row] for row in silero])
-        heard = dict(zip(silero, together, strict=True))
-    return [heard[row] if row in heard else vad(windows[row]) for row, vad in enumerate(vads)]
+    """The speech probability of each stream's next window; all detectors of a class judge together."""
+    judged: dict[int, float] = {}
+    for kind in dict.fromkeys(type(vad) for vad in vads):
+        rows = [row for row, vad in enumerate(vads) if type(vad) is kind]
+        judged |= zip(rows, kind.together([vads[row] for row in rows], [windows[row] for row in rows]), strict=True)
+    return [judged[row] for row in range(len(vads))]
 
 
 @functools.cache

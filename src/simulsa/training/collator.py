@@ -26,8 +26,8 @@ class Collator:
 
     The batch holds `clips`, a `PreparedClip` per row; `answers`, the token ids after each prompt; and for the answers' tokens,
     padded on the left, `labels` int64 `[rows, 1 + longest answer]` and `offline` bool, whether the row is offline.
-    `places`, int64 `[labels]`, are the labels' indices in the flattened batch. An answer is the target and EOS, which are also
-    the labels. A truncated row ends with EOS too: the model learns to stop where the audio ends.
+    `label_indices`, int64 `[labels]`, are the labels' indices in the flattened batch. An answer is the target and EOS, which are
+    also the labels. A truncated row ends with EOS too: the model learns to stop where the audio ends.
 
     Raises `AudioError` for audio that cannot be decoded; with `on_error="skip"` such a row becomes silence without labels, so
     that the other rows' batches do not change. `broken` maps the id of each such row to its problem.
@@ -57,7 +57,7 @@ class Collator:
             "clips": [self.frontend.keyed(audio, ex.row.direction) for audio, ex in zip(audios, examples, strict=True)],
             "answers": answers,
             "labels": labels,
-            "places": (labels != IGNORED).flatten().nonzero().squeeze(1),
+            "label_indices": (labels != IGNORED).flatten().nonzero().squeeze(1),
             "offline": torch.tensor([[not ex.row.is_augmented] for ex in examples]).expand_as(labels).contiguous(),
             "broken": broken,
         }

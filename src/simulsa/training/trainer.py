@@ -119,12 +119,12 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
         return loss / torch.as_tensor(num_items_in_batch, device=loss.device).clamp(min=1)
 
     def _summed_loss(self, inputs: dict[str, Any]) -> torch.Tensor:
-        places, width = inputs["places"], inputs["labels"].shape[1]
-        labels, offline = (inputs[name].flatten()[places] for name in ("labels", "offline"))
+        label_indices, width = inputs["label_indices"], inputs["labels"].shape[1]
+        labels, offline = (inputs[name].flatten()[label_indices] for name in ("labels", "offline"))
         share = self._config.self_distillation
         heard = self._hear(inputs["clips"])
-        own = self._base_probabilities(heard, inputs["answers"], places, width) if share else None
-        logits = self._logits(heard, inputs["answers"], places, width)
+        own = self._base_probabilities(heard, inputs["answers"], label_indices, width) if share else None
+        logits = self._logits(heard, inputs["answers"], label_indices, width)
         losses = cross_entropy(logits, labels, reduction="none")
         if own is not None:
             losses = torch.where(offline, (1 - share) * losses + share * divergence(own, logits), losses)
@@ -135,24 +135,24 @@ class TokenMeanTrainer(Trainer):  # type: ignore[misc]  # transformers is not fo
             return self._cache.fetch([clip.key for clip in clips], lambda rows: self._lalm.listen([clips[row] for row in rows]))
 
     def _logits(
-        self, heard: Sequence[HeardClip], answers: Sequence[Sequence[int]], places: torch.Tensor, width: int
+        self, heard: Sequence[HeardClip], answers: Sequence[Sequence[int]], label_indices: torch.Tensor, width: int
     ) -> torch.Tensor:
-        """Float32 `[labels, vocabulary]` logits at the `places` of `[rows, width]`, the batch's labels (see `Collator`)."""
+        """Float32 `[labels, vocabulary]` logits at the `label_indices` of `[rows, width]` (see `Collator`)."""
         with self._precision:
             hidden = self._lalm.forward(heard, answers)
             # rows end with their answers, and the logits at position i predict token i + 1
-            return self._lalm.decoder.logits(hidden[:, -width - 1 : -1].flatten(0, 1)[places])
+            return self._lalm.decoder.logits(hidden[:, -width - 1 : -1].flatten(0, 1)[label_indices])
 
     @torch.no_grad()
     def _base_probabilities(
-        self, heard: Sequence[HeardClip], answers: Sequence[Sequence[int]], places: torch.Tensor, width: int
+        self, heard: Sequence[HeardClip], answers: Sequence[Sequence[int]], label_indices: torch.Tensor, width: int
     ) -> torch.Tensor:
         """The probabilities `[labels, vocabulary]` of the model without the adapter on the same rows."""
         for module in self._trained:
             module.training = False
         try:
             with self._lalm.model.disable_adapter():
-                return self._logits(heard, answers, places, width).softmax(-1)
+                return self._logits(heard, answers, label_indices, width).softmax(-1)
         finally:
             for module in self._trained:
                 module.training = True

@@ -73,7 +73,7 @@ export class Connection {
   /** Other settings from now on; what was said before is finished as it was. */
   update(settings) {
     this.settings = settings;
-    if (this.ready) this.say("session.update", { session: wishes(settings) });
+    if (this.ready) this.say("session.update", { session: requested(settings) });
   }
 
   /** Let the server translate what it has; resolves when everything is there. */
@@ -110,7 +110,7 @@ export class Connection {
   }
 
   receive(event) {
-    if (event.type === "session.created") this.say("session.update", { session: wishes(this.settings) });
+    if (event.type === "session.created") this.say("session.update", { session: requested(this.settings) });
     else if (event.type === "session.updated") this.begin();
     else if (event.type === "session.output_transcript.delta") {
       const endS = this.place(event.elapsed_ms);
@@ -121,7 +121,7 @@ export class Connection {
       this.handlers.onUpdate({ tentative, lagS: this.lagS(audioMs), computeMs, chunks });
     } else if (event.type === "error") {
       this.reason = event.error.message; // of the end that follows, if it is not
-      if (event.error.type === "invalid_request_error") this.giveUp(sentence(this.reason)); // a wish that cannot be had
+      if (event.error.type === "invalid_request_error") this.giveUp(sentence(this.reason)); // what was requested cannot be had
     }
   }
 
@@ -176,7 +176,7 @@ export class Connection {
   }
 }
 
-function wishes({ source, target, chunkMs, rollback }) {
+function requested({ source, target, chunkMs, rollback }) {
   return {
     audio: { output: { language: target } },
     simulsa: { tentative: true, sample_rate: RATE, source_language: source, chunk_ms: chunkMs, rollback },
