@@ -18,7 +18,7 @@ from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
 from simulsa.evaluation.front import pareto_front
 from simulsa.evaluation.instances import EvaluationError, read_instances
 from simulsa.evaluation.report import comparison_table, markdown_table, plot_quality_latency
-from simulsa.lalm.interface import Direction
+from simulsa.lalm.interface import Direction, LALMError
 from simulsa.manifest import Utterance
 from simulsa.settings import SettingsError, from_mapping
 from simulsa.streaming.policies import Policy, Rollback
@@ -138,6 +138,20 @@ def test_the_same_files_elsewhere_are_the_same_test_set(make_rows: Rows, tmp_pat
     for row, was in zip(rows, moved, strict=True):
         Path(was.audio).rename(row.audio)
     assert evaluate(fake(), rows, config(None)).scores[0]["test_set"] == here
+
+
+def test_a_failed_preflight_overwrites_nothing(make_rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, out = make_rows(2), tmp_path / "out"
+    evaluate(fake(), rows, config(out))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def fails(*_: object) -> None:
+        raise LALMError("deaf")
+
+    monkeypatch.setattr(module, "preflight", fails)
+    with pytest.raises(LALMError, match="deaf"):
+        evaluate(fake(), rows, config(out, preflight=True, overwrite=True))
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_skipped_rows_are_counted(make_rows: Rows) -> None:

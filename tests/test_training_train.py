@@ -371,6 +371,19 @@ def test_a_folder_from_before_the_number_format_was_recorded(
     path.write_text(record)
 
 
+def test_a_failed_preflight_overwrites_nothing(tuned: Any, random_lalm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, rows, config, _ = tuned
+    before = {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file()}
+
+    def fails(*_: object) -> None:
+        raise LALMError("deaf")
+
+    monkeypatch.setattr("simulsa.training.train.preflight", fails)
+    with pytest.raises(LALMError, match="deaf"):
+        train(random_lalm, rows, dataclasses.replace(config, seed=1, overwrite=True))
+    assert {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file()} == before
+
+
 def test_another_training_in_the_folder_is_refused(tuned: Any, random_lalm: Any) -> None:
     _, rows, config, _ = tuned
     with pytest.raises(TrainError, match=r"holds another training \(seed was 0 and is 1\).*--overwrite"):

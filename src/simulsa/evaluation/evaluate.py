@@ -145,24 +145,7 @@ def evaluate(
     # no cache if computing time is measured
     cached = lalm if config.batch_size == 1 or not config.encoder_cache_mib else CachedLALM(lalm, config.encoder_cache_mib)
     job = _Job(lalm, workers or LocalWorker(cached), clips, target_lang, len(rows), _test_set(clips), config)
-    scores = _known(job)
-    todo = [setting for setting in config.grid if setting not in scores]
-    if todo and config.preflight:
-        preflight(lalm, Direction(rows[0].source_lang, target_lang))
-    if todo and config.batch_size == 1:  # computing time is measured: the first chunk must not include start-up costs
-        warm_up(lalm, Direction(rows[0].source_lang, target_lang), 1, max(clip.samples for clip in clips))
-    announce(lalm, (Direction(clip.row.source_lang, clip.row.target_lang) for clip in clips))
-    for chunk_ms, policy in todo:
-        offline = next((score for (k, _), score in scores.items() if k == chunk_ms and math.isinf(k)), None)
-        # offline, the policy makes no difference
-        scores[chunk_ms, policy] = {**offline, **_named(policy)} if offline else _measure(job, chunk_ms, policy)
-        if config.out is not None:
-            write_scores(config.out, _in_order(scores))
-    if config.out is not None:
-        if config.comet:
-            scores = _with_comet(scores, clips, config, config.out)
-            write_scores(config.out, _in_order(scores))
-        write_report(config.out, _in_order(scores))
+    scores = _all_scores(job)
     return EvaluationResult([scores[setting] for setting in config.grid], config.out)
 
 
@@ -197,6 +180,33 @@ class _Job:
         return "|".join(f"{name}:{value}" for name, value in parts.items())
 
 
+def _all_scores(job: _Job) -> dict[Setting, Score]:
+    """The scores of the grid and of what else the folder holds; those that are missing are measured."""
+    lalm, clips, config = job.lalm, job.clips, job.config
+    scores = {} if config.overwrite else _known(job)
+    todo = [setting for setting in config.grid if setting not in scores]
+    direction = Direction(clips[0].row.source_lang, job.target_lang)
+    if todo and config.preflight:
+        preflight(lalm, direction)
+    if config.out is not None and config.overwrite:
+        clear(config.out)
+    if todo and config.batch_size == 1:  # computing time is measured: the first chunk must not include start-up costs
+        warm_up(lalm, direction, 1, max(clip.samples for clip in clips))
+    announce(lalm, (Direction(clip.row.source_lang, clip.row.target_lang) for clip in clips))
+    for chunk_ms, policy in todo:
+        offline = next((score for (k, _), score in scores.items() if k == chunk_ms and math.isinf(k)), None)
+        # offline, the policy makes no difference
+        scores[chunk_ms, policy] = {**offline, **_named(policy)} if offline else _measure(job, chunk_ms, policy)
+        if config.out is not None:
+            write_scores(config.out, _in_order(scores))
+    if config.out is not None:
+        if config.comet:
+            scores = _with_comet(scores, clips, config, config.out)
+            write_scores(config.out, _in_order(scores))
+        write_report(config.out, _in_order(scores))
+    return scores
+
+
 def _named(policy: Policy) -> Score:
     """A setting's policy in `scores.json`."""
     return {"rollback": policy.rollback, "policy": str(policy)}
@@ -207,8 +217,6 @@ def _known(job: _Job) -> dict[Setting, Score]:
     out = job.config.out
     if out is None:
         return {}
-    if job.config.overwrite:
-        clear(out)
     scores = {(float(score["chunk_ms"]), policy_of_score(score)): score for score in finished_scores(out)}
     for setting, score in scores.items():
         _check_same(out, score["signature"], job.signature(*setting))
