@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from simulsa.cli import main
 from simulsa.evaluation import evaluate as module
 from simulsa.evaluation.compare import compare
 from simulsa.evaluation.evaluate import EvaluateConfig, evaluate
+from simulsa.evaluation.folder import LOCK
 from simulsa.evaluation.front import pareto_front
 from simulsa.evaluation.instances import EvaluationError, read_instances
 from simulsa.evaluation.report import comparison_table, markdown_table, plot_quality_latency
@@ -41,7 +44,7 @@ def test_an_evaluation_writes_its_folder(make_rows: Rows, tmp_path: Path) -> Non
     out = tmp_path / "out"
     result = evaluate(fake(), make_rows(5), config(out))
     logs = {"instances-inf-b0.log", "instances-k500-b0.log", "instances-k500-b3.log"}
-    assert {path.name for path in out.iterdir()} == {"scores.json", "table.md", "quality-latency.png", *logs}
+    assert {path.name for path in out.iterdir()} == {"scores.json", "table.md", "quality-latency.png", LOCK, *logs}
     text = (out / "scores.json").read_text()
     scores = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert scores == result.scores
@@ -138,6 +141,21 @@ def test_the_same_files_elsewhere_are_the_same_test_set(make_rows: Rows, tmp_pat
     for row, was in zip(rows, moved, strict=True):
         Path(was.audio).rename(row.audio)
     assert evaluate(fake(), rows, config(None)).scores[0]["test_set"] == here
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no fcntl")
+def test_a_folder_in_which_another_process_works_is_refused(make_rows: Rows, tmp_path: Path) -> None:
+    rows, out = make_rows(2), tmp_path / "out"
+    evaluate(fake(), rows, config(out))
+    code = "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); print(flush=True); input()"
+    command = [sys.executable, "-c", code, str(out / LOCK)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(EvaluationError, match=r"out: another process is evaluating into it.*another --out"):
+            evaluate(fake(), rows, config(out, rollback=(5,)))
+        other.communicate(b"\n")
+    assert evaluate(fake(), rows, config(out, rollback=(5,))).scores
 
 
 def test_a_failed_preflight_overwrites_nothing(make_rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

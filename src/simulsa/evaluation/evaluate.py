@@ -12,7 +12,7 @@ from pathlib import Path
 
 from simulsa._version import __version__
 from simulsa.evaluation.comet import COMMAND, Segment, check_comet, comet_scores, find_command, system_score
-from simulsa.evaluation.folder import COMET_JOURNAL, clear, finished_scores, write_report, write_scores
+from simulsa.evaluation.folder import COMET_JOURNAL, alone, clear, finished_scores, write_report, write_scores
 from simulsa.evaluation.instances import EvaluationError, chunk_name, log_name, read_instances, write_instances
 from simulsa.evaluation.scores import Score, policy_of_score, quality_metrics, score_instances
 from simulsa.evaluation.simulate import Clip, Lockstep, OnError, admit, simulate
@@ -132,7 +132,7 @@ def evaluate(
     for all policies. `workers` translate instead of `lalm`, with copies of it; the result is the same.
 
     Raises `EvaluationError` for a test set that cannot be scored, a row whose audio is broken (unless skipped), and a folder with
-    another evaluation (unless overwritten); `LALMError` if the preflight fails.
+    another evaluation (unless overwritten) or in which another process works; `LALMError` if the preflight fails.
     """
     require("evaluation", "evaluate")
     config = config or EvaluateConfig()
@@ -145,7 +145,8 @@ def evaluate(
     # no cache if computing time is measured
     cached = lalm if config.batch_size == 1 or not config.encoder_cache_mib else CachedLALM(lalm, config.encoder_cache_mib)
     job = _Job(lalm, workers or LocalWorker(cached), clips, target_lang, len(rows), _test_set(clips), config)
-    scores = _all_scores(job)
+    with alone(config.out):
+        scores = _all_scores(job)
     return EvaluationResult([scores[setting] for setting in config.grid], config.out)
 
 
