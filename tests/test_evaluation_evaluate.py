@@ -158,6 +158,14 @@ def test_a_folder_in_which_another_process_works_is_refused(make_rows: Rows, tmp
     assert evaluate(fake(), rows, config(out, rollback=(5,))).scores
 
 
+def test_no_usable_row_is_an_error(make_rows: Rows) -> None:
+    rows = make_rows(2)
+    for row in rows:
+        Path(row.audio).unlink()
+    with pytest.raises(EvaluationError, match="none of the 2 rows has usable audio; see the warnings above"):
+        evaluate(fake(), rows, config(None, batch_size=1, on_error="skip"))
+
+
 def test_a_failed_preflight_overwrites_nothing(make_rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, out = make_rows(2), tmp_path / "out"
     evaluate(fake(), rows, config(out))

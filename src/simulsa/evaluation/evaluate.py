@@ -142,6 +142,10 @@ def evaluate(
         _check_sources(rows)
     quality_metrics(target_lang)  # a missing tokenizer fails now, not after hours
     clips = admit(rows, lalm.max_samples, config.on_error)
+    if not clips:
+        raise EvaluationError(
+            f"none of the {len(rows)} rows has usable audio; see the warnings above: restore the audio, or give other rows"
+        )
     # no cache if computing time is measured
     cached = lalm if config.batch_size == 1 or not config.encoder_cache_mib else CachedLALM(lalm, config.encoder_cache_mib)
     job = _Job(lalm, workers or LocalWorker(cached), clips, target_lang, len(rows), _test_set(clips), config)
