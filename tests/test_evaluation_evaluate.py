@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 
 from simulsa.cli import main
@@ -26,6 +27,7 @@ from simulsa.manifest import Utterance
 from simulsa.settings import SettingsError, from_mapping
 from simulsa.streaming.policies import Policy, Rollback
 from simulsa.testing import FakeLALM, growing_script
+from tests.conftest import noise
 
 Rows = Callable[..., list[Utterance]]
 TEXT = "Ein Mann in einem roten Hemd fährt Fahrrad und noch viel mehr"
@@ -141,6 +143,28 @@ def test_the_same_files_elsewhere_are_the_same_test_set(make_rows: Rows, tmp_pat
     for row, was in zip(rows, moved, strict=True):
         Path(was.audio).rename(row.audio)
     assert evaluate(fake(), rows, config(None)).scores[0]["test_set"] == here
+
+
+@pytest.mark.parametrize("change", ["audio", "start"])
+def test_other_audio_under_the_same_names_is_another_test_set(
+    make_rows: Rows, tmp_path: Path, caplog: pytest.LogCaptureFixture, change: str
+) -> None:
+    rows, out = [dataclasses.replace(row, duration_s=1.5) for row in make_rows(2)], tmp_path / "out"
+    evaluate(fake(), rows, config(out))
+    if change == "audio":
+        soundfile.write(rows[1].audio, noise(2.3, seed=9), 16_000)
+    else:
+        rows[1] = dataclasses.replace(rows[1], start_s=0.5)
+    with pytest.raises(EvaluationError, match=r"another evaluation \(audio:\w+ where this one has audio:\w+\).*--overwrite"):
+        evaluate(fake(), rows, config(out))
+    # earlier versions did not record the audio
+    scores = json.loads((out / "scores.json").read_text())
+    (out / "scores.json").write_text(json.dumps([{k: v for k, v in score.items() if k != "audio"} for score in scores]))
+    lalm = fake()
+    with caplog.at_level("INFO", logger="simulsa"):
+        evaluate(lalm, rows, config(out))
+    assert lalm.calls == []
+    assert f"evaluate: {out} is already complete" in caplog.text
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no fcntl")

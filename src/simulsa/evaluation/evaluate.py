@@ -20,7 +20,7 @@ from simulsa.extras import require
 from simulsa.lalm.cache import CachedLALM
 from simulsa.lalm.interface import LALM, Direction
 from simulsa.lalm.preflight import preflight
-from simulsa.lalm.signature import text_signature
+from simulsa.lalm.signature import audio_signature, same_audio, text_signature
 from simulsa.lalm.workers import LocalWorker, Workers, announce, warm_up
 from simulsa.loading import BatchSize, Processes, check_processes, rows_for
 from simulsa.manifest import Utterance
@@ -148,7 +148,8 @@ def evaluate(
         )
     # no cache if computing time is measured
     cached = lalm if config.batch_size == 1 or not config.encoder_cache_mib else CachedLALM(lalm, config.encoder_cache_mib)
-    job = _Job(lalm, workers or LocalWorker(cached), clips, target_lang, len(rows), _test_set(clips), config)
+    heard = audio_signature([clip.row for clip in clips])
+    job = _Job(lalm, workers or LocalWorker(cached), clips, target_lang, len(rows), _test_set(clips), heard, config)
     with alone(config.out):
         scores = _all_scores(job)
     return EvaluationResult([scores[setting] for setting in config.grid], config.out)
@@ -164,10 +165,11 @@ class _Job:
     target_lang: str
     rows: int
     test_set: str
+    audio: str | None
     config: EvaluateConfig
 
     def signature(self, chunk_ms: float, policy: Policy) -> str:
-        """Everything that the numbers of a setting depend on."""
+        """Everything that the numbers of a setting depend on, except for the content of the audio."""
         import omnisteval
         import sacrebleu
 
@@ -191,6 +193,8 @@ def _all_scores(job: _Job) -> dict[Setting, Score]:
     scores = {} if config.overwrite else _known(job)
     todo = [setting for setting in config.grid if setting not in scores]
     direction = Direction(clips[0].row.source_lang, job.target_lang)
+    if not (todo or config.comet):
+        logger.info("evaluate: %s is already complete", config.out)
     if todo and config.preflight:
         preflight(lalm, direction)
     if config.out is not None and config.overwrite:
@@ -225,6 +229,8 @@ def _known(job: _Job) -> dict[Setting, Score]:
     scores = {(float(score["chunk_ms"]), policy_of_score(score)): score for score in finished_scores(out)}
     for setting, score in scores.items():
         _check_same(out, score["signature"], job.signature(*setting))
+        if not same_audio(score.get("audio"), job.audio):
+            _check_same(out, f"audio:{score['audio']}", f"audio:{job.audio}")
     return scores
 
 
@@ -254,6 +260,7 @@ def _measure(job: _Job, chunk_ms: float, policy: Policy) -> Score:
         "skipped": job.rows - len(instances),
         "model": job.lalm.name,
         "test_set": job.test_set,
+        "audio": job.audio,
         "signature": job.signature(chunk_ms, policy),
     }
     if config.out is not None:
@@ -317,7 +324,7 @@ def _target_lang(rows: Sequence[Utterance]) -> str:
 
 
 def _test_set(clips: Sequence[Clip]) -> str:
-    """The signature of the test set, which does not depend on where its files are."""
+    """The signature of the test set except for what its files hold; it does not depend on where they are."""
     parts: list[str] = []
     for clip in clips:
         row = clip.row
