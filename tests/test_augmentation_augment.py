@@ -21,7 +21,7 @@ from simulsa.lalm.frontend import Frontend, PreparedClip
 from simulsa.lalm.grouping import batches
 from simulsa.lalm.interface import LALMError
 from simulsa.loading import LoadingError
-from simulsa.manifest import ManifestError, Utterance, read_manifest
+from simulsa.manifest import ManifestError, Utterance, read_manifest, write_manifest
 from simulsa.settings import SettingsError, from_mapping
 from simulsa.testing import FakeLALM
 from tests.test_loading import kill_a_loader, no_process_is_left
@@ -81,6 +81,7 @@ def test_rows_are_new_rows_about_the_same_audio(rows: list[Utterance], lalm: Fak
         assert row.target_text == heard
         assert list(row.target_tokens or ()) == lalm.encode(TEXT)[:kept] == lalm.encode(heard)
         assert made_by.pop("run")
+        assert made_by.pop("audio")
         assert made_by == {
             "truncation": "beta-decay",
             "criterion": "probability",
@@ -199,9 +200,9 @@ def test_broken_audio_names_its_row_or_gives_way(rows: list[Utterance], lalm: Fa
 
 
 def with_run(made: list[Utterance], rows: list[Utterance], lalm: FakeLALM, **changes: Any) -> list[Utterance]:
-    """`made` with the run signature that other settings would have written."""
-    run = pipeline._signature(rows, lalm, config(**changes))
-    return [dataclasses.replace(row, made_by={**(row.made_by or {}), "run": run}) for row in made]
+    """`made` with the signatures that other settings and the audio as it is now would have written."""
+    now = {"run": pipeline._signature(rows, lalm, config(**changes)), "audio": pipeline.audio_signature(rows)}
+    return [dataclasses.replace(row, made_by={**(row.made_by or {}), **now}) for row in made]
 
 
 def test_only_broken_audio_is_an_error(rows: list[Utterance], lalm: FakeLALM) -> None:
@@ -253,7 +254,7 @@ def test_another_runs_journal_is_refused(rows: list[Utterance], lalm: FakeLALM, 
     out = tmp_path / "rows.jsonl"
     with pytest.raises(KeyboardInterrupt):
         augment(rows, Interrupted(hears(TEXT)), config(), out)
-    with pytest.raises(JournalError, match=r"other settings, rows or model.*--overwrite"):
+    with pytest.raises(JournalError, match=r"other settings, rows, audio or model.*--overwrite"):
         augment(rows, lalm, config(seed=1), out)
     made = augment(rows, lalm, config(seed=1, overwrite=True), out)
     assert read_manifest(out) == made == augment(rows, lalm, config(seed=1))
@@ -301,6 +302,34 @@ def test_an_output_of_another_model_or_other_rows_is_kept(rows: list[Utterance],
     out.write_text("not a manifest")
     with pytest.raises(AugmentError, match="exists"):
         augment(rows, lalm, config(), out)
+
+
+def test_rows_of_other_audio_under_the_same_names_are_kept(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:
+    out, journal = tmp_path / "rows.jsonl", tmp_path / "rows.partial.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        augment(rows, Interrupted(hears(TEXT)), config(), out)
+    begun = journal.read_text()
+    made = augment(rows, lalm, config(), out)
+    audio = Path(rows[0].audio).read_bytes()
+    soundfile.write(rows[0].audio, np.zeros(len(rows[0].load()), np.float32), SAMPLE_RATE)
+    with pytest.raises(AugmentError, match=r"made with other settings, rows, audio or model.*--overwrite"):
+        augment(rows, lalm, config(), out)
+    # earlier versions did not record the audio
+    write_manifest(out, [dataclasses.replace(row, made_by={**(row.made_by or {}), "audio": None}) for row in made])
+    assert len(augment(rows, lalm, config(), out)) == len(made)
+    out.unlink()
+    journal.write_text(begun)
+    with pytest.raises(JournalError, match=r"other settings, rows, audio or model.*--overwrite"):
+        augment(rows, lalm, config(), out)
+    head, *lines = begun.splitlines(keepends=True)
+    journal.write_text(json.dumps({"run": json.loads(head)["run"]}) + "\n" + "".join(lines))
+    lalm.calls.clear()
+    augment(rows, lalm, config(), out)
+    assert lalm.calls == [("score", 2)], "the journal's rows are not made again"
+    # audio that is deleted afterwards contradicts nothing
+    Path(rows[0].audio).unlink()
+    assert len(augment(rows, lalm, config(), out)) == len(made)
+    Path(rows[0].audio).write_bytes(audio)
 
 
 def test_the_output_must_be_jsonl(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:

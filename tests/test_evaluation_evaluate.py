@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 
 from simulsa.cli import main
@@ -16,14 +19,17 @@ from simulsa.evaluation import evaluate as module
 from simulsa.evaluation.compare import compare
 from simulsa.evaluation.config import EvaluateConfig
 from simulsa.evaluation.evaluate import evaluate
+from simulsa.evaluation.folder import LOCK
 from simulsa.evaluation.front import pareto_front
 from simulsa.evaluation.instances import EvaluationError, read_instances
 from simulsa.evaluation.report import comparison_table, markdown_table, plot_quality_latency
+from simulsa.lalm.interface import LALMError
 from simulsa.languages import Direction
 from simulsa.manifest import Utterance
 from simulsa.settings import SettingsError, from_mapping
 from simulsa.streaming.policies import Policy, Rollback
 from simulsa.testing import FakeLALM, growing_script
+from tests.conftest import noise
 
 Rows = Callable[..., list[Utterance]]
 TEXT = "Ein Mann in einem roten Hemd fährt Fahrrad und noch viel mehr"
@@ -42,7 +48,7 @@ def test_an_evaluation_writes_its_folder(make_rows: Rows, tmp_path: Path) -> Non
     out = tmp_path / "out"
     result = evaluate(fake(), make_rows(5), config(out))
     logs = {"instances-inf-b0.log", "instances-k500-b0.log", "instances-k500-b3.log"}
-    assert {path.name for path in out.iterdir()} == {"scores.json", "table.md", "quality-latency.png", *logs}
+    assert {path.name for path in out.iterdir()} == {"scores.json", "table.md", "quality-latency.png", LOCK, *logs}
     text = (out / "scores.json").read_text()
     scores = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert scores == result.scores
@@ -139,6 +145,65 @@ def test_the_same_files_elsewhere_are_the_same_test_set(make_rows: Rows, tmp_pat
     for row, was in zip(rows, moved, strict=True):
         Path(was.audio).rename(row.audio)
     assert evaluate(fake(), rows, config(None)).scores[0]["test_set"] == here
+
+
+@pytest.mark.parametrize("change", ["audio", "start"])
+def test_other_audio_under_the_same_names_is_another_test_set(
+    make_rows: Rows, tmp_path: Path, caplog: pytest.LogCaptureFixture, change: str
+) -> None:
+    rows, out = [dataclasses.replace(row, duration_s=1.5) for row in make_rows(2)], tmp_path / "out"
+    evaluate(fake(), rows, config(out))
+    if change == "audio":
+        soundfile.write(rows[1].audio, noise(2.3, seed=9), 16_000)
+    else:
+        rows[1] = dataclasses.replace(rows[1], start_s=0.5)
+    with pytest.raises(EvaluationError, match=r"another evaluation \(audio:\w+ where this one has audio:\w+\).*--overwrite"):
+        evaluate(fake(), rows, config(out))
+    # earlier versions did not record the audio
+    scores = json.loads((out / "scores.json").read_text())
+    (out / "scores.json").write_text(json.dumps([{k: v for k, v in score.items() if k != "audio"} for score in scores]))
+    lalm = fake()
+    with caplog.at_level("INFO", logger="simulsa"):
+        evaluate(lalm, rows, config(out))
+    assert lalm.calls == []
+    assert f"evaluate: {out} is already complete" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no fcntl")
+def test_a_folder_in_which_another_process_works_is_refused(make_rows: Rows, tmp_path: Path) -> None:
+    rows, out = make_rows(2), tmp_path / "out"
+    evaluate(fake(), rows, config(out))
+    code = "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); print(flush=True); input()"
+    command = [sys.executable, "-c", code, str(out / LOCK)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(EvaluationError, match=r"out: another process is evaluating into it.*another --out"):
+            evaluate(fake(), rows, config(out, rollback=(5,)))
+        other.communicate(b"\n")
+    assert evaluate(fake(), rows, config(out, rollback=(5,))).scores
+
+
+def test_no_usable_row_is_an_error(make_rows: Rows) -> None:
+    rows = make_rows(2)
+    for row in rows:
+        Path(row.audio).unlink()
+    with pytest.raises(EvaluationError, match="none of the 2 rows has usable audio; see the warnings above"):
+        evaluate(fake(), rows, config(None, batch_size=1, on_error="skip"))
+
+
+def test_a_failed_preflight_overwrites_nothing(make_rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, out = make_rows(2), tmp_path / "out"
+    evaluate(fake(), rows, config(out))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def fails(*_: object) -> None:
+        raise LALMError("deaf")
+
+    monkeypatch.setattr(module, "preflight", fails)
+    with pytest.raises(LALMError, match="deaf"):
+        evaluate(fake(), rows, config(out, preflight=True, overwrite=True))
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_skipped_rows_are_counted(make_rows: Rows) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ import yaml
 from simulsa.audio import SAMPLE_RATE, AudioError, load_audio
 from simulsa.cli import main
 from simulsa.integrations.export import ExportConfig, ExportError, export
-from simulsa.manifest import Utterance, write_manifest
+from simulsa.manifest import ManifestError, Utterance, write_manifest
 
 Rows = Callable[..., list[Utterance]]
 
@@ -100,6 +102,9 @@ def test_a_hugging_face_dataset(rows: list[Utterance], tmp_path: Path) -> None:
     assert dataset["id"][:] == [row.id for row in rows]
     assert dataset["parent_id"][:] == [None, None, "row-0"]
     assert dataset.features["audio"].sampling_rate == SAMPLE_RATE
+    with pytest.raises(ExportError, match=r"holds a dataset already.*--overwrite"):
+        export(rows, tmp_path / "out", ExportConfig("hf-dataset"))
+    assert export(rows, tmp_path / "out", ExportConfig("hf-dataset", overwrite=True)) == 3
 
 
 def test_slices_are_written_once(rows: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +113,42 @@ def test_slices_are_written_once(rows: list[Utterance], tmp_path: Path, monkeypa
     monkeypatch.setattr(soundfile, "write", lambda *args, **kwargs: pytest.fail("written again"))
     export(rows, tmp_path / "out")
     assert conversations(tmp_path / "out") == before
+
+
+def test_a_changed_source_is_cut_again(rows: list[Utterance], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(rows, out)
+    soundfile.write(rows[0].audio, np.zeros(2 * SAMPLE_RATE, np.float32), SAMPLE_RATE)
+    os.utime(rows[0].audio, ns=(0, 0))
+    with pytest.raises(ExportError, match=r"train\.jsonl would change.*--overwrite"):
+        export(rows, out)
+    export(rows, out, ExportConfig(overwrite=True))
+    assert not load_audio(conversations(out)[2]["audios"][0]).any()  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("kind", "edited"), [("ms-swift", "train.sh"), ("llamafactory", "train.yaml")])
+def test_edited_settings_and_other_rows_are_kept(rows: list[Utterance], tmp_path: Path, kind: Any, edited: str) -> None:
+    out, again = tmp_path / "out", ExportConfig(kind)
+    export(rows, out, again)
+    (out / "train.jsonl").unlink()  # as if the export had been interrupted
+    export(rows, out, again)
+    with open(out / edited, "a", encoding="utf-8") as file:
+        file.write("# mine\n")
+    with pytest.raises(ExportError, match=rf"{edited} would change; choose another --out, or replace it with --overwrite"):
+        export(rows, out, again)
+    assert (out / edited).read_text(encoding="utf-8").endswith("# mine\n")
+    export(rows[:2], out, dataclasses.replace(again, overwrite=True))
+    assert "mine" not in (out / edited).read_text(encoding="utf-8")
+    with pytest.raises(ExportError, match=r"train\.jsonl would change"):
+        export(rows, out, again)
+    assert len(conversations(out)) == 2
+
+
+def test_an_id_stands_for_one_row(rows: list[Utterance], tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"'row-0'.*unique"):
+        export([*rows, dataclasses.replace(rows[2], id="row-0")], tmp_path / "out")
+    with pytest.raises(ExportError, match="no rows"):
+        export([], tmp_path / "out")
 
 
 def test_broken_audio_is_named_or_left_out(rows: list[Utterance], tmp_path: Path) -> None:

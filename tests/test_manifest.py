@@ -79,6 +79,26 @@ def test_a_folder_can_move_with_its_manifest(tmp_path: Path) -> None:
     assert [row.audio for row in read_manifest(new / "rows.jsonl")] == [str(new / "audio" / "a.wav"), outside.audio]
 
 
+def test_a_path_that_climbs_out_of_a_linked_folder_stays_the_same_file(tmp_path: Path) -> None:
+    """`link/..` is the folder above the link's target, not the one that the link is in."""
+    target = tmp_path / "target"
+    for folder in (target / "inner", target / "home", tmp_path / "home"):
+        folder.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(target / "inner")
+    for path in (target / "a.wav", target / "home" / "a.wav"):
+        path.write_bytes(b"right")
+        (tmp_path / path.relative_to(target)).write_bytes(b"wrong")
+    for climbing in (tmp_path / "link" / ".." / "a.wav", tmp_path / "link" / ".." / "home" / "a.wav"):
+        for home in (tmp_path, tmp_path / "home", target, target / "home", tmp_path / "link" / "..", tmp_path / "link"):
+            write_manifest(home / "rows.jsonl", [Utterance("a", str(climbing), "en", "de", "eins")])
+            assert Path(read_manifest(home / "rows.jsonl")[0].audio).read_bytes() == b"right", (climbing, home)
+    plain = tmp_path / "home" / "a.wav"
+    write_manifest(tmp_path / "link" / ".." / "home" / "rows.jsonl", [Utterance("a", str(plain), "en", "de", "eins")])
+    assert Path(read_manifest(target / "home" / "rows.jsonl")[0].audio).read_bytes() == b"wrong"
+    write_manifest(target / "rows.jsonl", [Utterance("a", str(tmp_path / "link" / ".." / "a.wav"), "en", "de", "eins")])
+    assert json.loads((target / "rows.jsonl").read_text())["audio"] == "a.wav"
+
+
 def test_relative_paths_start_at_the_manifest_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_text(tmp_path, {**ROW, "audio": "clips/a.wav"})
     monkeypatch.chdir(tmp_path)

@@ -344,6 +344,21 @@ def test_references_in_another_order_than_the_logs_own_are_matched_by_their_text
     assert "1 of 3 references in" in retold["notes"][0]
 
 
+def test_sources_follow_references_in_another_order_than_the_logs_own(written: Lines, tmp_path: Path) -> None:
+    """Every translation copies its source; matched to those of other recordings, none would."""
+    path = written([record(i) for i in range(3)])
+    texts = [prediction for prediction, _, _ in TEXTS]
+    for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
+        references = written([REFERENCES[i] for i in order], "references")
+        spoken = written([texts[i] for i in order], "sources")
+        assert score_log(path, ScoreConfig(references, sources=spoken))["copies"] == 3, order
+        assert score_log(path, ScoreConfig(sources=written(texts, "sources")))["copies"] == 3
+        # a manifest is matched by its ids, whatever the order of the references
+        rows = [Utterance(f"clip-{i}", f"clip-{i}.flac", "en", "de", REFERENCES[i], source_text=texts[i]) for i in order]
+        write_manifest(tmp_path / "rows.jsonl", rows)
+        assert score_log(path, ScoreConfig(references, sources=tmp_path / "rows.jsonl"))["copies"] == 3
+
+
 def test_a_manifest_is_matched_by_id_or_file_name(written: Lines, tmp_path: Path) -> None:
     rows = [Utterance(f"id-{i}", f"/other/clip-{i}.flac", "en", "de", REFERENCES[i], source_text=f"s{i}") for i in (2, 0, 1)]
     write_manifest(tmp_path / "rows.jsonl", rows)

@@ -372,6 +372,60 @@ def test_a_folder_from_before_the_number_format_was_recorded(
     path.write_text(record)
 
 
+def test_other_audio_under_the_same_names_is_another_training(
+    tuned: Any, random_lalm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rows, config, _ = tuned
+    stop_training_at(monkeypatch, 1)
+    records = {path: path.read_text() for path in (config.out / RECORD, config.out / "checkpoints" / RECORD)}
+    audio = Path(rows[1].audio)
+    heard = audio.read_bytes()
+    audio.write_bytes(heard[:-2] + b"\x12\x34")
+    try:
+        with pytest.raises(TrainError, match=r"the audio's signature was \w+ and is \w+.*--overwrite"):
+            train(random_lalm, rows, config)
+        for path in records:
+            without_audio(path)
+        assert train(random_lalm, rows, config).signature == model.signature
+        for path, record in records.items():
+            path.write_text(record)
+        audio.unlink()  # deleted audio contradicts nothing
+        assert train(random_lalm, rows, config).signature == model.signature
+    finally:
+        for path, record in records.items():
+            path.write_text(record)
+        audio.write_bytes(heard)
+
+
+def without_audio(path: Path) -> None:
+    """Make a record one of earlier versions, which did not record the audio's signature."""
+    record = json.loads(path.read_text())
+    del record["data"]["audio"]
+    path.write_text(json.dumps(record))
+
+
+def test_a_training_that_an_earlier_version_began_goes_on(make_rows: Rows, random_lalm: Any, tmp_path: Path) -> None:
+    rows = make_rows(4)
+    config = settings(tmp_path / "run", batch_size=2, micro_batch_size=2, save_every_steps=1)
+    killed_at(2, random_lalm, rows, config)
+    without_audio(config.out / "checkpoints" / RECORD)
+    train(random_lalm, rows, config)
+    assert [entry["step"] for entry in log(config.out)] == [1, 2]
+
+
+def test_a_failed_preflight_overwrites_nothing(tuned: Any, random_lalm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, rows, config, _ = tuned
+    before = {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file()}
+
+    def fails(*_: object) -> None:
+        raise LALMError("deaf")
+
+    monkeypatch.setattr("simulsa.training.train.preflight", fails)
+    with pytest.raises(LALMError, match="deaf"):
+        train(random_lalm, rows, dataclasses.replace(config, seed=1, overwrite=True))
+    assert {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file()} == before
+
+
 def test_another_training_in_the_folder_is_refused(tuned: Any, random_lalm: Any) -> None:
     _, rows, config, _ = tuned
     with pytest.raises(TrainError, match=r"holds another training \(seed was 0 and is 1\).*--overwrite"):

@@ -118,7 +118,7 @@ def to_json(row: Utterance, folder: Path) -> dict[str, Any]:
         value = getattr(row, name)
         if spec.default is dataclasses.MISSING or value != spec.default:
             values[name] = list(value) if isinstance(value, tuple) else value
-    audio, home = os.path.abspath(row.audio), os.path.abspath(folder)
+    audio, home = _absolute(row.audio, folder)
     values["audio"] = os.path.relpath(audio, home) if audio.startswith(home + os.sep) else audio
     return {**values, **row.extra}
 
@@ -129,6 +129,14 @@ def check_ids(rows: Sequence[Utterance], why: str) -> None:
         if count > 1:
             kinds = sorted({"simultaneous" if row.is_augmented else "offline" for row in rows if row.id == name})
             raise ManifestError(f"id {name!r} stands for {count} rows ({' and '.join(kinds)}); ids must be unique{why}")
+
+
+def _absolute(audio: str, folder: Path) -> tuple[str, str]:
+    """Both paths without `..`, which behind a symbolic link to a folder leads elsewhere than the text suggests."""
+    if ".." not in Path(audio).parts + folder.parts:
+        return os.path.abspath(audio), os.path.abspath(folder)
+    above, name = os.path.split(audio)
+    return os.path.join(os.path.realpath(above), name), os.path.realpath(folder)
 
 
 def check_audio(rows: Sequence[Utterance], max_samples: int | None = None) -> Iterator[tuple[Utterance, str]]:

@@ -26,7 +26,7 @@ from simulsa.extras import require
 from simulsa.lalm.grouping import PASS_SAMPLES, batches
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.preflight import preflight
-from simulsa.lalm.signature import text_signature
+from simulsa.lalm.signature import audio_signature, text_signature
 from simulsa.lalm.workers import LocalWorker, Workers, announce
 from simulsa.manifest import Utterance, check_ids, unheard, write_manifest
 from simulsa.progress import track
@@ -56,15 +56,15 @@ def augment(
     """
     config = config or AugmentConfig()
     offline = [row for row in rows if not row.is_augmented]
-    run = _Run(lalm, config, _signature(offline, lalm, config), workers or LocalWorker(lalm))
+    run = _Run(lalm, config, _signature(offline, lalm, config), audio_signature(offline), workers or LocalWorker(lalm))
     if out is None:
         return run.make(offline, None)
     require("augmentation", "train")  # for the histogram
     out = Path(out)
     if out.suffix != ".jsonl":
         raise AugmentError(f"{out}: the output must be a .jsonl file, because files beside it are named after it")
-    journal = Journal(out, run.signature)
-    made = None if config.overwrite else finished_rows(out, run.signature)
+    journal = Journal(out, run.signature, run.audio)
+    made = None if config.overwrite else finished_rows(out, run.signature, run.audio)
     if made is None:
         made = run.make(offline, journal)
         summary = AugmentSummary.of(made)
@@ -82,6 +82,7 @@ class _Run:
     lalm: LALM
     config: AugmentConfig
     signature: str
+    audio: str | None
     workers: Workers
     short: int = 0
     broken: list[str] = field(default_factory=list)
@@ -172,6 +173,7 @@ class _Run:
                 "seed": self.config.seed,
                 "model": self.lalm.signature,
                 "run": self.signature,
+                "audio": self.audio,
             },
         )
 

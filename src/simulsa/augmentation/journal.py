@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from simulsa.files import append_jsonl, recover_jsonl
+from simulsa.lalm.signature import same_audio
 
 
 class JournalError(ValueError):
@@ -16,13 +17,15 @@ class JournalError(ValueError):
 class Journal:
     """Number of target tokens that each finished row keeps, by id.
 
-    Everything else follows from the settings. The first line holds the run's signature of all that determines the rows.
+    Everything else follows from the settings. The first line holds the run's signature of all that determines the rows, and that
+    of their audio.
     """
 
-    def __init__(self, out: Path, run: str) -> None:
+    def __init__(self, out: Path, run: str, audio: str | None) -> None:
         self.path = out.with_suffix(".partial.jsonl")
         self._run = run
-        self._named = False  # whether the file's first line, the run's signature, is written
+        self._audio = audio
+        self._named = False  # whether the file's first line, with the signatures, is written
 
     def start(self, overwrite: bool) -> dict[str, int]:
         """Begin or resume: returns the finished rows. Raises `JournalError` when the journal is another run's.
@@ -35,20 +38,20 @@ class Journal:
             lines = recover_jsonl(self.path)
             if not lines:
                 return {}
-            if lines[0]["run"] == self._run:
+            if lines[0]["run"] == self._run and same_audio(lines[0].get("audio"), self._audio):
                 self._named = True
                 return {str(line["id"]): int(line["found"]) for line in lines[1:]}
         except (KeyError, TypeError, ValueError) as error:
             raise JournalError(f"{self.path}: not a journal of this command; move it away or use --overwrite") from error
         raise JournalError(
-            f"{self.path}: an unfinished run with other settings, rows or model; repeat that run to finish it, "
+            f"{self.path}: an unfinished run with other settings, rows, audio or model; repeat that run to finish it, "
             "choose another --out, or start over with --overwrite"
         )
 
     def append(self, kept: Mapping[str, int]) -> None:
         """Record finished rows."""
         entries: list[dict[str, Any]] = [{"id": row_id, "found": count} for row_id, count in kept.items()]
-        append_jsonl(self.path, entries if self._named else [{"run": self._run}, *entries])
+        append_jsonl(self.path, entries if self._named else [{"run": self._run, "audio": self._audio}, *entries])
         self._named = True
 
     def remove(self) -> None:

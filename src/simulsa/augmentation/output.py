@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from simulsa.lalm.signature import same_audio
 from simulsa.manifest import ManifestError, Utterance, read_manifest
 
 logger = logging.getLogger("simulsa")
@@ -14,8 +15,8 @@ class AugmentError(ValueError):
     """Rows or an output that augmentation cannot use; the message gives the values found, the rule and the fix."""
 
 
-def finished_rows(out: Path, run: str) -> list[Utterance] | None:
-    """The rows of `out` if the run with the signature `run` made them, `None` if there is no such file.
+def finished_rows(out: Path, run: str, audio: str | None) -> list[Utterance] | None:
+    """The rows of `out` if the run with the signature `run` made them from this `audio`, `None` if there is no such file.
 
     Raises `AugmentError` for anything else.
     """
@@ -25,9 +26,11 @@ def finished_rows(out: Path, run: str) -> list[Utterance] | None:
         rows = read_manifest(out)
     except (ManifestError, OSError):
         rows = []
-    if rows and all(row.made_by is not None and row.made_by.get("run") == run for row in rows):
+    made_by = [row.made_by or {} for row in rows]
+    if rows and all(made.get("run") == run and same_audio(made.get("audio"), audio) for made in made_by):
         logger.info("%s is already complete", out)
         return rows
     raise AugmentError(
-        f"{out}: exists and was made with other settings, rows or model; choose another --out, or replace it with --overwrite"
+        f"{out}: exists and was made with other settings, rows, audio or model; choose another --out, or replace it with "
+        "--overwrite"
     )

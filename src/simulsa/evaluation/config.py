@@ -86,7 +86,7 @@ class EvaluateConfig:
 
     def rows_together(self, lalm: LALM) -> int:
         """The batch size for a model, depending on its device."""
-        return rows_for(self.batch_size, getattr(lalm, "device", None), _GPU_ROWS)
+        return rows_for(self.batch_size, lalm.device, _GPU_ROWS)
 
     @property
     def grid(self) -> list[Setting]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from simulsa._version import __version__
 from simulsa.evaluation.comet import Segment, comet_scores, find_command, system_score
 from simulsa.evaluation.config import EvaluateConfig, Setting
-from simulsa.evaluation.folder import COMET_JOURNAL, clear, finished_scores, write_report, write_scores
+from simulsa.evaluation.folder import COMET_JOURNAL, alone, clear, finished_scores, write_report, write_scores
 from simulsa.evaluation.instances import EvaluationError, chunk_name, log_name, read_instances, write_instances
 from simulsa.evaluation.scores import Score, policy_of_score, quality_metrics, score_instances
 from simulsa.evaluation.simulate import Clip, Lockstep, admit, simulate
@@ -21,7 +21,7 @@ from simulsa.extras import require
 from simulsa.lalm.cache import CachedLALM
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.preflight import preflight
-from simulsa.lalm.signature import text_signature
+from simulsa.lalm.signature import audio_signature, same_audio, text_signature
 from simulsa.lalm.workers import LocalWorker, Workers, announce
 from simulsa.manifest import Utterance
 from simulsa.streaming.config import StreamConfig
@@ -48,7 +48,7 @@ def evaluate(
     for all policies. `workers` translate instead of `lalm`, with copies of it; the result is the same.
 
     Raises `EvaluationError` for a test set that cannot be scored, a row whose audio is broken (unless skipped), and a folder with
-    another evaluation (unless overwritten); `LALMError` if the preflight fails.
+    another evaluation (unless overwritten) or in which another process works; `LALMError` if the preflight fails.
     """
     require("evaluation", "evaluate")
     config = config or EvaluateConfig()
@@ -58,27 +58,16 @@ def evaluate(
         _check_sources(rows)
     quality_metrics(target_lang)  # a missing tokenizer fails now, not after hours
     clips = admit(rows, lalm.max_samples, config.on_error)
+    if not clips:
+        raise EvaluationError(
+            f"none of the {len(rows)} rows has usable audio; see the warnings above: restore the audio, or give other rows"
+        )
     # no cache if computing time is measured
     cached = lalm if config.batch_size == 1 or not config.encoder_cache_mib else CachedLALM(lalm, config.encoder_cache_mib)
-    job = _Job(lalm, workers or LocalWorker(cached), clips, target_lang, len(rows), _test_set(clips), config)
-    scores = _known(job)
-    todo = [setting for setting in config.grid if setting not in scores]
-    if todo and config.preflight:
-        preflight(lalm, rows[0].direction)
-    if todo and config.batch_size == 1:  # computing time is measured: the first chunk must not include start-up costs
-        lalm.warm_up(rows[0].direction, 1, max(clip.samples for clip in clips))
-    announce(lalm, (clip.row.direction for clip in clips))
-    for chunk_ms, policy in todo:
-        offline = next((score for (k, _), score in scores.items() if k == chunk_ms and math.isinf(k)), None)
-        # offline, the policy makes no difference
-        scores[chunk_ms, policy] = {**offline, **_named(policy)} if offline else _measure(job, chunk_ms, policy)
-        if config.out is not None:
-            write_scores(config.out, _in_order(scores))
-    if config.out is not None:
-        if config.comet:
-            scores = _with_comet(scores, clips, config, config.out)
-            write_scores(config.out, _in_order(scores))
-        write_report(config.out, _in_order(scores))
+    heard = audio_signature([clip.row for clip in clips])
+    job = _Job(lalm, workers or LocalWorker(cached), clips, target_lang, len(rows), _test_set(clips), heard, config)
+    with alone(config.out):
+        scores = _all_scores(job)
     return EvaluationResult([scores[setting] for setting in config.grid], config.out)
 
 
@@ -92,10 +81,11 @@ class _Job:
     target_lang: str
     rows: int
     test_set: str
+    audio: str | None
     config: EvaluateConfig
 
     def signature(self, chunk_ms: float, policy: Policy) -> str:
-        """Everything that the numbers of a setting depend on."""
+        """Everything that the numbers of a setting depend on, except for the content of the audio."""
         import omnisteval
         import sacrebleu
 
@@ -113,6 +103,35 @@ class _Job:
         return "|".join(f"{name}:{value}" for name, value in parts.items())
 
 
+def _all_scores(job: _Job) -> dict[Setting, Score]:
+    """The scores of the grid and of what else the folder holds; those that are missing are measured."""
+    lalm, clips, config = job.lalm, job.clips, job.config
+    scores = {} if config.overwrite else _known(job)
+    todo = [setting for setting in config.grid if setting not in scores]
+    direction = clips[0].row.direction
+    if not (todo or config.comet):
+        logger.info("evaluate: %s is already complete", config.out)
+    if todo and config.preflight:
+        preflight(lalm, direction)
+    if config.out is not None and config.overwrite:
+        clear(config.out)
+    if todo and config.batch_size == 1:  # computing time is measured: the first chunk must not include start-up costs
+        lalm.warm_up(direction, 1, max(clip.samples for clip in clips))
+    announce(lalm, (clip.row.direction for clip in clips))
+    for chunk_ms, policy in todo:
+        offline = next((score for (k, _), score in scores.items() if k == chunk_ms and math.isinf(k)), None)
+        # offline, the policy makes no difference
+        scores[chunk_ms, policy] = {**offline, **_named(policy)} if offline else _measure(job, chunk_ms, policy)
+        if config.out is not None:
+            write_scores(config.out, _in_order(scores))
+    if config.out is not None:
+        if config.comet:
+            scores = _with_comet(scores, clips, config, config.out)
+            write_scores(config.out, _in_order(scores))
+        write_report(config.out, _in_order(scores))
+    return scores
+
+
 def _named(policy: Policy) -> Score:
     """A setting's policy in `scores.json`."""
     return {"rollback": policy.rollback, "policy": str(policy)}
@@ -123,11 +142,11 @@ def _known(job: _Job) -> dict[Setting, Score]:
     out = job.config.out
     if out is None:
         return {}
-    if job.config.overwrite:
-        clear(out)
     scores = {(float(score["chunk_ms"]), policy_of_score(score)): score for score in finished_scores(out)}
     for setting, score in scores.items():
         _check_same(out, score["signature"], job.signature(*setting))
+        if not same_audio(score.get("audio"), job.audio):
+            _check_same(out, f"audio:{score['audio']}", f"audio:{job.audio}")
     return scores
 
 
@@ -157,6 +176,7 @@ def _measure(job: _Job, chunk_ms: float, policy: Policy) -> Score:
         "skipped": job.rows - len(instances),
         "model": job.lalm.name,
         "test_set": job.test_set,
+        "audio": job.audio,
         "signature": job.signature(chunk_ms, policy),
     }
     if config.out is not None:
@@ -220,7 +240,7 @@ def _target_lang(rows: Sequence[Utterance]) -> str:
 
 
 def _test_set(clips: Sequence[Clip]) -> str:
-    """The signature of the test set, which does not depend on where its files are."""
+    """The signature of the test set except for what its files hold; it does not depend on where they are."""
     parts: list[str] = []
     for clip in clips:
         row = clip.row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,18 +40,19 @@ def read_sentences(path: str | Path) -> list[str]:
     return [normal(line) for line in lines]
 
 
-def referenced(log: Log, path: Path | None, partial: bool = False) -> list[Recording]:
+def referenced(log: Log, path: Path | None, partial: bool = False) -> tuple[list[Recording], list[int]]:
     """The log's recordings with references: from a text file by their index, from a manifest by id or file name, or their own.
 
-    If the log has references too and the file has the same ones in another order, each recording gets its own. Raises
-    `EvaluationError` for a recording without a reference, for an empty one, and, unless `partial`, for references without a
-    recording.
+    If the log has references too and the file has the same ones in another order, each recording gets its own. The second list
+    gives for each recording the place of the recording to which the file's order assigns its reference: usually its own place.
+    Raises `EvaluationError` for a recording without a reference, for an empty one, and, unless `partial`, for references without
+    a recording.
     """
     if path is None:
         missing = next((recording for recording in log.recordings if recording.reference is None), None)
         if missing is not None:
             raise EvaluationError(f"recording {missing.label} has no reference in the log; give a file with --references")
-        return list(log.recordings)
+        return list(log.recordings), list(range(len(log.recordings)))
     found = _sentences(log.recordings, path, "target_text")
     unused = [name for name, index in found.items() if index is None]
     if unused and not partial:
@@ -64,10 +65,15 @@ def referenced(log: Log, path: Path | None, partial: bool = False) -> list[Recor
     return _checked(log, path, dict(value for value in found.values() if value is not None))
 
 
-def sources(recordings: Sequence[Recording], path: Path) -> list[str]:
-    """The transcript of each recording, from a text file by index or from a manifest's `source_text`."""
+def sources(recordings: Sequence[Recording], path: Path, references: Path | None, order: Sequence[int]) -> list[str]:
+    """The transcript of each recording, from a text file by index or from a manifest's `source_text`.
+
+    `order` is that of the file with the references, which a file of the same kind shares.
+    """
     found = [value for value in _sentences(recordings, path, "source_text").values() if value is not None]
-    return [text for _, text in sorted(found)]
+    texts = [text for _, text in sorted(found)]
+    alike = references is not None and (references.suffix == ".jsonl") == (path.suffix == ".jsonl")
+    return [texts[place] for place in order] if alike else texts
 
 
 def _sentences(recordings: Sequence[Recording], path: Path, column: str) -> dict[str, tuple[int, str] | None]:
@@ -106,19 +112,29 @@ def _by_name(recordings: Sequence[Recording], path: Path, column: str) -> dict[s
     return found
 
 
-def _checked(log: Log, path: Path, texts: dict[int, str]) -> list[Recording]:
+def _checked(log: Log, path: Path, texts: dict[int, str]) -> tuple[list[Recording], list[int]]:
     """The recordings with `texts`, keyed by place; another order is detected if the log has its own references."""
     own = {place: log.recordings[place].reference for place in texts}
+    order = list(range(len(texts)))
     different = sum(own[place] is not None and own[place] != text for place, text in texts.items())
     if different and Counter(own.values()) == Counter(texts.values()):
         log.notes.append(f"{path} has the log's references in another order ({different} elsewhere); matched by their text")
+        order = _order([own[place] for place in sorted(texts)], [texts[place] for place in sorted(texts)])
         texts = {place: text or "" for place, text in own.items()}
     elif different:
         log.notes.append(f"{different} of {len(texts)} references in {path} differ from the log's own; those of the file count")
     for place, text in texts.items():
         if not text:
             raise EvaluationError(f"{path}: the reference of recording {log.recordings[place].label} is empty")
-    return [dataclasses.replace(log.recordings[place], reference=text) for place, text in sorted(texts.items())]
+    return [dataclasses.replace(log.recordings[place], reference=text) for place, text in sorted(texts.items())], order
+
+
+def _order(wanted: Sequence[str | None], given: Sequence[str]) -> list[int]:
+    """The place in `given` of each text of `wanted`, which is a permutation of it; of equal texts, the first not yet taken."""
+    places: dict[str | None, deque[int]] = {}
+    for place, text in enumerate(given):
+        places.setdefault(text, deque()).append(place)
+    return [places[text].popleft() for text in wanted]
 
 
 def read_segments(path: Path, references: Path) -> list[ReferenceSegment]:

@@ -111,8 +111,8 @@ def _note_cumulated(log: Log, scores: Score) -> None:
 
 
 def _shortform(log: Log, config: ScoreConfig, comet: _Comet | None) -> Score:
-    recordings = referenced(log, config.references, config.partial)
-    spoken = None if config.sources is None else sources(recordings, config.sources)
+    recordings, order = referenced(log, config.references, config.partial)
+    spoken = None if config.sources is None else sources(recordings, config.sources, config.references, order)
     instances = [_instance(recording) for recording in recordings]
     references = [instance.reference for instance in instances]
     omni = [counted(instance, latency_unit(config.lang)) for instance in instances]

@@ -19,11 +19,11 @@ from typing import Any, Literal
 from simulsa import strict_json
 from simulsa.audio import SAMPLE_RATE, AudioError, flac_path, write_flac
 from simulsa.extras import optional
-from simulsa.files import atomic_write, write_json
+from simulsa.files import atomic_write
 from simulsa.lalm.instructions import instruction
 from simulsa.lalm.load import family_of_model
 from simulsa.loading import OnError
-from simulsa.manifest import Utterance, unheard
+from simulsa.manifest import Utterance, check_ids, unheard
 from simulsa.progress import track
 from simulsa.settings import check_choices
 from simulsa.training.config import TrainConfig
@@ -36,7 +36,7 @@ logger = logging.getLogger("simulsa")
 
 
 class ExportError(ValueError):
-    """Rows that cannot be exported; the message gives what was found, the rule and the fix."""
+    """Rows or a folder that cannot be used; the message gives what was found, the rule and the fix."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class ExportConfig:
     """LLaMA-Factory's name for the model's chat template"""
     on_error: OnError = "fail"
     """on a row with broken audio: `fail`, or `skip` it"""
+    overwrite: bool = False
+    """replace files of another export, or edited ones"""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -59,10 +61,14 @@ class ExportConfig:
 def export(rows: Sequence[Utterance], out: Path, config: ExportConfig | None = None) -> int:
     """Write `rows` and a settings file into the folder `out`; existing audio files are not written again.
 
-    Returns the number of rows written. Raises `AudioError` for unreadable audio (unless skipped), `ExportError` if no row is
-    left, and `RuntimeError` if a package is missing.
+    Returns the number of rows written. Raises `ManifestError` for ids that occur twice, `AudioError` for unreadable audio (unless
+    skipped), `ExportError` if no row is left and for a folder whose files differ from those of this export (unless overwritten),
+    and `RuntimeError` if a package is missing.
     """
     config = config or ExportConfig()
+    if not rows:
+        raise ExportError("no rows to export; give at least one")
+    check_ids(rows, " over all rows of a training")
     given = []
     for row in track(rows, "exporting"):
         try:
@@ -72,24 +78,26 @@ def export(rows: Sequence[Utterance], out: Path, config: ExportConfig | None = N
                 raise unheard(row, error) from error
             logger.warning("export: row %r skipped: %s", row.id, error)
     if not given:
-        raise ExportError(f"none of the {len(rows)} rows can be written; see the warnings above, or give rows")
+        raise ExportError(f"none of the {len(rows)} rows can be written; see the warnings above, or give other rows")
     family = family_of_model(config.base_model).name
     if config.format == "ms-swift":
-        _ms_swift(given, out, config, family)
+        _write(_ms_swift(given, config, family), out, config.overwrite)
     elif config.format == "llamafactory":
-        _llamafactory(given, out, config, family)
+        _write(_llamafactory(given, config, family), out, config.overwrite)
     else:
-        _hf_dataset(given, out / "dataset", family)
+        _hf_dataset(given, out / "dataset", family, config.overwrite)
     logger.info("export: %d rows for %s are in %s", len(given), config.format, out)
     return len(given)
 
 
 def _audio_file(row: Utterance, folder: Path) -> Path:
-    """The row's own file, or a file in `folder` with its slice (16-bit FLAC), named after its content."""
+    """The row's own file, or a file in `folder` with its slice (16-bit FLAC), named after the slice and the state of its file."""
+    row.length_samples()  # raises if the audio cannot be read
     if row.start_s == 0 and row.duration_s is None:
-        row.length_samples()  # raises if the audio cannot be read
         return Path(row.audio).resolve()
-    path = flac_path(folder, row.id, zlib.crc32(f"{row.audio}|{row.start_s}|{row.duration_s}".encode()))
+    state = Path(row.audio).stat()
+    cut = f"{row.audio}|{row.start_s}|{row.duration_s}|{state.st_size}|{state.st_mtime_ns}"
+    path = flac_path(folder, row.id, zlib.crc32(cut.encode()))
     if not path.exists():
         write_flac(path, row.load())
     return path.resolve()
@@ -99,19 +107,33 @@ def _asked(row: Utterance, family: str) -> str:
     return instruction(row.direction, family)
 
 
-def _messages(given: Sequence[tuple[Utterance, Path]], path: Path, family: str) -> None:
-    """Write one conversation per line: the audio and the instruction, then the translation."""
-    with atomic_write(path) as file:
-        for row, audio in given:
-            messages = [
-                {"role": "user", "content": f"<audio>{_asked(row, family)}"},
-                {"role": "assistant", "content": row.target_text},
-            ]
-            file.write(strict_json.dumps({"messages": messages, "audios": [str(audio)]}) + "\n")
+def _write(files: dict[str, str], out: Path, overwrite: bool) -> None:
+    """Write texts by file name; those that are there already stay untouched, so an interrupted export can be run again."""
+    missing = {name: text for name, text in files.items() if not (out / name).exists()}
+    changed = {name: text for name, text in files.items() if name not in missing and (out / name).read_bytes() != text.encode()}
+    if changed and not overwrite:
+        raise ExportError(
+            f"{out}: holds another export, or an edited one: {', '.join(changed)} would change; choose another --out, or replace "
+            "it with --overwrite"
+        )
+    for name, text in {**missing, **changed}.items():
+        with atomic_write(out / name) as file:
+            file.write(text)
 
 
-def _ms_swift(given: Sequence[tuple[Utterance, Path]], out: Path, config: ExportConfig, family: str) -> None:
-    _messages(given, out / ROWS, family)
+def _messages(given: Sequence[tuple[Utterance, Path]], family: str) -> str:
+    """One conversation per line: the audio and the instruction, then the translation."""
+    lines = []
+    for row, audio in given:
+        messages = [
+            {"role": "user", "content": f"<audio>{_asked(row, family)}"},
+            {"role": "assistant", "content": row.target_text},
+        ]
+        lines.append(strict_json.dumps({"messages": messages, "audios": [str(audio)]}) + "\n")
+    return "".join(lines)
+
+
+def _ms_swift(given: Sequence[tuple[Utterance, Path]], config: ExportConfig, family: str) -> dict[str, str]:
     options = {
         "model": config.base_model,
         "dataset": ROWS,
@@ -122,20 +144,16 @@ def _ms_swift(given: Sequence[tuple[Utterance, Path]], out: Path, config: Export
         **_paper_settings(),
     }
     flags = " \\\n".join(f"    --{name} {shlex.quote(str(value))}" for name, value in options.items())
-    with atomic_write(out / "train.sh") as file:
-        file.write(
-            f"#!/bin/sh\n# LoRA on offline and simultaneous rows, with the settings of arXiv 2509.15692\nswift sft \\\n{flags}\n"
-        )
+    title = "# LoRA on offline and simultaneous rows, with the settings of arXiv 2509.15692"
+    return {ROWS: _messages(given, family), "train.sh": f"#!/bin/sh\n{title}\nswift sft \\\n{flags}\n"}
 
 
-def _llamafactory(given: Sequence[tuple[Utterance, Path]], out: Path, config: ExportConfig, family: str) -> None:
+def _llamafactory(given: Sequence[tuple[Utterance, Path]], config: ExportConfig, family: str) -> dict[str, str]:
     import yaml
 
-    _messages(given, out / ROWS, family)
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
     columns = {"messages": "messages", "audios": "audios"}
     described = {"file_name": ROWS, "formatting": "sharegpt", "columns": columns, "tags": tags}
-    write_json(out / "dataset_info.json", {DATASET: described})
     settings = {
         "stage": "sft",
         "do_train": True,
@@ -151,12 +169,17 @@ def _llamafactory(given: Sequence[tuple[Utterance, Path]], out: Path, config: Ex
         "output_dir": "adapter",
         **_paper_settings(),
     }
-    with atomic_write(out / "train.yaml") as file:
-        yaml.safe_dump(settings, file, sort_keys=False)
+    return {
+        ROWS: _messages(given, family),
+        "dataset_info.json": strict_json.dumps({DATASET: described}, indent=2) + "\n",
+        "train.yaml": yaml.safe_dump(settings, sort_keys=False),
+    }
 
 
-def _hf_dataset(given: Sequence[tuple[Utterance, Path]], folder: Path, family: str) -> None:
+def _hf_dataset(given: Sequence[tuple[Utterance, Path]], folder: Path, family: str, overwrite: bool) -> None:
     datasets = optional("datasets", "datasets", "a Hugging Face dataset")
+    if (folder / "state.json").exists() and not overwrite:  # the file that is written last
+        raise ExportError(f"{folder}: holds a dataset already; choose another --out, or replace it with --overwrite")
     records = [
         {
             "id": row.id,

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 from simulsa import strict_json
+from simulsa.manifest import Utterance
 
 _WEIGHTS = (".safetensors", ".bin")
 _WHOLE_BELOW_BYTES = 64 * 1024 * 1024  # in larger weight files, every tensor is sampled
 # after rounding to bfloat16, fine-tuning leaves many of a tensor's numbers unchanged: a few bytes would not show it
 _PLACES, _PLACE_BYTES = 3, 4096
+_AUDIO_BYTES = 64 * 1024  # read at either end of an audio file
 _DESCRIBING = ("config.json", "adapter_config.json", "tokenizer.json", "generation_config.json", "chat_template.jinja")
 
 
@@ -51,6 +56,33 @@ def text_signature(parts: Iterable[str]) -> str:
     for part in parts:
         digest.update(part.encode("utf-8") + b"\0")
     return digest.hexdigest()[:12]
+
+
+def audio_signature(rows: Sequence[Utterance]) -> str | None:
+    """The signature of what the rows sound like, in order: where each begins, and its file's size and first and last 64 KiB.
+
+    It does not depend on where the files are. `None` if one of them cannot be read.
+    """
+    paths = list(dict.fromkeys(row.audio for row in rows))
+    try:
+        with ThreadPoolExecutor() as pool:
+            marks = dict(zip(paths, pool.map(_audio_mark, paths), strict=True))
+    except (OSError, ValueError):  # ValueError: no path at all
+        return None
+    return text_signature(f"{float(row.start_s)}:{marks[row.audio]:08x}" for row in rows)
+
+
+def same_audio(recorded: str | None, now: str | None) -> bool:
+    """Whether two audio signatures do not contradict each other: records of earlier versions have none, nor has deleted audio."""
+    return recorded is None or now is None or recorded == now
+
+
+def _audio_mark(path: str) -> int:
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        first = file.read(_AUDIO_BYTES)
+        file.seek(max(len(first), size - _AUDIO_BYTES))
+        return zlib.crc32(b"%d:" % size + first + file.read(_AUDIO_BYTES))
 
 
 def _folder_signature(folder: Path, sampled: Callable[[BinaryIO], Iterator[bytes]]) -> str:

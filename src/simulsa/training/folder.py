@@ -13,10 +13,12 @@ from typing import Any
 from simulsa import strict_json
 from simulsa.files import atomic_write, write_json
 from simulsa.lalm.parts import RECORD
+from simulsa.lalm.signature import same_audio
 from simulsa.training.config import DECISIVE_SETTINGS, TrainConfig
 from simulsa.training.examples import TrainError
 
 _WEIGHTS, _ADAPTER = "adapter_model.safetensors", "adapter_config.json"
+_AUDIO = "the audio's signature"
 _STATE = "trainer_state.json"  # the file that Trainer writes last in a checkpoint
 
 logger = logging.getLogger("simulsa")
@@ -65,10 +67,11 @@ class Folder:
             raise TrainError(f"{self.out}: holds a model; choose another --out")
         if overwrite:
             self.clear()
-        if self._unfinished.exists() and (before := self._read(self._unfinished)["data"]) != record["data"]:
+        now = record["data"]["left_out"]
+        if self._unfinished.exists() and (before := self._read(self._unfinished)["data"]["left_out"]) != now:
             raise TrainError(
-                f"{self.out}: an unfinished training left out the rows {before['left_out']}, now "
-                f"{record['data']['left_out']} cannot be used; restore the audio, or start over with --overwrite"
+                f"{self.out}: an unfinished training left out the rows {before}, now {now} cannot be used; restore the audio, or "
+                "start over with --overwrite"
             )
         write_json(self._unfinished, record)
 
@@ -107,6 +110,8 @@ class Folder:
         before, now = _identity(found), _identity(record)
         if "+" not in before["the base model"]:  # the record predates number formats in signatures
             now["the base model"] = now["the base model"].partition("+")[0]
+        if same_audio(before[_AUDIO], now[_AUDIO]):
+            now[_AUDIO] = before[_AUDIO]
         if retired := sorted(found["settings"].keys() - {field.name for field in dataclasses.fields(TrainConfig)}):
             logger.warning("%s: has settings that simulsa no longer has (%s); they are ignored", path, ", ".join(retired))
         different = [f"{name} was {before[name]} and is {now[name]}" for name in now if before[name] != now[name]]
@@ -130,6 +135,7 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
     return {
         "the base model": record["base_signature"],
         "the rows' hash": record["data"]["hash"],
+        _AUDIO: record["data"].get("audio"),
         # a setting added after the record was written had its present default
         **{name: record["settings"].get(name, getattr(TrainConfig, name)) for name in DECISIVE_SETTINGS},
     }

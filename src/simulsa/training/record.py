@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from simulsa import strict_json
 from simulsa._version import __version__
 from simulsa.lalm.parts import EMBEDDED_MODELS, local_folder
-from simulsa.lalm.signature import text_signature
+from simulsa.lalm.signature import audio_signature, text_signature
 from simulsa.manifest import Utterance
 from simulsa.settings import to_mapping
 from simulsa.training.config import TrainConfig
@@ -33,6 +33,7 @@ def make_record(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainC
             "offline_rows": len(rows) - augmented,
             "augmented_rows": augmented,
             "hash": rows_hash(rows),
+            "audio": audio_signature(rows),
             "left_out": [],
         },
         "settings": to_mapping(config),
@@ -54,7 +55,7 @@ def base_name(lalm: HuggingFaceLALM) -> str:
 
 
 def rows_hash(rows: Sequence[Utterance]) -> str:
-    """The signature of everything that training reads from the rows, and of their order, but not of audio file paths."""
+    """The signature of everything that training reads from the rows, and of their order, but not of audio paths and content."""
     return text_signature(
         strict_json.dumps(
             [

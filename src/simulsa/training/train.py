@@ -72,15 +72,14 @@ def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: Trai
     processes.wait()  # no process may begin before all have checked the folder
     examples, left_out = make_examples(rows, lalm, config.on_error)
     record["data"]["left_out"] = left_out
-    if processes.is_main():
-        folder.begin(record, config.overwrite)
-    processes.wait()
     if config.mixed_precision:
         warn_of_slow_bfloat16(lalm.device.type, "mixed_precision")
     if config.preflight:
         preflight(lalm, examples[0].row.direction)
     if processes.is_main():
+        folder.begin(record, config.overwrite)  # with overwrite, this removes what is there
         _report(examples, config)
+    processes.wait()
     checkpoint, state = _fit_to_the_end(lalm, examples, config, folder)
     if processes.is_main():
         losses = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
