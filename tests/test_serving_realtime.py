@@ -187,6 +187,8 @@ def test_audio_after_close_changes_nothing(socket: ClientConnection) -> None:
         ('{"type": "session.update", "session": {"audio": {"input": {"format": {"type": "audio/pcmu"}}}}}', "unsupported_format"),
         ('{"type": "session.update", "session": {"simulsa": {"chunk_ms": 1}}}', "invalid_value"),
         ('{"type": "session.update", "session": {"simulsa": {"chunk_ms": 60}}}', "invalid_value"),  # below the server's
+        ('{"type": "session.update", "session": {"simulsa": {"chunk_ms": 1e308}}}', "invalid_value"),
+        ('{"type": "session.update", "session": {"simulsa": {"policy": "wait-k:%s"}}}' % ("9" * 400), "invalid_value"),
         ('{"type": "session.update", "session": {"simulsa": {"rollback": -1}}}', "invalid_value"),
         ('{"type": "session.update", "session": {"simulsa": {"rolback": 1}}}', "invalid_value"),
         ('{"type": "session.update", "session": {"simulsa": {"tentative": "yes"}}}', "invalid_value"),

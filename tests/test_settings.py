@@ -136,6 +136,13 @@ def test_chunk_sizes_out_of_range(chunk_ms: float) -> None:
         StreamConfig(chunk_ms=chunk_ms)
 
 
+@pytest.mark.parametrize("chunk_ms", [86_400_000.1, 1e308, 10**307])
+def test_finite_chunk_sizes_have_an_upper_limit(chunk_ms: float) -> None:
+    with pytest.raises(ValueError, match=r"chunk_ms is .* it must be at most 86400000 \(a day\), or inf"):
+        StreamConfig(chunk_ms=chunk_ms)
+    assert StreamConfig(chunk_ms=86_400_000).chunk_samples == 16_000 * 86_400
+
+
 @pytest.mark.parametrize("rollback", [-1, 1001])
 def test_rollbacks_out_of_range(rollback: int) -> None:
     with pytest.raises(ValueError, match=f"rollback is {rollback}; it must be a number of tokens from 0 to 1000"):

@@ -78,6 +78,8 @@ class Service:
         """Why a new client would be rejected now; `None` if it would not."""
         if self.draining:
             return shutting_down()
+        if self.scheduler.stopped:
+            return RefusedError("failed", "the server has failed and translates no more; see its log, and restart it")
         if len(self.scheduler.sessions) >= self.config.max_sessions:
             return RefusedError("too_many_sessions", f"all {self.config.max_sessions} sessions are taken; try again later")
         if (lag := self.scheduler.lag_chunks()) > self.config.max_lag_chunks:
