@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import subprocess
@@ -277,6 +278,17 @@ def test_interruption_has_its_own_exit_code(monkeypatch: pytest.MonkeyPatch, cap
         raise KeyboardInterrupt
 
     monkeypatch.setattr(translate, "main", interrupted)
+    assert run("translate") == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_an_interruption_while_the_command_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", interrupted)
     assert run("translate") == 130
     assert "interrupted" in capsys.readouterr().err
 
