@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from simulsa.audio import SAMPLE_RATE, AudioError, StreamResampler, s_to_samples
-from simulsa.lalm.interface import LALM
+from simulsa.lalm.interface import LALM, Direction, Heads, Want
 from simulsa.lalm.workers import warm_up
 from simulsa.serving.metrics import Metrics
 from simulsa.serving.session import Result, Session
@@ -67,6 +67,15 @@ class Scheduler:
         for turn in self._thread.submit(take).result():
             if turn.error is not None:
                 raise turn.error
+
+    async def attend(self, heads: Heads, direction: Direction) -> None:
+        """Let the model translate half a second of silence and watch these heads. Raises `LALMError` if it does not have them."""
+
+        def take() -> None:
+            heard = self._lalm.hear([np.zeros(SAMPLE_RATE // 2, dtype=np.float32)], [direction])
+            self._lalm.continue_(heard, [[]], want=Want(heads=heads))
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, take)
 
     async def run(self) -> None:
         """Serve the sessions until cancelled. If it fails all the same, all sessions do, instead of waiting for ever."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from simulsa.lalm.interface import LALM
+from simulsa.lalm.interface import LALM, Heads, LALMError
 from simulsa.serving.config import ServeConfig
 from simulsa.serving.gate import Gate
 from simulsa.serving.metrics import Metrics
@@ -49,6 +49,7 @@ class Service:
         self.metrics = Metrics()
         self.scheduler = Scheduler(lalm, config.max_batch, self.metrics)
         self.draining = False
+        self._attended: set[Heads] = set()
         self.metrics.watch("simulsa_sessions_open", "Sessions now", lambda: len(self.scheduler.sessions))
         self.metrics.watch("simulsa_unheard_seconds", "Audio that waits for the model", self._unheard_s)
         self.metrics.watch("simulsa_lag_chunks", "Average lag of the last seconds, in chunks", self.scheduler.lag_chunks)
@@ -73,6 +74,17 @@ class Service:
                 f"{where}: chunk_ms is {stream.chunk_ms:g}; this server accepts {self.config.min_chunk_ms:g} or more"
             )
         return stream
+
+    async def check(self, stream: StreamConfig) -> None:
+        """Raise `ValueError` if the policy needs attention heads that the model does not have, which only a pass shows."""
+        heads = stream.commit_policy.wants.heads
+        if heads is None or heads in self._attended:
+            return
+        try:
+            await self.scheduler.attend(heads, stream.direction)
+        except LALMError as error:
+            raise ValueError(f"policy is {stream.commit_policy}; {error}") from error
+        self._attended.add(heads)
 
     def refusal(self) -> RefusedError | None:
         """Why a new client would be rejected now; `None` if it would not."""
