@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -109,6 +111,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
             use(tmp_path / "nowhere.wav")
         with pytest.raises(AudioError, match="no such audio file"):
             use(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode")
+def test_a_path_that_is_not_utf_8(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
+    write(tmp_path, "wav", "WAV", "PCM_16", SAMPLE_RATE, 1).rename(path)
+    assert len(load_audio(path)) == audio_length(path) == 3 * SAMPLE_RATE
 
 
 def test_a_file_of_0_bytes(tmp_path: Path) -> None:

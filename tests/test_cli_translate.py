@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import subprocess
@@ -19,10 +20,14 @@ import soundfile
 from simulsa import __version__
 from simulsa.audio import SAMPLE_RATE, load_audio
 from simulsa.cli import VERBS, main
+from simulsa.commands.compare import Compare
+from simulsa.commands.parsing import parse
+from simulsa.commands.translate import Translate
 from simulsa.lalm.load import ModelConfig
 from simulsa.languages import Direction
 from simulsa.manifest import Utterance
 from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.policies import Policy
 from simulsa.streaming.stream import Stream
 from tests.conftest import noise
 from tests.lalms import continue_
@@ -115,6 +120,33 @@ def test_a_settings_file_and_flags_that_win_over_it(
 
     assert chunks("--config", config) == [0.3, 0.6, 0.9, 1.2, 1.2]
     assert chunks(f"--config={config}", "--chunk-ms", "inf") == [1.2]
+
+
+def test_a_flag_wins_over_the_setting_that_excludes_it_in_the_file(tmp_path: Path) -> None:
+    config = tmp_path / "a.yaml"
+    config.write_text("policy: eos\n")
+    assert parse(Translate, ["a.wav", "--config", str(config), "--rollback", "0"], "translate").stream == StreamConfig(rollback=0)
+    config.write_text("rollback: 2\n")
+    chosen = parse(Translate, ["a.wav", "--config", str(config), "--policy=eos"], "translate").stream
+    assert chosen == StreamConfig(policy=Policy.parse("eos"))
+    assert parse(Translate, ["a.wav", "--config", str(config)], "translate").stream == StreamConfig(rollback=2)
+
+
+def test_a_command_s_own_flags_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "a.yaml"
+    config.write_text("files: [a.wav, b.wav]\ntimestamps: true\n")
+    assert parse(Translate, ["--config", str(config)], "translate") == Translate((Path("a.wav"), Path("b.wav")), timestamps=True)
+    given = parse(Translate, ["c.wav", "--config", str(config), "--no-timestamps"], "translate")
+    assert given == Translate((Path("c.wav"),))
+    config.write_text("out: x\n")
+    assert parse(Compare, ["a", "b", "--config", str(config)], "compare") == Compare((Path("a"), Path("b")), Path("x"))
+    assert run("translate", "a.wav", "--config", config) == 2
+    assert "a.yaml: unknown key 'out'; did you mean " in error_line(capsys)
+    assert run("models", "--config", config) == 2
+    assert "a.yaml: unknown key 'out'; there is nothing to set here: remove it" in error_line(capsys)
+    config.write_text("json: 3\n")
+    assert run("translate", "a.wav", "--config", config) == 2
+    assert "a.yaml: json is 3; it must be of type bool" in error_line(capsys)
 
 
 @pytest.mark.parametrize(
@@ -275,6 +307,17 @@ def test_interruption_has_its_own_exit_code(monkeypatch: pytest.MonkeyPatch, cap
         raise KeyboardInterrupt
 
     monkeypatch.setattr(translate, "main", interrupted)
+    assert run("translate") == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_an_interruption_while_the_command_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", interrupted)
     assert run("translate") == 130
     assert "interrupted" in capsys.readouterr().err
 

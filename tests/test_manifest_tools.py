@@ -72,8 +72,8 @@ def test_help_says_what_data_is(corpus: str, capsys: pytest.CaptureFixture[str])
 def test_a_settings_file_and_flags_that_win(tmp_path: Path) -> None:
     data = made.mustc(tmp_path / "en-de", "dev")
     config = tmp_path / "a.yaml"
-    config.write_text(f"data: {data}\nsplit: train\nshard: 1/5\n")
-    assert run("manifest", "mustc", "--config", config, "--split", "dev", "--out", tmp_path / "rows.jsonl") == 0
+    config.write_text(f"data: {data}\nout: {tmp_path / 'rows.jsonl'}\nsplit: train\nshard: 1/5\n")
+    assert run("manifest", "mustc", "--config", config, "--split", "dev") == 0
     assert [r.id for r in read_manifest(tmp_path / "rows.jsonl")] == ["ted_1-0000-en-de"]
 
 

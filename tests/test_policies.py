@@ -300,6 +300,8 @@ class TestText:
             ("wait-k:", "'' is not a number"),
             ("wait-k:1.5", "chunks is 1.5; it must be a whole number, 1 or more"),
             ("local-agreement:1", "hypotheses is 1; it must be a whole number, 2 or more"),
+            ("wait-k:9999999", "chunks is 9999999; it must be at most 1000000"),
+            ("alignatt:8,0,9999999", "head is 9999999; it must be at most 1000000"),
             ("rollback:-1", "rollback is -1; it must be a number of tokens from 0 to 1000"),
             ("rollback:1.5", "rollback is 1.5"),
             ("alignatt:-1", "frames is -1"),

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -25,6 +26,7 @@ import pytest
 import soundfile
 
 from simulsa.audio import SAMPLE_RATE
+from simulsa.serving.session import Session
 from simulsa.streaming.config import StreamConfig
 from simulsa.testing import FakeLALM, growing_script
 from tests.conftest import noise
@@ -176,6 +178,34 @@ def test_a_call_of_the_model_that_raises() -> None:
         assert "secret" not in answer.text
         assert server.metric('simulsa_errors_total{kind="model"}') == 4
         everyone_else_is_served(server)
+
+
+@pytest.mark.parametrize("part", ["waits_since", "turn", "deliver"])
+def test_an_error_in_our_own_part_of_a_session_ends_that_session_only(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = getattr(Session, part)
+
+    def broken(session: Session, *arguments: Any) -> Any:
+        if session.config.chunk_ms == 1234:
+            raise OverflowError("secret detail")
+        return own(session, *arguments)
+
+    monkeypatch.setattr(Session, part, broken)
+    with running(fake(), STREAM) as server, talking(server) as bad:
+        say(bad, "session.update", session={"simulsa": {"chunk_ms": 1234}})
+        append(bad, SPEECH)
+        error = events_until(bad, "error")[-1]["error"]
+        assert (error["type"], error["code"]) == ("server_error", "model_failed")
+        assert httpx2.get(server.url + "/readyz").json() == {"status": "ready"}
+        everyone_else_is_served(server)
+
+
+def test_a_scheduler_that_fails_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(fake(), STREAM) as server, talking(server) as socket:
+        monkeypatch.setattr(server.service.metrics, "stepped", None)
+        append(socket, SPEECH)
+        assert events_until(socket, "error")[-1]["error"]["code"] == "model_failed"
+        answer = httpx2.get(server.url + "/readyz")
+        assert (answer.status_code, answer.json()["status"]) == (503, "failed")
 
 
 def wav(audio: np.ndarray) -> bytes:

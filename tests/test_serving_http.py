@@ -165,6 +165,7 @@ def test_server_sent_events(server: Running) -> None:
         ({"response_format": "srtt"}, "response_format"),
         ({"stream": "perhaps"}, "stream"),
         ({"chunk_ms": "7"}, "chunk_ms"),
+        ({"chunk_ms": "1e308"}, "chunk_ms is 1e+308; it must be at most 86400000 (a day), or inf"),
         ({"rollback": "many"}, "rollback"),
         ({"target_language": "xx"}, "xx"),
         ({"rolback": "1"}, "did you mean 'rollback'"),

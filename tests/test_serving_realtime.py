@@ -9,10 +9,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from simulsa.lalm.interface import TOKENS_ONLY, Continuation, LALMError, Want
 from simulsa.streaming.config import StreamConfig
 from simulsa.testing import FakeLALM, growing_script
 from tests.conftest import noise
@@ -187,6 +189,8 @@ def test_audio_after_close_changes_nothing(socket: ClientConnection) -> None:
         ('{"type": "session.update", "session": {"audio": {"input": {"format": {"type": "audio/pcmu"}}}}}', "unsupported_format"),
         ('{"type": "session.update", "session": {"simulsa": {"chunk_ms": 1}}}', "invalid_value"),
         ('{"type": "session.update", "session": {"simulsa": {"chunk_ms": 60}}}', "invalid_value"),  # below the server's
+        ('{"type": "session.update", "session": {"simulsa": {"chunk_ms": 1e308}}}', "invalid_value"),
+        ('{"type": "session.update", "session": {"simulsa": {"policy": "wait-k:%s"}}}' % ("9" * 400), "invalid_value"),
         ('{"type": "session.update", "session": {"simulsa": {"rollback": -1}}}', "invalid_value"),
         ('{"type": "session.update", "session": {"simulsa": {"rolback": 1}}}', "invalid_value"),
         ('{"type": "session.update", "session": {"simulsa": {"tentative": "yes"}}}', "invalid_value"),
@@ -200,6 +204,31 @@ def test_what_cannot_be_followed_gets_an_error_and_the_session_goes_on(
     socket.send(message)
     assert error_code(socket) == code
     still_works(socket)
+
+
+def test_a_policy_that_the_model_cannot_follow_is_refused_before_any_audio() -> None:
+    class FourLayers(FakeLALM):
+        def continue_(self, heard: Any, prefixes: Any, drafts: Any = None, want: Want = TOKENS_ONLY) -> list[Continuation]:
+            if want.heads is not None and (want.heads.layer or 0) > 3:
+                raise LALMError(f"fake: layer is {want.heads.layer}; it has layers 0 to 3")
+            return super().continue_(heard, prefixes, drafts, want)
+
+    message = "policy is alignatt:8,99,99; fake: layer is 99; it has layers 0 to 3"
+    with running(FourLayers(growing_script(TEXT)), STREAM) as server, talking(server) as socket:
+        say(socket, "session.update", session={"simulsa": {"policy": "alignatt:8,99,99"}})
+        error = hear(socket)["error"]
+        assert (error["code"], error["message"]) == ("invalid_value", message)
+        say(socket, "session.update", session={"simulsa": {"policy": "alignatt:8,3"}})
+        assert hear(socket)["session"]["simulsa"]["policy"] == "alignatt:8,3"
+        say(socket, "session.update", session={"simulsa": {"rollback": 2}})
+        assert hear(socket)["type"] == "session.updated"
+        still_works(socket)
+        with server.connect("/") as simulstream:
+            simulstream.send(json.dumps({"policy": "alignatt:8,99,99"}))
+            assert json.loads(simulstream.recv(timeout=20))["error"] == message
+        files = {"file": ("a.wav", httpx2.get(server.url + "/samples/demo-test-000.wav").content)}
+        answer = httpx2.post(server.url + "/v1/audio/translations", data={"policy": "alignatt:8,99,99"}, files=files)
+        assert (answer.status_code, answer.json()["error"]["message"]) == (400, message)
 
 
 def test_errors_name_the_event_that_caused_them(socket: ClientConnection) -> None:

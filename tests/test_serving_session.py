@@ -377,6 +377,8 @@ def test_who_may_connect_from_elsewhere(tmp_path: Path) -> None:
     keys.write_text("one\n\n two \n")
     config = ServeConfig(host="0.0.0.0", api_key_file=keys)
     assert config.keys() == ("one", "two")
+    keys.write_text("one\n\n two \n", encoding="utf-8-sig")  # as some editors on Windows save it
+    assert config.keys() == ("one", "two")
     assert dataclasses.replace(config, api_key="zero").keys() == ("zero", "one", "two")
     assert ServeConfig(host="0.0.0.0", public=True).keys() == ()
     keys.write_text("\n")

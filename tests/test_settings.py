@@ -89,6 +89,7 @@ def test_a_value_of_another_type_is_named(values: dict[str, Any], message: str) 
         ("rollback: 2.5\n", r"settings\.yaml: rollback is 2\.5; it must be of type int"),
         ("drafts: maybe\n", r"settings\.yaml: drafts is 'maybe'; it must be of type bool"),
         ("target_lang: klingonish\n", r"settings\.yaml: unknown language 'klingonish'"),
+        ("chunk_ms: 300\nchunk-ms: 400\n", r"settings\.yaml: chunk_ms and chunk-ms are one setting; keep one of them"),
         ("- 1\n- 2\n", r"settings\.yaml: a list where `key: value` lines are needed"),
         ("a: [1\n", r"settings\.yaml: not YAML"),
     ],
@@ -133,6 +134,13 @@ def test_settings_are_frozen() -> None:
 def test_chunk_sizes_out_of_range(chunk_ms: float) -> None:
     with pytest.raises(ValueError, match=r"chunk_ms is .* it must be at least 40 or inf"):
         StreamConfig(chunk_ms=chunk_ms)
+
+
+@pytest.mark.parametrize("chunk_ms", [86_400_000.1, 1e308, 10**307])
+def test_finite_chunk_sizes_have_an_upper_limit(chunk_ms: float) -> None:
+    with pytest.raises(ValueError, match=r"chunk_ms is .* it must be at most 86400000 \(a day\), or inf"):
+        StreamConfig(chunk_ms=chunk_ms)
+    assert StreamConfig(chunk_ms=86_400_000).chunk_samples == 16_000 * 86_400
 
 
 @pytest.mark.parametrize("rollback", [-1, 1001])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import logging
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -269,7 +270,7 @@ def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
 
     content = source if isinstance(source, bytes) else _existing(Path(source), name)
     try:
-        sound = soundfile.SoundFile(io.BytesIO(content) if isinstance(content, bytes) else str(content))
+        sound = soundfile.SoundFile(io.BytesIO(content) if isinstance(content, bytes) else _encoded(content))
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{name}: not readable as audio ({error.error_string}); use WAV, FLAC, OGG/Opus or MP3") from error
     fault, without_length = _examined(content, sound)
@@ -279,6 +280,11 @@ def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
     if without_length:
         sound.seekable = lambda: False  # otherwise soundfile seeks after each read, and fails if the end is unknown
     return sound
+
+
+def _encoded(path: Path) -> str | bytes:
+    """A path as soundfile takes it: it encodes text strictly, and so opens no file whose name is not UTF-8."""
+    return os.fsencode(path) if os.name == "posix" else str(path)
 
 
 def _examined(content: Path | bytes, sound: soundfile.SoundFile) -> tuple[Fault | None, bool]:

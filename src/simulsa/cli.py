@@ -69,7 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _wrong_usage(f"unknown command {verb!r}{_nearest(verb)}; see simulsa --help")
     debug = "--debug" in rest
     rest = [argument for argument in rest if argument != "--debug"]
-    return _run(verb, rest, debug)
+    try:
+        return _run(verb, rest, debug)
+    except KeyboardInterrupt:  # while the command is imported, too: for the first second or more
+        print("\nsimulsa: interrupted; run the same command again to resume", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _replace_unencodable() -> None:
@@ -102,9 +106,6 @@ def _run(verb: str, arguments: list[str], debug: bool) -> int:
         command.main(arguments)
     except UsageError as error:
         return _wrong_usage(str(error))
-    except KeyboardInterrupt:
-        print("\nsimulsa: interrupted; run the same command again to resume", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # the reader is gone; nothing more can be printed
         return 1

@@ -27,10 +27,20 @@ def from_mapping(kind: type[Settings], values: Mapping[str, Any], where: str) ->
     the settings reject.
     """
     normal = known_keys(values, [f.name for f in dataclasses.fields(kind)], where)  # type: ignore[arg-type]  # a dataclass
+    arguments = fitted(kind, normal, where)
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{where}: {error}") from error
+
+
+def fitted(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`values` converted to the types of the fields of `kind` that they are for. Raises `SettingsError` for one that does not
+    fit."""
     hints = typing.get_type_hints(kind)
     try:
-        return kind(**{key: _fit(key, value, hints[key]) for key, value in normal.items()})
-    except (TypeError, ValueError) as error:
+        return {key: _fit(key, value, hints[key]) for key, value in values.items()}
+    except ValueError as error:
         raise SettingsError(f"{where}: {error}") from error
 
 
@@ -38,6 +48,8 @@ def known_keys(values: Mapping[str, Any], names: Sequence[str], where: str) -> d
     """`values` with underscores in its keys. Raises `SettingsError` for a key not in `names`, suggesting the nearest."""
     normal = {str(key).replace("-", "_"): value for key, value in values.items()}
     for key in normal:
+        if not names:
+            raise SettingsError(f"{where}: unknown key {key!r}; there is nothing to set here: remove it")
         if key not in names:
             near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
             raise SettingsError(f"{where}: unknown key {key!r}; did you mean {near!r}? (known: {', '.join(names)})")
@@ -96,7 +108,10 @@ def field_names(*kinds: type) -> set[str]:
 
 
 def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
-    """The keys and values of a YAML file. Raises `SettingsError` when it is missing or holds anything but a mapping."""
+    """The keys and values of a YAML file.
+
+    Raises `SettingsError` when it is missing, holds anything but a mapping, or has a key with hyphens and with underscores.
+    """
     import yaml
 
     try:
@@ -109,6 +124,11 @@ def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: a {type(values).__name__} where `key: value` lines are needed")
+    named: dict[str, str] = {}
+    for key in map(str, values):
+        other = named.setdefault(key.replace("-", "_"), key)
+        if other != key:
+            raise SettingsError(f"{path}: {other} and {key} are one setting; keep one of them")
     return {str(key): value for key, value in values.items()}
 
 

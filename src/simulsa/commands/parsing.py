@@ -6,17 +6,19 @@ import dataclasses
 import logging
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
-from simulsa.settings import SettingsError, field_names, from_mapping, known_keys, read_yaml_mapping, shares, to_mapping
+from simulsa.settings import SettingsError, field_names, fitted, from_mapping, known_keys, read_yaml_mapping, shares, to_mapping
 from simulsa.streaming.policies import Policy
 
 Command = TypeVar("Command")
 
+
+_EITHER = {"policy", "rollback"}  # two ways to set the same thing, of which a stream takes one
 
 _REGISTRY = tyro.constructors.ConstructorRegistry()
 
@@ -47,7 +49,7 @@ def parse(kind: type[Command], arguments: Sequence[str], verb: str) -> Command:
     """
     arguments, path = _without_config(list(arguments))
     try:
-        default = _defaults(kind, path)
+        default = _defaults(kind, path, {argument.partition("=")[0] for argument in arguments})
         command: Command = tyro.cli(
             tyro.conf.configure(tyro.conf.OmitArgPrefixes)(kind),
             args=arguments,
@@ -82,21 +84,27 @@ def _without_config(arguments: list[str]) -> tuple[list[str], Path | None]:
     return arguments, None
 
 
-def _defaults(kind: type[Command], path: Path | None) -> Any:
-    """A `kind` filled from the YAML file; fields set by neither file nor class stay missing."""
+def _defaults(kind: type[Command], path: Path | None, flags: Set[str]) -> Any:
+    """A `kind` filled from the YAML file; fields set by neither file nor class stay missing.
+
+    Of the settings that exclude each other the file's are left out if one is among the `flags`, which win.
+    """
     if path is None:
         return None
     specs, hints = dataclasses.fields(kind), typing.get_type_hints(kind)  # type: ignore[arg-type]
     groups = {spec.name: hints[spec.name] for spec in specs if dataclasses.is_dataclass(hints[spec.name])}
-    values = known_keys(read_yaml_mapping(path), sorted(field_names(*groups.values())), str(path))
+    own = {spec.name for spec in specs} - groups.keys()
+    values = known_keys(read_yaml_mapping(path), sorted(own | field_names(*groups.values())), str(path))
+    if flags & {f"--{name}" for name in _EITHER}:
+        values = {name: value for name, value in values.items() if name not in _EITHER}
     given = dict(zip(groups, shares(values, list(groups.values())), strict=True))
-    parts: dict[str, Any] = {}
+    parts = fitted(kind, {name: value for name, value in values.items() if name in own}, str(path))
     for spec in specs:
         if spec.name in groups:
             # the command's own default, which may differ from the class's
             default = {} if spec.default_factory is dataclasses.MISSING else to_mapping(spec.default_factory())
             parts[spec.name] = from_mapping(groups[spec.name], {**default, **given[spec.name]}, str(path))
-        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+        elif spec.name not in parts and spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
             parts[spec.name] = tyro.MISSING
     return kind(**parts)
 

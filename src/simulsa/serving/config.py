@@ -103,7 +103,7 @@ class ServeConfig:
 def read_keys(path: Path) -> tuple[str, ...]:
     """The keys of a file, one per line. Raises `ValueError` if it is missing or empty."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise ValueError(f"{path}: the key file cannot be read ({error.strerror})") from error
     keys = tuple(line.strip() for line in lines if line.strip())

@@ -132,6 +132,7 @@ class Realtime(Conversation):
                 raise ValueError(f"sample_rate is {rate!r}; it must be a whole number of samples per second")
             pcm = PcmReader(rate)
             stream = self.service.settings(requested, self.session.config, "session.simulsa")
+            await self.service.check(stream)
         except ValueError as error:
             raise EventError(str(error), "invalid_value", "session") from error
         self._tentative = tentative

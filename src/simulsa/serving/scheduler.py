@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from simulsa.audio import SAMPLE_RATE, AudioError, StreamResampler, s_to_samples
-from simulsa.lalm.interface import LALM
+from simulsa.lalm.interface import LALM, Heads, Want
+from simulsa.languages import Direction
 from simulsa.serving.metrics import Metrics
 from simulsa.serving.session import Result, Session
 from simulsa.serving.turns import Turn, take_turns
@@ -29,11 +31,12 @@ class Scheduler:
     """Collects the sessions with work for the model and advances them together.
 
     Audio that arrives while the model works waits for the next call: the busier the server, the larger its batches, and no
-    session waits for a batch to fill.
+    session waits for a batch to fill. An error that arises in one session ends that session only.
     """
 
     def __init__(self, lalm: LALM, max_batch: int, metrics: Metrics) -> None:
         self.sessions: set[Session] = set()
+        self.stopped = False  # nobody is served any more
         self._lalm = lalm
         self._max_batch = max_batch
         self._metrics = metrics
@@ -65,8 +68,17 @@ class Scheduler:
             if turn.error is not None:
                 raise turn.error
 
+    async def attend(self, heads: Heads, direction: Direction) -> None:
+        """Let the model translate half a second of silence and watch these heads. Raises `LALMError` if it does not have them."""
+
+        def take() -> None:
+            heard = self._lalm.hear([np.zeros(SAMPLE_RATE // 2, dtype=np.float32)], [direction])
+            self._lalm.continue_(heard, [[]], want=Want(heads=heads))
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, take)
+
     async def run(self) -> None:
-        """Serve the sessions until cancelled."""
+        """Serve the sessions until cancelled. If it fails all the same, all sessions do, instead of waiting for ever."""
         loop = asyncio.get_running_loop()
         try:
             while True:
@@ -74,14 +86,22 @@ class Scheduler:
                 self._work.clear()
                 while waiting := self._waiting():
                     now = time.monotonic()
-                    turns = [session.turn(now) for session in waiting]
+                    turns: dict[Session, Turn] = {}
+                    for session in waiting:
+                        with self._confined(session):
+                            turns[session] = session.turn(now)
                     try:
-                        await loop.run_in_executor(self._thread, take_turns, self._lalm, turns, self._max_batch)
+                        await loop.run_in_executor(self._thread, take_turns, self._lalm, [*turns.values()], self._max_batch)
                     except Exception as error:  # our own fault: it must not end the service for later clients
-                        for turn in turns:
+                        for turn in turns.values():
                             turn.error = error
-                    self._hand_out(waiting, turns)
+                    self._hand_out(turns)
+        except Exception as error:
+            logger.exception("the scheduler failed; restart the server")
+            for session in self.sessions:
+                session.fail(error)
         finally:
+            self.stopped = True
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     def lag_chunks(self) -> float:
@@ -89,28 +109,46 @@ class Scheduler:
         now = time.monotonic()
         self._forget_lags(now)
         lags = [lag for _, lag in self._lags]
-        lags += [session.in_chunks(now - session.waits_since()) for session in self.sessions if session.waits_since() < now]
+        for session in self.sessions:
+            with self._confined(session):
+                if session.error is None and (since := session.waits_since()) < now:
+                    lags.append(session.in_chunks(now - since))
         return sum(lags) / len(lags) if lags else 0.0
 
     def _waiting(self) -> list[Session]:
         """Sessions that want a turn, most urgent first."""
-        return sorted((session for session in self.sessions if session.wants_turn), key=Session.waits_since)
+        since: dict[Session, float] = {}
+        for session in self.sessions:
+            with self._confined(session):
+                if session.wants_turn:
+                    since[session] = session.waits_since()
+        return sorted(since, key=since.__getitem__)
 
-    def _hand_out(self, sessions: Sequence[Session], turns: Sequence[Turn]) -> None:
+    def _hand_out(self, turns: Mapping[Session, Turn]) -> None:
         now = time.monotonic()
         results: list[Result] = []
-        for session, turn in zip(sessions, turns, strict=True):
-            if turn.error is not None:
-                self._note(turn.error)
-            result = session.deliver(turn, now)
-            if result is None:
-                continue
-            results.append(result)
-            if session.live:
-                self._lags.append((now, session.in_chunks(result.lag_s)))
-                self._metrics.lag.observe(result.lag_s)
+        for session, turn in turns.items():
+            with self._confined(session):
+                if turn.error is not None:
+                    self._note(turn.error)
+                result = session.deliver(turn, now)
+                if result is None:
+                    continue
+                results.append(result)
+                if session.live:
+                    self._lags.append((now, session.in_chunks(result.lag_s)))
+                    self._metrics.lag.observe(result.lag_s)
         self._forget_lags(now)
         self._metrics.stepped(results)
+
+    @contextlib.contextmanager
+    def _confined(self, session: Session) -> Iterator[None]:
+        """Let an error that arises here end the session, and nothing else."""
+        try:
+            yield
+        except Exception as error:
+            self._note(error)
+            session.fail(error)
 
     def _forget_lags(self, now: float) -> None:
         while self._lags and self._lags[0][0] < now - MEMORY_S:

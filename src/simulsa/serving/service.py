@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from simulsa.lalm.interface import LALM
+from simulsa.lalm.interface import LALM, Heads, LALMError
 from simulsa.serving.config import ServeConfig
 from simulsa.serving.gate import Gate
 from simulsa.serving.metrics import Metrics
@@ -49,6 +49,7 @@ class Service:
         self.metrics = Metrics()
         self.scheduler = Scheduler(lalm, config.max_batch, self.metrics)
         self.draining = False
+        self._attended: set[Heads] = set()
         self.metrics.watch("simulsa_sessions_open", "Sessions now", lambda: len(self.scheduler.sessions))
         self.metrics.watch("simulsa_unheard_seconds", "Audio that waits for the model", self._unheard_s)
         self.metrics.watch("simulsa_lag_chunks", "Average lag of the last seconds, in chunks", self.scheduler.lag_chunks)
@@ -76,10 +77,23 @@ class Service:
             )
         return stream
 
+    async def check(self, stream: StreamConfig) -> None:
+        """Raise `ValueError` if the policy needs attention heads that the model does not have, which only a pass shows."""
+        heads = stream.commit_policy.wants.heads
+        if heads is None or heads in self._attended:
+            return
+        try:
+            await self.scheduler.attend(heads, stream.direction)
+        except LALMError as error:
+            raise ValueError(f"policy is {stream.commit_policy}; {error}") from error
+        self._attended.add(heads)
+
     def refusal(self) -> RefusedError | None:
         """Why a new client would be rejected now; `None` if it would not."""
         if self.draining:
             return shutting_down()
+        if self.scheduler.stopped:
+            return RefusedError("failed", "the server has failed and translates no more; see its log, and restart it")
         if len(self.scheduler.sessions) >= self.config.max_sessions:
             return RefusedError("too_many_sessions", f"all {self.config.max_sessions} sessions are taken; try again later")
         if (lag := self.scheduler.lag_chunks()) > self.config.max_lag_chunks:

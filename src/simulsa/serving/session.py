@@ -182,9 +182,7 @@ class Session:
         self._left_out = turn.again and turn.update is None
         self._room.set()
         if turn.error is not None:
-            self.error = turn.error
-            self._results.put_nowait(None)
-            self._settled.set()
+            self.fail(turn.error)
             return None
         before, self.done_samples = self.done_samples, turn.done_samples
         update = turn.update
@@ -199,6 +197,16 @@ class Session:
         self._clock.forget(self.done_samples)
         self._put(result)
         return result
+
+    def fail(self, error: Exception) -> None:
+        """End the session with an error, unless one has ended it already."""
+        if self.error is not None:
+            return
+        self.error = error
+        self._in_turn = False
+        self._room.set()
+        self._settled.set()
+        self._results.put_nowait(None)
 
     def _add(self, samples: np.ndarray) -> None:
         if len(samples):

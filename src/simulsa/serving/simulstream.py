@@ -71,6 +71,7 @@ class Simulstream(Conversation):
             if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not math.isfinite(rate):
                 raise ValueError(f"sample_rate is {str(rate)[:40]!r}; it must be a number of samples per second")
             stream = self.service.settings(requested, self.session.config, "metadata")
+            await self.service.check(stream)
             pcm = PcmReader(round(rate))
         except ValueError as error:
             # a stream in the wrong language or at the wrong speed would be worse than none

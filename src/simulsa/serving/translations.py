@@ -69,6 +69,7 @@ class Translations:
                 fields = dict(form)
                 audio = await _audio(fields.pop("file", None), self._service.config.max_upload_s)
             answer, streamed, config = _options(fields, self._service)
+            await self._service.check(config)
         except TimeoutError:
             return error_response(408, f"nothing came for {self._service.config.idle_s:g} s", "timeout")
         except AudioTooLongError as error:

@@ -11,6 +11,7 @@ from simulsa.languages import Direction, base_language, language_name
 from simulsa.streaming.policies import Policy, Rollback
 
 MIN_CHUNK_MS = 40
+MAX_CHUNK_MS = 24 * 60 * 60 * 1000  # a day: no speech is longer, and no count of its samples overflows
 ENGLISH, GERMAN = "en", "de"  # the default for models that do not declare their languages
 
 
@@ -74,6 +75,8 @@ class StreamConfig:
 
 
 def check_chunk_ms(chunk_ms: float) -> None:
-    """Raise `ValueError` for a chunk size that is not `inf` or at least 40 ms."""
+    """Raise `ValueError` for a chunk size that is neither `inf` nor from 40 ms to a day."""
     if not chunk_ms >= MIN_CHUNK_MS:  # also refuses NaN
         raise ValueError(f"chunk_ms is {chunk_ms}; it must be at least {MIN_CHUNK_MS} or inf (offline)")
+    if MAX_CHUNK_MS < chunk_ms < math.inf:
+        raise ValueError(f"chunk_ms is {chunk_ms}; it must be at most {MAX_CHUNK_MS} (a day), or inf (offline)")

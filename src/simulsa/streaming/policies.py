@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,6 +18,7 @@ from simulsa.lalm.interface import TOKENS_ONLY, Heads, Want
 from simulsa.settings import check_whole_numbers
 
 MAX_ROLLBACK = 1000
+MAX_COUNT = 1_000_000  # of anything else that policies count: more than any speech has, and exact as text
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ class LocalAgreement(Policy):
     hypotheses: int = 2
 
     def __post_init__(self) -> None:
-        check_whole_numbers(self, {"hypotheses": 2})
+        _check_counts(self, {"hypotheses": 2})
 
     @property
     def remembers(self) -> int:
@@ -224,7 +225,7 @@ class WaitK(Policy):
     words: int = 1
 
     def __post_init__(self) -> None:
-        check_whole_numbers(self, {"chunks": 1, "words": 1})
+        _check_counts(self, {"chunks": 1, "words": 1})
 
     @property
     def counts_words(self) -> bool:
@@ -253,10 +254,10 @@ class AlignAtt(Policy):
     head: int | None = None
 
     def __post_init__(self) -> None:
-        check_whole_numbers(self, {"frames": 0})
+        _check_counts(self, {"frames": 0})
         for name in ("layer", "head"):
             if getattr(self, name) is not None:
-                check_whole_numbers(self, {name: 0})
+                _check_counts(self, {name: 0})
         if self.head is not None and self.layer is None:
             raise ValueError(f"head is {self.head} but layer is not set; give the layer as well")
 
@@ -324,6 +325,14 @@ def check_rollback(rollback: int) -> None:
     """Raise `ValueError` unless the rollback is a whole number from 0 to 1000."""
     if not isinstance(rollback, int) or isinstance(rollback, bool) or not 0 <= rollback <= MAX_ROLLBACK:
         raise ValueError(f"rollback is {rollback}; it must be a number of tokens from 0 to {MAX_ROLLBACK}")
+
+
+def _check_counts(policy: Policy, lowest: Mapping[str, int]) -> None:
+    """Raise `ValueError` for the first of the named arguments that is not a whole number from its minimum to a million."""
+    check_whole_numbers(policy, lowest)
+    for name in lowest:
+        if getattr(policy, name) > MAX_COUNT:
+            raise ValueError(f"{name} is {getattr(policy, name)}; it must be at most {MAX_COUNT}")
 
 
 def _usage(kind: type[Policy]) -> str:
