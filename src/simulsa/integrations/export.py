@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import shlex
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +90,7 @@ def _audio_file(row: Utterance, folder: Path) -> Path:
     if row.start_s == 0 and row.duration_s is None:
         row.length_samples()  # raises if the audio cannot be read
         return Path(row.audio).resolve()
-    path = flac_path(folder, row.id, zlib.crc32(f"{row.audio}|{row.start_s}|{row.duration_s}".encode()))
+    path = flac_path(folder, row.id, f"{row.audio}|{row.start_s}|{row.duration_s}".encode())
     if not path.exists():
         write_flac(path, row.load())
     return path.resolve()
