@@ -55,6 +55,17 @@ def test_an_error_leaves_the_old_file(tmp_path: Path, error: BaseException, mode
     assert names(tmp_path) == ["a.txt"]
 
 
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with atomic_write(path) as slow:
+        with atomic_write(path) as quick:
+            quick.write("quick")
+        assert path.read_text() == "quick"
+        slow.write("slow")
+    assert path.read_text() == "slow"
+    assert names(tmp_path) == ["a.txt"]
+
+
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_json(tmp_path / "a.json", {"ä": 1})
     monkeypatch.setattr(files.os, "fsync", full_disk)
