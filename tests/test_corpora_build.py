@@ -148,6 +148,13 @@ def test_an_interrupted_run_opens_no_file_twice(tmp_path: Path, monkeypatch: pyt
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "rows.jsonl"]
 
 
+def test_damaged_lengths_are_named(tmp_path: Path) -> None:
+    rows = listed(tmp_path, 1)
+    (tmp_path / "rows.jsonl.lengths").write_text("damaged\n")
+    with pytest.raises(ValueError, match=r"rows\.jsonl\.lengths:1: not a line .*Expecting value.*delete the file to start over"):
+        write_corpus(rows, tmp_path / "rows.jsonl", CorpusConfig())
+
+
 def test_each_file_is_opened_once_and_jobs_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [row.audio for row in listed(tmp_path, 5)]
     opened: list[str] = []

@@ -140,5 +140,19 @@ def test_whatever_byte_a_kill_stops_at_whole_lines_remain(tmp_path_factory: pyte
     path.write_bytes(data[:cut])
     whole = data[:cut].count(b"\n")
     assert read_jsonl_after_a_kill(path) == values[:whole]
+    append_jsonl(path, [])
+    assert path.read_bytes() == data[:cut]
     append_jsonl(path, values[whole:])
     assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("line", ["no JSON", "[1]", '{"a": 1}', "\x00"])
+def test_a_line_that_is_of_no_journal_is_named_and_kept(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "journal.jsonl"
+    append_jsonl(path, [{"a": 1, "b": 2}])
+    with open(path, "a") as file:
+        file.write(f"{line}\nhalf a line")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"journal\.jsonl:2: not a line of the journal .* delete the file to start over"):
+        read_jsonl_after_a_kill(path, ("a", "b"))
+    assert path.read_bytes() == before

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from simulsa import strict_json
 from simulsa.files import append_jsonl, read_jsonl_after_a_kill
 
 
@@ -34,6 +35,7 @@ class Journal:
         try:
             lines = read_jsonl_after_a_kill(self.path)
             if not lines:
+                self._check_first_line()
                 return {}
             if lines[0]["run"] == self._run:
                 self._named = True
@@ -44,6 +46,11 @@ class Journal:
             f"{self.path}: an unfinished run with other settings, rows or model; repeat that run to finish it, "
             "choose another --out, or start over with --overwrite"
         )
+
+    def _check_first_line(self) -> None:
+        """Raise `ValueError` if the file has something else than the beginning of this run's first line, left by a kill."""
+        if self.path.exists() and not strict_json.dumps({"run": self._run}).encode().startswith(self.path.read_bytes()):
+            raise ValueError("it is another text")
 
     def append(self, kept: Mapping[str, int]) -> None:
         """Record finished rows."""
