@@ -260,10 +260,21 @@ def test_another_runs_journal_is_refused(rows: list[Utterance], lalm: FakeLALM, 
     assert read_manifest(out) == made == augment(rows, lalm, config(seed=1))
 
 
-def test_a_file_that_is_no_journal_is_refused(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:
-    (tmp_path / "rows.partial.jsonl").write_text('{"mine": 1}\n')
+@pytest.mark.parametrize("content", ['{"mine": 1}\n', '{"mine": 1}\n{"mine": 2}', '{"mine": 1}', "Dear diary"])
+def test_a_file_that_is_no_journal_is_refused(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path, content: str) -> None:
+    (tmp_path / "rows.partial.jsonl").write_text(content)
     with pytest.raises(JournalError, match="not a journal"):
         augment(rows, lalm, config(), tmp_path / "rows.jsonl")
+    assert (tmp_path / "rows.partial.jsonl").read_text() == content
+
+
+def test_a_kill_within_the_first_line_of_the_journal(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        augment(rows, Interrupted(hears(TEXT)), config(), out)
+    journal = out.with_suffix(".partial.jsonl")
+    journal.write_bytes(journal.read_bytes()[:12])
+    assert augment(rows, lalm, config(), out) == augment(rows, FakeLALM(hears(TEXT)), config())
 
 
 def test_a_finished_run_is_returned(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from simulsa import audio
 from simulsa.audio import SAMPLE_RATE, AudioError, audio_length, decode_audio, load_audio
+from simulsa.containers import fault_of
 from tests.conftest import noise
 
-KINDS = [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"), ("AIFF", "PCM_16")]
-CHAINED = [kind for kind in KINDS if kind[0] not in ("AIFF",)]
+CHAINED = [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")]
+KINDS = [*CHAINED, ("AIFF", "PCM_16"), ("NIST", "PCM_16")]
 PLACEHOLDERS = [0xFFFFFFFF, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF - 36]
 _made: dict[tuple[str, str, int], bytes] = {}
 
@@ -91,6 +92,7 @@ def all_or_refused(data: bytes, suffix: str, samples: int) -> bool:
 @example(("MP3", "MPEG_LAYER_III"), 0.9999)
 @example(("FLAC", "PCM_16"), 0.9999)
 @example(("WAV", "PCM_16"), 0.5)
+@example(("NIST", "PCM_16"), 0.9999)
 def test_a_file_that_is_cut_anywhere_is_refused(kind: tuple[str, str], share: float) -> None:
     whole = encoded(kind, 40_000)
     assert all_or_refused(whole[: int(len(whole) * share)], "." + kind[0].lower(), 40_000)
@@ -120,6 +122,26 @@ def test_an_ogg_that_is_cut_between_two_pages_is_refused(tmp_path: Path) -> None
     (tmp_path / "a.ogg").write_bytes(ogg[: ogg.rindex(b"OggS")])
     with pytest.raises(AudioError, match=r"a\.ogg: the Ogg stream has no last page; the file is cut off; copy it again"):
         audio_length(tmp_path / "a.ogg")
+
+
+@pytest.mark.parametrize("subtype", ["PCM_S8", "PCM_16", "PCM_24", "PCM_32", "ULAW", "ALAW"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_sphere_file_is_refused_only_if_it_is_cut(tmp_path: Path, subtype: str, channels: int) -> None:
+    path = tmp_path / "a.sph"
+    soundfile.write(path, np.stack([noise(0.5)] * channels, axis=1), SAMPLE_RATE, format="NIST", subtype=subtype)
+    assert audio_length(path) == 8000
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(AudioError, match=r"a\.sph: the header promises \d+ bytes of sound, \d+ are there; the file is cut off"):
+        audio_length(path)
+
+
+def test_a_compressed_sphere_file_may_be_smaller_than_its_sound() -> None:
+    header = b"NIST_1A\n   1024\nchannel_count -i 2\nsample_n_bytes -i 2\nsample_coding -s26 %s\nsample_count -i 9999\nend_head\n"
+    assert fault_of(io.BytesIO((header % b"pcm,embedded-shorten-v2.00").ljust(2000))) is None
+    fault = fault_of(io.BytesIO((header % b"pcm").ljust(2000)))
+    assert fault is not None
+    assert fault.found == "the header promises 39996 bytes of sound, 976 are there; the file is cut off"
 
 
 # joined -------------------------------------------------------------------------------------------------------------------------

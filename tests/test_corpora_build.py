@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulsa.audio import SAMPLE_RATE, AudioError
+from simulsa.audio import SAMPLE_RATE, AudioError, flac_path
 from simulsa.corpora import lengths
 from simulsa.corpora.build import CorpusConfig, Unwritten, shard_of, write_corpus
 from simulsa.corpora.layout import CorpusError
@@ -147,6 +148,13 @@ def test_an_interrupted_run_opens_no_file_twice(tmp_path: Path, monkeypatch: pyt
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "rows.jsonl"]
 
 
+def test_damaged_lengths_are_named(tmp_path: Path) -> None:
+    rows = listed(tmp_path, 1)
+    (tmp_path / "rows.jsonl.lengths").write_text("damaged\n")
+    with pytest.raises(ValueError, match=r"rows\.jsonl\.lengths:1: not a line .*Expecting value.*delete the file to start over"):
+        write_corpus(rows, tmp_path / "rows.jsonl", CorpusConfig())
+
+
 def test_each_file_is_opened_once_and_jobs_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [row.audio for row in listed(tmp_path, 5)]
     opened: list[str] = []
@@ -176,6 +184,26 @@ def test_sound_without_a_file_is_written_beside_the_manifest(tmp_path: Path) -> 
     write_corpus([heard("a/1", noise(0.5)), heard("b", noise(0.3))], tmp_path / "rows.jsonl", CorpusConfig(overwrite=True))
     assert Path(rows[0].audio).stat().st_mtime_ns == times[Path(rows[0].audio)]  # kept, being equal
     assert read_manifest(tmp_path / "rows.jsonl")[1].duration_s == 0.3
+
+
+def test_a_corrected_rate_or_shape_makes_another_file(tmp_path: Path) -> None:
+    samples = noise(0.5)
+    for number, (values, rate, duration) in enumerate(
+        [(samples, 8000, 1.0), (samples, 16_000, 0.5), (samples.reshape(-1, 2), 16_000, 0.25)]
+    ):
+        config = CorpusConfig(overwrite=number > 0)
+        (row,) = write_corpus([heard("a", values, rate)], tmp_path / "rows.jsonl", config)
+        assert row.duration_s == duration
+
+
+def test_ids_that_look_alike_in_a_file_name(tmp_path: Path) -> None:
+    rows = [heard(name, noise(0.1 + n / 100)) for n, name in enumerate(["ä", "ö", "x" * 200 + "y" * 100, "y" * 100])]
+    kept = write_corpus([*rows, heard("ü", noise(0.1))], tmp_path / "rows.jsonl", CorpusConfig())
+    assert [row.duration_s for row in kept] == [0.1, 0.11, 0.12, 0.13, 0.1]
+    assert zlib.crc32(b"plumless") == zlib.crc32(
+        b"buckeroo"
+    )  # among 100,000 names without ASCII letters, one such pair is likely
+    assert flac_path(tmp_path, "ä", b"plumless") != flac_path(tmp_path, "ö", b"buckeroo")
 
 
 def test_sound_that_is_broken_is_missing(tmp_path: Path) -> None:

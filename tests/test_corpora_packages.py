@@ -127,6 +127,16 @@ def test_the_columns_of_csv_are_text(datasets: Any, tmp_path: Path, kind: str) -
     assert {row.start_s for row in rows} == {0.5}
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_quotation_marks_in_a_tsv_are_text(datasets: Any, tmp_path: Path, kind: str) -> None:
+    texts = ['"Nein', "Ja", 'Er sagt "ja"', '"Ganz"', 'Zoll"']
+    wavs = [sound(tmp_path / f"{n}.wav", 1.0, n) for n in range(len(texts))]
+    table = (f"{wav}\t{text}" for wav, text in zip(wavs, texts, strict=True))
+    file = lines(tmp_path / "table" / "train.tsv", "audio\ttarget_text", *table)
+    rows = built(DatasetsConfig(data=file if kind == "file" else file.parent), tmp_path)
+    assert [row.target_text for row in rows] == texts
+
+
 def test_arrays_that_are_no_samples_are_missing_by_row(datasets: Any, tmp_path: Path) -> None:
     left = noise(0.5, 0)
     stereo = np.stack([left, left / 2])

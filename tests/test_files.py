@@ -55,6 +55,17 @@ def test_an_error_leaves_the_old_file(tmp_path: Path, error: BaseException, mode
     assert names(tmp_path) == ["a.txt"]
 
 
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with atomic_write(path) as slow:
+        with atomic_write(path) as quick:
+            quick.write("quick")
+        assert path.read_text() == "quick"
+        slow.write("slow")
+    assert path.read_text() == "slow"
+    assert names(tmp_path) == ["a.txt"]
+
+
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_json(tmp_path / "a.json", {"ä": 1})
     monkeypatch.setattr(files.os, "fsync", full_disk)
@@ -129,5 +140,19 @@ def test_whatever_byte_a_kill_stops_at_whole_lines_remain(tmp_path_factory: pyte
     path.write_bytes(data[:cut])
     whole = data[:cut].count(b"\n")
     assert recover_jsonl(path) == values[:whole]
+    append_jsonl(path, [])
+    assert path.read_bytes() == data[:cut]
     append_jsonl(path, values[whole:])
     assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("line", ["no JSON", "[1]", '{"a": 1}', "\x00"])
+def test_a_line_that_is_of_no_journal_is_named_and_kept(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "journal.jsonl"
+    append_jsonl(path, [{"a": 1, "b": 2}])
+    with open(path, "a") as file:
+        file.write(f"{line}\nhalf a line")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"journal\.jsonl:2: not a line of the journal .* delete the file to start over"):
+        recover_jsonl(path, ("a", "b"))
+    assert path.read_bytes() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.cli import main
+from simulsa.corpora.layout import CorpusError
 from simulsa.corpora.multi30k import Multi30kConfig, read_captions, speak_multi30k
 from simulsa.corpora.synthesis import Voice, synthesizer
 from simulsa.manifest import check_audio, read_manifest
@@ -136,6 +138,9 @@ def test_spoken_files_are_kept_and_other_settings_get_other_files(tmp_path: Path
     config = Multi30kConfig(data=captions, split="val", limit=2)
     rows = speak_multi30k(config, out)
     assert len(rows) == 2
+    with pytest.raises(CorpusError, match=r"val\.jsonl exists; choose another --out, or replace it with --overwrite"):
+        speak_multi30k(config, out)
+    config = dataclasses.replace(config, overwrite=True)
     before = [Path(row.audio).stat().st_mtime_ns for row in rows]
     assert speak_multi30k(config, out) == rows
     assert [Path(row.audio).stat().st_mtime_ns for row in rows] == before
@@ -143,7 +148,7 @@ def test_spoken_files_are_kept_and_other_settings_get_other_files(tmp_path: Path
     broken.write_bytes(b"half written")
     assert [row.audio for row in speak_multi30k(config, out)] == [row.audio for row in rows]
     assert len(rows[0].load()) == pytest.approx(len(rows[1].load()), rel=2)
-    slower = speak_multi30k(Multi30kConfig(data=captions, split="val", limit=2, rate_wpm=120), out)
+    slower = speak_multi30k(dataclasses.replace(config, rate_wpm=120), out)
     assert {row.audio for row in slower}.isdisjoint(row.audio for row in rows)
 
 
@@ -162,8 +167,11 @@ def test_the_whole_command(tmp_path: Path, captions: Path, capsys: pytest.Captur
     assert capsys.readouterr().out == f"{out}: 1 rows\n"
     assert main(["manifest", "validate", str(out)]) == 0
     assert f"{out}: 1 rows, 0.00 hours" in capsys.readouterr().out
-    (tmp_path / "settings.yaml").write_text(f"data: {captions}\nsplit: val\nlimit: 2\nvoices: [de]\n")
+    (tmp_path / "settings.yaml").write_text(f"data: {captions}\nsplit: val\nlimit: 2\nvoices: [de]\noverwrite: true\n")
     assert main(["manifest", "multi30k", "--out", str(out), "--config", str(tmp_path / "settings.yaml")]) == 0
     assert [row.extra["voice"] for row in read_manifest(out)] == ["de", "de"]
-    assert main(["manifest", "multi30k", "--out", str(out), "--data", str(tmp_path), "--split", "val"]) == 1
+    assert main(["manifest", "multi30k", "--out", str(out), "--data", str(captions), "--split", "val"]) == 1
+    assert f"{out} exists" in capsys.readouterr().err
+    other = tmp_path / "other.jsonl"
+    assert main(["manifest", "multi30k", "--out", str(other), "--data", str(tmp_path), "--split", "val"]) == 1
     assert "no captions at" in capsys.readouterr().err

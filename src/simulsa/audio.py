@@ -7,6 +7,7 @@ libsndfile reads (WAV, FLAC, OGG/Opus, MP3, ...) are converted here, and only he
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import logging
 import os
@@ -213,9 +214,13 @@ def _warn_once(message: str) -> None:
     logger.warning("%s", message)
 
 
-def flac_path(folder: Path, name: str, tag: int) -> Path:
-    """Path of the clip `name` in `folder`; the 32-bit `tag` distinguishes different audio under the same name."""
-    return folder / f"{re.sub(r'[^0-9A-Za-z._-]', '_', name)[-100:]}-{tag:08x}.flac"
+def flac_path(folder: Path, name: str, content: bytes) -> Path:
+    """Path of the clip `name` in `folder`, with a checksum of all that determines its audio.
+
+    Many ids may have one name without the characters that not every file system has; 64 bits are enough for all of them.
+    """
+    checksum = hashlib.blake2b(content, digest_size=8).hexdigest()
+    return folder / f"{re.sub(r'[^0-9A-Za-z._-]', '_', name)[-100:]}-{checksum}.flac"
 
 
 def write_flac(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:

@@ -6,6 +6,7 @@ nothing (a stream written to a pipe). The container's own structure distinguishe
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -15,6 +16,9 @@ _PAGE_HEADER = 27  # bytes of an Ogg page before its table of segments
 _BEGINS, _ENDS = 2, 4  # flags of an Ogg page: first and last page of a stream
 _MP3_SLACK = 2 * 1441  # bytes of two frames: encoders differ on whether the frame with the header itself counts
 _CUT = re.compile(r"(?:SSND|BODY|data|Data Size|Riff size|riff) *: (\d+) \(should be (\d+)\)")  # libsndfile's log
+_SPHERE = re.compile(rb"NIST_1A\s+(\d+)\s")  # how a SPHERE file begins, with the size of its header
+_SPHERE_SIZES = re.compile(rb"^(sample_count|channel_count|sample_n_bytes) -i (\d+)", re.M)
+_SPHERE_COMPRESSED = re.compile(rb"^sample_coding -s\d+ \S*,", re.M)  # e.g. pcm,embedded-shorten-v2.00
 _STREAM_INFO = b"fLaC\x00\x00\x00\x22"  # how every FLAC file begins
 
 
@@ -29,7 +33,7 @@ class Fault:
 def fault_of(file: BinaryIO, log: str = "") -> Fault | None:
     """Why the length in the header of `file` is wrong; `None` if it is right.
 
-    `log` is libsndfile's log from opening the file: it compares the sizes itself for formats other than WAV, Ogg and MP3.
+    `log` is libsndfile's log from opening the file: it compares the sizes itself for formats other than WAV, Ogg, SPHERE and MP3.
     """
     size = file.seek(0, 2)
     file.seek(0)
@@ -38,6 +42,8 @@ def fault_of(file: BinaryIO, log: str = "") -> Fault | None:
         return _wav_fault(file, size)
     if begin[:4] == b"OggS":
         return _ogg_fault(file, size)
+    if begin[:7] == b"NIST_1A":
+        return _sphere_fault(file, size)
     promise = mp3_promise(file)
     if promise is not None:
         return _mp3_fault(file, *promise, size)
@@ -152,6 +158,20 @@ def _ogg_fault(file: BinaryIO, size: int) -> Fault | None:
             open_streams.discard(serial)
         position = following
     return _cut("the Ogg stream has no last page") if open_streams else None
+
+
+def _sphere_fault(file: BinaryIO, size: int) -> Fault | None:
+    """Of a NIST SPHERE file. Its header is text: the header's own size, then a line of name, type and value for each field."""
+    file.seek(0)
+    begin = _SPHERE.match(file.read(1024))
+    if begin is None:
+        return None  # libsndfile reports that
+    file.seek(0)
+    header = file.read(int(begin[1]))
+    if _SPHERE_COMPRESSED.search(header):
+        return None
+    promised, there = math.prod(map(int, dict(_SPHERE_SIZES.findall(header)).values())), size - int(begin[1])
+    return _cut(f"the header promises {promised} bytes of sound, {there} are there") if promised > there else None
 
 
 def _mp3_fault(file: BinaryIO, first: int, promised: int, size: int) -> Fault | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +17,8 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file that replaces `path` once everything is written; on any error `path` is untouched."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # unique even among the threads of a process, and among machines that share a disk
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         with open(partial, mode, encoding=None if "b" in mode else "utf-8", newline=None if "b" in mode else "\n") as file:
             yield file
@@ -35,14 +37,15 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def append_jsonl(path: str | Path, values: Iterable[dict[str, Any]]) -> None:
-    """Append objects to a JSON Lines file and sync it to disk before returning."""
+    """Append objects to a JSON Lines file and sync it to disk before returning; an incomplete last line is removed first."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = memoryview("".join(strict_json.dumps(value) + "\n" for value in values).encode("utf-8"))
     # unbuffered: on closing, a buffer would try again to write its remainder, after the truncation below
-    with open(path, "ab", buffering=0) as file:
-        end = file.tell()
+    with open(path, "a+b", buffering=0) as file:
+        end = _end_of_whole_lines(file) if lines else file.seek(0, os.SEEK_END)
         try:
+            file.truncate(end)
             while lines:
                 lines = lines[file.write(lines) :]
             os.fsync(file.fileno())
@@ -53,13 +56,34 @@ def append_jsonl(path: str | Path, values: Iterable[dict[str, Any]]) -> None:
             raise
 
 
-def recover_jsonl(path: str | Path) -> list[dict[str, Any]]:
-    """The objects of a journal written by `append_jsonl`; an incomplete last line is removed from the file."""
+def _end_of_whole_lines(file: IO[bytes]) -> int:
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0, end - 1))
+    if file.read(1) in (b"", b"\n"):
+        return end
+    file.seek(0)
+    return file.read().rfind(b"\n") + 1
+
+
+def recover_jsonl(path: str | Path, keys: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The objects of a journal written by `append_jsonl`, without an incomplete last line; the file stays as it is.
+
+    Raises `ValueError`, which names the line, if the file holds anything but objects that have all of `keys`.
+    """
     path = Path(path)
     if not path.exists():
         return []
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        os.truncate(path, whole)
-    return [strict_json.loads(line) for line in data[:whole].decode("utf-8").split("\n") if line.strip()]
+    values = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        if line.strip():
+            try:
+                value = strict_json.loads(line.decode("utf-8"))
+                if not isinstance(value, dict) or not set(keys) <= value.keys():
+                    raise ValueError("no object" + (f" with {', '.join(keys)}" if keys else ""))
+            except ValueError as error:
+                raise ValueError(
+                    f"{path}:{number}: not a line of the journal that belongs here ({error}); delete the file to start over, "
+                    "or move it away"
+                ) from error
+            values.append(value)
+    return values

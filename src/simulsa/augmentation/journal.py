@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from simulsa import strict_json
 from simulsa.files import append_jsonl, recover_jsonl
 from simulsa.lalm.signature import same_audio
 
@@ -37,6 +38,7 @@ class Journal:
         try:
             lines = recover_jsonl(self.path)
             if not lines:
+                self._check_first_line()
                 return {}
             if lines[0]["run"] == self._run and same_audio(lines[0].get("audio"), self._audio):
                 self._named = True
@@ -47,6 +49,11 @@ class Journal:
             f"{self.path}: an unfinished run with other settings, rows, audio or model; repeat that run to finish it, "
             "choose another --out, or start over with --overwrite"
         )
+
+    def _check_first_line(self) -> None:
+        """Raise `ValueError` if the file has something else than the beginning of this run's first line, left by a kill."""
+        if self.path.exists() and not strict_json.dumps({"run": self._run}).encode().startswith(self.path.read_bytes()):
+            raise ValueError("it is another text")
 
     def append(self, kept: Mapping[str, int]) -> None:
         """Record finished rows."""

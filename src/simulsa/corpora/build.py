@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -183,12 +182,12 @@ def _with_files(listed: Sequence[Utterance | Unwritten], out: Path, jobs: int, m
 
 
 def _written(item: Unwritten, folder: Path) -> Utterance:
-    """Write the audio as FLAC. The name includes a checksum of the samples, so an existing file is kept only if it matches."""
+    """Write the audio as FLAC. The name includes a checksum of the audio, so an existing file is kept only if it matches."""
     samples, rate = item.load()
     if samples.ndim > 2:
         raise AudioError(f"{item.row.audio}: audio has shape {samples.shape}; it must be [samples] or [samples, channels]")
     check_samples(samples.reshape(-1), item.row.audio)
-    path = flac_path(folder, item.row.id, zlib.crc32(np.ascontiguousarray(samples).tobytes()))
+    path = flac_path(folder, item.row.id, f"{rate} {samples.shape} ".encode() + samples.tobytes())
     if not path.exists():
         write_flac(path, samples, rate)
     return dataclasses.replace(item.row, audio=str(path))

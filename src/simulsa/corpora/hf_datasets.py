@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,13 +81,17 @@ def _load_file(datasets: Any, path: Path) -> Any:
 
 
 def _load_table(datasets: Any, split: str, *arguments: Any, **options: Any) -> Any:
-    """`datasets.load_dataset`, but CSV columns are read as text: `null` is German for zero, `NA` a word, and `007` is not 7."""
+    """`datasets.load_dataset`, but CSV columns are read as text: `null` is German for zero, `NA` a word, and `007` is not 7.
+
+    Quotation marks enclose a value in CSV, and are text where tabs separate the values.
+    """
     found = datasets.load_dataset_builder(*arguments, **options).config
     if hasattr(found, "na_filter") and split in found.data_files:  # only CSV configurations have na_filter
         pandas = optional("pandas", "datasets", "this corpus")
-        columns = pandas.read_csv(found.data_files[split][0], sep=found.sep, nrows=0).columns
+        quoting = csv.QUOTE_NONE if found.sep == "\t" else csv.QUOTE_MINIMAL
+        columns = pandas.read_csv(found.data_files[split][0], sep=found.sep, quoting=quoting, nrows=0).columns
         text = datasets.Features({name: datasets.Value("string") for name in columns})
-        options |= {"features": text, "na_filter": False}
+        options |= {"features": text, "na_filter": False, "quoting": quoting}
     return datasets.load_dataset(*arguments, split=split, **options)
 
 

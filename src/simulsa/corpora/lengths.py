@@ -20,7 +20,8 @@ def audio_lengths(paths: Iterable[str], jobs: int, journal: Path | None = None) 
     `journal` is a file that stores the lengths: audio files with unchanged size and modification time are not opened again.
     """
     wanted = list(dict.fromkeys(paths))
-    known = {} if journal is None else {entry["audio"]: entry for entry in recover_jsonl(journal)}
+    entries = [] if journal is None else recover_jsonl(journal, ("audio", "samples"))
+    known = {entry["audio"]: entry for entry in entries}
     lengths: dict[str, int | AudioError] = {}
     with ThreadPoolExecutor(jobs) as pool:
         blocks = [wanted[first : first + _BLOCK] for first in range(0, len(wanted), _BLOCK)]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from simulsa.audio import SAMPLE_RATE
+from simulsa.corpora.build import new_output
 from simulsa.corpora.synthesis import Voice, synthesizer
 from simulsa.files import atomic_write
 from simulsa.manifest import Utterance, write_manifest
@@ -37,6 +38,8 @@ class Multi30kConfig:
     """eSpeak's pitch, 0 to 99"""
     limit: int | None = None
     """use only the first captions"""
+    overwrite: bool = False
+    """replace an existing manifest"""
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -58,7 +61,11 @@ def read_captions(data: Path, split: str, lang: str) -> list[str]:
 
 
 def speak_multi30k(config: Multi30kConfig, out: Path) -> list[Utterance]:
-    """Speak a split into FLAC files in a folder next to `out` and write the manifest `out`; existing files are kept."""
+    """Speak a split into FLAC files in a folder next to `out` and write the manifest `out`; existing audio files are kept.
+
+    Raises `CorpusError` if `out` is not a .jsonl file or already exists.
+    """
+    new_output(out, config.overwrite)
     sources = read_captions(config.data, config.split, "en")[: config.limit]
     targets = read_captions(config.data, config.split, config.target_lang)[: config.limit]
     if len(sources) != len(targets):

@@ -62,7 +62,7 @@ def comet_scores(segments: Sequence[Segment], model: str, command: str, journal:
     append_jsonl(journal, [])  # a folder that cannot be written to fails before the work
     known = {
         Segment(entry["source"], entry["translation"], entry["reference"]): float(entry["comet"])
-        for entry in recover_jsonl(journal)
+        for entry in recover_jsonl(journal, (*asked, *Segment._fields, "comet"))
         if asked.items() <= entry.items()
     }
     new = [segment for segment in dict.fromkeys(segments) if segment not in known]

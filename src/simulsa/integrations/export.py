@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import shlex
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +96,7 @@ def _audio_file(row: Utterance, folder: Path) -> Path:
         return Path(row.audio).resolve()
     state = Path(row.audio).stat()
     cut = f"{row.audio}|{row.start_s}|{row.duration_s}|{state.st_size}|{state.st_mtime_ns}"
-    path = flac_path(folder, row.id, zlib.crc32(cut.encode()))
+    path = flac_path(folder, row.id, cut.encode())
     if not path.exists():
         write_flac(path, row.load())
     return path.resolve()
