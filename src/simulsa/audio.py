@@ -229,12 +229,22 @@ def write_flac(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None
     """
     import soundfile
 
+    try:
+        data = encode_audio(samples, rate, "FLAC")
+    except (soundfile.LibsndfileError, ValueError, OverflowError) as error:
+        shape = "x".join(map(str, samples.shape))
+        raise AudioError(f"{path.name}: {shape} samples at {rate} Hz cannot be written as FLAC ({error})") from error
     with atomic_write(path, "wb") as file:
-        try:
-            soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
-        except (soundfile.LibsndfileError, ValueError, OverflowError) as error:
-            shape = "x".join(map(str, samples.shape))
-            raise AudioError(f"{path.name}: {shape} samples at {rate} Hz cannot be written as FLAC ({error})") from error
+        file.write(data)
+
+
+def encode_audio(samples: np.ndarray, rate: int, container: str) -> bytes:
+    """The bytes of a 16-bit file; unlike soundfile, which only prints a traceback, writing these reports a full disk."""
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=container, subtype="PCM_16")
+    return file.getvalue()
 
 
 def check_samples(samples: np.ndarray, name: str) -> np.ndarray:

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from simulsa.audio import SAMPLE_RATE
+from simulsa.audio import SAMPLE_RATE, encode_audio
 from simulsa.files import atomic_write
 from simulsa.manifest import Utterance, read_manifest, write_manifest
 from simulsa.progress import track
@@ -38,8 +38,6 @@ def write_demo_speech(config: DemoSpeechConfig, out: Path) -> list[Utterance]:
 
     Raises `CorpusError` if `out` is not a .jsonl file or already exists.
     """
-    import soundfile
-
     from simulsa.corpora.build import new_output
 
     new_output(out, config.overwrite)
@@ -49,7 +47,7 @@ def write_demo_speech(config: DemoSpeechConfig, out: Path) -> list[Utterance]:
     for row in track(read_manifest(DATA / f"{config.split}.jsonl")[: config.limit], "writing audio"):
         path = folder / f"{row.id}.wav"
         with atomic_write(path, "wb") as file:
-            soundfile.write(file, row.load(), SAMPLE_RATE, format="WAV", subtype="PCM_16")
+            file.write(encode_audio(row.load(), SAMPLE_RATE, "WAV"))
         rows.append(dataclasses.replace(row, audio=str(path), start_s=0.0))
     write_manifest(out, rows)
     return rows
