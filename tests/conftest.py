@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -53,6 +54,18 @@ def examples(count: int) -> int:
 def noise(seconds: float, seed: int = 0) -> np.ndarray:
     """White noise, float32 at 16 kHz."""
     return (0.1 * np.random.default_rng(seed).standard_normal(round(seconds * SAMPLE_RATE))).astype(np.float32)
+
+
+@contextlib.contextmanager
+def small_disk() -> Iterator[None]:
+    """Files can have 20 kB at most; Python ignores the signal, so a write fails like one on a full disk."""
+    resource = pytest.importorskip("resource", reason="needs RLIMIT_FSIZE")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture(autouse=True)

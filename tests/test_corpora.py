@@ -280,6 +280,9 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
         read_tsv_table(TsvConfig(data=table))
     with pytest.raises(CorpusError, match=r"table.tsv:2: no 'clip.path'; the columns are clip, from"):
         read_tsv_table(TsvConfig(data=table, **{**made.TSV_COLUMNS, "audio_column": "clip.path"}))
+    twice = lines(tmp_path / "twice.tsv", "audio\ttarget_text\ttarget_text", "a.wav\teins\tzwei")
+    with pytest.raises(CorpusError, match=r"twice.tsv: 2 columns are named 'target_text'; rename the others"):
+        read_tsv_table(TsvConfig(data=twice))
     rewrite(table, "2.5", "soon")
     with pytest.raises(CorpusError, match=r"table.tsv:4: 'soon' where a number of seconds is needed"):
         read_tsv_table(TsvConfig(data=table, **made.TSV_COLUMNS))

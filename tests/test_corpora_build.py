@@ -210,12 +210,12 @@ def test_sound_that_is_broken_is_missing(tmp_path: Path) -> None:
     def broken() -> tuple[np.ndarray, int]:
         raise AudioError("row c: the bytes\nare not readable as audio")
 
-    lost = Unwritten(Utterance("c", "table, row c", "en", "de", "drei"), broken)
+    lost = Unwritten(Utterance("c\td", "table, row c", "en", "de", "drei"), broken)
     silent = heard("d", np.full(10, np.nan, dtype=np.float32))
     untranslated = dataclasses.replace(heard("e", noise(0.5)), row=Utterance("e", "table, row e", "en", "de", " "))
     rows = write_corpus([heard("a", noise(0.5)), lost, silent, untranslated], tmp_path / "rows.jsonl", CorpusConfig())
     assert [row.id for row in rows] == ["a"]
     assert [path.name[0] for path in (tmp_path / "rows-audio").iterdir()] == ["a"]
     listing = (tmp_path / "rows.jsonl.missing.txt").read_text()
-    assert "c\trow c: the bytes are not readable" in listing
+    assert "c\\td\trow c: the bytes are not readable" in listing
     assert "10 of 10 samples are NaN" in listing

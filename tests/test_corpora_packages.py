@@ -164,10 +164,19 @@ def test_arrays_that_are_no_samples_are_missing_by_row(datasets: Any, tmp_path: 
 
 
 def test_extra_columns_that_json_does_not_know_become_text(datasets: Any, tmp_path: Path) -> None:
-    values = {"audio": [str(sound(tmp_path / "a.wav"))], "target_text": ["a"], "day": [datetime.date(2026, 1, 31)], "n": [3]}
+    day = datetime.date(2026, 1, 31)
+    values: dict[str, list[Any]] = {"audio": [str(sound(tmp_path / "a.wav"))], "target_text": ["a"], "day": [day], "n": [3]}
+    values["talk"] = [{"days": [day], "room": "A"}]
     datasets.Dataset.from_dict(values).save_to_disk(tmp_path / "table")
-    (row,) = built(DatasetsConfig(data=tmp_path / "table", extra_columns=("day", "n")), tmp_path)
-    assert row.extra == {"day": "2026-01-31", "n": 3}
+    (row,) = built(DatasetsConfig(data=tmp_path / "table", extra_columns=("day", "n", "talk")), tmp_path)
+    assert row.extra == {"day": "2026-01-31", "n": 3, "talk": {"days": ["2026-01-31"], "room": "A"}}
+
+
+def test_an_extra_value_that_json_does_not_have_is_named(datasets: Any, tmp_path: Path) -> None:
+    values = {"audio": ["a.wav"] * 2, "target_text": ["a", "b"], "scores": [{"snr": [1.0]}, {"snr": [2.0, float("nan")]}]}
+    datasets.Dataset.from_dict(values).save_to_disk(tmp_path / "table")
+    with pytest.raises(CorpusError, match=r"table, row 1: extra column scores\.snr\[1\] is nan; .* or leave the column out"):
+        built(DatasetsConfig(data=tmp_path / "table", extra_columns=("scores",)), tmp_path)
 
 
 def test_arrays_are_written_once_and_shards_are_the_whole(datasets: Any, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from simulsa.demo.speech import DATA
 from simulsa.demo.timeline import Lane, TimedWord, committed_lane, plot_timeline, spoken_lane
 from simulsa.evaluation.instances import Instance
 from simulsa.manifest import Utterance, check_audio, read_manifest
+from tests.conftest import small_disk
 
 SCORES = [
     {"chunk_ms": chunk, "rollback": rollback, "bleu": 10.0 + rollback, "laal_ms": latency}
@@ -48,6 +49,14 @@ def test_the_bundled_speech_is_written_as_a_corpus(tmp_path: Path, capsys: pytes
         np.testing.assert_allclose(row.load(), original.load(), atol=2**-15)  # 16 bits
     assert main(["manifest", "demo", "--out", str(out)]) == 1
     assert "clips.jsonl exists; choose another --out" in capsys.readouterr().err
+
+
+def test_a_disk_too_small_for_the_speech_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with small_disk():
+        assert main(["manifest", "demo", "--limit", "2", "--out", str(tmp_path / "clips.jsonl")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("simulsa manifest: while writing: a file is larger than this disk or a limit (ulimit -f) allows; ")
+    assert list((tmp_path / "clips-audio").iterdir()) == []
 
 
 @pytest.mark.parametrize(("flag", "value"), [("--split", "dev"), ("--limit", "0")])

@@ -18,6 +18,7 @@ from simulsa.audio import SAMPLE_RATE, AudioError, load_audio
 from simulsa.cli import main
 from simulsa.integrations.export import ExportConfig, ExportError, export
 from simulsa.manifest import ManifestError, Utterance, write_manifest
+from tests.conftest import small_disk
 
 Rows = Callable[..., list[Utterance]]
 
@@ -169,3 +170,12 @@ def test_the_command(rows: list[Utterance], tmp_path: Path, capsys: pytest.Captu
     assert "3 rows for llamafactory" in capsys.readouterr().err
     assert len(conversations(tmp_path / "out")) == 3
     assert main([*given, "--out", str(tmp_path / "out"), "--format", "fairseq"]) == 2
+
+
+def test_a_disk_too_small_for_the_slices_is_one_line(make_rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [dataclasses.replace(row, duration_s=0.9) for row in make_rows(1)]
+    write_manifest(tmp_path / "rows.jsonl", rows)
+    with small_disk():
+        assert main(["export", "--offline", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "out")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("simulsa export: while writing: a file is larger than this disk or a limit (ulimit -f) allows; ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,19 @@ def test_filter_as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 5
 
 
+def test_tabs_and_line_breaks_in_ids_stay_in_their_column(tmp_path: Path) -> None:
+    rows = [row("a"), row("b\tc\nd\r", " "), cut("e", "b\tc\nd\r")]
+    write_manifest(tmp_path / "rows.jsonl", rows)
+    assert run("manifest", "filter", tmp_path / "rows.jsonl", "--out", tmp_path / "out.jsonl") == 0
+    lost = [line.split("\t") for line in (tmp_path / "out.jsonl.dropped.tsv").read_bytes().decode().split("\n")]
+    assert lost == [
+        ["id", "filter", "found"],
+        [r"b\tc\nd\r", "empty", "translation ''"],
+        ["e", "parent", r"parent b\tc\nd\r is removed"],
+        [""],
+    ]
+
+
 def test_filters_that_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_manifest(tmp_path / "rows.jsonl", [row("a"), row("b")])
     assert run("manifest", "filter", tmp_path / "rows.jsonl", "--out", tmp_path / "out.jsonl", "--min-duration-s", "5") == 1
@@ -255,6 +269,7 @@ def test_filters_that_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
     ("values", "message"),
     [
         ({"min_duration_s": 5, "max_duration_s": 1}, "min_duration_s is 5 and max_duration_s 1"),
+        ({"max_duration_s": math.nan}, "max_duration_s is nan; it must be a number, or be left out"),
         ({"max_length_ratio": 0.5}, "max_length_ratio is 0.5; it must be 1 or more"),
     ],
 )

@@ -230,12 +230,22 @@ def write_flac(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None
     """
     import soundfile
 
+    try:
+        data = file_bytes(samples, rate, "FLAC")
+    except (soundfile.LibsndfileError, ValueError, OverflowError) as error:
+        shape = "x".join(map(str, samples.shape))
+        raise AudioError(f"{path.name}: {shape} samples at {rate} Hz cannot be written as FLAC ({error})") from error
     with atomic_write(path, "wb") as file:
-        try:
-            soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
-        except (soundfile.LibsndfileError, ValueError, OverflowError) as error:
-            shape = "x".join(map(str, samples.shape))
-            raise AudioError(f"{path.name}: {shape} samples at {rate} Hz cannot be written as FLAC ({error})") from error
+        file.write(data)
+
+
+def file_bytes(samples: np.ndarray, rate: int, container: str, subtype: str = "PCM_16") -> bytes:
+    """The bytes of an audio file; unlike soundfile, which only prints a traceback, writing these reports a full disk."""
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=container, subtype=subtype)
+    return file.getvalue()
 
 
 def wav_bytes(samples: np.ndarray, subtype: str) -> bytes:
@@ -243,11 +253,7 @@ def wav_bytes(samples: np.ndarray, subtype: str) -> bytes:
 
     Only int16 as `PCM_16` and float32 as `FLOAT` keep every value.
     """
-    import soundfile
-
-    file = io.BytesIO()
-    soundfile.write(file, samples, SAMPLE_RATE, format="WAV", subtype=subtype)
-    return file.getvalue()
+    return file_bytes(samples, SAMPLE_RATE, "WAV", subtype)
 
 
 def check_samples(samples: np.ndarray, name: str) -> np.ndarray:

@@ -35,6 +35,7 @@ VERBS = {  # verb -> (module of the command, what it does)
 }
 REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
+    errno.EFBIG: "a file is larger than this disk or a limit (ulimit -f) allows; raise the limit or choose another path",
     errno.EEXIST: "a file is in the place of a folder; choose another path",
     errno.ENOTDIR: "a file is in the place of a folder; choose another path",
     errno.EACCES: "permission denied; choose another path or change the permissions",

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from simulsa.audio import SAMPLE_RATE, AudioError, check_samples, flac_path, samples_to_s, slice_frames, write_flac
-from simulsa.corpora.layout import CorpusError
+from simulsa.corpora.layout import CorpusError, tsv_line
 from simulsa.corpora.lengths import audio_lengths
 from simulsa.files import atomic_write
 from simulsa.languages import language_name
@@ -136,8 +136,8 @@ class _Missing:
 
     def report(self, count: int, kept: Sequence[Utterance], strict: bool) -> None:
         """Write the list and log its size; raise `CorpusError` if audio is missing in strict mode or no row is left."""
-        lines = [f"{name}\tno translation\n" for name in self.untranslated]
-        lines += [f"{name}\t{' '.join(reason.split())}\n" for name, reason in self.unheard]
+        lines = [tsv_line(name, "no translation") for name in self.untranslated]
+        lines += [tsv_line(name, " ".join(reason.split())) for name, reason in self.unheard]
         if not lines:
             self.path.unlink(missing_ok=True)
             return

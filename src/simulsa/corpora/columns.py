@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from simulsa import strict_json
 from simulsa.corpora.build import CorpusConfig
 from simulsa.corpora.layout import CorpusError, seconds
 from simulsa.manifest import FIELDS, Utterance
@@ -61,6 +62,11 @@ def row_of(values: Mapping[str, Any], config: ColumnsConfig, audio: str, name: s
         found = None if column is None else value_of(values, column, where)
         return None if found is None else str(found).strip()
 
+    extra = {column: _plain(value_of(values, column, where)) for column in config.extra_columns}
+    try:
+        strict_json.dumps(extra)
+    except strict_json.NumberError as error:
+        raise CorpusError(f"{where}: extra column {error} in the table, or leave the column out") from error
     start, duration = text(config.start_column), text(config.duration_column)
     return Utterance(
         id=text(config.id_column) or name,
@@ -71,13 +77,17 @@ def row_of(values: Mapping[str, Any], config: ColumnsConfig, audio: str, name: s
         source_text=text(config.source_column) or None,
         start_s=seconds(start, where) if start else 0.0,
         duration_s=seconds(duration, where) if duration else None,
-        extra={column: _plain(value_of(values, column, where)) for column in config.extra_columns},
+        extra=extra,
     )
 
 
 def _plain(value: Any) -> Any:
-    """The value in a form that JSON can hold; dates, for example, become text."""
-    return value if value is None or isinstance(value, (str, int, float, list, dict)) else str(value)
+    """The value in a form that JSON can hold; dates, for example, become text, in nested columns too."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
 
 
 def value_of(values: Mapping[str, Any], column: str, where: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from simulsa.corpora.build import new_output
-from simulsa.corpora.layout import CorpusError
+from simulsa.corpora.layout import CorpusError, tsv_line
 from simulsa.corpora.stats import durations_s
 from simulsa.files import atomic_write
 from simulsa.manifest import Utterance, read_manifest, write_manifest
@@ -47,6 +48,9 @@ class FilterConfig:
     """replace an existing manifest"""
 
     def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if isinstance(value, float) and math.isnan(value):
+                raise ValueError(f"{name} is nan; it must be a number, or be left out")
         for name in ("duration_s", "target_chars", "chars_per_s"):
             low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
             if low is not None and high is not None and low > high:
@@ -76,8 +80,8 @@ def filter_manifest(manifest: Path, out: Path, config: FilterConfig) -> tuple[li
         ((name, count),) = collections.Counter(row.filter for row in dropped).most_common(1)
         raise CorpusError(f"{manifest}: none of {len(rows)} rows passes; {count} fail by {name}: loosen the filters")
     with atomic_write(out.with_name(out.name + ".dropped.tsv")) as file:
-        file.write("id\tfilter\tfound\n")
-        file.writelines(f"{row.id}\t{row.filter}\t{row.found}\n" for row in dropped)
+        file.write(tsv_line("id", "filter", "found"))
+        file.writelines(tsv_line(row.id, row.filter, row.found) for row in dropped)
     write_manifest(out, kept)
     return kept, dropped
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 READABLE = (".wav", ".flac", ".ogg", ".opus", ".mp3")  # audio files to look for, in this order
 _AAC = ".m4a"  # libsndfile cannot decode it
+_ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _SHOWN = 8  # entries of a folder that an error message lists
 
 
@@ -98,11 +99,19 @@ def _unescaped(line: str) -> list[str]:
     return [value.removesuffix("\n") for value in values]  # left by a backslash at the end of the line
 
 
+def tsv_line(*values: str) -> str:
+    """A line of a tab-separated listing; tabs and line breaks, which an id may have, are written as `\\t`, `\\n` and `\\r`."""
+    return "\t".join(value.translate(_ESCAPES) for value in values) + "\n"
+
+
 def check_columns(table: object, found: Sequence[str], needed: Sequence[str]) -> None:
-    """Raise `CorpusError` if a table has neither a `needed` column nor the nested column named by the part before its dot."""
+    """Raise `CorpusError` if a `needed` column is there twice, or neither it nor the column named by the part before its dot."""
     absent = [name for name in needed if name not in found and name.split(".")[0] not in found]
     if absent:
         raise CorpusError(f"{table}: no column {', '.join(absent)}; it has {', '.join(found)}")
+    for name in needed:
+        if (count := found.count(name)) > 1:
+            raise CorpusError(f"{table}: {count} columns are named {name!r}; rename the others")
 
 
 def segment_ids(recordings: Sequence[str], source_lang: str, target_lang: str) -> list[str]:

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from simulsa.audio import SAMPLE_RATE
+from simulsa.audio import write_flac
 from simulsa.corpora.build import new_output
 from simulsa.corpora.synthesis import Voice, synthesizer
-from simulsa.files import atomic_write
 from simulsa.manifest import Utterance, write_manifest
 from simulsa.progress import track
 
@@ -91,21 +90,11 @@ def speak_captions(
         tag = zlib.crc32(f"{source}|{voice}".encode())
         path = folder / f"{number:05d}-{tag:08x}.flac"
         if not _is_audio(path):
-            _write_flac(path, synthesizer().speak(source, voice).samples)
+            samples = synthesizer().speak(source, voice).samples
+            write_flac(path, samples / max(1.0, float(np.abs(samples).max())))
         extra = {"voice": voice.name}
         rows.append(Utterance(f"{name}-{number:05d}", str(path), "en", target_lang, target, source_text=source, extra=extra))
     return rows
-
-
-def _write_flac(path: Path, samples: np.ndarray) -> None:
-    import soundfile
-
-    peak = float(np.abs(samples).max())
-    with (
-        atomic_write(path, "wb") as file,
-        soundfile.SoundFile(file, "w", SAMPLE_RATE, channels=1, format="FLAC", subtype="PCM_16") as sound,
-    ):
-        sound.write(samples / max(1.0, peak))
 
 
 def _is_audio(path: Path) -> bool:
