@@ -101,7 +101,7 @@ def test_ablations_ideas_and_errors(lab: LabConfig, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(ideas, "POLICIES", ("rollback:0", "eos"))
     monkeypatch.setattr(ideas, "ideas", lambda: [systems.varied("… fewer rows", 0.2, MANY)])
     records = ablations.run_ablations(StudyConfig(lab, tmp_path))
-    assert len({record.system for record in records}) == 1 + 2 + 9 + 2 + 3
+    assert len({record.system for record in records}) == 1 + 2 + 12 + 2 + 3
     records = ideas.run_ideas(IdeasConfig(lab, tmp_path))
     assert {(record.system, record.policy, record.chunk_ms) for record in records} == {
         (system, *setting)
