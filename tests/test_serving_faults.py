@@ -24,7 +24,6 @@ import httpx2
 import numpy as np
 import pytest
 import soundfile
-from websockets.exceptions import ConnectionClosed
 
 from simulsa.audio import SAMPLE_RATE
 from simulsa.serving.session import Session
