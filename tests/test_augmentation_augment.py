@@ -268,12 +268,15 @@ def test_a_file_that_is_no_journal_is_refused(rows: list[Utterance], lalm: FakeL
     assert (tmp_path / "rows.partial.jsonl").read_text() == content
 
 
-def test_a_kill_within_the_first_line_of_the_journal(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:
+@pytest.mark.parametrize("written", [12, 35])  # in the run's signature, and in that of the audio
+def test_a_kill_within_the_first_line_of_the_journal(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path, written: int) -> None:
     out = tmp_path / "rows.jsonl"
     with pytest.raises(KeyboardInterrupt):
         augment(rows, Interrupted(hears(TEXT)), config(), out)
     journal = out.with_suffix(".partial.jsonl")
-    journal.write_bytes(journal.read_bytes()[:12])
+    first = journal.read_bytes().partition(b"\n")[0]
+    assert written < len(first)
+    journal.write_bytes(first[:written])
     assert augment(rows, lalm, config(), out) == augment(rows, FakeLALM(hears(TEXT)), config())
 
 

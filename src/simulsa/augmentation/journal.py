@@ -24,8 +24,7 @@ class Journal:
 
     def __init__(self, out: Path, run: str, audio: str | None) -> None:
         self.path = out.with_suffix(".partial.jsonl")
-        self._run = run
-        self._audio = audio
+        self._first = {"run": run, "audio": audio}
         self._named = False  # whether the file's first line, with the signatures, is written
 
     def start(self, overwrite: bool) -> dict[str, int]:
@@ -40,7 +39,7 @@ class Journal:
             if not lines:
                 self._check_first_line()
                 return {}
-            if lines[0]["run"] == self._run and same_audio(lines[0].get("audio"), self._audio):
+            if lines[0]["run"] == self._first["run"] and same_audio(lines[0].get("audio"), self._first["audio"]):
                 self._named = True
                 return {str(line["id"]): int(line["found"]) for line in lines[1:]}
         except (KeyError, TypeError, ValueError) as error:
@@ -52,13 +51,13 @@ class Journal:
 
     def _check_first_line(self) -> None:
         """Raise `ValueError` if the file has something else than the beginning of this run's first line, left by a kill."""
-        if self.path.exists() and not strict_json.dumps({"run": self._run}).encode().startswith(self.path.read_bytes()):
+        if self.path.exists() and not strict_json.dumps(self._first).encode().startswith(self.path.read_bytes()):
             raise ValueError("it is another text")
 
     def append(self, kept: Mapping[str, int]) -> None:
         """Record finished rows."""
         entries: list[dict[str, Any]] = [{"id": row_id, "found": count} for row_id, count in kept.items()]
-        append_jsonl(self.path, entries if self._named else [{"run": self._run, "audio": self._audio}, *entries])
+        append_jsonl(self.path, entries if self._named else [self._first, *entries])
         self._named = True
 
     def remove(self) -> None:
