@@ -6,13 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
 from recipes.base.synthesis import Synthesisers
 from recipes.base.voices import Speaker
-from simulsa.audio import SAMPLE_RATE
-from simulsa.files import atomic_write
+from simulsa.audio import SAMPLE_RATE, write_flac
 from simulsa.manifest import Utterance, write_manifest
 
 MARGIN_SAMPLES = SAMPLE_RATE // 5  # of silence around an utterance
@@ -38,9 +36,3 @@ def spoken_rows(
         rows.append(Utterance(f"{name}-{number:05d}", str(path), "en", "de", target, source_text=source, extra=extra))
     write_manifest(folder / f"{name}.jsonl", rows)
     return rows
-
-
-def write_flac(path: Path, samples: np.ndarray) -> None:
-    """Write float32 `[samples]` at `SAMPLE_RATE` as 16-bit FLAC, whole or not at all."""
-    with atomic_write(path, "wb") as file:
-        soundfile.write(file, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")

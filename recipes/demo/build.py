@@ -19,13 +19,12 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from recipes.base.captions import write_flac
 from recipes.base.synthesis import Synthesisers, phonemes
 from recipes.base.testsets import SPEAKERS
 from recipes.base.voices import HIBARI, KOKORO, Speaker, training_speaker
 from recipes.command import run
 from recipes.demo.words import word_times
-from simulsa.audio import SAMPLE_RATE, samples_to_s
+from simulsa.audio import SAMPLE_RATE, samples_to_s, write_flac
 from simulsa.manifest import Utterance, write_manifest
 
 TEST, TRAIN = "test", "train"
