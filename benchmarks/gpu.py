@@ -63,7 +63,7 @@ TESTS = [  # those that use SIMULSA_TEST_DEVICE
         "streaming",
         "policies",
     ),
-    *("evaluation_simulate", "training_data", "training_train", "training_speed", "serving_session"),
+    *("evaluation_simulate", "training_data", "training_train", "training_folder", "training_speed", "serving_session"),
 ]
 TESTS_S = 120  # time limit, out of the five minutes
 EN_DE = Direction("en", "de")

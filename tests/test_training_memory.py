@@ -19,7 +19,7 @@ from simulsa.training.config import TrainConfig
 from simulsa.training.examples import TrainError, make_examples
 from simulsa.training.memory import PassShape, activation_bytes, checkpoints, largest_pass, must_checkpoint
 from simulsa.training.train import train
-from tests.test_training_train import before_pass, difference, settings, weights
+from tests.trainings import before_pass, difference, settings, weights
 
 Rows = Callable[..., list[Utterance]]
 LARGE = PassShape(rows=32, tokens=320, layers=32, width=4096, feed_forward=11_008, labels=40, vocabulary=156_032)

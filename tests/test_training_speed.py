@@ -21,7 +21,7 @@ from simulsa.training.train import train
 from simulsa.training.trainer import TokenMeanTrainer
 from tests.test_loading import NO_SEMAPHORES, kill_a_loader, no_process_is_left, no_semaphores
 from tests.test_training_data import break_while_reading
-from tests.test_training_train import before_pass, difference, killed_at, log, settings, weights
+from tests.trainings import before_pass, difference, killed_at, log, settings, weights
 
 Rows = Callable[..., list[Utterance]]
 
