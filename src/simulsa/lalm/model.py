@@ -24,7 +24,7 @@ from simulsa.lalm.decoding import HEAD_POSITIONS, Row, decode
 from simulsa.lalm.device import copied, set_up
 from simulsa.lalm.endings import eos_ids, token_limit
 from simulsa.lalm.families import audio_token_id, context_tokens, family_of, longest_clip
-from simulsa.lalm.features import DeviceFrontend
+from simulsa.lalm.features import BatchFrontend
 from simulsa.lalm.frontend import MIN_SAMPLES, Frontend, PreparedClip
 from simulsa.lalm.graphs import StaticSteps
 from simulsa.lalm.grouping import grouped
@@ -74,10 +74,9 @@ class HuggingFaceLALM:
         self.frontend = Frontend(processor, self.family, name, instruction, self.directions)
         self.decoder = Decoder(whole, name, audio_token_id(whole.config))
         set_up(self.device)
-        on_gpu = self.device.type == "cuda"
-        if on_gpu and self.family.graphs:
+        if self.device.type == "cuda" and self.family.graphs:
             self.decoder.steps = StaticSteps(self.decoder, graphs=True)
-        self.batch_frontend = DeviceFrontend(self.frontend, self.device) if on_gpu and self.family.whisper_window else None
+        self.batch_frontend = BatchFrontend(self.frontend, self.device) if self.family.whisper_window else None
         self.audio_token_id = self.decoder.audio_token_id
         self.vocabulary_size = self.decoder.vocabulary_size
         self.encoder = self.decoder.backbone.audio_tower if self.family.whisper_window else None
@@ -141,7 +140,7 @@ class HuggingFaceLALM:
         return self.listen(self._prepared(audios, directions))
 
     def _prepared(self, audios: Sequence[np.ndarray | PreparedClip], directions: Sequence[Direction]) -> list[PreparedClip]:
-        """All clips, prepared: the new ones together on a GPU, or else one by one."""
+        """All clips, prepared: the new ones together if the family allows it, or else one by one."""
         raw = {
             row: (audio, asked)
             for row, (audio, asked) in enumerate(zip(audios, directions, strict=True))
