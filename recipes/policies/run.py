@@ -30,7 +30,7 @@ from simulsa.streaming.policies import EosOnly, parse_policy
 
 MODELS = ("tiny-en-de", "tiny-en-de-simul")
 POLICIES = (
-    *("eos", "rollback:3", "rollback:5", "rollback:8"),
+    *("rollback:0", "eos", "rollback:1", "rollback:3", "rollback:5", "rollback:8"),
     *("local-agreement:2", "local-agreement:3"),
     *("wait-k:2,1", "wait-k:2,3"),
     *("alignatt:4", "alignatt:8", "alignatt:16"),
