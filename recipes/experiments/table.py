@@ -17,7 +17,7 @@ from recipes.experiments.figures import plot_front, plot_table
 from recipes.experiments.lab import Lab, instances_of
 from recipes.experiments.markdown import details_table, main_table, summary_table
 from recipes.experiments.records import Record, record, write_records
-from recipes.experiments.systems import BASE, MANY_SHARES, PAPER_SHARE, SFT, SIMULSA, System, varied, with_references
+from recipes.experiments.systems import BASE, MANY, MANY_SHARES, PAPER_SHARE, SFT, SIMULSA, System, varied, with_references
 from recipes.experiments.workers import Job, LabConfig, run_jobs
 from simulsa.evaluation.scores import policy_of_score
 from simulsa.evaluation.significance import p_value
@@ -38,7 +38,7 @@ class TableConfig:
     out: Path = Path("docs/results")
     """folder for table.csv, table-*, front-*, summary-* and budgets-*"""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """seeds of cuts and training of the paper's systems; the others have the first"""
+    """seeds of cuts and training of + SFT, + SFT & SimulSA and the recipe `many`; the others have the first"""
     splits: tuple[str, ...] = (TEST, CONFIRMATION)
     """test sets"""
     chunks_ms: tuple[float, ...] = CHUNKS_MS
@@ -121,8 +121,8 @@ def _folders(config: TableConfig, split: str) -> dict[str, Path]:
 
 
 def _seeds(config: TableConfig, system: System) -> Sequence[int]:
-    """All seeds for the paper's systems, and the first for the others."""
-    return config.seeds if system in (SFT, SIMULSA) else config.seeds[:1]
+    """All seeds for the paper's systems and the recipe `many`, and the first for the others."""
+    return config.seeds if system in (SFT, SIMULSA, with_references(MANY.share)) else config.seeds[:1]
 
 
 def _job(config: TableConfig, system: System, seed: int) -> Job:
