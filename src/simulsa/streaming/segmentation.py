@@ -38,8 +38,8 @@ class SegmentationConfig:
     speech_threshold: float = 0.5
     """Silero VAD's probability from which a 32 ms window counts as speech"""
     history: History = "none"
-    """context from earlier segments: `none`, or with `sentence` the segments since the last finished sentence, as many as fit the
-    window beside the new one, at most max_segment_s of them"""
+    """context from earlier segments: `none`, or `sentence`: the segments since the last finished sentence, up to max_segment_s of
+    them, as far as they fit the window together with the new one"""
 
     def __post_init__(self) -> None:
         if not samples_to_ms(WINDOW_SAMPLES) <= self.min_silence_ms < float("inf"):

@@ -98,13 +98,13 @@ def _fit_to_the_end(
     last = folder.last_checkpoint()
     if last is None or last[1]["global_step"] < steps:
         if last is not None:
-            logger.info("train: going on after step %d of %d", last[1]["global_step"], steps)
+            logger.info("train: resuming after step %d of %d", last[1]["global_step"], steps)
         checkpointed = checkpoints(lalm, examples, config)
         model = add_lora(lalm.model, config, checkpointed)
         trainable, total = model.get_nb_trainable_parameters()
         logger.info("train: %d of %d parameters are trained (%.2f %%)", trainable, total, 100 * trainable / total)
         if experts := target_parameters(lalm.model):
-            logger.info("train: LoRA reaches %d matrices of experts beside the linear layers; not their routers", len(experts))
+            logger.info("train: LoRA also covers %d matrices of experts, but not their routers", len(experts))
         student = lalm.carrying(model, lalm.name, lalm.content)
         try:
             fit(student, examples, config, folder, last[0] if last is not None else None)
