@@ -120,7 +120,7 @@ class WholeAudio:
         return self.end is not None
 
     def restart(self) -> bool:
-        """The segment is done; returns whether others may follow: none do."""
+        """The segment is done; returns whether others may follow, which is never the case here."""
         self.start = self.end = None
         return False
 
@@ -189,7 +189,7 @@ class Segmenter:
         return True
 
     def restart(self) -> bool:
-        """Continue after a complete segment; returns whether others may follow: they do.
+        """Continue after a complete segment; returns whether others may follow, which is always the case here.
 
         If speech continues past its end, the next one opens at once.
         """

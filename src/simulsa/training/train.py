@@ -54,9 +54,9 @@ def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: Trai
     adapter's record (`simulsa.json`), `log.jsonl`, `loss.png` and `checkpoints/`. An interrupted training run resumes from its
     last checkpoint, and a finished one is not repeated.
 
-    Raises `ManifestError` for ids that occur twice, `TrainError` for rows that cannot be heard or said, and for a folder that
-    holds another training run (unless overwritten); `AudioError` for audio that cannot be decoded (unless skipped); `LALMError`
-    for a model that cannot be trained or fails the preflight.
+    Raises `ManifestError` for ids that occur twice, `TrainError` for rows with unusable audio or a target that the model cannot
+    generate, and for a folder that holds another training run (unless overwritten); `AudioError` for audio that cannot be
+    decoded (unless skipped); `LALMError` for a model that cannot be trained or fails the preflight.
     """
     require("training", "train")
     _check_model(lalm)
