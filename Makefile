@@ -73,7 +73,7 @@ site: .venv-site/.installed
 	.venv-site/bin/python -m pip install --quiet --constraint constraints.txt --group docs
 	touch $@
 
-# the whole method on the embedded model and bundled speech; look at demo-out/report.html
+# the whole method on the bundled model and speech; look at demo-out/report.html
 demo: venv
 	$(BIN)/simulsa demo --out demo-out
 

@@ -228,7 +228,7 @@ def run_tests(report: Report) -> None:
 
 
 def decoding_paths(report: Report, device: torch.device) -> None:
-    """Check with the embedded model in float32 that every decoding path gives the tokens of the plain one."""
+    """Check with the bundled model in float32 that every decoding path gives the tokens of the plain one."""
     lalm = load("tiny-en-de", device=device.type, dtype="float32")
     rows = rows_of(None, 60 if device.type == "cuda" else 6)
     audios = [row.load() for row in rows]

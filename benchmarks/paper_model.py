@@ -1,4 +1,4 @@
-"""A model of Qwen2-Audio-7B's shape, or smaller, with random weights and the embedded model's tokenizer."""
+"""A model of Qwen2-Audio-7B's shape, or smaller, with random weights and the bundled model's tokenizer."""
 
 from __future__ import annotations
 

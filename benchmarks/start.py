@@ -1,4 +1,4 @@
-"""Time to the first text of `simulsa translate` on the embedded model, by part.
+"""Time to the first text of `simulsa translate` on the bundled model, by part.
 
     python -m benchmarks.start [--runs 5] [--audio CLIP.wav]
 

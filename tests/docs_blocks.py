@@ -7,7 +7,7 @@
 - Other blocks name their language (json, yaml, ...). A block without one is an error, so that no command goes unnoticed.
 
 `python -m tests.docs_blocks README.md docs/tutorials/*.md` shows every block that prints something else by now, as after a new
-embedded model.
+bundled model.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ Directions = Sequence[Direction]
 
 
 def sentences(count: int, longest_s: float) -> list[np.ndarray]:
-    """Bundled sentences, cut to different lengths: the embedded model has something else to say to each, and nothing to noise."""
+    """Bundled sentences, cut to different lengths: the bundled model has something else to say to each, and nothing to noise."""
     rng = np.random.default_rng(1)
     rows = read_manifest(DATA / "test.jsonl")[:count]
     return [row.load()[: int(rng.uniform(0.06, longest_s) * SAMPLE_RATE)] for row in rows]

@@ -30,7 +30,7 @@ WINDOW_S = 4
 
 @pytest.fixture
 def talk(tmp_path: Path) -> Path:
-    """Three spoken sentences with pauses of a second, longer than the embedded model's window."""
+    """Three spoken sentences with pauses of a second, longer than the bundled model's window."""
     pieces = [np.pad(row.load(), (SAMPLE_RATE, 0)) for row in read_manifest(DATA / "test.jsonl")[:3]]
     soundfile.write(tmp_path / "talk.wav", np.concatenate(pieces), SAMPLE_RATE)
     return tmp_path / "talk.wav"

@@ -180,7 +180,7 @@ def test_a_missing_settings_file_is_wrong_usage(capsys: pytest.CaptureFixture[st
         (["tranlate"], "unknown command 'tranlate', did you mean 'translate'?"),
         (["xyz"], "unknown command 'xyz'; see simulsa --help"),
         (["translate"], "translate needs at least one audio file"),
-        (["manifest", "check"], "unknown command 'manifest check'; use "),
+        (["manifest", "check"], "unknown subcommand 'manifest check'; it must be one of "),
     ],
 )
 def test_wrong_usage_in_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,7 +100,7 @@ def test_texts_keep_their_lines(command: str, tmp_path: Path, monkeypatch: pytes
         ("big", r"CUDA out of memory.*append --batch_size 4"),
         ("old", r"No module named 'pkg_resources'.*install 'setuptools<81'"),
         ("silent", r"wrote no scores.*FileNotFoundError.*is --comet-command such a command\?"),
-        ("short", r"wrote 2 scores of other texts than the 3 asked"),
+        ("short", r"wrote 2 scores that are not those of the 3 segments sent"),
         ("nan", r"NaN is not JSON.*half precision"),
     ],
 )

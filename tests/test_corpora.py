@@ -298,7 +298,7 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
         ({"shard": "0/4"}, "shard is '0/4'; it must be i/n with i from 1 to n"),
         ({"shard": "half"}, "shard is 'half'"),
         ({"target_lang": "klingonish"}, "unknown language 'klingonish'"),
-        ({"extra_columns": ("who", "id")}, "extra_columns has id, which every row has of its own"),
+        ({"extra_columns": ("who", "id")}, "extra_columns has id, which is a field of every row already"),
     ],
 )
 def test_settings_that_cannot_be(values: dict[str, Any], message: str) -> None:

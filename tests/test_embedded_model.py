@@ -1,4 +1,4 @@
-"""The embedded model on real audio files, from end to end."""
+"""The bundled model on real audio files, from end to end."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def short(lalm: Any) -> Any:
 
 @pytest.fixture
 def make_rows() -> Rows:
-    """Bundled sentences in place of noise, to which the embedded model has nothing to say."""
+    """Bundled sentences in place of noise, to which the bundled model has nothing to say."""
     return lambda count: read_manifest(DATA / "test.jsonl")[:count]
 
 

@@ -138,7 +138,7 @@ def test_a_graph_that_cannot_be_captured_is_said_once_and_the_plain_path_goes_on
         fixed, plain = both_ways(static, audios, [[]] * 3)
         assert [row.tokens for row in fixed] == [row.tokens for row in plain]
     assert [record.getMessage() for record in caplog.records if "CUDA graphs" in record.getMessage()] == [
-        "decoding goes on without CUDA graphs, slower (RuntimeError: operation not permitted when stream is capturing)"
+        "decoding continues without CUDA graphs, but slower (RuntimeError: operation not permitted when stream is capturing)"
     ]
     assert captured == after + 1
 

@@ -66,7 +66,7 @@ def test_costs_that_cannot_be_measured_are_said_and_leave_one_pass(
     cost = measured(run, "decoder", 256)
     assert grouped([1, 1000, 1, 1000], cost) == [[0, 2, 1, 3]]
     assert [record.getMessage() for record in caplog.records] == [
-        "no memory to measure passes of the decoder: rows of all lengths go in one pass, with more padding"
+        "not enough memory to measure passes of the decoder: rows of all lengths share a pass, with more padding"
     ]
 
 

@@ -1,4 +1,4 @@
-"""What the page says of an embedded model before anybody speaks."""
+"""What the page says of a bundled model before anybody speaks."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ SIMULTANEOUS = EMBEDDED_MODELS / "tiny-en-de-simul"
 
 
 def with_settings(folder: Path, **changes: Any) -> Path:
-    """A copy of the embedded adapter with other settings."""
+    """A copy of the bundled adapter with other settings."""
     shutil.copytree(SIMULTANEOUS, folder, dirs_exist_ok=True)
     config = json.loads((SIMULTANEOUS / "adapter_config.json").read_text(encoding="utf-8"))
     (folder / "adapter_config.json").write_text(json.dumps({**config, **changes}), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The recipe of the embedded model's base in miniature: a made encoder, a few captions, from text to a model that loads."""
+"""The recipe of the bundled model's base in miniature: a made encoder, a few captions, from text to a model that loads."""
 
 from __future__ import annotations
 

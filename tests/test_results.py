@@ -1,4 +1,4 @@
-"""Published numbers of the embedded models, measured again."""
+"""Published numbers of the bundled models, measured again."""
 
 from __future__ import annotations
 

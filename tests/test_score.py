@@ -379,7 +379,7 @@ def test_a_manifest_is_matched_by_id_or_file_name(written: Lines, tmp_path: Path
         (REFERENCES[:2], "2 sentences, but the log has recording 2 .counted from 0., 3 in all"),
         ([*REFERENCES, "Noch einer"], r"1 of 4 references have no recording in the log \(the first: line 4\)"),
         ([REFERENCES[0], "", REFERENCES[2]], "the reference of recording 'clip-1' is empty"),
-        ([], "empty; it must have one sentence a line"),
+        ([], "empty; it must have one sentence per line"),
     ],
 )
 def test_missing_references_are_refused(written: Lines, lines: list[str], problem: str) -> None:
@@ -388,7 +388,7 @@ def test_missing_references_are_refused(written: Lines, lines: list[str], proble
         score_log(written([record(i, reference="") for i in range(3)]), ScoreConfig(references))
     with pytest.raises(EvaluationError, match="recording 'clip-0' has no reference in the log; give a file with --references"):
         score_log(written([record(0, reference="")]))
-    with pytest.raises(EvaluationError, match="no such file; it must have one sentence a line"):
+    with pytest.raises(EvaluationError, match="no such file; it must have one sentence per line"):
         score_log(written([record(0)]), ScoreConfig(references.with_name("none")))
 
 

@@ -127,7 +127,7 @@ def test_two_long_recordings_of_one_name_are_refused(written: Lines, tmp_path: P
             "recording 'c' has segments but is not in the log",
         ),
         (SEGMENTS[1:], LONG[1:], "recording 'b' is in the log but has no segment"),
-        ([*SEGMENTS[:2], {"wav": "y/a.wav", "offset": 3, "duration": 1}], LONG, "'a.wav' and 'y/a.wav' have one name"),
+        ([*SEGMENTS[:2], {"wav": "y/a.wav", "offset": 3, "duration": 1}], LONG, "'a.wav' and 'y/a.wav' have the same name"),
         ([*SEGMENTS[:2], {"wav": "a.wav", "offset": 3}], LONG, "segment 3 is .* it needs wav, offset .* and duration"),
         ([*SEGMENTS[:2], {"wav": "a.wav", "offset": -3, "duration": 1}], LONG, "segment 3 is"),
         ({"wav": "a.wav"}, LONG, "must be a list of segments"),

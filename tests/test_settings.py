@@ -89,7 +89,7 @@ def test_a_value_of_another_type_is_named(values: dict[str, Any], message: str) 
         ("rollback: 2.5\n", r"settings\.yaml: rollback is 2\.5; it must be of type int"),
         ("drafts: maybe\n", r"settings\.yaml: drafts is 'maybe'; it must be of type bool"),
         ("target_lang: klingonish\n", r"settings\.yaml: unknown language 'klingonish'"),
-        ("chunk_ms: 300\nchunk-ms: 400\n", r"settings\.yaml: chunk_ms and chunk-ms are one setting; keep one of them"),
+        ("chunk_ms: 300\nchunk-ms: 400\n", r"settings\.yaml: chunk_ms and chunk-ms are the same setting; keep one of them"),
         ("- 1\n- 2\n", r"settings\.yaml: a list where `key: value` lines are needed"),
         ("a: [1\n", r"settings\.yaml: not YAML"),
     ],

@@ -161,7 +161,7 @@ def test_layers_that_cannot_be_compiled_stay_as_they_are(
     assert difference(weights(tmp_path / "plain"), weights(tmp_path / "tried")) == 0
     said = [record.getMessage() for record in caplog.records if "not compiled" in record.getMessage()]
     assert said == [
-        "train: the decoder layers are not compiled (RuntimeError: no C++ compiler was found); training goes on, slower"
+        "train: the decoder layers are not compiled (RuntimeError: no C++ compiler was found); training continues, but slower"
     ]
 
 

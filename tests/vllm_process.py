@@ -85,7 +85,7 @@ def _wait(server: VLLMProcess, log: Path) -> None:
 
 
 def embedded_model(folder: Path) -> Path:
-    """The embedded model in float32; vLLM computes in the format that is asked for, but not all of it."""
+    """The bundled model in float32; vLLM computes in the format that is asked for, but not all of it."""
     from simulsa.lalm.load import load
 
     lalm = load("tiny-en-de", "cpu")

@@ -1,1 +1,1 @@
-"""The embedded model `tiny-en-de`: Whisper's encoder, spoken captions, and a decoder trained on them."""
+"""The bundled model `tiny-en-de`: Whisper's encoder, spoken captions, and a decoder trained on them."""

@@ -1,4 +1,4 @@
-"""The embedded model's shape: a small `Qwen2AudioForConditionalGeneration` with Whisper's encoder, and its processor."""
+"""The bundled model's shape: a small `Qwen2AudioForConditionalGeneration` with Whisper's encoder, and its processor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From captions to the embedded model, in one command that resumes where it was stopped.
+"""From captions to the bundled model, in one command that resumes where it was stopped.
 
     python -m recipes.base.build --data ../shared/data/multi30k --assets .assets --work .base --out src/simulsa/models/tiny-en-de
 

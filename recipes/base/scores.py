@@ -1,4 +1,4 @@
-"""The embedded model offline: BLEU on voices and conditions not in training, and what it outputs when nobody speaks.
+"""The bundled model offline: BLEU on voices and conditions not in training, and what it outputs when nobody speaks.
 
 python -m recipes.base.scores --data ../shared/data/multi30k --assets .assets --work .base --out docs/results
 """
@@ -45,7 +45,7 @@ class ScoresConfig:
     """Which model, and where the test speech and the scores go."""
 
     model: str = "tiny-en-de"
-    """a folder or an embedded model's name"""
+    """a folder or a bundled model's name"""
     data: Path = Path("../shared/data/multi30k")
     """folder with Multi30k's captions"""
     assets: Path = Path(".assets")

@@ -1,4 +1,4 @@
-"""The embedded models' text: vocabulary, instructions, chat template."""
+"""The bundled models' text: vocabulary, instructions, chat template."""
 
 from __future__ import annotations
 

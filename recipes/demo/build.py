@@ -3,7 +3,7 @@
     python -m recipes.demo.build --assets .assets --work .demo
 
 `sentences.tsv` holds the project's own caption-like sentences, English and German. The first 120 become the test set, spoken in
-turn by the eight Kokoro voices that the embedded model never heard. The rest become the training set, spoken by voices from the
+turn by the eight Kokoro voices that the bundled model never heard. The rest become the training set, spoken by voices from the
 model's own training: hibari as many speakers, and Kokoro for every seventh sentence. Each set is one Ogg Opus file with a
 silent gap between sentences; the rows of its manifest are slices of it. Every row carries the words with their approximate
 times, which the report's timeline shows.

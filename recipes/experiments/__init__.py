@@ -1,1 +1,1 @@
-"""Experiments on the embedded model: one command each to build and measure systems, and code to present the results."""
+"""Experiments on the bundled model: one command each to build and measure systems, and code to present the results."""

@@ -25,7 +25,7 @@ SHARE = 0.04  # for the ablations of cuts and criteria: enough rows for a differ
 TAUS = {"probability": (0.01, 0.025, 0.2), "rank": (0.0025, 0.025)}
 REPEATS = 10
 STRICT_TAUS = (0.2, 0.5, 0.8)  # the first is that of the recipe `many`
-PAPER_TAU = 0.025  # 100 / v of the embedded model
+PAPER_TAU = 0.025  # 100 / v of the bundled model
 
 
 def amounts() -> list[System]:

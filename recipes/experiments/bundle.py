@@ -1,4 +1,4 @@
-"""Bundle the adapter of the recipe `many` with the embedded model, as `tiny-en-de-simul`.
+"""Bundle the adapter of the recipe `many` with the bundled model, as `tiny-en-de-simul`.
 
 python -m recipes.experiments.bundle --data ../shared/data/multi30k --assets .assets --work .experiments
 """

@@ -1,4 +1,4 @@
-"""Numbers that the tests measure again: both embedded models on bundled sentences. eSpeak NG never speaks a text twice the same
+"""Numbers that the tests measure again: both bundled models on bundled sentences. eSpeak NG never speaks a text twice the same
 way, so two runs on captions that it speaks differ by a point of BLEU.
 
 python -m recipes.experiments.subset --out docs/results
@@ -32,7 +32,7 @@ class SubsetConfig:
 
 
 def measured(model: str) -> list[Record]:
-    """An embedded model on the first bundled test sentences, without rollback, in float32 as on a user's CPU."""
+    """A bundled model on the first bundled test sentences, without rollback, in float32 as on a user's CPU."""
     rows = read_manifest(DATA / "test.jsonl")[:SENTENCES]
     settings = EvaluateConfig(CHUNKS_MS, (0,), batch_size=48, preflight=False)
     scores = evaluate(load(model, device="cpu", dtype="float32"), rows, settings).scores

@@ -1,1 +1,1 @@
-"""Policies side by side: the embedded models with every policy."""
+"""Policies side by side: the bundled models with every policy."""

@@ -1,4 +1,4 @@
-"""Which attention heads of an embedded model align text with speech: the choice behind AlignAtt's default.
+"""Which attention heads of a bundled model align text with speech: the choice behind AlignAtt's default.
 
     python -m recipes.policies.alignment --out docs/results/policies
 

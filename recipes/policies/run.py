@@ -1,4 +1,4 @@
-"""Every policy on the embedded models: how much latency each needs for how much quality.
+"""Every policy on the bundled models: how much latency each needs for how much quality.
 
     python -m recipes.policies.run --data ../shared/data/multi30k --assets .assets --work .policies --out docs/results/policies
 

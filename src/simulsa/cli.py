@@ -19,7 +19,7 @@ from typing import Any
 from simulsa._version import __version__
 
 VERBS = {  # verb -> (module of the command, what it does)
-    "demo": ("demo", "run the whole method on the embedded model and speech, in minutes"),
+    "demo": ("demo", "run the whole method on the bundled model and speech, in minutes"),
     "augment": ("augment", "make simultaneous training rows from offline ones"),
     "train": ("train", "fine-tune a model on offline and simultaneous rows"),
     "translate": ("translate", "translate audio files or a microphone live"),
@@ -30,7 +30,7 @@ VERBS = {  # verb -> (module of the command, what it does)
     "manifest": ("manifest", "create, check and filter manifests"),
     "merge": ("merge", "write an adapter and its base as one model, for other engines"),
     "export": ("export", "export rows for ms-swift, LLaMA-Factory or Hugging Face datasets"),
-    "doctor": ("doctor", "check this installation: versions, devices, extras, hub, the embedded model"),
+    "doctor": ("doctor", "check this installation: versions, devices, extras, hub, the bundled model"),
     "models": ("models", "list the supported families of audio-language models and their requirements"),
 }
 REMEDIES = {

@@ -53,7 +53,7 @@ def deaths_explained() -> Iterator[None]:
             raise
         traceback.clear_frames(error.__traceback__)  # its frames hold the other processes
         raise LoadingError(
-            f"a process that loads data ended unexpectedly ({first_line(error)}); it may have lacked memory: "
+            f"a process that loads data ended unexpectedly ({first_line(error)}); perhaps for lack of memory: "
             "use fewer --workers, or --workers 0 to load in this process"
         ) from None
 

@@ -96,7 +96,7 @@ def read_manifest(path: str | Path, *, empty_targets: bool = False) -> list[Utte
         seen[row.id] = number
         rows.append(row)
     if not rows:
-        raise ManifestError(f"{path}: the manifest has no rows; one JSON object a line is needed")
+        raise ManifestError(f"{path}: the manifest has no rows; it must have one JSON object per line")
     for name in RETIRED:
         if count := sum(name in row.extra for row in rows):
             logger.warning("%s: %d rows have the field %s, which simulsa no longer uses; it is ignored", path, count, name)

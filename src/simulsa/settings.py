@@ -128,7 +128,7 @@ def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
     for key in map(str, values):
         other = named.setdefault(key.replace("-", "_"), key)
         if other != key:
-            raise SettingsError(f"{path}: {other} and {key} are one setting; keep one of them")
+            raise SettingsError(f"{path}: {other} and {key} are the same setting; keep one of them")
     return {str(key): value for key, value in values.items()}
 
 

@@ -21,7 +21,7 @@ class Demo:
 
     settings: DemoConfig = field(default_factory=DemoConfig)
     live: bool = True
-    """finally translate one sentence live in the terminal"""
+    """at the end, translate one sentence live in the terminal"""
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -20,11 +20,11 @@ EMBEDDED = "tiny-en-de-simul"
 
 @dataclass(frozen=True)
 class Doctor:
-    """Check this installation: versions, devices, memory, extras, the hub, and the embedded model's preflight."""
+    """Check this installation: versions, devices, memory, extras, the hub, and the bundled model's preflight."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the command. Raises `LALMError` if the embedded model fails."""
+    """Run the command. Raises `LALMError` if the bundled model fails."""
     parse(Doctor, arguments, "doctor")
     print(f"simulsa {__version__}, Python {platform.python_version()}, {platform.platform()}")
     print("packages   " + ", ".join(f"{name} {_version(name) or 'missing'}" for name in PACKAGES))

@@ -1,4 +1,4 @@
-"""`simulsa manifest`: make, check, count and filter manifests."""
+"""`simulsa manifest`: create, check, count and filter manifests."""
 
 from __future__ import annotations
 
@@ -99,14 +99,16 @@ def main(arguments: Sequence[str]) -> None:
     elif verb in verbs:
         verbs[verb](rest)
     else:
-        raise UsageError(f"unknown command 'manifest {verb}'; use {names}")
+        raise UsageError(f"unknown subcommand 'manifest {verb}'; it must be one of {names}")
 
 
 def _overview() -> str:
     kinds = {"validate": Validate, "stats": Stats, "filter": Filter, "demo": Demo, "multi30k": Multi30k}
     kinds |= {verb: config for verb, (config, _) in CORPORA.items()}
     lines = [f"  {verb:<12} {(kind.__doc__ or '').strip()}" for verb, kind in kinds.items()]
-    return "\n".join(["usage: simulsa manifest VERB [OPTIONS]", "", *lines, "", "Each verb's --help shows its options."])
+    return "\n".join(
+        ["usage: simulsa manifest SUBCOMMAND [OPTIONS]", "", *lines, "", "simulsa manifest SUBCOMMAND --help shows its options."]
+    )
 
 
 def _corpus(verb: str, arguments: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import logging
 import sys
 import typing
@@ -19,6 +20,8 @@ Command = TypeVar("Command")
 
 
 _EITHER = {"policy", "rollback"}  # two ways to set the same thing, of which a stream takes one
+
+_CONFIG = "\n\nEvery command also takes --config FILE.yaml (flags override it)."
 
 _REGISTRY = tyro.constructors.ConstructorRegistry()
 
@@ -56,7 +59,7 @@ def parse(kind: type[Command], arguments: Sequence[str], verb: str) -> Command:
             default=default,
             prog=f"simulsa {verb}",
             registry=_REGISTRY,
-            description=f"{(kind.__doc__ or '').strip()}\n\nEvery command also takes --config FILE.yaml (flags win over it).",
+            description=inspect.cleandoc(kind.__doc__ or "") + _CONFIG,
         )
         return command
     except (SettingsError, ValueError) as error:

@@ -14,9 +14,9 @@ from simulsa.evaluation.score import ScoreConfig
 
 @dataclass(frozen=True)
 class ScoreCommand:
-    """Score a log that SimulEval or simulstream wrote, of whatever system: quality, latency, degenerate text, flicker, bursts.
+    """Score the log of any system that SimulEval or simulstream ran: quality, latency, degenerate text, flicker, bursts.
 
-    docs/metrics.md says what each number means and which tool counts it how.
+    docs/metrics.md defines every number and says how other tools differ.
     """
 
     log: tyro.conf.Positional[Path]

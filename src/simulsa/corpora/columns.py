@@ -23,7 +23,7 @@ class ColumnsConfig(CorpusConfig):
     source_column: str | None = None
     """column with the transcript, if there is one"""
     id_column: str | None = None
-    """column with the id (default: the table's name and the row number)"""
+    """column with the id; without it, the table's name and the row number"""
     start_column: str | None = None
     """column with the start of the row in its audio, in seconds"""
     duration_column: str | None = None
@@ -35,7 +35,9 @@ class ColumnsConfig(CorpusConfig):
         super().__post_init__()
         taken = [name for name in self.extra_columns if name in FIELDS]
         if taken:
-            raise ValueError(f"extra_columns has {', '.join(taken)}, which every row has of its own; rename it in the table")
+            raise ValueError(
+                f"extra_columns has {', '.join(taken)}, which is a field of every row already; rename it in the table"
+            )
 
     def named_columns(self) -> list[str]:
         """The columns that the table must have."""

@@ -19,7 +19,7 @@ class Covost2Config(CorpusConfig):
     data: Path = Path()
     """Common Voice folder of the source language: validated.tsv and clips/"""
     tables: Path | None = None
-    """folder with covost_v2.XX_YY.tsv (default: --data)"""
+    """folder with covost_v2.XX_YY.tsv, if it is not --data"""
     split: str = "train"
     """train, dev or test"""
 

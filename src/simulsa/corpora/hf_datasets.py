@@ -31,7 +31,7 @@ class DatasetsConfig(ColumnsConfig):
     split: str = "train"
     """the split"""
     audio_root: Path | None = None
-    """base folder of relative audio paths (default: the table's)"""
+    """base folder of relative audio paths, if it is not the table's"""
 
 
 def read_datasets(config: DatasetsConfig) -> Sequence[Utterance | Unwritten]:

@@ -26,7 +26,7 @@ class LhotseConfig(CorpusConfig):
     """custom field with the translation, of the supervision or else of the cut; a dot selects a nested field, e.g.
     translation.de"""
     audio_root: Path | None = None
-    """base folder of relative audio paths (default: the current folder)"""
+    """base folder of relative audio paths, if it is not the current folder"""
 
 
 def read_lhotse(config: LhotseConfig) -> Sequence[Utterance | Unwritten]:

@@ -112,7 +112,7 @@ class Synthesizer:
         variant = voice.name.partition("+")[2]
         known = not variant or (self._variants / variant).is_file()
         if not known or self._library.espeak_SetVoiceByName(voice.name.encode()) != 0:
-            raise RuntimeError(f"eSpeak NG has no voice {voice.name!r}; try 'en', 'en-us', 'de' or a variant as 'en-us+f3'")
+            raise RuntimeError(f"eSpeak NG has no voice {voice.name!r}; try 'en', 'en-us', 'de' or a variant such as 'en-us+f3'")
         self._library.espeak_SetParameter(_RATE, voice.rate_wpm, 0)
         self._library.espeak_SetParameter(_PITCH, voice.pitch, 0)
         self._voice = voice

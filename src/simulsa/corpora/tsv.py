@@ -17,7 +17,7 @@ class TsvConfig(ColumnsConfig):
     data: Path = Path()
     """the table (.tsv); quotation marks are literal"""
     audio_root: Path | None = None
-    """base folder of relative audio paths (default: the table's)"""
+    """base folder of relative audio paths, if it is not the table's"""
 
 
 def read_tsv_table(config: TsvConfig) -> list[Utterance]:

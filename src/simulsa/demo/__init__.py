@@ -1,1 +1,1 @@
-"""`simulsa demo`: the whole method on the embedded model and bundled speech."""
+"""`simulsa demo`: the whole method on the bundled model and speech."""

@@ -133,7 +133,7 @@ def _scores(path: Path, segments: Sequence[Segment], command: str) -> list[float
         raise EvaluationError(f"comet_command {command!r} wrote no scores ({error!r}); {rule}") from error
     if heard != [segment.translation for segment in segments]:
         raise EvaluationError(
-            f"comet_command {command!r} wrote {len(found)} scores of other texts than the {len(segments)} asked"
+            f"comet_command {command!r} wrote {len(found)} scores that are not those of the {len(segments)} segments sent"
         )
     return found
 

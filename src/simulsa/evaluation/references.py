@@ -32,11 +32,11 @@ def read_sentences(path: str | Path) -> list[str]:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except FileNotFoundError:
-        raise EvaluationError(f"{path}: no such file; it must have one sentence a line") from None
+        raise EvaluationError(f"{path}: no such file; it must have one sentence per line") from None
     except UnicodeDecodeError as error:
         raise EvaluationError(f"{path}: not UTF-8 text ({error})") from error
     if lines == [""]:
-        raise EvaluationError(f"{path}: empty; it must have one sentence a line")
+        raise EvaluationError(f"{path}: empty; it must have one sentence per line")
     return [normal(line) for line in lines]
 
 
@@ -152,7 +152,7 @@ def read_segments(path: Path, references: Path) -> list[ReferenceSegment]:
     for wav, _, _ in entries:
         other = paths.setdefault(stem(wav), wav)
         if other != wav:
-            raise EvaluationError(f"{path}: {other!r} and {wav!r} have one name; rename one of them")
+            raise EvaluationError(f"{path}: {other!r} and {wav!r} have the same name; rename one of them")
     return [
         ReferenceSegment(stem(wav), 1000 * offset_s, 1000 * duration_s, sentence)
         for (wav, offset_s, duration_s), sentence in zip(entries, sentences, strict=True)
@@ -197,7 +197,9 @@ def by_recording(segments: Sequence[ReferenceSegment], log: Log, partial: bool =
         places.setdefault(segment.name, []).append(place)
     recordings = {recording.name: recording for recording in log.recordings}
     if len(recordings) < len(log.recordings):
-        raise EvaluationError("two recordings in the log have the same file; long recordings are known by their files' names")
+        raise EvaluationError(
+            "two recordings in the log have the same file name, by which long recordings are identified; rename one"
+        )
     for name in places:
         if name not in recordings:
             raise EvaluationError(

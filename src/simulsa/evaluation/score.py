@@ -1,4 +1,4 @@
-"""`score`: quality, latency and diagnostics of a log, whatever system and tool it is from."""
+"""`score`: quality, latency and diagnostics of the log of any system, run with any supported tool."""
 
 from __future__ import annotations
 

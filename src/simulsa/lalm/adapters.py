@@ -56,8 +56,8 @@ class Adapter:
         folder = local_folder(self.base)
         if folder is not None and trained_on == with_instruction(earlier_signature(folder), self.instruction):
             logger.warning(
-                "%s: its record knows its base by the first MiB of each weight file only, which other fine-tunes may share; if "
-                '%s is that base, write "base_signature": "%s" into %s. The next release will not take the record as it is',
+                "%s: its record identifies its base by the first MiB of each weight file, which other fine-tunes may share; if "
+                '%s is that base, write "base_signature": "%s" into %s. The next release will not accept the record as it is',
                 self.name, self.base, base, RECORD,
             )  # fmt: skip
             return

@@ -60,7 +60,7 @@ def measured(run: Callable[[int], object], what: Literal["encoder", "decoder"], 
     try:
         cost = PassCost(least=least_length(lambda length: _seconds(run, length), start))
     except torch.cuda.OutOfMemoryError:
-        logger.warning("no memory to measure passes of the %s: rows of all lengths go in one pass, with more padding", what)
+        logger.warning("not enough memory to measure passes of the %s: rows of all lengths share a pass, with more padding", what)
         return ONE_PASS
     logger.info("passes of the %s are split by length where each part has %d %s or more", what, cost.least, _UNITS[what])
     return cost

@@ -57,7 +57,9 @@ class Decoder:
     def __init__(self, whole: Any, name: str, audio_token_id: int | None) -> None:
         backbone, head = getattr(whole, "model", None), whole.get_output_embeddings()
         if backbone is None or head is None or audio_token_id is None:
-            raise LALMError(f"{name}: a {type(whole).__name__} has no backbone, output head or audio token where others have it")
+            raise LALMError(
+                f"{name}: a {type(whole).__name__} has no backbone, output head or audio token where other models have them"
+            )
         self.backbone: Any = backbone  # everything below the output head
         self.head = head
         self.language_model: Any = getattr(backbone, "language_model", backbone)

@@ -98,7 +98,7 @@ class EngineLALM:
         except InexactError as error:
             if not self.exact:
                 raise
-            logger.warning("%s; taken as inexact, as half precision is", error)
+            logger.warning("%s; treated as inexact, like half precision", error)
             self.exact = False
 
     def warm_up(self, direction: Direction, rows: int, samples: int) -> None:

@@ -77,7 +77,7 @@ class BatchFrontend:
         self._agrees = own.shape == features.shape and bool((own - features).abs().max() < TOLERANCE)
         if not self._agrees:
             logger.warning(
-                "%s: features computed on the %s differ from the processor's, whose own are used: slower",
+                "%s: features computed on the %s differ from the processor's, whose own are used, which is slower",
                 self._frontend.name, self._device.type,
             )  # fmt: skip
         return self._agrees

@@ -87,7 +87,7 @@ class Frontend:
         return replace(self.prepare(audio, direction), key=clip_key(audio, direction))
 
     def announce(self, direction: Direction) -> None:
-        """Log once what speaks against a direction, before every loader process does."""
+        """Warn once if the model may not suit a direction, before every loader process does."""
         self._check_language(direction)
         self._check_direction(direction)
 

@@ -153,7 +153,7 @@ class StaticSteps:
                 self._slots.clear()
                 self._pool.clear()
                 reason = f"{type(error).__name__}: {first_line(error)}"
-                logger.warning("decoding goes on without CUDA graphs, slower (%s)", reason)
+                logger.warning("decoding continues without CUDA graphs, but slower (%s)", reason)
             return None
         self._slots[size] = slot
         return slot

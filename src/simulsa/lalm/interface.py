@@ -44,7 +44,7 @@ class Heads:
 class Want:
     """What a caller of `continue_` wants besides token ids.
 
-    `log_probs`: the probability of each token. `heads`: the audio attention of each token, averaged over these heads.
+    `log_probs`: the log-probability of each token. `heads`: the audio attention of each token, averaged over these heads.
     """
 
     log_probs: bool = False

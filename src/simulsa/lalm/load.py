@@ -136,7 +136,7 @@ def family_of_model(model: str) -> Family:
             version = {} if folder is not None else hub_version(model, source, revision)
             return family_of(AutoConfig.from_pretrained(str(folder or source), **version))
     except LALMError as error:
-        logger.warning("%s; the instruction is the one of a family that is not known", error)
+        logger.warning("%s; its family is unknown, so the default instruction is used", error)
         return UNKNOWN
 
 

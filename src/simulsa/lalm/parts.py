@@ -85,7 +85,7 @@ def read_parts(name: str, instruction: str = "") -> Parts:
 
 
 def local_folder(model: str) -> Path | None:
-    """The folder that a name stands for: an embedded model or one of the user's folders; `None` for a hub id."""
+    """The folder that a name stands for: a bundled model or one of the user's folders; `None` for a hub id."""
     embedded = EMBEDDED_MODELS / model
     if "/" not in model and embedded.is_dir():
         return embedded

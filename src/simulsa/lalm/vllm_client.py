@@ -287,7 +287,9 @@ class VLLMClient:
             prompt_log_probs = np.array([score["logprob"] for score in scores], dtype=np.float32)
             prompt_ranks = np.array([score["rank"] for score in scores], dtype=np.int64) - 1  # vLLM counts from 1
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise VLLMError(f"the answer lacks what was asked for ({error!r}); run a vLLM version of docs/engines.md") from error
+            raise VLLMError(
+                f"the answer lacks what was asked for ({error!r}); run a vLLM version that docs/engines.md lists"
+            ) from error
         reason = choice.get("finish_reason")
         if not tokens or len(log_probs) != len(tokens) or reason not in ("stop", "length"):
             raise VLLMError(f"the answer has {len(tokens)} tokens, {len(log_probs)} log-probabilities, and ended by {reason!r}")
@@ -303,7 +305,7 @@ class VLLMClient:
         if given == expected:
             return
         if not isinstance(given, list):
-            raise VLLMError("the answer does not say which prompt it belongs to; run a vLLM version of docs/engines.md")
+            raise VLLMError("the answer does not say which prompt it belongs to; run a vLLM version that docs/engines.md lists")
         heard, meant = given.count(self.placeholder), expected.count(self.placeholder)
         raise VLLMError(
             f"the server read {len(given)} tokens, {heard} of them audio, where {len(expected)}, {meant} of them audio, were "
@@ -325,7 +327,7 @@ def encode_audio(audio: np.ndarray) -> str:
 def _checked(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise VLLMError(f"{url!r} is no address of a server; give one such as http://localhost:8000")
+        raise VLLMError(f"{url!r} is not a server address; give one such as http://localhost:8000")
     return url.rstrip("/")
 
 

@@ -1,4 +1,4 @@
-"""The bundled clips for the web page: spoken captions that suit the embedded model."""
+"""The bundled clips for the web page: spoken captions that suit the bundled model."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ class EosOnly(Policy):
     """Commit everything up to EOS but a closing full stop: the model decides how far to go, as SimulSA trains it to.
 
     A model that has heard the beginning of a sentence tends to close it, and a committed full stop ends the translation. So
-    marks that close the sentence wait until the speech has ended; they are not words, so this adds no latency. `Rollback(0)`,
+    marks that close the sentence wait until the speech has ended; they are not words, so this adds little latency. `Rollback(0)`,
     SimulSA's b = 0, commits them as well.
     """
 

@@ -38,8 +38,8 @@ class SegmentationConfig:
     speech_threshold: float = 0.5
     """Silero VAD's probability from which a 32 ms window counts as speech"""
     history: History = "none"
-    """context from earlier segments: `none`, or with `sentence` the segments since the last finished sentence, as many as fit the
-    window beside the new one, at most max_segment_s of them"""
+    """context from earlier segments: `none`, or `sentence`: the segments since the last finished sentence, up to max_segment_s of
+    them, as far as they fit the window together with the new one"""
 
     def __post_init__(self) -> None:
         if not samples_to_ms(WINDOW_SAMPLES) <= self.min_silence_ms < float("inf"):
@@ -120,7 +120,7 @@ class WholeAudio:
         return self.end is not None
 
     def restart(self) -> bool:
-        """The segment is done; returns whether others may follow: none do."""
+        """The segment is done; returns whether others may follow, which is never the case here."""
         self.start = self.end = None
         return False
 
@@ -189,7 +189,7 @@ class Segmenter:
         return True
 
     def restart(self) -> bool:
-        """Continue after a complete segment; returns whether others may follow: they do.
+        """Continue after a complete segment; returns whether others may follow, which is always the case here.
 
         If speech continues past its end, the next one opens at once.
         """

@@ -35,9 +35,9 @@ def compile_layers(lalm: HuggingFaceLALM, rows: int) -> bool:
             layer._compiled_call_impl = None
         lalm.decoder.round_up = round_up
         reason = f"{type(error).__name__}: {first_line(error)}"
-        logger.warning("train: the decoder layers are not compiled (%s); training goes on, slower", reason)
+        logger.warning("train: the decoder layers are not compiled (%s); training continues, but slower", reason)
         return False
-    logger.info("train: the decoder layers are compiled, anew for each new length of a batch")
+    logger.info("train: the decoder layers are compiled once for each batch length")
     return True
 
 

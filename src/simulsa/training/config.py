@@ -100,7 +100,7 @@ class TrainConfig:
             fits = max(size for size in range(1, self.micro_batch_size) if self.batch_size % size == 0)
             raise ValueError(
                 f"micro_batch_size is {self.micro_batch_size} and batch_size {self.batch_size}; micro_batch_size must divide "
-                f"batch_size: use {fits}, say"
+                f"batch_size: use {fits}, for example"
             )
 
     def compiles(self, device: str) -> bool:

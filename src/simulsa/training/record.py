@@ -49,7 +49,7 @@ def trained_directions(rows: Sequence[Utterance]) -> list[tuple[str, str]]:
 
 
 def base_name(lalm: HuggingFaceLALM) -> str:
-    """A name that loads the base from any directory: an embedded model's name, a hub id, or an absolute path."""
+    """A name that loads the base from any directory: a bundled model's name, a hub id, or an absolute path."""
     folder = local_folder(lalm.name)
     return lalm.name if folder is None or folder.parent == EMBEDDED_MODELS else str(folder.resolve())
 

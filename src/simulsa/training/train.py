@@ -54,9 +54,9 @@ def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: Trai
     adapter's record (`simulsa.json`), `log.jsonl`, `loss.png` and `checkpoints/`. An interrupted training run resumes from its
     last checkpoint, and a finished one is not repeated.
 
-    Raises `ManifestError` for ids that occur twice, `TrainError` for rows that cannot be heard or said, and for a folder that
-    holds another training run (unless overwritten); `AudioError` for audio that cannot be decoded (unless skipped); `LALMError`
-    for a model that cannot be trained or fails the preflight.
+    Raises `ManifestError` for ids that occur twice, `TrainError` for rows with unusable audio or a target that the model cannot
+    generate, and for a folder that holds another training run (unless overwritten); `AudioError` for audio that cannot be
+    decoded (unless skipped); `LALMError` for a model that cannot be trained or fails the preflight.
     """
     require("training", "train")
     _check_model(lalm)
@@ -98,13 +98,13 @@ def _fit_to_the_end(
     last = folder.last_checkpoint()
     if last is None or last[1]["global_step"] < steps:
         if last is not None:
-            logger.info("train: going on after step %d of %d", last[1]["global_step"], steps)
+            logger.info("train: resuming after step %d of %d", last[1]["global_step"], steps)
         checkpointed = checkpoints(lalm, examples, config)
         model = add_lora(lalm.model, config, checkpointed)
         trainable, total = model.get_nb_trainable_parameters()
         logger.info("train: %d of %d parameters are trained (%.2f %%)", trainable, total, 100 * trainable / total)
         if experts := target_parameters(lalm.model):
-            logger.info("train: LoRA reaches %d matrices of experts beside the linear layers; not their routers", len(experts))
+            logger.info("train: LoRA also covers %d matrices of experts, but not their routers", len(experts))
         student = lalm.carrying(model, lalm.name, lalm.content)
         try:
             fit(student, examples, config, folder, last[0] if last is not None else None)

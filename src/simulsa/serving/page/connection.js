@@ -165,7 +165,7 @@ export class Connection {
     if (status === 401) {
       this.close();
       this.handlers.onKeyNeeded();
-    } else if (status === 403) this.giveUp("The server does not let pages of this address in; start it with --allow-origins.");
+    } else if (status === 403) this.giveUp("The server rejects pages from this address; start it with --allow-origins.");
     else if (this.finishing) this.close();
     else this.retry = setTimeout(() => this.open(), RETRY_MS[Math.min(this.failures, RETRY_MS.length) - 1]);
   }

@@ -36,7 +36,7 @@ async function look() {
   if (speech) return;
   element.keyForm.hidden = status !== 401;
   if (status === 401) showState("locked", "Key needed");
-  else if (!found) showState("waiting", "Server away");
+  else if (!found) showState("waiting", "Server unreachable");
   else {
     if (model?.id !== found.id) meet(found);
     model = found;
@@ -70,7 +70,7 @@ function clipButton(clip) {
   button.addEventListener("click", async () => {
     const answer = await fetch(clip.url).catch(() => null);
     if (answer?.ok) await playFile(await answer.blob(), "the sample", clip.text);
-    else notice("The sample did not come; see whether the server runs.");
+    else notice("The sample did not load; check that the server is running.");
   });
   const item = document.createElement("li");
   item.append(button);
@@ -231,7 +231,7 @@ async function copy() {
     element.copy.textContent = "Copied";
     setTimeout(() => { element.copy.textContent = "Copy"; }, 1500);
   } catch {
-    notice("The browser does not let this page copy; select the text and copy it yourself.");
+    notice("The browser does not allow this page to copy; select the text and copy it yourself.");
   }
 }
 

@@ -95,7 +95,7 @@ export class Clip {
       await this.player.play();
     } catch (error) {
       if (error.name === "AbortError") return; // paused again before it began
-      throw new SourceError("The browser lets no page play sound before it was touched. Press Resume.");
+      throw new SourceError("The browser plays no sound until the page has been clicked. Press Resume.");
     }
   }
 
