@@ -1,4 +1,4 @@
-"""The settings of evaluation; the defaults are most of the paper's grid."""
+"""The settings of evaluation; the defaults are those of the paper's main table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Setting = tuple[float, Policy]
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Which settings to measure, and how. The defaults are most of the paper's grid (arXiv 2509.15692, table 1)."""
+    """Which settings to measure, and how. The defaults are the grid of the paper's table 1 (arXiv 2509.15692)."""
 
     chunk_ms: tuple[float, ...] = (500, 1000, 1500, 2000, math.inf)
     """k: milliseconds of new audio between two hypotheses; `inf` is offline translation"""
