@@ -62,7 +62,9 @@ def test_the_endpoint_of_an_address(address: str, leads_to: str) -> None:
     assert endpoint(address) == leads_to
 
 
-@pytest.mark.parametrize("url", ["host:8000", "ftp://host", "ws://", "8000"])
+@pytest.mark.parametrize(
+    "url", ["host:8000", "ftp://host", "ws://", "8000", "ws://:8000", "ws://host:99999", "ws://host:x", "ws://[::1"]
+)
 def test_what_is_no_address(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="must begin with ws://"):
         endpoint(url)

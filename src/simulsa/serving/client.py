@@ -58,9 +58,14 @@ class RemoteConfig:
 
 def endpoint(url: str) -> str:
     """The WebSocket address for a server's address. Raises `ValueError` if `url` is not such an address."""
-    parts = urlsplit(url)
-    if parts.scheme not in SCHEMES or not parts.netloc:
-        raise ValueError(f"url is {url!r}; it must begin with ws://, wss://, http:// or https:// and name a host")
+    rule = "it must begin with ws://, wss://, http:// or https:// and name a host"
+    try:
+        parts = urlsplit(url)
+        named = bool(parts.hostname and parts.port != 0)  # reading them also checks them
+    except ValueError as error:
+        raise ValueError(f"url is {url!r} ({error}); {rule}") from error
+    if parts.scheme not in SCHEMES or not named:
+        raise ValueError(f"url is {url!r}; {rule}")
     prefix = parts.path.rstrip("/").removesuffix(ENDPOINT).removesuffix("/v1")  # the latter as in OpenAI's base URLs
     return urlunsplit((SCHEMES[parts.scheme], parts.netloc, prefix + ENDPOINT, parts.query, ""))
 
