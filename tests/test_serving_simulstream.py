@@ -107,6 +107,9 @@ def test_an_empty_stream(socket: ClientConnection) -> None:
     assert answers(socket) == [{"new": "", "deleted": ""}, {"end_of_processing": True}]
     stream(socket, SPEECH)
     assert text_of(answers(socket)) == reference()
+    for _ in range(2):  # after another one, too
+        tell(socket, end_of_stream=True)
+        assert answers(socket) == [{"new": "", "deleted": ""}, {"end_of_processing": True}]
 
 
 @pytest.mark.parametrize(
