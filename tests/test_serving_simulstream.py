@@ -152,6 +152,14 @@ def test_metadata_in_the_middle_of_a_stream_is_refused(socket: ClientConnection)
     assert text_of(answers(socket)) == reference()
 
 
+def test_metadata_after_the_first_byte_is_refused(socket: ClientConnection) -> None:
+    socket.send(SPEECH[:1])
+    tell(socket, sample_rate=8_000)
+    assert json.loads(socket.recv(timeout=20))["code"] == "late_metadata"
+    stream(socket, SPEECH[1:])
+    assert text_of(answers(socket)) == reference()
+
+
 @pytest.mark.parametrize(
     "metadata",
     [
