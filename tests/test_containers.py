@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from simulsa import audio
 from simulsa.audio import SAMPLE_RATE, AudioError, audio_length, decode_audio, load_audio
-from simulsa.containers import fault_of
+from simulsa.containers import fault_of, mp3_promise
 from tests.conftest import noise
 
 CHAINED = [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")]
@@ -218,6 +218,12 @@ def test_an_impossible_length_is_not_believed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("samples", [16_000, 41_234])
 def test_an_mp3_without_a_length_is_counted(samples: int) -> None:
     assert heard(mp3_without_header(samples), ".mp3") >= samples - 1152
+
+
+def test_an_mp3_whose_sound_reads_like_the_name_of_its_header_has_none() -> None:
+    mp3 = bytearray(mp3_without_header(16_000))
+    mp3[20 + 58 : 20 + 62] = b"Info"  # behind the tag, and too far back for a header to follow
+    assert mp3_promise(io.BytesIO(mp3)) is None
 
 
 def test_a_wav_is_known_by_its_content(tmp_path: Path) -> None:

@@ -355,7 +355,7 @@ def test_subtitles_of_hard_text(page: Page, server: Running) -> None:
     visit(page, server)
     pieces = [
         {"text": "Ja.", "start": 0.0, "end": 0.4, "opens": True},
-        {"text": " A <b> & c", "start": 0.4, "end": 20.0, "opens": False},
+        {"text": " A\n\n<b> & c", "start": 0.4, "end": 20.0, "opens": False},
         {"text": " wort" * 40, "start": 20.0, "end": 24.0, "opens": False},
         {"text": "字" * 100, "start": 24.0, "end": 24.0, "opens": True},
     ]

@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,9 @@ def test_the_endpoint_of_an_address(address: str, leads_to: str) -> None:
     assert endpoint(address) == leads_to
 
 
-@pytest.mark.parametrize("url", ["host:8000", "ftp://host", "ws://", "8000"])
+@pytest.mark.parametrize(
+    "url", ["host:8000", "ftp://host", "ws://", "8000", "ws://:8000", "ws://host:99999", "ws://host:x", "ws://[::1"]
+)
 def test_what_is_no_address(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="must begin with ws://"):
         endpoint(url)
@@ -218,11 +220,22 @@ def test_a_model_that_fails_in_the_middle(wav: Path, capsys: pytest.CaptureFixtu
 
 
 @contextlib.contextmanager
-def broken_server() -> Iterator[str]:
-    """Says a word, then the line is cut."""
-    from websockets.sync.server import ServerConnection, serve
+def another_server(talk: Callable[[Any], None]) -> Iterator[str]:
+    """A WebSocket server that does with each connection what `talk` does."""
+    from websockets.sync.server import serve
 
-    def talk(connection: ServerConnection) -> None:
+    with serve(talk, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.socket.getsockname()[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def broken_server() -> contextlib.AbstractContextManager[str]:
+    """Says a word, then the line is cut."""
+
+    def talk(connection: Any) -> None:
         connection.send('{"type": "session.created"}')
         connection.recv()
         connection.send('{"type": "session.updated"}')
@@ -235,12 +248,23 @@ def broken_server() -> Iterator[str]:
             while True:
                 connection.recv()
 
-    with serve(talk, "127.0.0.1", 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.socket.getsockname()[1]}"
-        server.shutdown()
-        thread.join()
+    return another_server(talk)
+
+
+@pytest.mark.parametrize(
+    ("greeting", "words"), [("", "says nothing for 0.3 s"), ('{"new": ""}', "is no event"), ("[1]", "is no event")]
+)
+def test_a_server_of_another_kind(greeting: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def talk(connection: Any) -> None:
+        if greeting:
+            connection.send(greeting)
+        for _ in connection:
+            pass
+
+    if not greeting:
+        monkeypatch.setattr("simulsa.serving.client.GREETING_S", 0.3)
+    with another_server(talk) as url, pytest.raises(RemoteError, match=words):
+        list(translate_remote(url, packets(SPEECH)))
 
 
 def test_a_line_that_is_cut(wav: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -205,8 +205,9 @@ def test_a_scheduler_that_fails_leaves_nobody_waiting(monkeypatch: pytest.Monkey
         monkeypatch.setattr(server.service.metrics, "stepped", None)
         append(socket, SPEECH)
         assert events_until(socket, "error")[-1]["error"]["code"] == "model_failed"
-        answer = httpx2.get(server.url + "/readyz")
-        assert (answer.status_code, answer.json()["status"]) == (503, "failed")
+        for path in ("/readyz", "/healthz"):
+            answer = httpx2.get(server.url + path)
+            assert (answer.status_code, answer.json()["status"]) == (503, "failed")
 
 
 def wav(audio: np.ndarray) -> bytes:

@@ -242,6 +242,12 @@ def test_an_upload_is_decoded_as_a_file_is_loaded(tmp_path: Path, rate: int, cha
     assert np.array_equal(decode_upload(io.BytesIO(data), "a", 60.0), load_audio(tmp_path / "a"))
 
 
+def test_concatenated_flac_files_are_refused(server: Running) -> None:
+    answer = post(server, 2 * file_of(SPEECH, form="FLAC"), "both.flac")
+    assert answer.status_code == 400
+    assert "both.flac: several concatenated FLAC files" in answer.json()["error"]["message"]
+
+
 def test_a_client_that_leaves_is_not_translated_for(server: Running) -> None:
     begun = server.metric('simulsa_sessions_total{protocol="http"}')
     with socket.create_connection(("127.0.0.1", server.port)) as raw:

@@ -102,6 +102,11 @@ def test_pages_of_other_origins_stay_out() -> None:
         pass
 
 
+def test_an_origin_that_is_no_address_stays_out() -> None:
+    with running(fake(), STREAM) as server:
+        assert httpx2.get(server.url + "/v1/models", headers={"Origin": "http://[::1"}).status_code == 403
+
+
 def test_no_more_sessions_than_there_are_places() -> None:
     with running(fake(), STREAM, max_sessions=2) as server:
         places = contextlib.ExitStack()

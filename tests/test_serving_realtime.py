@@ -143,6 +143,15 @@ def test_another_language_in_the_middle_ends_what_was_said_before(socket: Client
     assert times[-1] == 5733
 
 
+def test_audio_that_is_still_in_the_resampler_when_settings_change_is_not_lost(socket: ClientConnection) -> None:
+    append(socket, SPEECH[:1_440])  # 30 ms
+    say(socket, "session.update", session={"simulsa": {"tentative": True, "chunk_ms": 200}})
+    append(socket, SPEECH)
+    say(socket, "session.close")
+    events = events_until(socket, "session.closed")
+    assert [event["audio_ms"] for event in events if event["type"] == "simulsa.tentative"][-1] == 2867 + 30
+
+
 def test_close_without_audio(socket: ClientConnection) -> None:
     say(socket, "session.close")
     assert hear(socket)["type"] == "session.closed"

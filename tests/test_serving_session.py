@@ -27,7 +27,7 @@ from simulsa.streaming import vad
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.policies import parse_policy
 from simulsa.streaming.segmentation import SegmentationConfig
-from simulsa.streaming.state import StreamState
+from simulsa.streaming.state import StreamState, Update
 from simulsa.streaming.step import step
 from simulsa.streaming.stream import Stream
 from simulsa.testing import FakeLALM, FakeVAD, growing_script
@@ -328,6 +328,41 @@ def test_the_server_does_what_stream_does_chunk_by_chunk() -> None:
 
     here = Stream(FakeLALM(growing_script(TEXT)), STREAM)
     assert asyncio.run(run()) == [update.committed for update in [*here.push(noise(2.7)), *here.finish()]]
+
+
+@pytest.mark.parametrize("chunk_ms", [500, float("inf")])
+def test_a_long_recording_is_looked_through_in_pieces(chunk_ms: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[int] = []  # windows, turn by turn
+
+    def counted(*arguments: Any) -> list[float]:
+        judged[-1] += 1
+        return vad.speech_probabilities(*arguments)
+
+    monkeypatch.setattr("simulsa.streaming.state.speech_probabilities", counted)
+    config = StreamConfig(chunk_ms=chunk_ms, rollback=0)
+    audio = np.concatenate(
+        [noise(3.0), np.zeros(60 * SAMPLE_RATE, np.float32), noise(25.0), np.zeros(30 * SAMPLE_RATE, np.float32)]
+    )
+
+    async def run() -> list[Update]:
+        lalm = FakeLALM(growing_script(TEXT))
+        session = Session(hearing(lalm), config, ServeConfig(), lambda: None, live=False)
+        await session.receive(audio)
+        session.end("closed")
+        while session.wants_turn:
+            judged.append(0)
+            turn = session.turn(0.0)
+            take_turns(lalm, [turn], 1)
+            session.deliver(turn, 0.0)
+        return [result.update async for result in session.results()]
+
+    found = asyncio.run(run())
+    assert max(judged) <= 10 * SAMPLE_RATE / vad.WINDOW_SAMPLES + 1
+    here = Stream(FakeLALM(growing_script(TEXT)), config, SegmentationConfig(), FakeVAD())
+    meant = [*here.push(audio), *here.finish()]
+    assert [(update.committed, update.audio_samples, update.segment) for update in found] == [
+        (update.committed, update.audio_samples, update.segment) for update in meant
+    ]
 
 
 def test_a_speech_of_several_segments_whose_end_takes_no_step() -> None:

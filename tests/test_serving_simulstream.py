@@ -107,6 +107,9 @@ def test_an_empty_stream(socket: ClientConnection) -> None:
     assert answers(socket) == [{"new": "", "deleted": ""}, {"end_of_processing": True}]
     stream(socket, SPEECH)
     assert text_of(answers(socket)) == reference()
+    for _ in range(2):  # after another one, too
+        tell(socket, end_of_stream=True)
+        assert answers(socket) == [{"new": "", "deleted": ""}, {"end_of_processing": True}]
 
 
 @pytest.mark.parametrize(
@@ -146,6 +149,14 @@ def test_metadata_in_the_middle_of_a_stream_is_refused(socket: ClientConnection)
     tell(socket, sample_rate=8_000)
     assert json.loads(socket.recv(timeout=20))["code"] == "late_metadata"
     stream(socket, SPEECH[3_200:])
+    assert text_of(answers(socket)) == reference()
+
+
+def test_metadata_after_the_first_byte_is_refused(socket: ClientConnection) -> None:
+    socket.send(SPEECH[:1])
+    tell(socket, sample_rate=8_000)
+    assert json.loads(socket.recv(timeout=20))["code"] == "late_metadata"
+    stream(socket, SPEECH[1:])
     assert text_of(answers(socket)) == reference()
 
 

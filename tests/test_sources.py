@@ -29,7 +29,10 @@ CLIP = next(iter(clips().values()))
 
 
 class SoundCard:
-    """Stands in for the package sounddevice: a microphone that plays `audio`, and is then followed by `after`."""
+    """Stands in for the package sounddevice: a microphone that plays `audio`, and is then followed by `after`.
+
+    `overflows` are the blocks of 20 ms before which audio was lost.
+    """
 
     class PortAudioError(Exception):
         pass
@@ -37,6 +40,7 @@ class SoundCard:
     def __init__(self, audio: np.ndarray, rate: int = SAMPLE_RATE, after: Callable[[], None] = lambda: None) -> None:
         self.audio, self.rate, self.after = resample(audio, SAMPLE_RATE, rate), rate, after
         self.closed = False
+        self.overflows: set[int] = set()
 
     def query_devices(self, device: int | str | None = None, kind: str | None = None) -> Any:
         there = [
@@ -58,7 +62,8 @@ class SoundCard:
             for start in range(0, len(self.audio), len(buffer)):
                 block = buffer[: len(self.audio) - start]
                 block[:, 0] = self.audio[start : start + len(buffer)]
-                options["callback"](block, len(block), None, None)
+                lost = SimpleNamespace(input_overflow=start // len(buffer) in self.overflows)
+                options["callback"](block, len(block), None, lost)
                 block[:] = 9  # PortAudio uses its memory again
             self.after()
 
@@ -132,6 +137,19 @@ def test_a_microphone_of_another_rate(plug_in: Callable[[Any], Any], rate: int) 
     assert abs(len(heard) - len(tone)) <= 1
     middle = slice(2_000, 14_000)
     assert np.abs(heard[middle] - tone[middle]).max() < 0.01
+
+
+def test_audio_that_the_system_lost_is_reported_once(plug_in: Callable[[Any], Any], caplog: pytest.LogCaptureFixture) -> None:
+    for overflows, warnings in ((set(), 0), ({3, 5, 40}, 1)):
+        done = threading.Event()
+        card = plug_in(SoundCard(noise(1.0), after=done.set))
+        card.overflows = overflows
+        caplog.clear()
+        with Microphone() as microphone:
+            done.wait()
+            microphone.stop()
+            list(microphone)
+        assert caplog.text.count("USB Microphone: the system lost audio") == warnings
 
 
 def test_the_second_ctrl_c_interrupts() -> None:

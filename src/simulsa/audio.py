@@ -130,6 +130,8 @@ def load_audio_within(path: str | Path, max_s: float, name: str) -> np.ndarray:
             pieces.append(resampled(block.mean(axis=1) if channel is None else block[:, channel]))
         if sound.seekable() and sound.frames - frames > rate // 10:
             raise AudioError(f"{name}: the header promises {sound.frames} samples, {frames} are there; the file is cut off")
+        if sound.format == "FLAC":
+            _check_one_flac(path, name)
     pieces.append(resampled(np.zeros(0, dtype=np.float32), last=True))
     samples = np.concatenate(pieces)
     if not len(samples):
@@ -183,10 +185,14 @@ def _decoded(
         if last - first - len(samples) > (rate // 10 if sound.format == "MP3" else 0):
             raise AudioError(f"{name}: the header promises {last - first} samples, {len(samples)} are there; the file is cut off")
         if sound.format == "FLAC" and last - first == sound.frames:  # checked only if all of it is read anyway
-            with _bytes_of(source) as file:
-                if has_second_flac(file):
-                    raise AudioError(f"{name}: several concatenated FLAC files; decode each and join them as WAV")
+            _check_one_flac(source, name)
     return samples, rate
+
+
+def _check_one_flac(source: str | Path | bytes, name: str) -> None:
+    with _bytes_of(source) as file:
+        if has_second_flac(file):
+            raise AudioError(f"{name}: several concatenated FLAC files; decode each and join them as WAV")
 
 
 def _mono(samples: np.ndarray, name: str) -> np.ndarray:

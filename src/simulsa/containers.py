@@ -68,7 +68,7 @@ def mp3_promise(file: BinaryIO, position: int = 0) -> tuple[int, int] | None:
     if len(frame) < 64 or frame[0] != 0xFF or frame[1] < 0xE0:
         return None
     at = max(frame.find(b"Xing"), frame.find(b"Info"))
-    if at < 0 or frame[at + 7] & 3 != 3:  # it must give the numbers of both frames and bytes
+    if not 0 <= at <= len(frame) - 16 or frame[at + 7] & 3 != 3:  # it must give the numbers of both frames and bytes
         return None
     return first, int.from_bytes(frame[at + 12 : at + 16], "big")
 

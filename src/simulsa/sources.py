@@ -6,6 +6,7 @@ Any such iterable works as a source; a recording and a microphone are provided.
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import signal
 import time
@@ -16,6 +17,8 @@ import numpy as np
 
 from simulsa.audio import SAMPLE_RATE, StreamResampler, samples_to_s
 from simulsa.extras import optional
+
+logger = logging.getLogger("simulsa")
 
 PACKET_SAMPLES = SAMPLE_RATE // 25  # audio arrives in packets of 40 ms, as from a sound card
 
@@ -43,6 +46,7 @@ class Microphone:
         """
         self._audio: queue.SimpleQueue[np.ndarray | None] = queue.SimpleQueue()  # may be filled by a signal handler
         self._sounds, self._device = _sounddevice(), device
+        self._overflowed = False  # the system has lost audio
         with self._explained():
             number = int(device) if device.isdecimal() else device or None
             found = self._sounds.query_devices(number, "input")
@@ -68,8 +72,14 @@ class Microphone:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         listening = True
+        warned = False
         while listening:
             pieces = [self._audio.get()]
+            if self._overflowed and not warned:
+                logger.warning(
+                    "%s: the system lost audio because this process was too busy to take it; text may be missing", self.name
+                )
+                warned = True
             with contextlib.suppress(queue.Empty):
                 while True:
                     pieces.append(self._audio.get_nowait())
@@ -81,6 +91,7 @@ class Microphone:
 
     def _receive(self, samples: np.ndarray, frames: int, times: Any, status: Any) -> None:
         """Called in PortAudio's thread: `samples` is `[frames, 1]` and is overwritten after the call."""
+        self._overflowed = self._overflowed or bool(status.input_overflow)
         self._audio.put(samples[:, 0].copy())
 
     @contextlib.contextmanager

@@ -21,7 +21,7 @@ from starlette.websockets import WebSocket
 from simulsa.serving import samples
 from simulsa.serving.conversation import converse
 from simulsa.serving.realtime import Realtime
-from simulsa.serving.service import Service
+from simulsa.serving.service import RefusedError, Service
 from simulsa.serving.simulstream import Simulstream
 from simulsa.serving.translations import Translations, error_response
 from simulsa.serving.values import plain
@@ -72,12 +72,16 @@ def create_app(service: Service) -> Starlette:
         return Response(service.metrics.text(), media_type=PROMETHEUS)
 
     async def healthy(_: Request) -> Response:
+        refusal = service.refusal()
+        if refusal is not None and refusal.code == "failed":  # whoever supervises the server restarts it; nothing else helps
+            return unavailable(refusal)
         return JSONResponse({"status": "ok"})
 
     async def ready(_: Request) -> Response:
         refusal = service.refusal()
-        if refusal is None:
-            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "ready"}) if refusal is None else unavailable(refusal)
+
+    def unavailable(refusal: RefusedError) -> Response:
         return JSONResponse({"status": refusal.code, "reason": str(refusal)}, 503)
 
     async def list_samples(_: Request) -> Response:

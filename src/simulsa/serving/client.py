@@ -26,6 +26,7 @@ from simulsa.streaming.state import Update
 ENDPOINT = "/v1/realtime/translations"
 FRAME_SAMPLES = SAMPLE_RATE // 5  # 200 ms, as the protocol advises
 REMEDIES = {401: "give the key with --api-key-file", 502: "is the server behind it running?", 503: "try again later"}
+GREETING_S = 30.0  # a server of this protocol speaks first
 SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
 _silent = logging.getLogger("simulsa.websockets")  # the library logs, with a traceback, errors that it raises as well
@@ -58,9 +59,14 @@ class RemoteConfig:
 
 def endpoint(url: str) -> str:
     """The WebSocket address for a server's address. Raises `ValueError` if `url` is not such an address."""
-    parts = urlsplit(url)
-    if parts.scheme not in SCHEMES or not parts.netloc:
-        raise ValueError(f"url is {url!r}; it must begin with ws://, wss://, http:// or https:// and name a host")
+    rule = "it must begin with ws://, wss://, http:// or https:// and name a host"
+    try:
+        parts = urlsplit(url)
+        named = bool(parts.hostname and parts.port != 0)  # reading them also checks them
+    except ValueError as error:
+        raise ValueError(f"url is {url!r} ({error}); {rule}") from error
+    if parts.scheme not in SCHEMES or not named:
+        raise ValueError(f"url is {url!r}; {rule}")
     prefix = parts.path.rstrip("/").removesuffix(ENDPOINT).removesuffix("/v1")  # the latter as in OpenAI's base URLs
     return urlunsplit((SCHEMES[parts.scheme], parts.netloc, prefix + ENDPOINT, parts.query, ""))
 
@@ -169,13 +175,23 @@ def _events(socket: Any) -> Iterator[dict[str, Any]]:
     """The server's events until it closes the session. Raises `RemoteError` for its errors, and if the connection is lost."""
     from websockets.exceptions import ConnectionClosed
 
+    timeout_s: float | None = GREETING_S
     while True:
         try:
-            event = strict_json.loads(socket.recv())
+            event = strict_json.loads(socket.recv(timeout_s))
+        except TimeoutError as error:
+            raise RemoteError(
+                f"the server says nothing for {GREETING_S:g} s; is it a simulsa server? check the address"
+            ) from error
         except strict_json.JSONError as error:
             raise RemoteError(f"the server sent a message that is not JSON ({error}); is it another version?") from error
         except ConnectionClosed as error:
             raise RemoteError(f"the connection to the server was lost ({error}); committed text is kept") from error
+        timeout_s = None
+        if not isinstance(event, dict) or "type" not in event:
+            raise RemoteError(
+                f"the server sent {str(event)[:40]!r}, which is no event; is it a simulsa server? check the address"
+            )
         if event["type"] == "error":
             raise RemoteError(f"the server says {event['error']['code']}: {event['error']['message']}")
         yield event

@@ -37,7 +37,10 @@ class Gate:
         if "*" in self._config.allow_origins or origin in self._config.allow_origins:
             return True
         # a name that was made to point here (DNS rebinding) has matching origin and host, but is not a name of this machine
-        place = urlsplit(origin)
+        try:
+            place = urlsplit(origin)
+        except ValueError:  # no address at all, such as http://[
+            return False
         return place.netloc == host and (place.hostname in LOOPBACK or not self._config.is_loopback)
 
 

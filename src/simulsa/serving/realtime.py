@@ -137,7 +137,9 @@ class Realtime(Conversation):
             raise EventError(str(error), "invalid_value", "session") from error
         self._tentative = tentative
         if stream != self.session.config or rate != self.pcm.rate:
-            if not self.session.untouched:  # speech so far is translated with the settings requested for it
+            if not (
+                self.session.untouched and self.pcm.untouched
+            ):  # speech so far is translated with the settings requested for it
                 self.session.finish()
                 await self.session.settled()
             if self.session.ended or self.session.error is not None:

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulsa.audio import samples_to_s
+from simulsa.audio import SAMPLE_RATE, samples_to_s
 from simulsa.serving.clock import SpeechClock
 from simulsa.serving.config import ServeConfig
 from simulsa.serving.turns import Turn
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.state import StreamState, Update
+
+PIECE_SAMPLES = 10 * SAMPLE_RATE  # of a recording, that the model thread is given at a time
 
 
 @dataclass(frozen=True)
@@ -166,12 +168,14 @@ class Session:
 
     def turn(self, now: float) -> Turn:
         """The work for the model now; its outcome comes back through `deliver`."""
-        closing = self.finishing and not self._closed
+        # a recording comes in pieces: in one with hours of silence, finding the speech would keep all others waiting
+        count = len(self._inbox) if self.live else 0 if self._again else 1
+        audio, self._inbox = self._inbox[:count], self._inbox[count:]
+        closing = self.finishing and not self._closed and not self._inbox
         self._chunks = self._overdue_chunks(now)
-        turn = Turn(self._stream, self._inbox, closing, self._chunks, self.done_samples)
-        self._inbox = []
-        self._closed = self.finishing
-        self._given_samples = self.received_samples
+        turn = Turn(self._stream, audio, closing, self._chunks, self.done_samples)
+        self._closed = self._closed or closing
+        self._given_samples += sum(map(len, audio))
         self._in_turn = True
         return turn
 
@@ -212,7 +216,8 @@ class Session:
         if len(samples):
             self.received_samples += len(samples)
             self._clock.arrived(len(samples), time.monotonic())
-            self._inbox.append(samples)
+            size = len(samples) if self.live else PIECE_SAMPLES
+            self._inbox += [samples[start : start + size] for start in range(0, len(samples), size)]
 
     def _put(self, result: Result) -> None:
         self._results.put_nowait(result)

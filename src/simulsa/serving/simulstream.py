@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from simulsa import strict_json
 from simulsa.audio import SAMPLE_RATE
 from simulsa.serving.conversation import GOING_AWAY, NORMAL, POLICY, Conversation, Socket
@@ -44,6 +46,7 @@ class Simulstream(Conversation):
         if "end_of_stream" in data:
             if self.pcm.held_back:
                 await self.socket.send(self.error("the stream ended inside a sample; its last byte was dropped", "odd_bytes"))
+            await self.session.receive(np.zeros(0, dtype=np.float32))  # the next stream, if it is empty, has begun here
             self.session.finish()
             self.pcm = PcmReader(SAMPLE_RATE)
         else:
@@ -82,7 +85,7 @@ class Simulstream(Conversation):
         await self._use(stream, pcm)
 
     async def _use(self, stream: StreamConfig, pcm: PcmReader) -> None:
-        if not self.session.untouched:
+        if not (self.session.untouched and self.pcm.untouched):
             if not self.session.finishing:
                 await self.socket.send(self.error("metadata comes before the audio of a stream; ignored", "late_metadata"))
                 return

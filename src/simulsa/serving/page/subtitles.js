@@ -22,7 +22,7 @@ export function cues(pieces) {
   }
   let free = 0;
   for (const cue of found) {
-    cue.text = cue.text.trim();
+    cue.text = cue.text.trim().replace(/\s+/g, " "); // an empty line would end the cue
     cue.start = Math.max(cue.start, free);
     cue.end = free = Math.max(cue.end, cue.start + SHORTEST_S);
   }
