@@ -67,7 +67,7 @@ class Running:
 
 @contextlib.contextmanager
 def running(lalm: LALM, stream: StreamConfig | None = None, send_buffer: int = 0, **limits: Any) -> Iterator[Running]:
-    config = ServeConfig(**{"port": 0, "merge_chunks": False, "longform": False, **limits})
+    config = ServeConfig(**{"port": 0, "merge_chunks": False, "longform": False, "max_lag_chunks": 1_000, **limits})
     service = Service(lalm, config, stream or StreamConfig())
     server = make_server(service)
     listening = bind(service.config)

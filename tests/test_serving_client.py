@@ -252,7 +252,7 @@ def broken_server() -> contextlib.AbstractContextManager[str]:
 
 
 @pytest.mark.parametrize(
-    ("greeting", "words"), [("", "says nothing for 0.3 s"), ('{"new": ""}', "is no event"), ("[1]", "is no event")]
+    ("greeting", "words"), [("", "has sent nothing for 0.3 s"), ('{"new": ""}', "is no event"), ("[1]", "is no event")]
 )
 def test_a_server_of_another_kind(greeting: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def talk(connection: Any) -> None:

@@ -181,7 +181,7 @@ def _events(socket: Any) -> Iterator[dict[str, Any]]:
             event = strict_json.loads(socket.recv(timeout_s))
         except TimeoutError as error:
             raise RemoteError(
-                f"the server says nothing for {GREETING_S:g} s; is it a simulsa server? check the address"
+                f"the server has sent nothing for {GREETING_S:g} s; is it a simulsa server? check the address"
             ) from error
         except strict_json.JSONError as error:
             raise RemoteError(f"the server sent a message that is not JSON ({error}); is it another version?") from error

@@ -137,9 +137,8 @@ class Realtime(Conversation):
             raise EventError(str(error), "invalid_value", "session") from error
         self._tentative = tentative
         if stream != self.session.config or rate != self.pcm.rate:
-            if not (
-                self.session.untouched and self.pcm.untouched
-            ):  # speech so far is translated with the settings requested for it
+            # speech so far is translated with the settings requested for it
+            if not (self.session.untouched and self.pcm.untouched):
                 self.session.finish()
                 await self.session.settled()
             if self.session.ended or self.session.error is not None:
