@@ -320,6 +320,16 @@ def test_compare_marks_the_front_and_what_is_significant(
         compare([good, bad], baseline="nowhere")
 
 
+def test_significance_takes_the_tokenizer_of_the_scores(make_rows: Rows, tmp_path: Path) -> None:
+    pytest.importorskip("MeCab", reason="needs simulsa[ja]")
+    said = "赤い シャツ を 着た 男の人 が 自転車 に 乗って います"
+    rows = [dataclasses.replace(row, target_lang="ja", target_text=said) for row in make_rows(40)]
+    for name, text in (("good", said), ("bad", worse(said, 3))):
+        evaluate(FakeLALM(growing_script(text, 2_000)), rows, config(tmp_path / name, chunk_ms=(500,), rollback=(0,)))
+    assert "tok:ja-mecab-" in json.loads((tmp_path / "good" / "scores.json").read_text())[0]["bleu_signature"]
+    assert "▼" in compare([tmp_path / "good", tmp_path / "bad"], baseline=tmp_path / "good").splitlines()[3]
+
+
 def test_compare_by_command(make_rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a", "b"):
         evaluate(fake(), make_rows(2), config(tmp_path / name))

@@ -83,9 +83,10 @@ def _arrows(evaluations: Evaluations, folders: Mapping[str, Path], baseline: str
 
 
 def _tokenizer(score: Score) -> str:
-    """SacreBLEU's tokenizer, from its signature: `nrefs:1|case:mixed|eff:no|tok:13a|…`."""
+    """SacreBLEU's tokenizer, from its signature: `nrefs:1|case:mixed|eff:no|tok:13a|…`, `tok:ja-mecab-0.996-IPA`."""
     signature: str = score["bleu_signature"]
-    return dict(part.split(":", 1) for part in signature.split("|"))["tok"]
+    named = dict(part.split(":", 1) for part in signature.split("|"))["tok"]
+    return "-".join(named.split("-")[:2])  # MeCab's version and dictionary follow the name
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
