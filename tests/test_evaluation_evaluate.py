@@ -290,6 +290,20 @@ def test_compare_puts_evaluations_side_by_side(make_rows: Rows, tmp_path: Path) 
         compare([tmp_path / "c"])
 
 
+def test_compare_refuses_other_audio_under_the_same_names(make_rows: Rows, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("old", "one", "other")]
+    for folder in folders:
+        rows = make_rows(2)
+        if folder.name == "other":
+            soundfile.write(rows[1].audio, noise(2.3, seed=7), 16_000)
+        evaluate(fake(), rows, config(folder))
+    scores = json.loads((folders[0] / "scores.json").read_text())
+    (folders[0] / "scores.json").write_text(json.dumps([{**score, "audio": None} for score in scores]))
+    compare(folders[:2])  # earlier versions did not record the audio
+    with pytest.raises(EvaluationError, match=r"'other' was measured on other audio \(\w+\) than 'one' \(\w+\).*same audio"):
+        compare(folders)
+
+
 def worse(text: str, every: int) -> str:
     """`text` with every so many words exchanged."""
     return " ".join("falsch" if i % every == 0 else word for i, word in enumerate(text.split(), start=1))
