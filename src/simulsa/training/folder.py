@@ -101,9 +101,9 @@ class Folder:
         """Remove the files of a training run, and nothing else."""
         for path in (self.out / _ADAPTER, self.out / RECORD, self.out / _WEIGHTS, self.log, self.curve):
             path.unlink(missing_ok=True)
-        self._unfinished.unlink(missing_ok=True)
         for path in self.checkpoints.glob("checkpoint-*"):
             shutil.rmtree(path)
+        self._unfinished.unlink(missing_ok=True)  # last: without it, nothing says whose checkpoints are left after a kill
 
     def _check_same(self, path: Path, record: dict[str, Any]) -> None:
         found = self._read(path)
