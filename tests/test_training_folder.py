@@ -298,6 +298,14 @@ def test_checkpoints_are_not_without_their_record(tmp_path: Path, monkeypatch: p
     assert (folder.checkpoints / RECORD).exists(), "or the next training would go on from another one's weights"
 
 
+def test_a_copy_of_a_checkpoint_is_not_one(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    for name in ("checkpoint-2", "checkpoint-10", "checkpoint-10-copy"):
+        (folder.checkpoints / name).mkdir(parents=True)
+        (folder.checkpoints / name / "trainer_state.json").write_text('{"global_step": 10}')
+    assert folder.last_checkpoint() == (folder.checkpoints / "checkpoint-10", {"global_step": 10})
+
+
 def test_rows_that_come_or_go_within_a_training_are_noticed(make_rows: Rows, random_lalm: Any, tmp_path: Path) -> None:
     rows = make_rows(4)
     config = settings(tmp_path / "run", batch_size=1, micro_batch_size=1, save_every_steps=1, on_error="skip")

@@ -77,7 +77,8 @@ class Folder:
 
     def last_checkpoint(self) -> tuple[Path, dict[str, Any]] | None:
         """The latest complete checkpoint and its Trainer state; an incomplete one is skipped."""
-        numbered = [(int(path.parent.name.rpartition("-")[2]), path) for path in self.checkpoints.glob(f"checkpoint-*/{_STATE}")]
+        numbers = {path: path.parent.name.removeprefix("checkpoint-") for path in self.checkpoints.glob(f"checkpoint-*/{_STATE}")}
+        numbered = [(int(number), path) for path, number in numbers.items() if number.isdecimal()]  # not someone's copy of one
         for _, path in sorted(numbered, reverse=True):
             try:
                 # transformers' own file may contain a gradient norm of NaN, which is no reason to skip the checkpoint
