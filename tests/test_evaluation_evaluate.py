@@ -290,6 +290,20 @@ def test_compare_puts_evaluations_side_by_side(make_rows: Rows, tmp_path: Path) 
         compare([tmp_path / "c"])
 
 
+def test_compare_refuses_other_audio_under_the_same_names(make_rows: Rows, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("old", "one", "other")]
+    for folder in folders:
+        rows = make_rows(2)
+        if folder.name == "other":
+            soundfile.write(rows[1].audio, noise(2.3, seed=7), 16_000)
+        evaluate(fake(), rows, config(folder))
+    scores = json.loads((folders[0] / "scores.json").read_text())
+    (folders[0] / "scores.json").write_text(json.dumps([{**score, "audio": None} for score in scores]))
+    compare(folders[:2])  # earlier versions did not record the audio
+    with pytest.raises(EvaluationError, match=r"'other' was measured on other audio \(\w+\) than 'one' \(\w+\).*same audio"):
+        compare(folders)
+
+
 def worse(text: str, every: int) -> str:
     """`text` with every so many words exchanged."""
     return " ".join("falsch" if i % every == 0 else word for i, word in enumerate(text.split(), start=1))
@@ -318,6 +332,16 @@ def test_compare_marks_the_front_and_what_is_significant(
     assert "1 of 2 settings are not tested for significance" in caplog.text
     with pytest.raises(EvaluationError, match="baseline is 'nowhere'; it must be one of the folders"):
         compare([good, bad], baseline="nowhere")
+
+
+def test_significance_takes_the_tokenizer_of_the_scores(make_rows: Rows, tmp_path: Path) -> None:
+    pytest.importorskip("MeCab", reason="needs simulsa[ja]")
+    said = "赤い シャツ を 着た 男の人 が 自転車 に 乗って います"
+    rows = [dataclasses.replace(row, target_lang="ja", target_text=said) for row in make_rows(40)]
+    for name, text in (("good", said), ("bad", worse(said, 3))):
+        evaluate(FakeLALM(growing_script(text, 2_000)), rows, config(tmp_path / name, chunk_ms=(500,), rollback=(0,)))
+    assert "tok:ja-mecab-" in json.loads((tmp_path / "good" / "scores.json").read_text())[0]["bleu_signature"]
+    assert "▼" in compare([tmp_path / "good", tmp_path / "bad"], baseline=tmp_path / "good").splitlines()[3]
 
 
 def test_compare_by_command(make_rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

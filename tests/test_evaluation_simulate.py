@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,6 +157,21 @@ def test_characters_are_the_units_of_chinese(make_rows: Rows) -> None:
 def test_an_empty_translation_has_no_delays(make_rows: Rows) -> None:
     (instance,) = simulate(FakeLALM(lambda audio: ""), admit(make_rows(1), 10**9), 500, 0, batch_size=1)
     assert (instance.prediction, instance.delays_ms, instance.elapsed_ms) == ("", (), ())
+
+
+def test_the_speech_lasts_as_long_as_what_was_heard(make_rows: Rows) -> None:
+    (row,) = make_rows(1)
+    path = Path(row.audio).with_suffix(".mp3")
+    soundfile.write(path, row.load(), SAMPLE_RATE, format="MP3")
+    data = bytearray(path.read_bytes())
+    frames = max(data.find(b"Xing"), data.find(b"Info")) + 8  # where the header has their number
+    data[frames : frames + 4] = (int.from_bytes(data[frames : frames + 4], "big") + 1).to_bytes(4, "big")
+    path.write_bytes(data)
+    row = dataclasses.replace(row, audio=str(path))
+    samples = len(row.load())
+    assert row.length_samples() > samples, "the header promises more than there is"
+    (instance,) = simulate(fake(), admit([row], 10**9), math.inf, 0)
+    assert set(instance.delays_ms) == {instance.source_length_ms} == {samples / 16}, "nothing is final before the end"
 
 
 def test_chunks_wait_for_their_audio_and_for_each_other() -> None:

@@ -111,6 +111,18 @@ def test_wrong_flags(flags: list[str], message: str, tmp_path: Path, capsys: pyt
     assert message in "".join(capsys.readouterr())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["multi30k", "--limit", "-5", "--out", "rows.jsonl"], "limit is -5; it must be a whole number, 1 or more"),
+        (["validate", "rows.jsonl", "--max-s", "nan"], "max_s is nan; it must be a number above 0"),
+    ],
+)
+def test_limits_out_of_range(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("manifest", *arguments) == 2
+    assert message in "".join(capsys.readouterr())
+
+
 def test_a_verb_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("manifest") == 2
     assert "manifest needs a subcommand: validate, stats" in capsys.readouterr().err

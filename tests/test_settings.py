@@ -90,6 +90,7 @@ def test_a_value_of_another_type_is_named(values: dict[str, Any], message: str) 
         ("drafts: maybe\n", r"settings\.yaml: drafts is 'maybe'; it must be of type bool"),
         ("target_lang: klingonish\n", r"settings\.yaml: unknown language 'klingonish'"),
         ("chunk_ms: 300\nchunk-ms: 400\n", r"settings\.yaml: chunk_ms and chunk-ms are the same setting; keep one of them"),
+        ("chunk_ms: 300\nchunk_ms: 400\n", r"settings\.yaml: chunk_ms is there twice; keep one of them"),
         ("- 1\n- 2\n", r"settings\.yaml: a list where `key: value` lines are needed"),
         ("a: [1\n", r"settings\.yaml: not YAML"),
     ],
@@ -102,6 +103,9 @@ def test_a_broken_file_is_named(tmp_path: Path, text: str, message: str) -> None
 def test_a_missing_file_and_a_missing_value(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"none\.yaml: no such settings file"):
         read_yaml_mapping(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"seed: 1  # gr\xfc\xdfe")
+    with pytest.raises(SettingsError, match=r"latin\.yaml: not UTF-8 text .*save it as UTF-8"):
+        read_yaml_mapping(tmp_path / "latin.yaml")
     with pytest.raises(SettingsError, match=r"here: .*'out'"):
         from_mapping(Example, {}, "here")
 

@@ -18,6 +18,7 @@ from simulsa.lalm.parts import RECORD
 from simulsa.manifest import Utterance
 from simulsa.settings import to_mapping
 from simulsa.training.config import TrainConfig
+from simulsa.training.folder import Folder
 from simulsa.training.train import TrainError, train
 from tests.trainings import (
     Rows,
@@ -282,6 +283,27 @@ def test_an_unfinished_training_is_protected_until_overwritten(make_rows: Rows, 
     assert [entry["step"] for entry in log(config.out)] == [1, 2]
     assert json.loads((config.out / RECORD).read_text())["settings"]["learning_rate"] == 2e-2
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+def test_checkpoints_are_not_without_their_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    folder = Folder(tmp_path)
+    (folder.checkpoints / "checkpoint-1").mkdir(parents=True)
+    (folder.checkpoints / RECORD).write_text("{}")
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        folder.clear()
+    assert (folder.checkpoints / RECORD).exists(), "or the next training would go on from another one's weights"
+
+
+def test_a_copy_of_a_checkpoint_is_not_one(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    for name in ("checkpoint-2", "checkpoint-10", "checkpoint-10-copy"):
+        (folder.checkpoints / name).mkdir(parents=True)
+        (folder.checkpoints / name / "trainer_state.json").write_text('{"global_step": 10}')
+    assert folder.last_checkpoint() == (folder.checkpoints / "checkpoint-10", {"global_step": 10})
 
 
 def test_rows_that_come_or_go_within_a_training_are_noticed(make_rows: Rows, random_lalm: Any, tmp_path: Path) -> None:

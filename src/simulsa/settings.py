@@ -110,14 +110,17 @@ def field_names(*kinds: type) -> set[str]:
 def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
     """The keys and values of a YAML file.
 
-    Raises `SettingsError` when it is missing, holds anything but a mapping, or has a key with hyphens and with underscores.
+    Raises `SettingsError` when it is missing, holds anything but a mapping, or has a key twice, with hyphens or underscores.
     """
     import yaml
 
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        values = yaml.safe_load(text)
     except FileNotFoundError:
         raise SettingsError(f"{path}: no such settings file") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
     except yaml.YAMLError as error:
         raise SettingsError(f"{path}: not YAML ({error})") from error
     if values is None:
@@ -125,10 +128,12 @@ def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: a {type(values).__name__} where `key: value` lines are needed")
     named: dict[str, str] = {}
-    for key in map(str, values):
-        other = named.setdefault(key.replace("-", "_"), key)
-        if other != key:
-            raise SettingsError(f"{path}: {other} and {key} are the same setting; keep one of them")
+    for key in (str(node.value) for node, _ in yaml.compose(text).value):  # `values` has only the last of equal keys
+        name = key.replace("-", "_")
+        if name in named:
+            found = f"{key} is there twice" if named[name] == key else f"{named[name]} and {key} are the same setting"
+            raise SettingsError(f"{path}: {found}; keep one of them")
+        named[name] = key
     return {str(key): value for key, value in values.items()}
 
 

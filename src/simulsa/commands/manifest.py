@@ -24,6 +24,7 @@ from simulsa.corpora.mustc import MustcConfig, read_mustc
 from simulsa.corpora.tsv import TsvConfig, read_tsv_table
 from simulsa.demo.speech import DemoSpeechConfig
 from simulsa.extras import optional
+from simulsa.settings import check_number
 
 CORPORA: dict[str, tuple[type[CorpusConfig], Callable[[Any], Sequence[Any]]]] = {
     "covost2": (Covost2Config, read_covost2),
@@ -44,6 +45,10 @@ class Validate:
     """the manifest (.jsonl)"""
     max_s: float | None = None
     """report clips longer than this many seconds, e.g. the model's window"""
+
+    def __post_init__(self) -> None:
+        if self.max_s is not None:
+            check_number(self, "max_s", lambda value: value > 0, "above 0")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from simulsa.corpora.build import new_output
 from simulsa.corpora.synthesis import Voice, synthesizer
 from simulsa.manifest import Utterance, write_manifest
 from simulsa.progress import track
+from simulsa.settings import check_whole_numbers
 
 SPLITS = ("train", "val", "test_2016_flickr", "test_2017_flickr", "test_2017_mscoco")
 
@@ -43,6 +44,8 @@ class Multi30kConfig:
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise ValueError(f"split is {self.split!r}; it must be one of {', '.join(SPLITS)}")
+        if self.limit is not None:
+            check_whole_numbers(self, {"limit": 1})
         if not self.voices:
             raise ValueError("voices is empty; name at least one eSpeak NG voice, e.g. en-us")
 

@@ -27,8 +27,8 @@ def compare(dirs: Sequence[str | Path], out: str | Path | None = None, baseline:
     Settings on the Pareto front are bold, and a list of them follows. With a `baseline`, one of the folders, an arrow marks a
     setting that is significantly better or worse than the same one there, by their instance logs; if a log is missing, there is
     no arrow. `out` is a folder for `table.md` and `quality-latency.png`. Raises `EvaluationError` when a folder holds no scores
-    or is given twice, when the baseline is not among them, or when their test sets differ; scores by different versions of the
-    scorers are compared with a warning.
+    or is given twice, when the baseline is not among them, or when their test sets or what their audio holds differ; scores by
+    different versions of the scorers are compared with a warning.
     """
     require("comparison", "evaluate")
     if not dirs:
@@ -38,6 +38,7 @@ def compare(dirs: Sequence[str | Path], out: str | Path | None = None, baseline:
     chosen = None if baseline is None else _chosen(Path(baseline), folders, names)
     evaluations = dict(zip(names, [read_scores(folder) for folder in folders], strict=True))
     _check_same_test_set(evaluations)
+    _check_same_audio(evaluations)
     front = pareto_front(evaluations)
     arrows = {} if chosen is None else _arrows(evaluations, dict(zip(names, folders, strict=True)), chosen)
     table = comparison_table(evaluations, front, arrows)
@@ -83,9 +84,10 @@ def _arrows(evaluations: Evaluations, folders: Mapping[str, Path], baseline: str
 
 
 def _tokenizer(score: Score) -> str:
-    """SacreBLEU's tokenizer, from its signature: `nrefs:1|case:mixed|eff:no|tok:13a|…`."""
+    """SacreBLEU's tokenizer, from its signature: `nrefs:1|case:mixed|eff:no|tok:13a|…`, `tok:ja-mecab-0.996-IPA`."""
     signature: str = score["bleu_signature"]
-    return dict(part.split(":", 1) for part in signature.split("|"))["tok"]
+    named = dict(part.split(":", 1) for part in signature.split("|"))["tok"]
+    return "-".join(named.split("-")[:2])  # MeCab's version and dictionary follow the name
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -112,6 +114,18 @@ def _check_same_test_set(evaluations: Evaluations) -> None:
         if other[0]["bleu_signature"] != scores[0]["bleu_signature"]:
             logger.warning(
                 "%s and %s were scored differently: %s, %s", first, name, *(s[0]["bleu_signature"] for s in (scores, other))
+            )
+
+
+def _check_same_audio(evaluations: Evaluations) -> None:
+    """Raise `EvaluationError` if two folders record different audio; those of earlier versions record none."""
+    audio = {name: score["audio"] for name, scores in evaluations.items() for score in scores if score.get("audio")}
+    first = next(iter(audio), "")
+    for name, signature in audio.items():
+        if signature != audio[first]:
+            raise EvaluationError(
+                f"{name!r} was measured on other audio ({signature}) than {first!r} ({audio[first]}), with the same ids and file "
+                "names; their scores cannot be compared: evaluate both on the same audio"
             )
 
 

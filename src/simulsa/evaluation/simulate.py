@@ -163,7 +163,7 @@ class _Run:
             prediction=single_spaced(self.updates[-1].committed),
             reference=single_spaced(row.target_text),
             source=row.audio,
-            source_length_ms=samples_to_ms(self.clip.samples),
+            source_length_ms=samples_to_ms(self.updates[-1].audio_samples),  # an MP3's header may promise a little more
             delays_ms=emissions(self.updates, [samples_to_ms(update.audio_samples) for update in self.updates], unit),
             elapsed_ms=emissions(self.updates, done_ms(self.updates), unit) if timed else None,
             steps=len(self.updates),

@@ -77,7 +77,8 @@ class Folder:
 
     def last_checkpoint(self) -> tuple[Path, dict[str, Any]] | None:
         """The latest complete checkpoint and its Trainer state; an incomplete one is skipped."""
-        numbered = [(int(path.parent.name.rpartition("-")[2]), path) for path in self.checkpoints.glob(f"checkpoint-*/{_STATE}")]
+        numbers = {path: path.parent.name.removeprefix("checkpoint-") for path in self.checkpoints.glob(f"checkpoint-*/{_STATE}")}
+        numbered = [(int(number), path) for path, number in numbers.items() if number.isdecimal()]  # not someone's copy of one
         for _, path in sorted(numbered, reverse=True):
             try:
                 # transformers' own file may contain a gradient norm of NaN, which is no reason to skip the checkpoint
@@ -101,9 +102,9 @@ class Folder:
         """Remove the files of a training run, and nothing else."""
         for path in (self.out / _ADAPTER, self.out / RECORD, self.out / _WEIGHTS, self.log, self.curve):
             path.unlink(missing_ok=True)
-        self._unfinished.unlink(missing_ok=True)
         for path in self.checkpoints.glob("checkpoint-*"):
             shutil.rmtree(path)
+        self._unfinished.unlink(missing_ok=True)  # last: without it, nothing says whose checkpoints are left after a kill
 
     def _check_same(self, path: Path, record: dict[str, Any]) -> None:
         found = self._read(path)
