@@ -128,7 +128,8 @@ def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: a {type(values).__name__} where `key: value` lines are needed")
     named: dict[str, str] = {}
-    for key in (str(node.value) for node, _ in yaml.compose(text).value):  # `values` has only the last of equal keys
+    root: Any = yaml.compose(text)  # `values` has only the last of equal keys
+    for key in (str(node.value) for node, _ in root.value):
         name = key.replace("-", "_")
         if name in named:
             found = f"{key} is there twice" if named[name] == key else f"{named[name]} and {key} are the same setting"
