@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from simulsa.loading import LoadingError
 from simulsa.manifest import ManifestError, Utterance, read_manifest, write_manifest
 from simulsa.settings import SettingsError, from_mapping
 from simulsa.testing import FakeLALM
+from tests.locks import written_elsewhere
 from tests.test_loading import kill_a_loader, no_process_is_left
 
 Rows = Callable[..., list[Utterance]]
@@ -344,6 +346,15 @@ def test_rows_of_other_audio_under_the_same_names_are_kept(rows: list[Utterance]
     Path(rows[0].audio).unlink()
     assert len(augment(rows, lalm, config(), out)) == len(made)
     Path(rows[0].audio).write_bytes(audio)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no fcntl")
+def test_an_output_that_another_process_makes_is_refused(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:
+    out = tmp_path / "mix.jsonl"
+    with written_elsewhere(out), pytest.raises(AugmentError, match=r"mix\.jsonl: another process is making it.*another --out"):
+        augment(rows, lalm, AugmentConfig(num=2, preflight=False), out)
+    assert len(augment(rows, lalm, AugmentConfig(num=2, preflight=False), out)) == 2
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_the_output_must_be_jsonl(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,6 @@ from simulsa.evaluation import evaluate as module
 from simulsa.evaluation.compare import compare
 from simulsa.evaluation.config import EvaluateConfig
 from simulsa.evaluation.evaluate import evaluate
-from simulsa.evaluation.folder import LOCK
 from simulsa.evaluation.front import pareto_front
 from simulsa.evaluation.instances import EvaluationError, read_instances
 from simulsa.evaluation.report import comparison_table, markdown_table, plot_quality_latency
@@ -30,6 +28,7 @@ from simulsa.settings import SettingsError, from_mapping
 from simulsa.streaming.policies import Policy, Rollback
 from simulsa.testing import FakeLALM, growing_script
 from tests.conftest import noise
+from tests.locks import written_elsewhere
 
 Rows = Callable[..., list[Utterance]]
 TEXT = "Ein Mann in einem roten Hemd fährt Fahrrad und noch viel mehr"
@@ -48,7 +47,7 @@ def test_an_evaluation_writes_its_folder(make_rows: Rows, tmp_path: Path) -> Non
     out = tmp_path / "out"
     result = evaluate(fake(), make_rows(5), config(out))
     logs = {"instances-inf-b0.log", "instances-k500-b0.log", "instances-k500-b3.log"}
-    assert {path.name for path in out.iterdir()} == {"scores.json", "table.md", "quality-latency.png", LOCK, *logs}
+    assert {path.name for path in out.iterdir()} == {"scores.json", "table.md", "quality-latency.png", *logs}
     text = (out / "scores.json").read_text()
     scores = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert scores == result.scores
@@ -173,14 +172,11 @@ def test_other_audio_under_the_same_names_is_another_test_set(
 def test_a_folder_in_which_another_process_works_is_refused(make_rows: Rows, tmp_path: Path) -> None:
     rows, out = make_rows(2), tmp_path / "out"
     evaluate(fake(), rows, config(out))
-    code = "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); print(flush=True); input()"
-    command = [sys.executable, "-c", code, str(out / LOCK)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
-        with pytest.raises(EvaluationError, match=r"out: another process is evaluating into it.*another --out"):
-            evaluate(fake(), rows, config(out, rollback=(5,)))
-        other.communicate(b"\n")
+    with (
+        written_elsewhere(out),
+        pytest.raises(EvaluationError, match=r"out: another process is evaluating into it.*another --out"),
+    ):
+        evaluate(fake(), rows, config(out, rollback=(5,)))
     assert evaluate(fake(), rows, config(out, rollback=(5,))).scores
 
 

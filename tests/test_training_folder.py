@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from simulsa.settings import to_mapping
 from simulsa.training.config import TrainConfig
 from simulsa.training.folder import Folder
 from simulsa.training.train import TrainError, train
+from tests.locks import written_elsewhere
 from tests.trainings import (
     Rows,
     answers,
@@ -326,6 +328,14 @@ def test_the_folders_of_models_and_of_other_trainers_are_left_alone(
     (tmp_path / RECORD).write_text("{}")
     with pytest.raises(TrainError, match=r"simulsa\.json: not the record of a training"):
         train(random_lalm, make_rows(1), settings(tmp_path))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no fcntl")
+def test_a_folder_that_another_process_trains_into_is_refused(make_rows: Rows, random_lalm: Any, tmp_path: Path) -> None:
+    run = settings(tmp_path / "run")
+    with written_elsewhere(run.out), pytest.raises(TrainError, match=r"run: another process is training into it.*another --out"):
+        train(random_lalm, make_rows(1), run)
+    assert not run.out.exists()
 
 
 def test_training_says_what_it_does_and_prints_nothing(

@@ -9,6 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 from simulsa import strict_json
 
 
@@ -28,6 +33,31 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def sole_writer(out: Path, busy: Exception) -> Iterator[None]:
+    """Raise `busy` if another process writes `out` in such a context: each would write over what the other has made.
+
+    A lock file beside `out` is held, and removed afterwards. Nothing is held where files cannot be locked or written.
+    """
+    if fcntl is None:
+        yield
+        return
+    out = out.resolve()
+    lock = out.with_name(f".{out.name}.lock")
+    with contextlib.ExitStack() as stack:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(lock, "w"))
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, this lock is not inherited by loaders
+        except BlockingIOError:
+            raise busy from None
+        except OSError:
+            pass
+        else:
+            stack.callback(lock.unlink, missing_ok=True)
+        yield
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -23,6 +23,7 @@ from simulsa.augmentation.speculation import resolve_tau
 from simulsa.augmentation.summary import AugmentSummary
 from simulsa.augmentation.truncation import draw_cut, row_generator
 from simulsa.extras import require
+from simulsa.files import sole_writer
 from simulsa.lalm.grouping import PASS_SAMPLES, batches
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.preflight import preflight
@@ -50,9 +51,9 @@ def augment(
     (.partial.jsonl), and an existing manifest made from the same rows, model and settings is returned as is. `workers` score
     batches instead of `lalm`, with copies of it; the rows are the same.
 
-    Raises `AugmentError` if fewer rows than `num` can be cut, `out` holds something else or the model's scores are approximate
-    (unless that is accepted), `JournalError` for another run's journal, `AudioError` for broken audio unless `config.on_error` is
-    `skip`, and `LALMError` if the model fails the preflight.
+    Raises `AugmentError` if fewer rows than `num` can be cut, `out` holds something else, another process is making it, or the
+    model's scores are approximate (unless that is accepted), `JournalError` for another run's journal, `AudioError` for broken
+    audio unless `config.on_error` is `skip`, and `LALMError` if the model fails the preflight.
     """
     config = config or AugmentConfig()
     offline = [row for row in rows if not row.is_augmented]
@@ -63,8 +64,13 @@ def augment(
     out = Path(out)
     if out.suffix != ".jsonl":
         raise AugmentError(f"{out}: the output must be a .jsonl file, because files beside it are named after it")
+    with sole_writer(out, AugmentError(f"{out}: another process is making it; wait for it, or choose another --out")):
+        return _finished_or_made(run, offline, out)
+
+
+def _finished_or_made(run: _Run, offline: Sequence[Utterance], out: Path) -> list[Utterance]:
     journal = Journal(out, run.signature, run.audio)
-    made = None if config.overwrite else finished_rows(out, run.signature, run.audio)
+    made = None if run.config.overwrite else finished_rows(out, run.signature, run.audio)
     if made is None:
         made = run.make(offline, journal)
         summary = AugmentSummary.of(made)

@@ -13,7 +13,7 @@ from pathlib import Path
 from simulsa._version import __version__
 from simulsa.evaluation.comet import Segment, comet_scores, find_command, system_score
 from simulsa.evaluation.config import EvaluateConfig, Setting
-from simulsa.evaluation.folder import COMET_JOURNAL, alone, clear, finished_scores, write_report, write_scores
+from simulsa.evaluation.folder import COMET_JOURNAL, clear, finished_scores, sole_evaluation, write_report, write_scores
 from simulsa.evaluation.instances import EvaluationError, chunk_name, log_name, read_instances, write_instances
 from simulsa.evaluation.scores import Score, policy_of_score, quality_metrics, score_instances
 from simulsa.evaluation.simulate import Clip, Lockstep, admit, simulate
@@ -66,7 +66,7 @@ def evaluate(
     cached = lalm if config.batch_size == 1 or not config.encoder_cache_mib else CachedLALM(lalm, config.encoder_cache_mib)
     heard = audio_signature([clip.row for clip in clips])
     job = _Job(lalm, workers or LocalWorker(cached), clips, target_lang, len(rows), _test_set(clips), heard, config)
-    with alone(config.out):
+    with sole_evaluation(config.out):
         scores = _all_scores(job)
     return EvaluationResult([scores[setting] for setting in config.grid], config.out)
 

@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 from simulsa import strict_json
 from simulsa.evaluation.instances import EvaluationError, log_name
 from simulsa.evaluation.report import markdown_report, plot_quality_latency
 from simulsa.evaluation.scores import Score, policy_of_score
-from simulsa.files import atomic_write, write_json
+from simulsa.files import atomic_write, sole_writer, write_json
 
 SCORES = "scores.json"
 COMET_JOURNAL = "comet.jsonl"
-LOCK = ".lock"
 _KEYS = {"chunk_ms", "rollback", "bleu", "laal_ms", "test_set", "signature"}  # a file without these is not ours
 
 
-@contextlib.contextmanager
-def alone(folder: Path | None) -> Iterator[None]:
-    """Raise `EvaluationError` if another process works in `folder`: each would write over what the other has finished."""
-    if folder is None or fcntl is None:
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "w") as lock:
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, this lock is not inherited by loaders
-        except BlockingIOError:
-            raise EvaluationError(
-                f"{folder}: another process is evaluating into it; wait for it, or choose another --out"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-        yield
+def sole_evaluation(folder: Path | None) -> contextlib.AbstractContextManager[None]:
+    """Raises `EvaluationError` on entry if another process evaluates into `folder`."""
+    if folder is None:
+        return contextlib.nullcontext()
+    return sole_writer(
+        folder, EvaluationError(f"{folder}: another process is evaluating into it; wait for it, or choose another --out")
+    )
 
 
 def read_scores(folder: str | Path) -> list[Score]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from simulsa.extras import require
+from simulsa.files import sole_writer
 from simulsa.lalm.interface import LALMError
 from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.lalm.parts import read_record, trained_directions
@@ -55,8 +57,9 @@ def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: Trai
     last checkpoint, and a finished one is not repeated.
 
     Raises `ManifestError` for ids that occur twice, `TrainError` for rows with unusable audio or a target that the model cannot
-    generate, and for a folder that holds another training run (unless overwritten); `AudioError` for audio that cannot be
-    decoded (unless skipped); `LALMError` for a model that cannot be trained or fails the preflight.
+    generate, and for a folder that holds another training run (unless overwritten) or that another process trains into;
+    `AudioError` for audio that cannot be decoded (unless skipped); `LALMError` for a model that cannot be trained or fails the
+    preflight.
     """
     require("training", "train")
     _check_model(lalm)
@@ -64,6 +67,12 @@ def train_adapter(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: Trai
     if not rows:
         raise TrainError("no rows to train on; give at least one")
     check_ids(rows, " over all rows of a training")
+    busy = TrainError(f"{config.out}: another process is training into it; wait for it, or choose another --out")
+    with sole_writer(config.out, busy) if processes.is_main() else contextlib.nullcontext():
+        return _finished_or_trained(lalm, rows, config)
+
+
+def _finished_or_trained(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainConfig) -> Path:
     folder = Folder(config.out)
     record = make_record(lalm, rows, config)
     if not config.overwrite and folder.is_finished(record):
