@@ -34,6 +34,7 @@ class DocumentConfig:
         Path("docs/measurements/embedded-model.md"),
         Path("docs/measurements/paper-table.md"),
         Path("docs/measurements/choices.md"),
+        Path("docs/measurements/policies.md"),
         Path("docs/policies.md"),
         Path("README.md"),
         Path("src/simulsa/models/tiny-en-de/README.md"),
