@@ -53,7 +53,7 @@ def test_the_instruction_is_the_one_of_the_family(
         (tmp_path / "a-folder" / "config.json").write_text(json.dumps({"model_type": "granite_speech"}))
     export(rows, tmp_path / "out", ExportConfig(base_model=model))
     assert {line["messages"][0]["content"] for line in conversations(tmp_path / "out")} == {f"<audio>{asked}"}  # type: ignore[index]
-    assert ("not known" in caplog.text) is (model == "nobody/knows-this")
+    assert ("family is unknown" in caplog.text) is (model == "nobody/knows-this")
 
 
 def test_ms_swift_reads_messages_and_audio_files(rows: list[Utterance], tmp_path: Path) -> None:
