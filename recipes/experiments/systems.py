@@ -99,3 +99,7 @@ MANY_SHARES = (0.1, 0.4)
 def with_references(share: float) -> System:
     """The recipe `many` with offline rows that keep their references, for captions that are new to the base."""
     return varied(f"{MANY.name}, M = {share:.0%}", share, MANY, {"self_distillation": 0.0})
+
+
+# trained with every seed; the others with the first
+WITH_EVERY_SEED = (SFT, SIMULSA, with_references(MANY.share))

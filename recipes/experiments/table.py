@@ -17,7 +17,17 @@ from recipes.experiments.figures import plot_front, plot_table
 from recipes.experiments.lab import Lab, instances_of
 from recipes.experiments.markdown import details_table, main_table, summary_table
 from recipes.experiments.records import Record, record, write_records
-from recipes.experiments.systems import BASE, MANY, MANY_SHARES, PAPER_SHARE, SFT, SIMULSA, System, varied, with_references
+from recipes.experiments.systems import (
+    BASE,
+    MANY_SHARES,
+    PAPER_SHARE,
+    SFT,
+    SIMULSA,
+    WITH_EVERY_SEED,
+    System,
+    varied,
+    with_references,
+)
 from recipes.experiments.workers import Job, LabConfig, run_jobs
 from simulsa.evaluation.scores import policy_of_score
 from simulsa.evaluation.significance import p_value
@@ -122,7 +132,7 @@ def _folders(config: TableConfig, split: str) -> dict[str, Path]:
 
 def _seeds(config: TableConfig, system: System) -> Sequence[int]:
     """All seeds for the paper's systems and the recipe `many`, and the first for the others."""
-    return config.seeds if system in (SFT, SIMULSA, with_references(MANY.share)) else config.seeds[:1]
+    return config.seeds if system in WITH_EVERY_SEED else config.seeds[:1]
 
 
 def _job(config: TableConfig, system: System, seed: int) -> Job:

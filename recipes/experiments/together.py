@@ -27,7 +27,7 @@ from transformers import get_scheduler
 from recipes.command import run
 from recipes.experiments import ablations
 from recipes.experiments.lab import Lab
-from recipes.experiments.systems import MANY, SFT, SIMULSA, System, with_references
+from recipes.experiments.systems import WITH_EVERY_SEED, System
 from recipes.experiments.workers import LabConfig
 from simulsa.files import atomic_write
 from simulsa.lalm.decoder import HeardClip
@@ -279,7 +279,7 @@ def _mean(entries: Sequence[dict[str, Any]], step: int) -> dict[str, Any]:
 def main(config: TogetherConfig) -> None:
     """Train what the table and the ablations need."""
     lab = config.lab.open()
-    jobs = [(system, seed) for seed in config.seeds for system in (SFT, SIMULSA, with_references(MANY.share))]
+    jobs = [(system, seed) for seed in config.seeds for system in WITH_EVERY_SEED]
     jobs += [(system, config.seeds[0]) for group in ablations.groups().values() for system in group]
     train_together(lab, load(config.lab.model, dtype="float32", device=config.device), jobs)
 

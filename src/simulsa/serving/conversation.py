@@ -80,6 +80,11 @@ class Conversation(ABC):
         self.expires_at = time.time() + service.config.max_session_s
         session.flush = lambda: self.pcm.read(b"", last=True)
 
+    @property
+    def untouched(self) -> bool:
+        """Whether the current utterance has no audio yet, not even in the resampler."""
+        return self.session.untouched and self.pcm.untouched
+
     async def greet(self) -> None:  # noqa: B027  # not every protocol has a greeting
         """Send a greeting to a new client."""
 

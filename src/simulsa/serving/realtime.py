@@ -138,7 +138,7 @@ class Realtime(Conversation):
         self._tentative = tentative
         if stream != self.session.config or rate != self.pcm.rate:
             # speech so far is translated with the settings requested for it
-            if not (self.session.untouched and self.pcm.untouched):
+            if not self.untouched:
                 self.session.finish()
                 await self.session.settled()
             if self.session.ended or self.session.error is not None:

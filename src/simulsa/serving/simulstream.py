@@ -85,7 +85,7 @@ class Simulstream(Conversation):
         await self._use(stream, pcm)
 
     async def _use(self, stream: StreamConfig, pcm: PcmReader) -> None:
-        if not (self.session.untouched and self.pcm.untouched):
+        if not self.untouched:
             if not self.session.finishing:
                 await self.socket.send(self.error("metadata comes before the audio of a stream; ignored", "late_metadata"))
                 return
