@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -73,9 +74,11 @@ def test_the_table_is_made_once_and_a_new_seed_adds_its_part(lab: LabConfig, tmp
     assert summary.count("%)") == 4
     budgets = (tmp_path / f"budgets-{TEST}.md").read_text(encoding="utf-8")
     assert budgets.startswith("| LAAL at most | 0.30 s | 0.50 s |")
-    scores, p_values = budgets.split("<details>")
+    scores, *differences = budgets.split("<details>")
     assert [scores.count(f"| {name} |") for name in (BASE.name, SFT.name, SIMULSA.name, MANY_40.name)] == [1] * 4
-    assert [p_values.count(f"| {name} |") for name in (BASE.name, SFT.name, SIMULSA.name, MANY_40.name)] == [0, 0, 1, 1]
+    assert [baseline in title for baseline, title in zip((BASE.name, SFT.name), differences, strict=True)] == [True] * 2
+    for text in differences:
+        assert [text.count(f"| {name} |") for name in (BASE.name, SFT.name, SIMULSA.name, MANY_40.name)] == [0, 0, 1, 1]
     for picture in ("table", "front"):
         assert (tmp_path / f"{picture}-{TEST}.png").read_bytes().startswith(b"\x89PNG")
     before = results(lab.work)
@@ -86,6 +89,8 @@ def test_the_table_is_made_once_and_a_new_seed_adds_its_part(lab: LabConfig, tmp
     assert adapters[1] == adapters[0] + 3  # all systems but the base
     assert len(after) == len(before) + 4 * 3  # an adapter and three logs, one of them offline
     assert [record for record in again if record.seed == 0] == records
+    *_, with_two_seeds = (tmp_path / f"budgets-{TEST}.md").read_text(encoding="utf-8").split("<details>")
+    assert re.search(r"\| [+-]\d+\.\d \(\d\.\d{3}\), [+-]\d+\.\d \(\d\.\d{3}\) \|", with_two_seeds)
     # a broken entry is built again
     broken = next((lab.work / "scores").glob("*/scores.json"))
     broken.write_text("[{", encoding="utf-8")

@@ -15,7 +15,7 @@ def main_table(records: Sequence[Record]) -> str:
 
     An arrow means that every seed is significantly better or worse than + SFT.
     """
-    return _grid(records, _bleu_at_laal)
+    return _grid(records, _with_arrow)
 
 
 def details_table(records: Sequence[Record]) -> str:
@@ -52,17 +52,22 @@ def _grid(records: Sequence[Record], show: Callable[[Cell, Cell | None, Cell | N
     return "\n".join([rows[0], rule, *rows[1:]]) + "\n"
 
 
-def _bleu_at_laal(own: Cell, sft: Cell | None, _offline: Cell | None) -> str:
+def bleu_at_laal(own: Cell) -> str:
+    """BLEU with its spread over the seeds, and LAAL in seconds."""
     spread = f" ± {own.spread:.1f}" if own.spread else ""
+    return f"{own.bleu:.1f}{spread} @ {_seconds(own.laal_ms)}"
+
+
+def _with_arrow(own: Cell, sft: Cell | None, _offline: Cell | None) -> str:
     arrow = ""
     if sft is not None and own.p_values and max(own.p_values) < SIGNIFICANT:
         arrow = " ▲" if own.bleu > sft.bleu else " ▼"
-    return f"{own.bleu:.1f}{spread} @ {_seconds(own.laal_ms)}{arrow}"
+    return f"{bleu_at_laal(own)}{arrow}"
 
 
 def _with_share(own: Cell, sft: Cell | None, offline: Cell | None) -> str:
     share = f" ({own.bleu / offline.bleu:.0%})" if offline and offline.bleu and offline != own else ""
-    return f"{_bleu_at_laal(own, sft, offline)}{share}"
+    return f"{_with_arrow(own, sft, offline)}{share}"
 
 
 def _details(own: Cell, _sft: Cell | None, _offline: Cell | None) -> str:

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recipes.budgets import best, difference, shown
+from recipes.budgets import best, shown
 from recipes.command import run
 from recipes.experiments.corpus import CONFIRMATION, TEST
 from recipes.experiments.figures import plot_front, plot_table
 from recipes.experiments.lab import Lab, instances_of
 from recipes.experiments.markdown import details_table, main_table, summary_table
-from recipes.experiments.records import Record, record, write_records
+from recipes.experiments.records import Record, of_setting, record, write_records
 from recipes.experiments.systems import (
     BASE,
     MANY_SHARES,
@@ -29,6 +29,7 @@ from recipes.experiments.systems import (
     with_references,
 )
 from recipes.experiments.workers import Job, LabConfig, run_jobs
+from simulsa.evaluation.instances import Instance
 from simulsa.evaluation.scores import policy_of_score
 from simulsa.evaluation.significance import p_value
 from simulsa.files import atomic_write
@@ -79,7 +80,7 @@ def make_table(config: TableConfig) -> list[Record]:
     show(records, config.out)
     for split in config.splits:
         with atomic_write(config.out / f"budgets-{split}.md") as file:
-            file.write(budget_table(_folders(config, split)))
+            file.write(budget_table([r for r in records if r.test == split], _folders(config, split)))
     return records
 
 
@@ -95,24 +96,47 @@ def show(records: Sequence[Record], out: Path) -> None:
         plot_front(own, out / f"front-{split}.png")
 
 
-def budget_table(folders: Mapping[str, Path]) -> str:
-    """The best setting of each system (rows) within some latency budgets (columns), from the folders with their scores.
+def budget_table(records: Sequence[Record], folders: Mapping[str, Mapping[int, Path]]) -> str:
+    """The best setting of each system (rows) within some latency budgets (columns), chosen with its first seed.
 
-    A second table has the p-values of the differences between each system fine-tuned on simultaneous rows and the base and + SFT.
+    Two more tables compare each system fine-tuned on simultaneous rows with the base and with + SFT, seed by seed. `folders` are
+    those with the translations, by system and seed.
     """
-    baselines = [name for name in folders if name in (BASE.name, SFT.name)]
-    found = {name: [best(folder, budget_ms) for budget_ms in BUDGETS_MS] for name, folder in folders.items()}
-    p_values = {
-        name: [
-            ", ".join(difference(folder, own, folders[other], found[other][column]) for other in baselines)
-            for column, own in enumerate(found[name])
-        ]
-        for name, folder in folders.items()
-        if name not in baselines
+    found = {
+        name: [best([r for r in records if (r.system, r.seed) == (name, min(by_seed))], budget_ms) for budget_ms in BUDGETS_MS]
+        for name, by_seed in folders.items()
     }
-    scores = _by_budget({name: list(map(shown, row)) for name, row in found.items()})
-    summary = f"p against {' and '.join(baselines)}, each at its best setting"
-    return f"{scores}\n<details><summary>{summary}</summary>\n\n{_by_budget(p_values)}\n</details>\n"
+    tables = [_by_budget({name: [shown(setting, records) for setting in row] for name, row in found.items()})]
+    baselines = [name for name in folders if name in (BASE.name, SFT.name)]
+    for baseline in baselines:
+        compared = {
+            name: [_differences(records, folders, *pair) for pair in zip(row, found[baseline], strict=True)]
+            for name, row in found.items()
+            if name not in baselines
+        }
+        title = f"Difference in BLEU from {baseline}, each at its best setting, and p in brackets, for each seed"
+        tables.append(f"<details><summary>{title}</summary>\n\n{_by_budget(compared)}\n</details>\n")
+    return "\n".join(tables)
+
+
+def _differences(
+    records: Sequence[Record], folders: Mapping[str, Mapping[int, Path]], own: Record | None, other: Record | None
+) -> str:
+    """A setting against one of a baseline, for each seed; the base, which has only one, is the same for every seed."""
+    if own is None or other is None:
+        return "–"
+
+    def of_seed(setting: Record, seed: int) -> tuple[float, list[Instance]]:
+        seed = seed if seed in folders[setting.system] else setting.seed
+        own = of_setting(records, setting.system, setting.chunk_ms, setting.policy)
+        bleu = next(record.bleu for record in own if record.seed == seed)
+        return bleu, instances_of(folders[setting.system][seed], setting.chunk_ms, setting.policy)
+
+    cells = []
+    for seed in folders[own.system]:
+        (bleu, translations), (baseline, baselines) = of_seed(own, seed), of_seed(other, seed)
+        cells.append(f"{bleu - baseline:+.1f} ({p_value(translations, baselines):.3f})")
+    return ", ".join(cells)
 
 
 def _by_budget(rows: Mapping[str, Sequence[str]]) -> str:
@@ -121,17 +145,19 @@ def _by_budget(rows: Mapping[str, Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _folders(config: TableConfig, split: str) -> dict[str, Path]:
-    """The folders with the scores of each system's first seed."""
+def _folders(config: TableConfig, split: str) -> dict[str, dict[int, Path]]:
+    """The folders with the scores of each system and seed."""
     lab, test = config.lab.open(), config.lab.test(split)
     return {
-        system.name: lab.measured(system, config.seeds[0], test, config.chunks_ms, config.policies)[1]
+        system.name: {
+            seed: lab.measured(system, seed, test, config.chunks_ms, config.policies)[1] for seed in _seeds(config, system)
+        }
         for system in config.systems
     }
 
 
 def _seeds(config: TableConfig, system: System) -> Sequence[int]:
-    """All seeds for the paper's systems and the recipe `many`, and the first for the others."""
+    """All seeds for + SFT, the paper's recipe and `many`, and the first for the others."""
     return config.seeds if system in WITH_EVERY_SEED else config.seeds[:1]
 
 

@@ -14,9 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.budgets import best, difference, shown
+from recipes.budgets import best, shown
 from recipes.command import run
 from recipes.experiments.corpus import TEST, unheard_rows
+from recipes.experiments.lab import instances_of
+from recipes.experiments.records import Record, record
 from simulsa.commands.parsing import show_log
 from simulsa.evaluation.compare import compare
 from simulsa.evaluation.config import EvaluateConfig
@@ -24,6 +26,7 @@ from simulsa.evaluation.evaluate import evaluate
 from simulsa.evaluation.folder import read_scores
 from simulsa.evaluation.front import pareto_front, setting_of
 from simulsa.evaluation.scores import Score
+from simulsa.evaluation.significance import p_value
 from simulsa.files import atomic_write
 from simulsa.lalm.load import load
 from simulsa.streaming.policies import EosOnly, parse_policy
@@ -105,15 +108,26 @@ def budget_table(base: Path, simultaneous: Path) -> str:
     """For some latency budgets: the best setting of the base, of the SimulSA model when it decides alone (EOS only), and of the
     SimulSA model with any policy; and the p-value of the difference between the first and the last."""
     lines = ["| LAAL at most | " + base.name + f" | {simultaneous.name}, eos | {simultaneous.name} | p |", "|" + " --- |" * 5]
+    of_base, of_simultaneous = (
+        [record(score, TEST, folder.name, seed=0) for score in read_scores(folder)] for folder in (base, simultaneous)
+    )
     for budget_ms in BUDGETS_MS:
-        cells = [
-            best(base, budget_ms),
-            best(simultaneous, budget_ms, [EosOnly()]),
-            best(simultaneous, budget_ms),
+        found = [
+            best(of_base, budget_ms),
+            best(of_simultaneous, budget_ms, [str(EosOnly())]),
+            best(of_simultaneous, budget_ms),
         ]
-        p = difference(base, cells[0], simultaneous, cells[-1])
-        lines.append(f"| {budget_ms / 1000:.2f} s | " + " | ".join(shown(cell) for cell in cells) + f" | {p} |")
+        p = _difference(base, found[0], simultaneous, found[-1])
+        cells = [shown(setting, [setting] if setting else []) for setting in found]
+        lines.append(f"| {budget_ms / 1000:.2f} s | " + " | ".join(cells) + f" | {p} |")
     return "\n".join(lines) + "\n"
+
+
+def _difference(folder: Path, setting: Record | None, other_folder: Path, other: Record | None) -> str:
+    if setting is None or other is None:
+        return "–"
+    translations = instances_of(folder, setting.chunk_ms, setting.policy)
+    return f"{p_value(translations, instances_of(other_folder, other.chunk_ms, other.policy)):.3f}"
 
 
 def main(config: PoliciesConfig) -> None:
