@@ -1,4 +1,4 @@
-"""How much quality is lost by having to find the sentences of a long recording, and what each history gains or loses.
+"""How much quality is lost by having to find the sentences of a long recording, and by splitting them.
 
 python -m benchmarks.longform --model tiny-en-de-simul
 """
@@ -60,7 +60,7 @@ def bleu(pairs: Sequence[tuple[str, str]]) -> float:
 
 
 def main(options: Options) -> None:
-    """Print BLEU for sentences given one by one, and for the recording with each way of cutting it and each history."""
+    """Print BLEU for sentences given one by one, and for the recording with each way of cutting it."""
     print(machine())
     lalm = load(options.model, device="cpu")
     config = StreamConfig(chunk_ms=options.chunk_ms, rollback=options.rollback)
@@ -69,14 +69,12 @@ def main(options: Options) -> None:
     alone = translations(lalm, [recording.audio(s.start_samples, s.end_samples) for s in sentences], config)
     print(f"{len(recording.samples) / SAMPLE_RATE / 60:.1f} min, {len(sentences)} sentences, pauses of 0.1 to 2 s")
     print(f"sentence by sentence: BLEU {bleu([(text, s.row.target_text) for text, s in zip(alone, sentences, strict=True)]):.1f}")
-    settings = [*(SegmentationConfig(min_silence_ms=ms) for ms in (150, 300, 500)), SegmentationConfig(history="sentence")]
-    settings += [SegmentationConfig(max_segment_s=2.5, history=history) for history in ("none", "sentence")]
-    for longform in settings:
+    for longform in [*(SegmentationConfig(min_silence_ms=ms) for ms in (150, 300, 500)), SegmentationConfig(max_segment_s=2.5)]:
         stream = Stream(lalm, config, longform)
         updates = [*stream.push(recording.audio(0, len(recording.samples))), *stream.finish()]
         segments = [u.segment for u in updates if u.segment is not None and u.segment.complete]
         print(
-            f"history {longform.history}, pauses from {longform.min_silence_ms:g} ms, at most {longform.max_segment_s:g} s: "
+            f"pauses from {longform.min_silence_ms:g} ms, at most {longform.max_segment_s:g} s: "
             f"{len(segments)} segments, BLEU {bleu(list(matched(segments, sentences))):.1f}",
             flush=True,
         )

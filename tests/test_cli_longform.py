@@ -103,7 +103,7 @@ def test_timestamps(fake: FakeLALM, recording: Path, capsys: pytest.CaptureFixtu
 
 
 def test_json_lines_have_what_is_new(fake: FakeLALM, talk: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("translate", talk, "--json", "--history", "none", "--min-silence-ms", "300") == 0
+    assert run("translate", talk, "--json", "--min-silence-ms", "300") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     stream = Stream(fake, segmentation=simulsa.SegmentationConfig(min_silence_ms=300), vad=FakeVAD())
     updates = stream.push(load_audio(talk)) + stream.finish()
@@ -151,7 +151,6 @@ def test_without_the_package(talk: Path, capsys: pytest.CaptureFixture[str], mon
     [
         (["--json", "--timestamps"], "choose --json or --timestamps"),
         (["--max-segment-s", "1"], "max_segment_s is 1.0; it must be at least 2"),
-        (["--history", "some"], "some"),
     ],
 )
 def test_wrong_flags(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -344,8 +344,8 @@ def test_a_talk_longer_than_the_window_is_followed_with_longform() -> None:
 
 
 def test_segments_go_with_longform() -> None:
-    with pytest.raises(SettingsError, match="history is a long-form setting; it requires longform: true"):
-        processor(history="sentence")
+    with pytest.raises(SettingsError, match="min_silence_ms is a long-form setting; it requires longform: true"):
+        processor(min_silence_ms=300)
     with pytest.raises(SettingsError, match="longform is 'yes'; it must be true or false"):
         processor(longform="yes")
     with pytest.raises(SettingsError, match="min_silence_ms is 1"):

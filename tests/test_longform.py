@@ -371,7 +371,6 @@ def test_the_halves_of_a_session_out_of_turn() -> None:
         ({"max_segment_s": 1}, r"max_segment_s is 1; it must be at least 2"),
         ({"min_speech_ms": 2000}, r"min_speech_ms is 2000; it must be from 0 to less than 2000"),
         ({"speech_threshold": 1}, r"speech_threshold is 1; it must be between 0 and 1"),
-        ({"history": "all"}, r"history is 'all'; it must be one of none, sentence"),
     ],
 )
 def test_settings_out_of_range(settings_: dict[str, Any], message: str) -> None:
@@ -382,6 +381,8 @@ def test_settings_out_of_range(settings_: dict[str, Any], message: str) -> None:
 def test_settings_that_the_window_cannot_hold() -> None:
     with pytest.raises(ValueError, match=r"the model hears at most 2\.00 s; segments need a window of at least 2\.5 s"):
         long_stream(FakeLALM(lambda audio: "", max_samples=2 * SAMPLE_RATE))
+    with pytest.raises(ValueError, match=r"segments need a window of at least 2\.5 s"):  # although it need not segment yet
+        StreamState(FakeLALM(lambda audio: "", max_samples=2 * SAMPLE_RATE), None, SegmentationConfig(), from_start=False)
 
 
 class Probabilities(VAD):
@@ -404,17 +405,6 @@ def test_speech_goes_on_a_little_below_its_threshold(threshold: float, dip: floa
     vad = Probabilities([0.9] * 20 + [dip] * 20 + [0.9] * 20)
     stream = Stream(exact_lalm(), segmentation=SegmentationConfig(speech_threshold=threshold), vad=vad)
     assert len(segments_of(run(stream, np.zeros(60 * WINDOW_SAMPLES, dtype=np.float32)))) == segments
-
-
-def test_the_model_spaces_what_it_reads_on_itself_but_after_a_full_stop() -> None:
-    """`history sentence` with a model that puts its own spaces within a sentence."""
-    texts = ["Ein Satz.", "Noch einer, der", "Noch einer, der lang ist."]
-    passes = iter(texts)
-    lalm = FakeLALM(lambda audio: next(passes), max_samples=WINDOW_S * SAMPLE_RATE)
-    stream = long_stream(lalm, StreamConfig(chunk_ms=math.inf), history="sentence")
-    updates = run(stream, session([(9_000, 9_000)] * 3))
-    assert [segment.text for segment in segments_of(updates)] == ["Ein Satz.", "Noch einer, der", "lang ist."]
-    assert updates[-1].committed == "Ein Satz. Noch einer, der lang ist."
 
 
 def test_speech_behind_a_cut_is_kept_though_a_pause_has_begun() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass
 class SegmentState:
-    """Everything known about an open segment between two steps, including the segments carried into it (see `SegmentHistory`)."""
+    """Everything known about an open segment between two steps."""
 
     chunk_samples: int | None
     """k, or `None` for offline translation"""

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from simulsa.audio import SAMPLE_RATE, ms_to_samples, s_to_samples, samples_to_ms
-from simulsa.settings import check_choices
 from simulsa.streaming.vad import WINDOW_SAMPLES
-
-History = Literal["none", "sentence"]
 
 MIN_SEGMENT_S = 2.0
 _MARGIN_SAMPLES = SAMPLE_RATE // 2  # kept unused at the end of the model's window
@@ -24,7 +20,7 @@ _QUIET_WINDOWS = 3  # 96 ms: quiet places shorter than this are consonants
 
 @dataclass(frozen=True)
 class SegmentationConfig:
-    """How long-form speech is split into segments, and which context is carried over."""
+    """How long-form speech is split into segments."""
 
     min_silence_ms: float = 500
     """length of a pause that ends a segment"""
@@ -37,9 +33,6 @@ class SegmentationConfig:
     """shorter bursts of speech are ignored as noise"""
     speech_threshold: float = 0.5
     """Silero VAD's probability from which a 32 ms window counts as speech"""
-    history: History = "none"
-    """context from earlier segments: `none`, or `sentence`: the segments since the last finished sentence, up to max_segment_s of
-    them, as far as they fit the window together with the new one"""
 
     def __post_init__(self) -> None:
         if not samples_to_ms(WINDOW_SAMPLES) <= self.min_silence_ms < float("inf"):
@@ -55,7 +48,6 @@ class SegmentationConfig:
             raise ValueError(f"min_speech_ms is {self.min_speech_ms}; it must be from 0 to less than {1000 * MIN_SEGMENT_S:g}")
         if not 0 < self.speech_threshold < 1:
             raise ValueError(f"speech_threshold is {self.speech_threshold}; it must be between 0 and 1")
-        check_choices(self)
 
     def is_long(self, samples: int, max_samples: int) -> bool:
         """Whether speech of `samples` is segmented for a model with a window of `max_samples`."""

@@ -9,10 +9,8 @@ import numpy as np
 
 from simulsa.audio import SAMPLE_RATE, AudioError, StreamResampler, check_samples, samples_to_s
 from simulsa.lalm.interface import LALM
-from simulsa.lalm.text import ends_sentence
 from simulsa.languages import is_spaced
 from simulsa.streaming.config import StreamConfig
-from simulsa.streaming.history import SegmentHistory
 from simulsa.streaming.segment import SegmentState
 from simulsa.streaming.segmentation import SegmentationConfig, Segmenter, WholeAudio, quiet_end
 from simulsa.streaming.vad import VAD, WINDOW_SAMPLES, SileroVAD, speech_probabilities
@@ -106,9 +104,9 @@ class StreamState:
         self.chunks_at_once = 1
         """how many pending chunks the next step processes; more than one makes up for lost time"""
         self._max_samples = lalm.max_samples
+        self._longest_segment = segmentation.longest_segment(lalm.max_samples) if segmentation else lalm.max_samples
         self._segmentation = segmentation
         self._given_vad = vad
-        self._history = SegmentHistory(lalm, segmentation, self.policy)
         self._segmenter: Segmenter | WholeAudio
         if segmentation is None:
             self._segmenter = WholeAudio(lalm.max_samples, more=False)
@@ -172,7 +170,7 @@ class StreamState:
         """Find segments from now on; `first_end` is the end of the segment that is open."""
         self.vad = self._given_vad or SileroVAD()
         self.vad.reset()
-        self._segmenter = Segmenter(config, config.longest_segment(self._max_samples), first_end)
+        self._segmenter = Segmenter(config, self._longest_segment, first_end)
 
     @property
     def received_samples(self) -> int:
@@ -208,7 +206,6 @@ class StreamState:
         )
         tentative = self._separated(tentative)
         if state.finished:
-            self._history.end(state)
             self._open = None
             self._truncated = self._truncated or state.truncated
             self.segmented = self._segmenter.restart()
@@ -225,19 +222,12 @@ class StreamState:
         return Update(self.committed, "", self.done_samples, 0.0, final=True, truncated=self._truncated)
 
     def _separated(self, text: str) -> str:
-        """`text` as it follows the committed text: with a space at the start of a segment, if the language uses spaces.
-
-        A model that continues carried text emits its own space, unless it was trained on single sentences.
-        """
-        if not self.segmented or self._segment.text or self._continues_sentence():
+        """`text` as it follows the committed text: with a space at the start of a segment, if the language uses spaces."""
+        if not self.segmented or self._segment.text:
             return text
         text = text.lstrip()
         spaced = is_spaced(self.config.target_lang) and self.committed and not self.committed[-1].isspace()
         return f" {text}" if text and spaced else text
-
-    def _continues_sentence(self) -> bool:
-        """Whether the open segment continues carried text that is not a whole sentence."""
-        return bool(self._open and self._open.shown) and not ends_sentence(self.committed)
 
     def _drop(self, samples: int) -> None:
         self._audio = self._audio[samples:]
@@ -279,7 +269,6 @@ class StreamState:
         if chunk is not None:
             samples = max(0, min(samples, chunks * chunk - waiting))
         if not state.closed and (segmenter.end is not None or (chunk is not None and waiting + samples >= chunk)):
-            self._history.make_room(state, samples)
             state.audio = np.concatenate([state.audio, self._audio[:samples]])
             self._drop(samples)
             waiting += samples
@@ -290,7 +279,6 @@ class StreamState:
         self._drop(start - self._first)
         self._segment = Segment(self._segment.index + 1, start, start, "", False)
         self._open = SegmentState(self.config.chunk_samples)
-        self._history.start(self._open)
         return self._open
 
 
