@@ -93,7 +93,7 @@ class Soak:
     long: Session
     fresh: Session
     memory_mib: list[float]
-    """resident, after each push"""
+    """the process's own (see `own_memory_mib`), after each push"""
     references: list[str]
     """for each segment of the long session, the translation of its audio alone"""
 
@@ -111,7 +111,7 @@ class Soak:
 
     @property
     def growth_mib(self) -> float:
-        """The growth of peak memory over what was resident after the first tenth of the time."""
+        """The growth of peak memory over that after the first tenth of the time."""
         return max(self.memory_mib) - self.memory_mib[len(self.memory_mib) // 10]
 
     def checks(self) -> dict[str, tuple[bool, str]]:
@@ -151,11 +151,17 @@ def soak(lalm: LALM, options: Options) -> Soak:
         long.push(samples)
         if start >= last_part:
             fresh.push(samples)
-        memory_mib.append(psutil.Process().memory_info().rss / MIB)
+        memory_mib.append(own_memory_mib())
     long.finish()
     fresh.finish()
     audios = [recording.audio(segment.start_samples, segment.end_samples) for segment in long.segments]
     return Soak(recording, len(edge.samples), long, fresh, memory_mib, translations(lalm, audios, options.stream))
+
+
+def own_memory_mib() -> float:
+    """Resident memory without mapped files, whose pages come and go with what else the machine does."""
+    memory = psutil.Process().memory_info()
+    return (memory.rss - getattr(memory, "shared", 0)) / MIB
 
 
 def translations(lalm: LALM, audios: Sequence[np.ndarray], config: StreamConfig, batch_size: int = 16) -> list[str]:
@@ -174,7 +180,7 @@ def translations(lalm: LALM, audios: Sequence[np.ndarray], config: StreamConfig,
 
 
 def minutes_of(result: Soak) -> list[tuple[int, float, float]]:
-    """For each minute: its number, the mean processor time of its pushes in ms, the resident memory at its end in MiB."""
+    """For each minute: its number, the mean processor time of its pushes in ms, its memory at the end in MiB."""
     minute = 60 * SAMPLE_RATE // PUSH_SAMPLES
     starts = range(0, len(result.long.cpu_s) - minute + 1, minute)
     return [
@@ -193,7 +199,7 @@ def write(result: Soak, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rows = minutes_of(result)
     with atomic_write(folder / "soak.csv") as table:
-        table.write("minute,cpu_ms_per_500_ms,resident_mib\n")
+        table.write("minute,cpu_ms_per_500_ms,memory_mib\n")
         table.writelines(f"{minute},{cpu_ms:.2f},{memory_mib:.1f}\n" for minute, cpu_ms, memory_mib in rows)
     minutes, cpu_ms, memory_mib = zip(*rows, strict=True)
     figure, left = pyplot.subplots(figsize=(7, 3.2))
@@ -203,7 +209,7 @@ def write(result: Soak, folder: Path) -> None:
     left.set_ylim(0, 1.2 * max(cpu_ms))
     right = left.twinx()
     right.plot(minutes, memory_mib, color="tab:orange")
-    right.set_ylabel("resident memory, MiB", color="tab:orange")
+    right.set_ylabel("memory, MiB", color="tab:orange")
     right.set_ylim(0, 1.2 * max(memory_mib))
     figure.tight_layout()
     with atomic_write(folder / "soak.png", "wb") as file:
