@@ -116,5 +116,4 @@ def create_app(service: Service) -> Starlette:
     ]
     # browsers ask for this before they let pages of other origins connect; the gate decides which ones may
     origins = Middleware(CORSMiddleware, allow_origins=service.config.allow_origins, allow_headers=["Authorization"])
-    limit = service.config.max_upload_mib * 2**20
-    return Starlette(routes=routes, middleware=[origins], lifespan=lifespan, max_body_size=limit)
+    return Starlette(routes=routes, middleware=[origins], lifespan=lifespan)

@@ -12,7 +12,8 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import numpy as np
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
@@ -40,16 +41,22 @@ class Translations:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Translate one file."""
         limits = self._service.config
+        received, declared = 0, int(Headers(scope=scope).get("content-length", 0))
 
-        async def receive_in_time() -> Message:
+        async def receive_within_limits() -> Message:
+            nonlocal received
             with anyio.fail_after(limits.idle_s):
-                return await receive()
+                message = await receive()
+            received += len(message.get("body", b""))
+            if max(received, declared) > limits.max_upload_mib * 2**20:
+                raise _TooLargeError(f"the upload is larger than this server's limit of {limits.max_upload_mib} MiB")
+            return message
 
         async def send_in_time(message: Message) -> None:
             with anyio.fail_after(limits.send_timeout_s):
                 await send(message)
 
-        request = Request(scope, receive_in_time)
+        request = Request(scope, receive_within_limits)
         problem = self._service.gate.problem(request)
         if problem is not None:
             await error_response(*problem, "not_allowed")(scope, receive, send)
@@ -72,17 +79,29 @@ class Translations:
             await self._service.check(config)
         except TimeoutError:
             return error_response(408, f"nothing came for {self._service.config.idle_s:g} s", "timeout")
+        except _TooLargeError as error:
+            return error_response(413, str(error), "too_large")
         except AudioTooLongError as error:
             return error_response(413, str(error), "too_long")
+        except HTTPException as error:
+            return error_response(400, f"the form cannot be read: {error.detail.rstrip('.')}; {_HOW}", "invalid_request")
         except ValueError as error:
             return error_response(400, str(error), "invalid_request")
-        if session.ended:  # while the file was arriving
+        if session.ended:  # while the file was arriving; from here to `end`, the event loop runs nothing else
             raise shutting_down()
+        session.begin(config, len(audio))
+        await session.receive(audio)
+        session.end("closed")
         if streamed:
-            return StreamingResponse(_events(session, config, audio), media_type="text/event-stream", headers=_NO_BUFFER)
-        return await _whole(receive, session, config, audio, answer)
+            return StreamingResponse(_events(session), media_type="text/event-stream", headers=_NO_BUFFER)
+        return await _whole(receive, session, samples_to_s(len(audio)), answer)
 
 
+class _TooLargeError(Exception):
+    """The upload has more bytes than are allowed."""
+
+
+_HOW = "send the audio as the field `file` of multipart/form-data"
 _NO_BUFFER = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter for nginx
 
 
@@ -94,7 +113,7 @@ def error_response(status: int, message: str, code: str, headers: dict[str, str]
 
 async def _audio(file: Any, max_s: float) -> np.ndarray:
     if not isinstance(file, UploadFile):
-        raise ValueError("the form has no file; send the audio as the field `file` of multipart/form-data")
+        raise ValueError(f"the form has no file; {_HOW}")
     return await anyio.to_thread.run_sync(decode_upload, file.file, file.filename or "file", max_s)
 
 
@@ -109,14 +128,14 @@ def _options(fields: dict[str, Any], service: Service) -> tuple[str, bool, Strea
     return answer, streamed, service.settings(values, service.stream, "form")
 
 
-async def _whole(receive: Receive, session: Session, config: StreamConfig, audio: np.ndarray, answer: str) -> Response:
+async def _whole(receive: Receive, session: Session, duration_s: float, answer: str) -> Response:
     """The response once everything is translated; stops working if the client disconnects."""
     results: list[Result] = []
     failures: list[Exception] = []
 
     async def work() -> None:
         try:
-            results.extend([result async for result in _results(session, config, audio)])
+            results.extend([result async for result in session.results()])
         except Exception as error:
             failures.append(error)
         tasks.cancel_scope.cancel()
@@ -134,12 +153,11 @@ async def _whole(receive: Receive, session: Session, config: StreamConfig, audio
     if answer == "json":
         return JSONResponse({"text": text, **_truncated(results[-1:])})
     if answer == "verbose_json":
-        duration_s = round(samples_to_s(len(audio)), 3)
         segments = [
             {"id": number, "start": round(cue.start_s, 3), "end": round(cue.end_s, 3), "text": cue.text}
             for number, cue in enumerate(joined(pieces))
         ]
-        facts = {"task": "translate", "language": config.target_lang, "duration": duration_s}
+        facts = {"task": "translate", "language": session.config.target_lang, "duration": round(duration_s, 3)}
         return JSONResponse({**facts, "text": text, "segments": segments, **_truncated(results[-1:])})
     return PlainTextResponse(srt(pieces) if answer == "srt" else vtt(pieces) if answer == "vtt" else text + "\n")
 
@@ -158,19 +176,11 @@ def _truncated(last: list[Result]) -> dict[str, bool]:
     return {"truncated": True} if any(result.update.truncated for result in last) else {}
 
 
-async def _results(session: Session, config: StreamConfig, audio: np.ndarray) -> AsyncIterator[Result]:
-    session.begin(config, len(audio))
-    await session.receive(audio)
-    session.end("closed")
-    async for result in session.results():
-        yield result
-
-
-async def _events(session: Session, config: StreamConfig, audio: np.ndarray) -> AsyncIterator[str]:
+async def _events(session: Session) -> AsyncIterator[str]:
     """Server-sent events with the names of OpenAI's transcriptions."""
     text, last = "", list[Result]()
     try:
-        async for result in _results(session, config, audio):
+        async for result in session.results():
             text, last = result.update.committed, [result]
             if result.update.new:
                 elapsed_ms = round(samples_to_ms(result.update.audio_samples))
