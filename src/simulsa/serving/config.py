@@ -54,7 +54,7 @@ class ServeConfig:
     max_upload_s: float = 3600.0
     """maximum duration of an upload in seconds; compressed files can be long, and each hour takes 230 MB of memory or more"""
     max_session_s: float = 7200.0
-    """seconds after which a session gets its final text and is closed"""
+    """seconds since a live session began (not of audio) after which it gets its final text and is closed"""
     idle_s: float = 60.0
     """seconds without a message after which a session gets its final text and is closed"""
     ping_s: float = 5.0

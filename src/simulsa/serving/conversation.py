@@ -77,7 +77,7 @@ class Conversation(ABC):
         self.socket = socket
         self.session = session
         self.service = service
-        self.expires_at = time.time() + service.config.max_session_s
+        self._deadline = time.monotonic() + service.config.max_session_s
         session.flush = lambda: self.pcm.read(b"", last=True)
 
     @property
@@ -124,7 +124,7 @@ class Conversation(ABC):
 
     async def _next_message(self) -> str | bytes | None:
         """The next message; `None` if the session ends because the client was idle or its time is over."""
-        left_s = self.expires_at - time.time()
+        left_s = self._deadline - time.monotonic()
         idle_s = self.service.config.idle_s
         with anyio.move_on_after(min(left_s, idle_s)):
             return await self.socket.receive()

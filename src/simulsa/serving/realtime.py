@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import time
 import uuid
 from typing import Any
 
@@ -46,6 +47,7 @@ class Realtime(Conversation):
     def __init__(self, socket: Socket, session: Session, service: Service) -> None:
         super().__init__(socket, session, service)
         self._id = f"sess_{uuid.uuid4().hex}"
+        self._expires_at = round(min(time.time() + service.config.max_session_s, 2**53))
         self.pcm = PcmReader(RATE)
         self._tentative = False
         self._before_samples = 0  # heard in earlier utterances
@@ -155,7 +157,7 @@ class Realtime(Conversation):
             "type": "translation",
             "object": "realtime.translation_session",
             "model": self.service.lalm.name,
-            "expires_at": round(min(self.expires_at, 2**53)),
+            "expires_at": self._expires_at,
             "output_modalities": ["text"],
             "audio": {
                 "input": {"format": form, "transcription": None, "noise_reduction": None},
