@@ -122,8 +122,8 @@ async function end() {
 }
 
 async function finish({ source, connection }) {
-  source.stop();
   showState("busy", "Finishing");
+  await source.stop();
   await connection.finish();
   endS = connection.position / RATE;
   view.tentative("");
