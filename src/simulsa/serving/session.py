@@ -82,6 +82,11 @@ class Session:
         return self.received_samples == 0 and not self.finishing
 
     @property
+    def over(self) -> bool:
+        """Whether the session takes no more audio: it was ended, or has failed."""
+        return bool(self.ended) or self.error is not None
+
+    @property
     def outcome(self) -> str:
         """How the session ended, in one word: the reason given for ending it, or `failed`, `left` (between two utterances), or
         `vanished`."""
@@ -96,9 +101,9 @@ class Session:
         """
         if self.finishing and not self.ended:
             await self.settled()
-            if not self.ended and self.error is None:
+            if not self.over:
                 self.begin(self.config)
-        if self.ended or self.error is not None:
+        if self.over:
             return
         self._add(samples)
         self._wake()

@@ -90,6 +90,6 @@ class Simulstream(Conversation):
                 await self.socket.send(self.error("metadata comes before the audio of a stream; ignored", "late_metadata"))
                 return
             await self.session.settled()
-        if not self.session.ended and self.session.error is None:
+        if not self.session.over:
             self.session.begin(stream)
             self.pcm = pcm

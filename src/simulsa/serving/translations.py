@@ -57,9 +57,8 @@ class Translations:
                 await send(message)
 
         request = Request(scope, receive_within_limits)
-        problem = self._service.gate.problem(request)
-        if problem is not None:
-            await error_response(*problem, "not_allowed")(scope, receive, send)
+        if denied := denial(self._service, request):
+            await denied(scope, receive, send)
             return
         try:
             with self._service.session("http", live=False) as session:
@@ -109,6 +108,12 @@ def error_response(status: int, message: str, code: str, headers: dict[str, str]
     """An error in OpenAI's format."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
     return JSONResponse({"error": {"message": message, "type": kind, "code": code, "param": None}}, status, headers)
+
+
+def denial(service: Service, request: Request) -> Response | None:
+    """The answer to a request that is not allowed; `None` if it is."""
+    problem = service.gate.problem(request)
+    return None if problem is None else error_response(*problem, "not_allowed")
 
 
 async def _audio(file: Any, max_s: float) -> np.ndarray:
