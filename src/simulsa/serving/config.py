@@ -65,8 +65,7 @@ class ServeConfig:
     """seconds that open sessions get for their final text when the server stops"""
 
     def __post_init__(self) -> None:
-        lowest = {"max_sessions": 1, "max_batch": 1, "max_upload_mib": 1}
-        check_whole_numbers(self, lowest)
+        check_whole_numbers(self, {"max_sessions": 1, "max_batch": 1, "max_upload_mib": 1})
         if not 0 <= self.port <= 65_535:
             raise ValueError(f"port is {self.port}; it must be from 0 (any free one) to 65535")
         times = ("max_unheard_s", "max_upload_s", "max_session_s", "idle_s", "ping_s", "send_timeout_s")

@@ -6,7 +6,7 @@ events while the file is translated.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import anyio
@@ -27,9 +27,16 @@ from simulsa.serving.subtitles import joined, pieces_of, srt, vtt
 from simulsa.serving.upload import decode_upload
 from simulsa.serving.values import from_text
 from simulsa.streaming.config import StreamConfig
+from simulsa.streaming.state import Update
 
 FORMATS = ("json", "text", "verbose_json", "srt", "vtt")
 _IGNORED = {"model", "prompt", "temperature"}  # of OpenAI's fields; there is one model, and it decodes greedily
+_HOW = "send the audio as the field `file` of multipart/form-data"
+_NO_BUFFER = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter for nginx
+
+
+class _TooLargeError(Exception):
+    """The upload has more bytes than are allowed."""
 
 
 class Translations:
@@ -96,14 +103,6 @@ class Translations:
         return await _whole(receive, session, samples_to_s(len(audio)), answer)
 
 
-class _TooLargeError(Exception):
-    """The upload has more bytes than are allowed."""
-
-
-_HOW = "send the audio as the field `file` of multipart/form-data"
-_NO_BUFFER = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter for nginx
-
-
 def error_response(status: int, message: str, code: str, headers: dict[str, str] | None = None) -> Response:
     """An error in OpenAI's format."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
@@ -153,18 +152,27 @@ async def _whole(receive: Receive, session: Session, duration_s: float, answer: 
     if failures:
         message, code, status = _failure(failures[0], session)
         return error_response(status, message, code)
-    text = results[-1].update.committed if results else ""
-    pieces = list(pieces_of(result.update for result in results))
+    return _formatted([result.update for result in results], session.config.target_lang, duration_s, answer)
+
+
+def _formatted(updates: Sequence[Update], target_lang: str, duration_s: float, answer: str) -> Response:
+    """The final text in one of the `FORMATS`."""
+    text = updates[-1].committed if updates else ""
+    pieces = list(pieces_of(updates))
+    if answer == "text":
+        return PlainTextResponse(text + "\n")
+    if answer == "srt":
+        return PlainTextResponse(srt(pieces))
+    if answer == "vtt":
+        return PlainTextResponse(vtt(pieces))
     if answer == "json":
-        return JSONResponse({"text": text, **_truncated(results[-1:])})
-    if answer == "verbose_json":
-        segments = [
-            {"id": number, "start": round(cue.start_s, 3), "end": round(cue.end_s, 3), "text": cue.text}
-            for number, cue in enumerate(joined(pieces))
-        ]
-        facts = {"task": "translate", "language": session.config.target_lang, "duration": round(duration_s, 3)}
-        return JSONResponse({**facts, "text": text, "segments": segments, **_truncated(results[-1:])})
-    return PlainTextResponse(srt(pieces) if answer == "srt" else vtt(pieces) if answer == "vtt" else text + "\n")
+        return JSONResponse({"text": text, **_truncated(updates)})
+    segments = [
+        {"id": number, "start": round(cue.start_s, 3), "end": round(cue.end_s, 3), "text": cue.text}
+        for number, cue in enumerate(joined(pieces))
+    ]
+    facts = {"task": "translate", "language": target_lang, "duration": round(duration_s, 3)}
+    return JSONResponse({**facts, "text": text, "segments": segments, **_truncated(updates)})
 
 
 def _failure(error: Exception, session: Session) -> tuple[str, str, int]:
@@ -176,20 +184,21 @@ def _failure(error: Exception, session: Session) -> tuple[str, str, int]:
     return MODEL_FAILED, "model_failed", 500
 
 
-def _truncated(last: list[Result]) -> dict[str, bool]:
-    """A field for a translation that reached the model's token limit."""
-    return {"truncated": True} if any(result.update.truncated for result in last) else {}
+def _truncated(updates: Sequence[Update]) -> dict[str, bool]:
+    """A field for a translation that reached the model's token limit, which its last update says."""
+    return {"truncated": True} if updates and updates[-1].truncated else {}
 
 
 async def _events(session: Session) -> AsyncIterator[str]:
     """Server-sent events with the names of OpenAI's transcriptions."""
-    text, last = "", list[Result]()
+    text, last = "", list[Update]()
     try:
         async for result in session.results():
-            text, last = result.update.committed, [result]
-            if result.update.new:
-                elapsed_ms = round(samples_to_ms(result.update.audio_samples))
-                yield _event("transcript.text.delta", delta=result.update.new, elapsed_ms=elapsed_ms)
+            update = result.update
+            text, last = update.committed, [update]
+            if update.new:
+                elapsed_ms = round(samples_to_ms(update.audio_samples))
+                yield _event("transcript.text.delta", delta=update.new, elapsed_ms=elapsed_ms)
         yield _event("transcript.text.done", text=text, **_truncated(last))
         yield "data: [DONE]\n\n"
     except Exception as error:
