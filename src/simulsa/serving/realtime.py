@@ -138,14 +138,9 @@ class Realtime(Conversation):
             raise EventError(str(error), "invalid_value", "session") from error
         self._tentative = tentative
         if stream != self.session.config or rate != self.pcm.rate:
-            # speech so far is translated with the settings requested for it
-            if not self.untouched:
-                self.session.finish()
-                await self.session.settled()
+            await self.start_over(stream, pcm)
             if self.session.over:
                 return
-            self.session.begin(stream)
-            self.pcm = pcm
         await self.socket.send(_event("session.updated", session=self._description()))
 
     def _description(self) -> dict[str, Any]:

@@ -194,17 +194,15 @@ class Session:
             self.fail(turn.error)
             return None
         before, self.done_samples = self.done_samples, turn.done_samples
-        update = turn.update
-        if update is None:
-            self._clock.forget(self.done_samples)
-            return None
-        due = max(self._clock.due(update.audio_samples), self._finished if update.final else 0.0)
-        lag_s = max(0.0, now - due) if self.live else 0.0
-        chunk = self.config.chunk_samples
-        heard = 1 if chunk is None else (update.audio_samples - before) // chunk
-        result = Result(update, max(1, min(heard, self._chunks)), lag_s)
+        update, result = turn.update, None
+        if update is not None:
+            due = max(self._clock.due(update.audio_samples), self._finished if update.final else 0.0)
+            lag_s = max(0.0, now - due) if self.live else 0.0
+            chunk = self.config.chunk_samples
+            heard = 1 if chunk is None else (update.audio_samples - before) // chunk
+            result = Result(update, max(1, min(heard, self._chunks)), lag_s)
+            self._put(result)
         self._clock.forget(self.done_samples)
-        self._put(result)
         return result
 
     def fail(self, error: Exception) -> None:
