@@ -234,7 +234,7 @@ def test_a_clip_that_is_stopped_gives_what_was_played(page: Page, server: Runnin
             [base64.b64encode(speech.read_bytes()).decode(), wait_ms],
         )
         assert played_s > 0.1
-        assert abs(sent_s - played_s) < 0.01
+        assert abs(sent_s - played_s) < 0.03  # up to 0.1 if the last frame is lost
 
 
 def test_a_server_that_comes_back_is_found_again(page: Page, tmp_path: Path) -> None:
