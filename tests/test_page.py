@@ -196,6 +196,47 @@ def test_stop_gives_the_last_words(page: Page, server: Running, speech: Path) ->
     expect(page.get_by_role("button", name="Stop")).to_be_disabled()
 
 
+def test_a_microphone_that_is_stopped_gives_its_last_samples(page: Page, server: Running) -> None:
+    visit(page, server)
+    for paused in (False, True):
+        rest = page.evaluate(
+            """async (paused) => {
+              const { Microphone } = await import("./sources.js");
+              const pieces = [];
+              const microphone = new Microphone((samples) => pieces.push(samples.length));
+              await microphone.start();
+              while (pieces.length < 3) await new Promise((resolve) => setTimeout(resolve, 5));
+              if (paused) await microphone.pause();
+              const before = pieces.length;
+              await microphone.stop();
+              return pieces.slice(before);
+            }""",
+            paused,
+        )
+        assert len(rest) >= 1
+        assert rest[-1] < SAMPLE_RATE // 10
+
+
+def test_a_clip_that_is_stopped_gives_what_was_played(page: Page, server: Running, speech: Path) -> None:
+    visit(page, server)
+    for wait_ms in (330, 360, 390):
+        sent_s, played_s = page.evaluate(
+            """async ([data, waitMs]) => {
+              const { Clip } = await import("./sources.js");
+              const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+              let sent = 0;
+              const clip = new Clip(new Blob([bytes]), "a clip", (samples) => { sent += samples.length; }, () => {});
+              await clip.start();
+              await new Promise((resolve) => setTimeout(resolve, waitMs));
+              await clip.stop();
+              return [sent / 16000, clip.player.currentTime];
+            }""",
+            [base64.b64encode(speech.read_bytes()).decode(), wait_ms],
+        )
+        assert played_s > 0.1
+        assert abs(sent_s - played_s) < 0.03  # up to 0.1 if the last frame is lost
+
+
 def test_a_server_that_comes_back_is_found_again(page: Page, tmp_path: Path) -> None:
     speech = tmp_path / "long.wav"
     soundfile.write(speech, noise(3.5), SAMPLE_RATE, subtype="PCM_16")

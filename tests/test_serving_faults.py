@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import gc
@@ -26,6 +27,7 @@ import pytest
 import soundfile
 
 from simulsa.audio import SAMPLE_RATE
+from simulsa.serving.service import Service
 from simulsa.serving.session import Session
 from simulsa.streaming.config import StreamConfig
 from simulsa.testing import FakeLALM, growing_script
@@ -231,6 +233,23 @@ def test_a_file_that_comes_while_the_server_is_being_stopped() -> None:
         assert client.recv(12) == b"HTTP/1.1 503"
 
 
+def test_a_file_whose_last_byte_comes_as_the_server_is_being_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopping: list[asyncio.Task[None]] = []
+
+    async def stop_soon(service: Service, stream: StreamConfig) -> None:
+        stopping.append(asyncio.ensure_future(service.drain()))  # before anything else that the event loop is given from now on
+
+    with running(fake(), STREAM) as server:
+        whole = httpx2.post(server.url + "/v1/audio/translations", files={"file": ("a.wav", wav(noise(2.9)))}).json()["text"]
+        assert whole
+        monkeypatch.setattr(Service, "check", stop_soon)
+        for stream in ("false", "true"):
+            fields = {"stream": stream}
+            answer = httpx2.post(server.url + "/v1/audio/translations", files={"file": ("a.wav", wav(noise(2.9)))}, data=fields)
+            assert answer.status_code == 503 or whole in answer.text
+            server.service.draining = False
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the size of a process from /proc")
 def test_five_hundred_connections_leave_no_memory_behind() -> None:
     def megabytes() -> float:
@@ -295,3 +314,43 @@ def test_when_it_is_stopped_everyone_gets_the_final_text(stop: signal.Signals) -
     assert transcript(events) == expected(fake(), SPEECH, 24_000, offline)
     assert events[-2]["error"]["code"] == "session_shutting_down"
     assert [answer.get("new") for answer in answers] == [expected(fake(), SPEECH, 16_000, offline), None]
+
+
+HANGING = """
+import sys
+import time
+from simulsa.cli import main
+from simulsa.lalm.load import ModelConfig
+from simulsa.serving.service import Service
+from simulsa.testing import FakeLALM, growing_script
+
+def hang(*arguments):
+    print("hanging", flush=True)
+    time.sleep(3600)
+
+ModelConfig.load = lambda config: FakeLALM(growing_script("Ein Mann"))
+FakeLALM.continue_ = hang
+Service.warm_up = lambda service: None
+sys.exit(main(["serve", "--port", "0", "--no-longform"]))
+"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_the_process_even_if_the_model_hangs(stop: signal.Signals) -> None:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", HANGING], text=True, **pipes)
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        port = process.stderr.readline().split(" (")[0].split(":")[-1]
+        with connect(f"ws://127.0.0.1:{port}/") as socket:
+            socket.send(SPEECH)
+            assert process.stdout.readline() == "hanging\n"
+            process.send_signal(stop)
+            time.sleep(0.5)
+            assert process.poll() is None  # it waits for the final text
+            process.send_signal(stop)
+            assert process.wait(10) == -stop
+    finally:
+        process.kill()
+        process.wait()

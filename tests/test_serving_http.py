@@ -189,8 +189,11 @@ def test_files_that_cannot_be_used(server: Running) -> None:
     assert "`file`" in nothing.json()["error"]["message"]
     no_form = httpx2.post(server.url + PATH, content=b"{")
     assert no_form.status_code == 400
-    garbled = httpx2.post(server.url + PATH, content=b"x", headers={"Content-Type": "multipart/form-data; boundary=a"})
-    assert garbled.status_code == 400
+    for content_type in ("multipart/form-data; boundary=a", "multipart/form-data"):
+        garbled = httpx2.post(server.url + PATH, content=b"x", headers={"Content-Type": content_type})
+        assert garbled.status_code == 400
+        assert garbled.json()["error"]["code"] == "invalid_request"
+        assert "multipart/form-data" in garbled.json()["error"]["message"]
 
 
 def test_longer_than_the_model_hears(server: Running) -> None:
@@ -202,7 +205,15 @@ def test_longer_than_the_model_hears(server: Running) -> None:
 
 
 def test_uploads_have_a_limit(server: Running) -> None:
-    assert post(server, b"x" * 2**21).status_code == 413
+    too_large = post(server, b"x" * 2**21)
+    assert too_large.status_code == 413
+    assert too_large.json()["error"]["code"] == "too_large"
+    assert "1 MiB" in too_large.json()["error"]["message"]
+    head = b'--a\r\nContent-Disposition: form-data; name="file"; filename="talk.wav"\r\n\r\n'
+    chunks = itertools.chain([head], itertools.repeat(b"x" * 2**16, 32))  # of a length that is not declared
+    undeclared = httpx2.post(server.url + PATH, content=chunks, headers={"Content-Type": "multipart/form-data; boundary=a"})
+    assert undeclared.status_code == 413
+    assert undeclared.json() == too_large.json()
     assert post(server).status_code == 200
 
 

@@ -227,6 +227,16 @@ def test_sessions_end_with_their_final_text(limits: dict[str, float], reason: st
         assert server.metric(f'simulsa_sessions_ended_total{{reason="{reason}"}}') == 2
 
 
+def test_setting_the_system_clock_ends_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(fake(), STREAM, max_session_s=60.0) as server, talking(server) as socket:
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + 24 * 3600)
+        say(socket, "unknown")
+        assert hear(socket)["error"]["code"] == "unknown_event"
+        say(socket, "unknown")
+        assert hear(socket)["error"]["code"] == "unknown_event"
+
+
 def test_tls(tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import yaml
 
 from simulsa.lalm.instructions import instruction
 from simulsa.languages import Direction, base_language, bleu_tokenizer, is_spaced, language_name, latency_unit
@@ -108,6 +109,14 @@ def test_a_missing_file_and_a_missing_value(tmp_path: Path) -> None:
         read_yaml_mapping(tmp_path / "latin.yaml")
     with pytest.raises(SettingsError, match=r"here: .*'out'"):
         from_mapping(Example, {}, "here")
+
+
+def test_a_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parses: list[Any] = []
+    parse = yaml.composer.Composer.get_single_node
+    monkeypatch.setattr(yaml.composer.Composer, "get_single_node", lambda loader: parses.append(loader) or parse(loader))
+    assert read_yaml_mapping(write(tmp_path, "base: &base {a: 1}\n<<: *base\nb: 2\n")) == {"base": {"a": 1}, "a": 1, "b": 2}
+    assert len(parses) == 1
 
 
 def test_yaml_cannot_run_code(tmp_path: Path) -> None:

@@ -18,20 +18,20 @@ from typing import Any
 
 from simulsa._version import __version__
 
-VERBS = {  # verb -> (module of the command, what it does)
-    "demo": ("demo", "run the whole method on the bundled model and speech, in minutes"),
-    "augment": ("augment", "make simultaneous training rows from offline ones"),
-    "train": ("train", "fine-tune a model on offline and simultaneous rows"),
-    "translate": ("translate", "translate audio files or a microphone live"),
-    "evaluate": ("evaluate", "measure quality and latency over chunk sizes and policies"),
-    "score": ("score", "score the log of any system run with SimulEval or simulstream"),
-    "serve": ("serve", "run the live server: a web page and an API"),
-    "compare": ("compare", "compare several evaluations in one table and one plot"),
-    "manifest": ("manifest", "create, check and filter manifests"),
-    "merge": ("merge", "write an adapter and its base as one model, for other engines"),
-    "export": ("export", "export rows for ms-swift, LLaMA-Factory or Hugging Face datasets"),
-    "doctor": ("doctor", "check this installation: versions, devices, extras, hub, the bundled model"),
-    "models": ("models", "list the supported families of audio-language models and their requirements"),
+VERBS = {  # what each does; its module in `commands` has the same name
+    "demo": "run the whole method on the bundled model and speech, in minutes",
+    "augment": "make simultaneous training rows from offline ones",
+    "train": "fine-tune a model on offline and simultaneous rows",
+    "translate": "translate audio files or a microphone live",
+    "evaluate": "measure quality and latency over chunk sizes and policies",
+    "score": "score the log of any system run with SimulEval or simulstream",
+    "serve": "run the live server: a web page and an API",
+    "compare": "compare several evaluations in one table and one plot",
+    "manifest": "create, check and filter manifests",
+    "merge": "write an adapter and its base as one model, for other engines",
+    "export": "export rows for ms-swift, LLaMA-Factory or Hugging Face datasets",
+    "doctor": "check this installation: versions, devices, extras, hub, the bundled model",
+    "models": "list the supported families of audio-language models and their requirements",
 }
 REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
@@ -102,7 +102,7 @@ def _replace_unencodable() -> None:
 def _run(verb: str, arguments: list[str], debug: bool) -> int:
     from simulsa.commands.parsing import UsageError
 
-    command = importlib.import_module(f"simulsa.commands.{VERBS[verb][0]}")
+    command = importlib.import_module(f"simulsa.commands.{verb}")
     try:
         command.main(arguments)
     except UsageError as error:
@@ -148,7 +148,7 @@ def _nearest(verb: str) -> str:
 
 
 def _overview() -> str:
-    lines = [f"  {verb:<10} {text}" for verb, (_, text) in VERBS.items()]
+    lines = [f"  {verb:<10} {text}" for verb, text in VERBS.items()]
     return "\n".join(
         [
             f"simulsa {__version__}: translate while the speaker talks, with any audio-language model",

@@ -115,8 +115,10 @@ def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
     import yaml
 
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        values = yaml.safe_load(text)
+        loader = yaml.SafeLoader(Path(path).read_text(encoding="utf-8"))
+        root = loader.get_single_node()
+        keys = [str(node.value) for node, _ in root.value] if isinstance(root, yaml.MappingNode) else []
+        values = None if root is None else loader.construct_document(root)  # has only the last of equal keys
     except FileNotFoundError:
         raise SettingsError(f"{path}: no such settings file") from None
     except UnicodeDecodeError as error:
@@ -128,8 +130,7 @@ def read_yaml_mapping(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: a {type(values).__name__} where `key: value` lines are needed")
     named: dict[str, str] = {}
-    root: Any = yaml.compose(text)  # `values` has only the last of equal keys
-    for key in (str(node.value) for node, _ in root.value):
+    for key in keys:
         name = key.replace("-", "_")
         if name in named:
             found = f"{key} is there twice" if named[name] == key else f"{named[name]} and {key} are the same setting"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +20,17 @@ from simulsa.streaming.state import Segment, Update
 from simulsa.streaming.stream import Stream
 
 
-@dataclass(frozen=True)
+@dataclass
 class Totals:
     """Total duration of the speech and total computing time."""
 
-    audio_s: float
-    compute_s: float
+    audio_s: float = 0.0
+    compute_s: float = 0.0
+
+    def add(self, update: Update) -> None:
+        """Count the next update of a stream."""
+        self.audio_s = update.audio_s
+        self.compute_s += update.compute_s
 
     @property
     def real_time_factor(self) -> float:
@@ -45,55 +50,54 @@ def updates_of(stream: Stream, chunks: Iterable[np.ndarray], live: bool = False)
     yield from stream.finish()
 
 
-class _Lines:
-    """Final text, one line per segment; a single line if there are no segments."""
-
-    def __init__(self, timestamps: bool) -> None:
-        self._timestamps = timestamps
-        self._segmented = False
-
-    def completed_by(self, update: Update) -> str | None:
-        """The line that `update` completes, if any."""
-        segment = update.segment
-        if segment is None:
-            return update.committed if update.final and update.committed and not self._segmented else None
-        self._segmented = True
-        if not segment.complete or not (segment.text or update.final):
-            return None
-        times = f"[{timestamp(samples_to_s(segment.start_samples))} --> {timestamp(samples_to_s(segment.end_samples))}] "
-        return times + segment.text if self._timestamps else segment.text
-
-
 def show_live(updates: Iterable[Update], console: Console, timestamps: bool = False) -> Totals:
     """Show a stream live; final text stays on the screen, one line per segment."""
-    lines = _Lines(timestamps)
+    totals = Totals()
     with Live(Text(), console=console, auto_refresh=False) as live:
-
-        def show(update: Update) -> None:
-            line = lines.completed_by(update)
+        for update, line in _with_lines(_to_the_end(updates), timestamps):
+            totals.add(update)
             if line is not None:
                 live.console.print(Text(line))
             live.update(Text() if line is not None or update.final else _styled(update), refresh=True)
-
-        return _drain(_to_the_end(updates), show)
+    return totals
 
 
 def show_final(updates: Iterable[Update], console: Console, timestamps: bool = False) -> Totals:
     """Print final text only, for pipes and files: one line per segment."""
-    lines = _Lines(timestamps)
-
-    def show(update: Update) -> None:
-        line = lines.completed_by(update)
+    totals = Totals()
+    for update, line in _with_lines(_to_the_end(updates), timestamps):
+        totals.add(update)
         if line is not None:
             _print(line, console)
-
-    return _drain(_to_the_end(updates), show)
+    return totals
 
 
 def show_json(updates: Iterable[Update], console: Console) -> Totals:
     """Print one JSON object per update: `audio_s`, `committed` (of the segment, or of everything if there is none), `new`,
     `segment`, `tentative`, `compute_s`, `final`, `truncated`."""
-    return _drain(updates, lambda update: _print(_json(update), console))
+    totals = Totals()
+    for update in updates:
+        totals.add(update)
+        _print(_json(update), console)
+    return totals
+
+
+def _with_lines(updates: Iterable[Update], timestamps: bool) -> Iterator[tuple[Update, str | None]]:
+    """Each update with the line of final text that it completes, if any: one per segment, or one of everything."""
+    segmented = False
+    for update in updates:
+        segment, line = update.segment, None
+        if segment is None:
+            if update.final and update.committed and not segmented:
+                line = update.committed
+        else:
+            segmented = True
+            if segment.complete and (segment.text or update.final):
+                line = segment.text
+                if timestamps:
+                    start_s, end_s = samples_to_s(segment.start_samples), samples_to_s(segment.end_samples)
+                    line = f"[{timestamp(start_s)} --> {timestamp(end_s)}] {line}"
+        yield update, line
 
 
 def _to_the_end(updates: Iterable[Update]) -> Iterator[Update]:
@@ -115,15 +119,6 @@ def _closed(last: Update) -> Update:
     if segment is not None:
         segment = None if segment.complete else dataclasses.replace(segment, complete=True)
     return dataclasses.replace(last, tentative="", compute_s=0.0, final=True, new="", segment=segment)
-
-
-def _drain(updates: Iterable[Update], show: Callable[[Update], None]) -> Totals:
-    compute_s, audio_s = 0.0, 0.0
-    for update in updates:
-        compute_s += update.compute_s
-        audio_s = update.audio_s
-        show(update)
-    return Totals(audio_s, compute_s)
 
 
 def _print(line: str, console: Console) -> None:

@@ -12,6 +12,8 @@ from simulsa.demo.config import DemoConfig
 from simulsa.extras import require
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from simulsa.demo.run import DemoResult
 
 
@@ -35,21 +37,19 @@ def main(arguments: Sequence[str]) -> None:
     from simulsa.demo.run import run_demo
 
     result = run_demo(command.settings)
-    Console().print(Markdown(result.table))
+    console = Console()
+    console.print(Markdown(result.table))
     if command.live:
-        _translate_live(result)
+        _translate_live(result, console)
     print(f"\nreport: {command.settings.out / 'report.html'}  ({result.seconds / 60:.1f} minutes)")
 
 
-def _translate_live(result: DemoResult) -> None:
-    from rich.console import Console
-
+def _translate_live(result: DemoResult, console: Console) -> None:
     from simulsa.sources import packets
     from simulsa.streaming.config import StreamConfig
     from simulsa.streaming.stream import Stream
     from simulsa.terminal import show_final, show_live, updates_of
 
-    console = Console()
     console.print("\nspoken:    ", result.example.source_text, sep="")
     terminal = sys.stdout.isatty()
     stream = Stream(result.tuned, StreamConfig(chunk_ms=500, rollback=3))

@@ -92,8 +92,7 @@ class Demo:
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
-    verbs = {"validate": _validate, "stats": _stats, "filter": _filter, "demo": _demo, "multi30k": _multi30k}
-    names = ", ".join([*verbs, *CORPORA])
+    names = ", ".join([*VERBS, *CORPORA])
     if not arguments:
         raise UsageError(f"manifest needs a subcommand: {names}; see simulsa manifest --help")
     verb, *rest = arguments
@@ -101,15 +100,15 @@ def main(arguments: Sequence[str]) -> None:
         print(_overview())
     elif verb in CORPORA:
         _corpus(verb, rest)
-    elif verb in verbs:
-        verbs[verb](rest)
+    elif verb in VERBS:
+        kind, run = VERBS[verb]
+        run(parse(kind, rest, f"manifest {verb}"))
     else:
         raise UsageError(f"unknown subcommand 'manifest {verb}'; it must be one of {names}")
 
 
 def _overview() -> str:
-    kinds = {"validate": Validate, "stats": Stats, "filter": Filter, "demo": Demo, "multi30k": Multi30k}
-    kinds |= {verb: config for verb, (config, _) in CORPORA.items()}
+    kinds = {verb: kind for verb, (kind, _) in {**VERBS, **CORPORA}.items()}
     lines = [f"  {verb:<12} {(kind.__doc__ or '').strip()}" for verb, kind in kinds.items()]
     return "\n".join(
         ["usage: simulsa manifest SUBCOMMAND [OPTIONS]", "", *lines, "", "simulsa manifest SUBCOMMAND --help shows its options."]
@@ -130,8 +129,7 @@ def _corpus(verb: str, arguments: Sequence[str]) -> None:
     print(f"{command.out}: {len(rows)} rows")
 
 
-def _validate(arguments: Sequence[str]) -> None:
-    command = parse(Validate, arguments, "manifest validate")
+def _validate(command: Validate) -> None:
     from simulsa.audio import SAMPLE_RATE, s_to_samples
     from simulsa.manifest import ManifestError, check_audio, read_manifest
 
@@ -146,8 +144,7 @@ def _validate(arguments: Sequence[str]) -> None:
     print(f"{command.manifest}: {len(rows)} rows, {hours:.2f} hours, all audio files open")
 
 
-def _stats(arguments: Sequence[str]) -> None:
-    command = parse(Stats, arguments, "manifest stats")
+def _stats(command: Stats) -> None:
     optional("matplotlib", "evaluate", "the figure")
     from rich.console import Console
 
@@ -160,8 +157,7 @@ def _stats(arguments: Sequence[str]) -> None:
     print(f"{command.out}: stats.json, stats.png")
 
 
-def _filter(arguments: Sequence[str]) -> None:
-    command = parse(Filter, arguments, "manifest filter")
+def _filter(command: Filter) -> None:
     show_log()
     from rich.console import Console
 
@@ -172,18 +168,25 @@ def _filter(arguments: Sequence[str]) -> None:
     print(f"{command.out}: {len(kept)} rows")
 
 
-def _demo(arguments: Sequence[str]) -> None:
-    command = parse(Demo, arguments, "manifest demo")
+def _demo(command: Demo) -> None:
     from simulsa.demo.speech import write_demo_speech
 
     rows = write_demo_speech(command.settings, command.out)
     print(f"{command.out}: {len(rows)} rows")
 
 
-def _multi30k(arguments: Sequence[str]) -> None:
-    command = parse(Multi30k, arguments, "manifest multi30k")
+def _multi30k(command: Multi30k) -> None:
     show_log()
     from simulsa.corpora.multi30k import speak_multi30k
 
     rows = speak_multi30k(command.settings, command.out)
     print(f"{command.out}: {len(rows)} rows")
+
+
+VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
+    "validate": (Validate, _validate),
+    "stats": (Stats, _stats),
+    "filter": (Filter, _filter),
+    "demo": (Demo, _demo),
+    "multi30k": (Multi30k, _multi30k),
+}

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from simulsa.settings import SettingsError, field_names, fitted, from_mapping, known_keys, read_yaml_mapping, shares, to_mapping
+from simulsa.settings import field_names, fitted, from_mapping, known_keys, read_yaml_mapping, shares, to_mapping
 from simulsa.streaming.policies import Policy
 
 Command = TypeVar("Command")
@@ -62,7 +62,7 @@ def parse(kind: type[Command], arguments: Sequence[str], verb: str) -> Command:
             description=inspect.cleandoc(kind.__doc__ or "") + _CONFIG,
         )
         return command
-    except (SettingsError, ValueError) as error:
+    except ValueError as error:
         raise UsageError(" ".join(str(error).split())) from error
 
 

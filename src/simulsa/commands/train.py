@@ -34,8 +34,6 @@ def main(arguments: Sequence[str]) -> None:
 
     if processes.is_main():
         show_log()
-    rows = read_manifest(command.offline)
-    for path in command.augmented:
-        rows += read_manifest(path)
+    rows = [row for path in (command.offline, *command.augmented) for row in read_manifest(path)]
     lalm = command.model.load_weights()
     train(lalm, rows, command.settings)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from simulsa.commands.parsing import parse
+from simulsa.commands.parsing import UsageError, parse
 from simulsa.lalm.load import ModelConfig
 from simulsa.serving.client import RemoteConfig
 from simulsa.streaming.config import StreamConfig
@@ -62,8 +62,6 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _check(command: Translate) -> None:
-    from simulsa.commands.parsing import UsageError
-
     if command.mic and (command.files or command.realtime):
         raise UsageError("--mic excludes files and --realtime")
     if command.mic_device and not command.mic:

@@ -78,7 +78,16 @@ def _tuned(base: HuggingFaceLALM, offline: Sequence[Utterance], config: DemoConf
     logger.info("3/5 making %d simultaneous rows from %d offline ones", config.augmented_rows, len(offline))
     augmented = augment(offline, base, _augment_config(config), config.out / "augmented.jsonl")
     logger.info("4/5 fine-tuning on %d offline and %d simultaneous rows", len(offline), len(augmented))
-    return train(base, [*offline, *augmented], _train_config(config))
+    settings = TrainConfig(
+        out=config.out / "adapter",
+        learning_rate=LEARNING_RATE,
+        batch_size=BATCH_SIZE,
+        micro_batch_size=BATCH_SIZE,
+        epochs=config.epochs,
+        preflight=False,
+        overwrite=config.overwrite,
+    )
+    return train(base, [*offline, *augmented], settings)
 
 
 def _evaluate_config(config: DemoConfig, name: str) -> EvaluateConfig:
@@ -89,18 +98,6 @@ def _evaluate_config(config: DemoConfig, name: str) -> EvaluateConfig:
 
 def _augment_config(config: DemoConfig) -> AugmentConfig:
     return AugmentConfig(num=config.augmented_rows, preflight=False, overwrite=config.overwrite)
-
-
-def _train_config(config: DemoConfig) -> TrainConfig:
-    return TrainConfig(
-        out=config.out / "adapter",
-        learning_rate=LEARNING_RATE,
-        batch_size=BATCH_SIZE,
-        micro_batch_size=BATCH_SIZE,
-        epochs=config.epochs,
-        preflight=False,
-        overwrite=config.overwrite,
-    )
 
 
 def _example(test: Sequence[Utterance], before: Path) -> Utterance:

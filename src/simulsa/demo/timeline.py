@@ -43,7 +43,7 @@ def plot_timeline(lanes: Sequence[Lane], duration_s: float, path: Path) -> None:
     """Draw the lanes one below the other over audio time (PNG); words committed at the same moment are stacked."""
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
-    heights = [max(3, _tallest_stack(lane)) for lane in lanes]
+    heights = [1 + max([2, *_levels(lane)]) for lane in lanes]
     figure = Figure(figsize=(11, 0.6 + 0.28 * sum(heights)), layout="tight")
     axes = figure.subplots(len(lanes), 1, sharex=True, gridspec_kw={"height_ratios": heights})
     colors = ("#444444", "#b3541e", "#00639c", "#2f7d32")
@@ -57,11 +57,7 @@ def plot_timeline(lanes: Sequence[Lane], duration_s: float, path: Path) -> None:
 
 
 def _draw(axis: Any, lane: Lane, height: int, color: str) -> None:
-    below: dict[float, int] = {}
-    for number, word in enumerate(lane.words):
-        # spoken words follow each other closely, so they alternate between three levels
-        level = number % 3 if lane.name == "spoken" else below.get(word.time_s, 0)
-        below[word.time_s] = level + 1
+    for word, level in zip(lane.words, _levels(lane), strict=True):
         axis.plot([word.time_s, word.time_s], [height, height - level - 0.2], color=color, alpha=0.25, linewidth=1)
         axis.text(word.time_s + 0.02, height - level - 0.1, word.text, color=color, fontsize=9, va="top")
     axis.set_ylim(-0.2, height + 0.1)
@@ -72,8 +68,10 @@ def _draw(axis: Any, lane: Lane, height: int, color: str) -> None:
         axis.spines[side].set_visible(False)
 
 
-def _tallest_stack(lane: Lane) -> int:
+def _levels(lane: Lane) -> list[int]:
+    """How far below the top each word is drawn: below those of the same moment. Spoken words, which follow each other closely,
+    alternate between three levels."""
     if lane.name == "spoken":
-        return 3
+        return [number % 3 for number in range(len(lane.words))]
     times = [word.time_s for word in lane.words]
-    return max((times.count(time_s) for time_s in times), default=1)
+    return [times[:number].count(time_s) for number, time_s in enumerate(times)]

@@ -23,7 +23,7 @@ from simulsa.serving.conversation import converse
 from simulsa.serving.realtime import Realtime
 from simulsa.serving.service import RefusedError, Service
 from simulsa.serving.simulstream import Simulstream
-from simulsa.serving.translations import Translations, error_response
+from simulsa.serving.translations import Translations, denial
 from simulsa.serving.values import plain
 
 PAGE = Path(__file__).parent / "page"
@@ -53,9 +53,8 @@ def create_app(service: Service) -> Starlette:
         await websocket.send_denial_response(PlainTextResponse("no WebSocket here; see docs/serving.md", 404))
 
     async def models(request: Request) -> Response:
-        problem = service.gate.problem(request)
-        if problem is not None:
-            return error_response(*problem, "not_allowed")
+        if denied := denial(service, request):
+            return denied
         own = {
             **plain(service.stream),
             "rollback": service.stream.commit_policy.rollback,  # even if nobody set one; null: another policy
@@ -66,10 +65,7 @@ def create_app(service: Service) -> Starlette:
         return JSONResponse({"object": "list", "data": [model]})
 
     async def metrics(request: Request) -> Response:
-        problem = service.gate.problem(request)
-        if problem is not None:
-            return error_response(*problem, "not_allowed")
-        return Response(service.metrics.text(), media_type=PROMETHEUS)
+        return denial(service, request) or Response(service.metrics.text(), media_type=PROMETHEUS)
 
     async def healthy(_: Request) -> Response:
         refusal = service.refusal()
@@ -116,5 +112,4 @@ def create_app(service: Service) -> Starlette:
     ]
     # browsers ask for this before they let pages of other origins connect; the gate decides which ones may
     origins = Middleware(CORSMiddleware, allow_origins=service.config.allow_origins, allow_headers=["Authorization"])
-    limit = service.config.max_upload_mib * 2**20
-    return Starlette(routes=routes, middleware=[origins], lifespan=lifespan, max_body_size=limit)
+    return Starlette(routes=routes, middleware=[origins], lifespan=lifespan)

@@ -54,7 +54,7 @@ class ServeConfig:
     max_upload_s: float = 3600.0
     """maximum duration of an upload in seconds; compressed files can be long, and each hour takes 230 MB of memory or more"""
     max_session_s: float = 7200.0
-    """seconds after which a session gets its final text and is closed"""
+    """seconds since a live session began (not of audio) after which it gets its final text and is closed"""
     idle_s: float = 60.0
     """seconds without a message after which a session gets its final text and is closed"""
     ping_s: float = 5.0
@@ -65,8 +65,7 @@ class ServeConfig:
     """seconds that open sessions get for their final text when the server stops"""
 
     def __post_init__(self) -> None:
-        lowest = {"max_sessions": 1, "max_batch": 1, "max_upload_mib": 1}
-        check_whole_numbers(self, lowest)
+        check_whole_numbers(self, {"max_sessions": 1, "max_batch": 1, "max_upload_mib": 1})
         if not 0 <= self.port <= 65_535:
             raise ValueError(f"port is {self.port}; it must be from 0 (any free one) to 65535")
         times = ("max_unheard_s", "max_upload_s", "max_session_s", "idle_s", "ping_s", "send_timeout_s")

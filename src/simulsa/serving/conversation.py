@@ -19,6 +19,7 @@ from simulsa.serving.gate import PROTOCOL
 from simulsa.serving.pcm import PcmReader
 from simulsa.serving.service import RefusedError, Service
 from simulsa.serving.session import Result, Session
+from simulsa.streaming.config import StreamConfig
 
 # close codes of RFC 6455 and its registry
 NORMAL, GOING_AWAY, POLICY, TOO_BIG, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1008, 1009, 1011, 1013
@@ -77,13 +78,22 @@ class Conversation(ABC):
         self.socket = socket
         self.session = session
         self.service = service
-        self.expires_at = time.time() + service.config.max_session_s
+        self._deadline = time.monotonic() + service.config.max_session_s
         session.flush = lambda: self.pcm.read(b"", last=True)
 
     @property
     def untouched(self) -> bool:
         """Whether the current utterance has no audio yet, not even in the resampler."""
         return self.session.untouched and self.pcm.untouched
+
+    async def start_over(self, stream: StreamConfig, pcm: PcmReader) -> None:
+        """Begin another utterance, unless the session is over; the one so far is translated with its own settings first."""
+        if not self.untouched:
+            self.session.finish()
+            await self.session.settled()
+        if not self.session.over:
+            self.session.begin(stream)
+            self.pcm = pcm
 
     async def greet(self) -> None:  # noqa: B027  # not every protocol has a greeting
         """Send a greeting to a new client."""
@@ -124,7 +134,7 @@ class Conversation(ABC):
 
     async def _next_message(self) -> str | bytes | None:
         """The next message; `None` if the session ends because the client was idle or its time is over."""
-        left_s = self.expires_at - time.time()
+        left_s = self._deadline - time.monotonic()
         idle_s = self.service.config.idle_s
         with anyio.move_on_after(min(left_s, idle_s)):
             return await self.socket.receive()

@@ -8,7 +8,7 @@ on request.
 from __future__ import annotations
 
 import base64
-import binascii
+import time
 import uuid
 from typing import Any
 
@@ -46,6 +46,7 @@ class Realtime(Conversation):
     def __init__(self, socket: Socket, session: Session, service: Service) -> None:
         super().__init__(socket, session, service)
         self._id = f"sess_{uuid.uuid4().hex}"
+        self._expires_at = round(min(time.time() + service.config.max_session_s, 2**53))
         self.pcm = PcmReader(RATE)
         self._tentative = False
         self._before_samples = 0  # heard in earlier utterances
@@ -68,7 +69,8 @@ class Realtime(Conversation):
             elif kind == "session.close":
                 self.session.end("closed")
             else:
-                raise EventError(f"{str(kind)[:40]!r} is not an event of this protocol; {_KNOWN}", "unknown_event", "type")
+                known = "there are session.update, session.input_audio_buffer.append and session.close"
+                raise EventError(f"{str(kind)[:40]!r} is not an event of this protocol; {known}", "unknown_event", "type")
         except EventError as error:
             client_id = event.get("event_id") if isinstance(event, dict) else None
             await self.socket.send(self.error(str(error), error.code, param=error.param, client_event_id=client_id))
@@ -122,8 +124,7 @@ class Realtime(Conversation):
         return _event("error", error=error)
 
     async def _update(self, event: dict[str, Any]) -> None:
-        wanted = _object(event, "session", "session")
-        requested = _requested(wanted)
+        requested = _requested(event)
         try:
             tentative, rate = requested.pop("tentative", self._tentative), requested.pop("sample_rate", self.pcm.rate)
             if not isinstance(tentative, bool):
@@ -137,14 +138,9 @@ class Realtime(Conversation):
             raise EventError(str(error), "invalid_value", "session") from error
         self._tentative = tentative
         if stream != self.session.config or rate != self.pcm.rate:
-            # speech so far is translated with the settings requested for it
-            if not self.untouched:
-                self.session.finish()
-                await self.session.settled()
-            if self.session.ended or self.session.error is not None:
+            await self.start_over(stream, pcm)
+            if self.session.over:
                 return
-            self.session.begin(stream)
-            self.pcm = pcm
         await self.socket.send(_event("session.updated", session=self._description()))
 
     def _description(self) -> dict[str, Any]:
@@ -155,7 +151,7 @@ class Realtime(Conversation):
             "type": "translation",
             "object": "realtime.translation_session",
             "model": self.service.lalm.name,
-            "expires_at": round(min(self.expires_at, 2**53)),
+            "expires_at": self._expires_at,
             "output_modalities": ["text"],
             "audio": {
                 "input": {"format": form, "transcription": None, "noise_reduction": None},
@@ -170,9 +166,6 @@ class Realtime(Conversation):
                 "output_audio": False,
             },
         }
-
-
-_KNOWN = "there are session.update, session.input_audio_buffer.append and session.close"
 
 
 def _event(kind: str, **fields: Any) -> dict[str, Any]:
@@ -200,7 +193,7 @@ def _audio(event: dict[str, Any]) -> bytes:
         if len(data) % 2:
             raise ValueError(f"{len(data)} bytes are not a whole number of samples")
         return data
-    except (ValueError, binascii.Error) as error:
+    except ValueError as error:
         raise EventError(f"audio must be base64 of 16-bit mono PCM ({error})", "invalid_audio", "audio") from error
 
 
@@ -212,8 +205,9 @@ def _object(holder: dict[str, Any], name: str, path: str) -> dict[str, Any]:
     return value
 
 
-def _requested(wanted: dict[str, Any]) -> dict[str, Any]:
-    """Settings requested by a `session.update`, under the names of `Service.settings` and `tentative`."""
+def _requested(event: dict[str, Any]) -> dict[str, Any]:
+    """Settings requested by a `session.update`, under the names of `Service.settings`, `tentative` and `sample_rate`."""
+    wanted = _object(event, "session", "session")
     audio = _object(wanted, "audio", "session.audio")
     heard, said = _object(audio, "input", "session.audio.input"), _object(audio, "output", "session.audio.output")
     form = _object(heard, "format", "session.audio.input.format")

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -79,23 +79,12 @@ class Scheduler:
 
     async def run(self) -> None:
         """Serve the sessions until cancelled. If it fails all the same, all sessions do, instead of waiting for ever."""
-        loop = asyncio.get_running_loop()
         try:
             while True:
                 await self._work.wait()
                 self._work.clear()
                 while waiting := self._waiting():
-                    now = time.monotonic()
-                    turns: dict[Session, Turn] = {}
-                    for session in waiting:
-                        with self._confined(session):
-                            turns[session] = session.turn(now)
-                    try:
-                        await loop.run_in_executor(self._thread, take_turns, self._lalm, [*turns.values()], self._max_batch)
-                    except Exception as error:  # our own fault: it must not end the service for later clients
-                        for turn in turns.values():
-                            turn.error = error
-                    self._hand_out(turns)
+                    await self._advance(waiting)
         except Exception as error:
             logger.exception("the scheduler failed; restart the server")
             for session in self.sessions:
@@ -124,7 +113,19 @@ class Scheduler:
                     since[session] = session.waits_since()
         return sorted(since, key=since.__getitem__)
 
-    def _hand_out(self, turns: Mapping[Session, Turn]) -> None:
+    async def _advance(self, waiting: Sequence[Session]) -> None:
+        """Give the model the work of these sessions, and the sessions its results."""
+        now = time.monotonic()
+        turns: dict[Session, Turn] = {}
+        for session in waiting:
+            with self._confined(session):
+                turns[session] = session.turn(now)
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, take_turns, self._lalm, [*turns.values()], self._max_batch)
+        except Exception as error:  # our own fault: it must not end the service for later clients
+            for turn in turns.values():
+                turn.error = error
         now = time.monotonic()
         results: list[Result] = []
         for session, turn in turns.items():

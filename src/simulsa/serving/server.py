@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
+import signal
 import socket
 from typing import Any
 
@@ -58,7 +58,7 @@ class PatientProtocol(WebSocketsSansIOProtocol):  # type: ignore[misc]  # uvicor
 
 
 class Server(uvicorn.Server):  # type: ignore[misc]
-    """A server that drains its sessions on a signal to stop; a second signal stops it at once."""
+    """A server that drains its sessions on a signal to stop; a second signal ends the process at once."""
 
     should_exit: bool
 
@@ -68,14 +68,14 @@ class Server(uvicorn.Server):  # type: ignore[misc]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Give every session its final text, then stop."""
-        draining = asyncio.ensure_future(self._service.drain())
-        while not draining.done() and not self.force_exit:
-            await asyncio.sleep(0.02)
+        await self._service.drain()
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """A signal is a request to stop, not a failure: the process exits with 0."""
-        self.force_exit = self.should_exit
+        """A signal is a request to stop, not a failure: the process exits with 0. A second one does not wait for the model."""
+        if self.should_exit:
+            signal.signal(sig, signal.SIG_DFL)
+            signal.raise_signal(sig)
         self.should_exit = True
 
 

@@ -82,6 +82,11 @@ class Session:
         return self.received_samples == 0 and not self.finishing
 
     @property
+    def over(self) -> bool:
+        """Whether the session takes no more audio: it was ended, or has failed."""
+        return bool(self.ended) or self.error is not None
+
+    @property
     def outcome(self) -> str:
         """How the session ended, in one word: the reason given for ending it, or `failed`, `left` (between two utterances), or
         `vanished`."""
@@ -96,9 +101,9 @@ class Session:
         """
         if self.finishing and not self.ended:
             await self.settled()
-            if not self.ended and self.error is None:
+            if not self.over:
                 self.begin(self.config)
-        if self.ended or self.error is not None:
+        if self.over:
             return
         self._add(samples)
         self._wake()
@@ -189,17 +194,15 @@ class Session:
             self.fail(turn.error)
             return None
         before, self.done_samples = self.done_samples, turn.done_samples
-        update = turn.update
-        if update is None:
-            self._clock.forget(self.done_samples)
-            return None
-        due = max(self._clock.due(update.audio_samples), self._finished if update.final else 0.0)
-        lag_s = max(0.0, now - due) if self.live else 0.0
-        chunk = self.config.chunk_samples
-        heard = 1 if chunk is None else (update.audio_samples - before) // chunk
-        result = Result(update, max(1, min(heard, self._chunks)), lag_s)
+        update, result = turn.update, None
+        if update is not None:
+            due = max(self._clock.due(update.audio_samples), self._finished if update.final else 0.0)
+            lag_s = max(0.0, now - due) if self.live else 0.0
+            chunk = self.config.chunk_samples
+            heard = 1 if chunk is None else (update.audio_samples - before) // chunk
+            result = Result(update, max(1, min(heard, self._chunks)), lag_s)
+            self._put(result)
         self._clock.forget(self.done_samples)
-        self._put(result)
         return result
 
     def fail(self, error: Exception) -> None:

@@ -17,7 +17,6 @@ from simulsa.serving.conversation import GOING_AWAY, NORMAL, POLICY, Conversatio
 from simulsa.serving.pcm import PcmReader
 from simulsa.serving.service import Service
 from simulsa.serving.session import Result, Session
-from simulsa.streaming.config import StreamConfig
 
 _IGNORED = {"metrics_metadata"}  # for simulstream's own log
 
@@ -82,14 +81,7 @@ class Simulstream(Conversation):
             await self.socket.close(POLICY, str(error))
             self.session.end("closed")
             return
-        await self._use(stream, pcm)
-
-    async def _use(self, stream: StreamConfig, pcm: PcmReader) -> None:
-        if not self.untouched:
-            if not self.session.finishing:
-                await self.socket.send(self.error("metadata comes before the audio of a stream; ignored", "late_metadata"))
-                return
-            await self.session.settled()
-        if not self.session.ended and self.session.error is None:
-            self.session.begin(stream)
-            self.pcm = pcm
+        if self.untouched or self.session.finishing:
+            await self.start_over(stream, pcm)
+        else:
+            await self.socket.send(self.error("metadata comes before the audio of a stream; ignored", "late_metadata"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from html import escape
 from itertools import chain
 
 from simulsa.audio import samples_to_s
@@ -63,7 +64,7 @@ def srt(pieces: Iterable[Cue]) -> str:
 def vtt(pieces: Iterable[Cue]) -> str:
     """The pieces as cues in WebVTT's format."""
     return "WEBVTT\n\n" + "".join(
-        f"{timestamp(cue.start_s)} --> {timestamp(cue.end_s)}\n{_escaped(cue.text)}\n\n" for cue in _shown(pieces)
+        f"{timestamp(cue.start_s)} --> {timestamp(cue.end_s)}\n{escape(cue.text, quote=False)}\n\n" for cue in _shown(pieces)
     )
 
 
@@ -108,7 +109,3 @@ def _in_lines(text: str) -> str:
         return text
     middle = min(spaces, key=lambda place: abs(place - len(text) / 2))
     return f"{text[:middle]}\n{text[middle + 1 :]}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -135,7 +135,9 @@ class Rollback(Policy):
     tokens: int = 3
 
     def __post_init__(self) -> None:
-        check_rollback(self.tokens)
+        tokens = self.tokens
+        if not isinstance(tokens, int) or isinstance(tokens, bool) or not 0 <= tokens <= MAX_ROLLBACK:
+            raise ValueError(f"rollback is {tokens}; it must be a number of tokens from 0 to {MAX_ROLLBACK}")
 
     @property
     def label(self) -> str:
@@ -319,12 +321,6 @@ def parse_policy(text: str) -> Policy:
         raise ValueError(f"policy is {text!r}, with too many arguments; it must be {_usage(kind)}") from error
     except ValueError as error:
         raise ValueError(f"policy is {text!r}; it must be {_usage(kind)}: {error}") from error
-
-
-def check_rollback(rollback: int) -> None:
-    """Raise `ValueError` unless the rollback is a whole number from 0 to 1000."""
-    if not isinstance(rollback, int) or isinstance(rollback, bool) or not 0 <= rollback <= MAX_ROLLBACK:
-        raise ValueError(f"rollback is {rollback}; it must be a number of tokens from 0 to {MAX_ROLLBACK}")
 
 
 def _check_counts(policy: Policy, lowest: Mapping[str, int]) -> None:

@@ -90,11 +90,6 @@ class WholeAudio:
         """The end of the audio that certainly belongs to the segment."""
         return min(self.position, self._held_from) if self.end is None else self.end
 
-    @property
-    def oldest(self) -> int:
-        """The first sample that may still be needed."""
-        return self.start or 0
-
     def fits(self, samples: int) -> bool:
         """Whether the segment may be this long."""
         return samples <= self._longest
@@ -102,9 +97,6 @@ class WholeAudio:
     def arrived(self, samples: int) -> None:
         """Add this many samples to the segment."""
         self.position += samples
-
-    def add_window(self, probability: float, energy: float, samples: int = WINDOW_SAMPLES) -> None:
-        """Do nothing: voice activity is not used."""
 
     def finish(self) -> bool:
         """End of the audio; returns whether that completes the segment."""

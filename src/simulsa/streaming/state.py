@@ -193,7 +193,6 @@ class StreamState:
         if state is None:
             raise ValueError("no segment is open; call apply with the result of a step on the segment of ready()")
         new = self._separated(advance.shown[len(state.shown) :])
-        tentative = advance.tentative
         state.advance(advance.tokens, advance.committed, advance.shown, advance.heard_samples, self.policy.remembers)
         state.truncated, state.finished = advance.truncated, advance.final
         self.committed += new
@@ -204,7 +203,7 @@ class StreamState:
             (self._segment.text + new).lstrip(),
             state.finished,
         )
-        tentative = self._separated(tentative)
+        tentative = self._separated(advance.tentative)
         if state.finished:
             self._open = None
             self._truncated = self._truncated or state.truncated
@@ -250,10 +249,11 @@ class StreamState:
 
     def judge(self, probability: float) -> None:
         """Record the speech probability of the window that `next_window` returned."""
-        window = self._unjudged()
-        self._segmenter.add_window(probability, float(window @ window), len(window))
-        if self._segmenter.start is None:
-            self._drop(self._segmenter.oldest - self._first)
+        window, segmenter = self._unjudged(), self._segmenter
+        assert isinstance(segmenter, Segmenter)  # `WholeAudio` leaves no window to judge
+        segmenter.add_window(probability, float(window @ window), len(window))
+        if segmenter.start is None:
+            self._drop(segmenter.oldest - self._first)
 
     def _unjudged(self) -> np.ndarray:
         start = self._segmenter.position - self._first

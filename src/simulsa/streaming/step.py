@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from simulsa.audio import samples_to_s
 from simulsa.lalm.interface import LALM, TOKENS_ONLY, Continuation
@@ -27,19 +26,20 @@ def step(lalm: LALM, streams: Sequence[StreamState]) -> list[Update]:
     """
     if not streams:
         return []
-    segments = [stream.ready() for stream in streams]
-    ends = [
-        None if segment is None else segment.next_samples(stream.chunks_at_once)
-        for stream, segment in zip(streams, segments, strict=True)
-    ]
-    open_segments = [segment for segment, end in zip(segments, ends, strict=True) if segment is not None and end is not None]
-    if len(open_segments) < len(streams):
-        raise ValueError(f"stream {ends.index(None)} has no chunk waiting; pass only streams whose ready() is not None")
+    segments: list[SegmentState] = []
+    ends: list[int] = []  # how much of each the model will have heard
+    for number, stream in enumerate(streams):
+        segment = stream.ready()
+        end = None if segment is None else segment.next_samples(stream.chunks_at_once)
+        if segment is None or end is None:
+            raise ValueError(f"stream {number} has no chunk waiting; pass only streams whose ready() is not None")
+        segments.append(segment)
+        ends.append(end)
     started = time.perf_counter()
-    continuations = _continuations(lalm, streams, open_segments, [end or 0 for end in ends])
+    continuations = _continuations(lalm, streams, segments, ends)
     advances = [
-        _commit(lalm, stream, segment, end or 0, continuation)
-        for stream, segment, end, continuation in zip(streams, open_segments, ends, continuations, strict=True)
+        _commit(lalm, stream, segment, end, continuation)
+        for stream, segment, end, continuation in zip(streams, segments, ends, continuations, strict=True)
     ]
     compute_s = time.perf_counter() - started
     return [stream.apply(advance, compute_s) for stream, advance in zip(streams, advances, strict=True)]
@@ -70,7 +70,9 @@ def _continuations(
 
 def _commit(lalm: LALM, stream: StreamState, segment: SegmentState, end: int, continuation: Continuation) -> Advance:
     """Let the policy commit tokens of the hypothesis, and split its text into final and tentative."""
+    policy, target_lang = stream.policy, stream.config.direction.target_lang
     final = segment.is_final(end)
+    tokens = [*segment.committed, *continuation.tokens]
     kept = len(continuation.tokens)
     if kept and not final:
         hypothesis = Hypothesis(
@@ -79,17 +81,15 @@ def _commit(lalm: LALM, stream: StreamState, segment: SegmentState, end: int, co
             segment.previous,
             segment.chunks + 1,
             end,
+            word_ends=word_ends(lalm, tokens, target_lang) if policy.counts_words else None,
+            open_end=without_sentence_end(lalm, tokens) if policy.doubts_sentence_ends else None,
             log_probs=continuation.log_probs,
             attention=continuation.attention,
         )
-        if stream.policy.counts_words:
-            hypothesis = replace(hypothesis, word_ends=word_ends(lalm, hypothesis.tokens, stream.config.direction.target_lang))
-        if stream.policy.doubts_sentence_ends:
-            hypothesis = replace(hypothesis, open_end=without_sentence_end(lalm, hypothesis.tokens))
-        kept = min(max(stream.policy.commit(hypothesis), 0), kept)
-    tokens, committed = [*segment.committed, *continuation.tokens], len(segment.committed) + kept
+        kept = min(max(policy.commit(hypothesis), 0), kept)
+    committed = len(segment.committed) + kept
     # shown text only grows: a word that the model extends later is appended to, never retracted
-    text = stable_text(lalm, tokens[:committed], tokens, stream.config.direction.target_lang, final)
+    text = stable_text(lalm, tokens[:committed], tokens, target_lang, final)
     shown = max(segment.shown, text, key=len)
     tentative = lalm.decode(tokens)[len(shown) :].rstrip("\ufffd")
     if continuation.truncated and final:

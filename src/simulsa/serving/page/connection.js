@@ -20,8 +20,9 @@ export async function ask(key) {
 
 /**
  * Handlers: `onState("connecting" | "open" | "waiting" | "closed")`; `onSpeech(language)`, what comes from now on is another
- * speech than before; `onText(delta, startS, endS)`, new text and the audio that was heard for it; `onUpdate({ tentative, lagS, computeMs, chunks })`; `onTrouble(sentence)`, after which the connection
- * is closed; `onKeyNeeded()`. Seconds count from the begin of the page's text; `startS` is where this speech begins.
+ * speech than before; `onText(delta, startS, endS)`, new text and the audio that was heard for it; `onUpdate({ tentative, lagS,
+ * computeMs, chunks })`; `onTrouble(sentence)`, after which the connection is closed; `onKeyNeeded()`. Seconds count from the begin
+ * of the page's text; `startS` is where this speech begins.
  */
 export class Connection {
   constructor(key, settings, startS, handlers) {

@@ -122,8 +122,8 @@ async function end() {
 }
 
 async function finish({ source, connection }) {
-  source.stop();
   showState("busy", "Finishing");
+  await source.stop();
   await connection.finish();
   endS = connection.position / RATE;
   view.tentative("");
@@ -161,6 +161,10 @@ async function follow(current) {
 }
 
 const playFile = (blob, name, spoken) => begin((...handlers) => new Clip(blob, name, ...handlers), "Playing", spoken);
+
+function playFirst([file]) {
+  if (file) playFile(file, file.name);
+}
 
 // ---- what comes back
 
@@ -267,8 +271,7 @@ element.microphone.addEventListener("click", () =>
   (isListening() ? end() : begin((...handlers) => new Microphone(...handlers), "Listening")));
 element.open.addEventListener("click", () => element.file.click());
 element.file.addEventListener("change", () => {
-  const [file] = element.file.files;
-  if (file) playFile(file, file.name);
+  playFirst(element.file.files);
   element.file.value = ""; // so that the same file can be chosen again
 });
 element.pause.addEventListener("click", togglePause);
@@ -298,8 +301,7 @@ document.addEventListener("dragleave", ({ relatedTarget }) => { if (!relatedTarg
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dropping");
-  const [file] = event.dataTransfer.files;
-  if (file) playFile(file, file.name);
+  playFirst(event.dataTransfer.files);
 });
 
 setInterval(() => { if (!speech && !document.hidden) look(); }, LOOK_MS);

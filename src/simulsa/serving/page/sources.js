@@ -1,9 +1,11 @@
 // Where speech comes from: a microphone, or a clip that plays aloud. Both run in real time and have the same four verbs.
-// `onAudio` gets float samples at RATE as they are spoken, `onEnd` is called when the speech is over by itself.
+// `onAudio` gets float samples at RATE as they are spoken, the last of them before `stop` is done; `onEnd` is called when the speech
+// is over by itself.
 
 import { RATE, Resampler, mono } from "./pcm.js";
 
 const FRAME = RATE / 10; // samples that are sent at a time
+const FLUSH_MS = 500; // an audio thread that sleeps may never answer
 
 /** Something that cannot be listened to; the message says what to do. */
 export class SourceError extends Error {}
@@ -30,8 +32,10 @@ export class Microphone {
     this.context = new AudioContext();
     const resampler = new Resampler(this.context.sampleRate, RATE);
     await this.context.audioWorklet.addModule(new URL("capture.js", import.meta.url));
-    const capture = new AudioWorkletNode(this.context, "capture", { channelCount: 1, channelCountMode: "explicit" });
-    capture.port.onmessage = ({ data }) => this.onAudio(resampler.push(data));
+    const capture = this.capture = new AudioWorkletNode(this.context, "capture", { channelCount: 1, channelCountMode: "explicit" });
+    this.flushed = new Promise((resolve) => {
+      capture.port.onmessage = ({ data }) => (data ? this.onAudio(resampler.push(data)) : resolve());
+    });
     // the worklet says nothing; connected to the loudspeaker it is sure to be run
     this.context.createMediaStreamSource(this.stream).connect(capture).connect(this.context.destination);
     await this.context.resume();
@@ -41,8 +45,10 @@ export class Microphone {
 
   resume() { return this.context.resume(); }
 
-  stop() {
+  async stop() {
     this.stream?.getTracks().forEach((track) => { track.onended = null; track.stop(); });
+    this.capture?.port.postMessage("flush");
+    await Promise.race([this.flushed, new Promise((resolve) => setTimeout(resolve, FLUSH_MS))]);
     this.context?.close();
   }
 }
@@ -104,12 +110,16 @@ export class Clip {
     if (!this.player) return;
     this.player.onended = null;
     this.player.pause();
+    this.send(Math.floor(this.player.currentTime * RATE));
     URL.revokeObjectURL(this.player.src);
   }
 
+  /** Send the samples before `end` that have not been sent. */
   send(end) {
-    for (; this.sent < Math.min(end, this.samples.length); this.sent += FRAME) {
-      this.onAudio(this.samples.subarray(this.sent, Math.min(this.sent + FRAME, this.samples.length)));
+    while (this.sent < Math.min(end, this.samples.length)) {
+      const frame = this.samples.subarray(this.sent, Math.min(this.sent + FRAME, end));
+      this.onAudio(frame);
+      this.sent += frame.length;
     }
   }
 }
