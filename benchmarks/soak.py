@@ -161,7 +161,7 @@ def soak(lalm: LALM, options: Options) -> Soak:
 def own_memory_mib() -> float:
     """Resident memory without mapped files, whose pages come and go with what else the machine does."""
     memory = psutil.Process().memory_info()
-    return (memory.rss - getattr(memory, "shared", 0)) / MIB
+    return float(memory.rss - getattr(memory, "shared", 0)) / MIB
 
 
 def translations(lalm: LALM, audios: Sequence[np.ndarray], config: StreamConfig, batch_size: int = 16) -> list[str]:
