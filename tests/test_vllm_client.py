@@ -284,12 +284,6 @@ def test_a_number_that_is_none_is_an_error_at_once() -> None:
         assert len(server.headers) == 1
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://", ""])
-def test_an_address_is_checked(url: str) -> None:
-    with pytest.raises(VLLMError, match="is not a server address; give one such as"):
-        VLLMClient(url, "model", PLACEHOLDER)
-
-
 # audio
 
 

@@ -21,6 +21,7 @@ from simulsa.lalm.merge import merged, with_adapter, without_adapters
 from simulsa.lalm.parts import errors_about, hub_version, local_folder, read_parts
 from simulsa.lalm.precision import bound_plans, warn_of_slow_bfloat16
 from simulsa.lalm.quantized import loading_options
+from simulsa.settings import address_parts
 
 if TYPE_CHECKING:  # torch is slow to import, and every command's flags need `ModelConfig`
     from simulsa.lalm.engine import EngineLALM
@@ -56,6 +57,8 @@ class ModelConfig:
         check_template(self.instruction)
         if self.engine_model and not self.engine_url:
             raise ValueError("engine_model names a model on a server; give the server's address as engine_url")
+        if self.engine_url:
+            address_parts("engine_url", self.engine_url, ["http", "https"])
         if self.engine_url and (self.device != "auto" or self.four_bit):
             given = "four_bit" if self.four_bit else f"device {self.device!r}"
             raise ValueError(
@@ -114,7 +117,7 @@ def load(
 
     Raises `LALMError` if the name cannot be resolved, a package is missing, the model does not hear, an unknown family fails its
     checks, an adapter belongs to another base, or a server cannot be used; `ValueError` for an instruction with unknown fields,
-    or for settings that exclude each other.
+    an `engine_url` that is no address, or settings that exclude each other.
     """
     return _load(ModelConfig(model, device, dtype, instruction, four_bit, engine_url, engine_model))
 
