@@ -1,8 +1,9 @@
-"""What a GPU needs and a CPU does not: PyTorch settings, recurring shapes, and copies that do not wait."""
+"""Which device `auto` is, and what a GPU needs and a CPU does not: PyTorch settings, recurring shapes, asynchronous copies."""
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 
 import torch
@@ -12,6 +13,13 @@ SIZES_PER_DOUBLING = 8
 
 RoundUp = Callable[[int], int]
 """From a length to the length that a batch is padded to."""
+
+
+def chosen_device(device: str) -> str:
+    """The device that a setting names: `auto` is a GPU if there is one, and in a run of several processes the process's own."""
+    if device != "auto":
+        return device
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
 
 
 def set_up(device: torch.device) -> None:

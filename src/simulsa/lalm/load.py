@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import gc
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,11 +67,9 @@ class ModelConfig:
     @property
     def on_gpu(self) -> bool:
         """Whether a copy of the model occupies a GPU of this machine."""
-        import torch
+        from simulsa.lalm.device import chosen_device
 
-        if self.engine_url:
-            return False
-        return self.device.startswith("cuda") or (self.device == "auto" and torch.cuda.is_available())
+        return not self.engine_url and chosen_device(self.device).startswith("cuda")
 
     def load(self) -> LALM:
         """The model, ready for use; see the function `load` for the errors."""
@@ -167,10 +164,10 @@ def _load_weights(config: ModelConfig) -> HuggingFaceLALM:
 def _resolve(device: str, dtype: Dtype) -> tuple[str, Any]:
     import torch
 
+    from simulsa.lalm.device import chosen_device
+
     bound_plans()
-    if device == "auto":
-        # each of the processes that torchrun started on a machine takes its own GPU
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    device = chosen_device(device)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise LALMError(f"device {device!r} was requested but PyTorch finds no GPU; use --device cpu")
     if dtype == "auto":

@@ -18,12 +18,13 @@ _WIDTH, _ROWS, _ROUNDS = 512, 64, 3  # of the timed matrix product: a layer of a
 def has_bfloat16(device: str = "auto") -> bool:
     """Whether `device` has bfloat16 multiply instructions, like most GPUs and CPUs with AVX512-BF16, AMX or Arm's BF16.
 
-    Others are many times slower than in float32. `auto` is the device that `load` chooses.
+    Others are many times slower than in float32.
     """
     import torch
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    from simulsa.lalm.device import chosen_device
+
+    device = chosen_device(device)
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device != "cpu":
