@@ -77,15 +77,23 @@ class Folder:
 
     def last_checkpoint(self) -> tuple[Path, dict[str, Any]] | None:
         """The latest complete checkpoint and its Trainer state; an incomplete one is skipped."""
-        numbers = {path: path.parent.name.removeprefix("checkpoint-") for path in self.checkpoints.glob(f"checkpoint-*/{_STATE}")}
-        numbered = [(int(number), path) for path, number in numbers.items() if number.isdecimal()]  # not someone's copy of one
-        for _, path in sorted(numbered, reverse=True):
+        for path in reversed(self._written()):
             try:
                 # transformers' own file may contain a gradient norm of NaN, which is no reason to skip the checkpoint
-                return path.parent, json.loads(path.read_text(encoding="utf-8"))
-            except ValueError:
+                return path, json.loads((path / _STATE).read_text(encoding="utf-8"))
+            except (FileNotFoundError, ValueError):
                 continue
         return None
+
+    def drop_old_checkpoints(self) -> None:
+        """Remove all checkpoints but the last two: if the run is killed while writing the last one, the one before is left."""
+        for path in self._written()[:-2]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _written(self) -> list[Path]:
+        """The checkpoints of the run in the order of their steps, with incomplete ones, but not the copies that a user made."""
+        numbers = {path: path.name.removeprefix("checkpoint-") for path in self.checkpoints.glob("checkpoint-*")}
+        return sorted((path for path, number in numbers.items() if number.isdecimal()), key=lambda path: int(numbers[path]))
 
     def finish(self, checkpoint: Path, record: dict[str, Any]) -> None:
         """Turn a checkpoint into the adapter. The file by which `load` recognises an adapter is written last, so a killed run
@@ -99,10 +107,10 @@ class Folder:
         write_json(self.out / _ADAPTER, {**adapter, "base_model_name_or_path": record["base_model"], **reached})
 
     def clear(self) -> None:
-        """Remove the files of a training run, and nothing else."""
+        """Remove the files of a training run, and nothing else, such as copies of checkpoints."""
         for path in (self.out / _ADAPTER, self.out / RECORD, self.out / _WEIGHTS, self.log, self.curve):
             path.unlink(missing_ok=True)
-        for path in self.checkpoints.glob("checkpoint-*"):
+        for path in self._written():
             shutil.rmtree(path)
         self._unfinished.unlink(missing_ok=True)  # last: without it, nothing says whose checkpoints are left after a kill
 
