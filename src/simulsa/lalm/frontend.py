@@ -79,7 +79,8 @@ class Frontend:
             },
         )
         ids, mask = batch.pop("input_ids")[0], batch.pop("attention_mask")[0]
-        features = {name: tensor for name, tensor in batch.items() if not name.endswith(_IMAGE_MASKS)}
+        # contiguous: Whisper's mask of frames is a view of one of all samples, which is larger than the features
+        features = {name: tensor.contiguous() for name, tensor in batch.items() if not name.endswith(_IMAGE_MASKS)}
         return PreparedClip(ids[mask.bool()].tolist(), features, len(audio))
 
     def keyed(self, audio: np.ndarray, direction: Direction) -> PreparedClip:
