@@ -6,11 +6,11 @@ never tokenised again.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,7 @@ class HuggingFaceLALM:
         whole = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.family = family_of(whole.config)
         self.frontend = Frontend(processor, self.family, name, instruction, self.directions)
+        self.encode, self.decode = self.frontend.encode, self.frontend.decode
         self.decoder = Decoder(whole, name, audio_token_id(whole.config))
         set_up(self.device)
         if self.device.type == "cuda" and self.family.graphs:
@@ -121,14 +122,6 @@ class HuggingFaceLALM:
         """The most tokens that a translation of the clip can have, its prefix included (see `Continuation`)."""
         return token_limit(clip.samples, len(clip), self._context, self.max_target_tokens)
 
-    def encode(self, text: str) -> list[int]:
-        """Text to target token ids, without special tokens."""
-        return self.frontend.encode(text)
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Target token ids to text, special tokens left out; an incomplete character decodes to U+FFFD."""
-        return self.frontend.decode(tokens)
-
     def hear(self, audios: Sequence[np.ndarray | PreparedClip], directions: Sequence[Direction]) -> list[HeardClip]:
         """Encode each clip with the prompt that asks for its translation (see `LALM.hear`).
 
@@ -171,21 +164,18 @@ class HuggingFaceLALM:
 
     def _listen_at_once(self, clips: Sequence[PreparedClip]) -> list[HeardClip]:
         features = padded([clip.features for clip in clips])
+        trimmed: AbstractContextManager[None] = nullcontext()
         if self.encoder is not None:
             features = longer(features, self.decoder.round_up, self.encoder.config.max_source_positions)
-        audio = {name: self._move(tensor) for name, tensor in features.items()}
-        with self._trimmed(audio):
-            embeddings = self.decoder.embed([clip.prompt for clip in clips], audio)
+            trimmed = trimmed_window(self.encoder, features["input_features"].shape[-1])
+        with trimmed:
+            embeddings = self.decoder.embed([clip.prompt for clip in clips], self.moved(features))
         return [HeardClip(own, self._frames(clip), clip.samples) for own, clip in zip(embeddings, clips, strict=True)]
 
-    @contextlib.contextmanager
-    def _trimmed(self, audio: dict[str, torch.Tensor]) -> Iterator[None]:
-        """Make the encoder skip the padding, if it supports that."""
-        if self.encoder is None:
-            yield
-            return
-        with trimmed_window(self.encoder, audio["input_features"].shape[-1]):
-            yield
+    def moved(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A clip's or a batch's features on the model's device, in its number format."""
+        there = {name: copied(tensor, self.device) for name, tensor in features.items()}
+        return {name: tensor.to(self.dtype) if tensor.is_floating_point() else tensor for name, tensor in there.items()}
 
     def _frames(self, clip: PreparedClip) -> torch.Tensor:
         """Positions in the prompt of the audio tokens that stand for the clip; others stand for the silence after it."""
@@ -283,7 +273,3 @@ class HuggingFaceLALM:
             logger.debug("a prefill costs %s", self.decoder_cost)  # measured on this first use
         if self.decoder.steps is not None:
             self.decoder.steps.prepare(cache, rows, len(clip) + math.ceil(EXPECTED_TOKENS_PER_S * samples / SAMPLE_RATE))
-
-    def _move(self, tensor: torch.Tensor) -> torch.Tensor:
-        tensor = copied(tensor, self.device)
-        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
