@@ -17,7 +17,7 @@ from simulsa.lalm.families import FAMILIES, UNKNOWN, Family, family_of
 from simulsa.lalm.instructions import check_template
 from simulsa.lalm.interface import LALM, LALMError
 from simulsa.lalm.merge import merged, with_adapter, without_adapters
-from simulsa.lalm.parts import errors_about, hub_version, local_folder, read_parts
+from simulsa.lalm.parts import errors_about, located, read_parts
 from simulsa.lalm.precision import bound_plans, warn_of_slow_bfloat16
 from simulsa.lalm.quantized import loading_options
 from simulsa.settings import address_parts
@@ -124,17 +124,15 @@ def family_of_model(model: str) -> Family:
 
     `UNKNOWN`, with a warning, if no configuration can be read.
     """
-    source, _, revision = model.partition("@")
-    known = next((family for family in FAMILIES if family.example.partition("@")[0] == source), None)
+    known = next((family for family in FAMILIES if family.example.partition("@")[0] == model.partition("@")[0]), None)
     if known is not None:
         return known
-    folder = local_folder(model)
     try:
         with errors_about(model):
             from transformers import AutoConfig
 
-            version = {} if folder is not None else hub_version(model, source, revision)
-            return family_of(AutoConfig.from_pretrained(str(folder or source), **version))
+            _, source, version = located(model)
+            return family_of(AutoConfig.from_pretrained(source, **version))
     except LALMError as error:
         logger.warning("%s; its family is unknown, so the default instruction is used", error)
         return UNKNOWN

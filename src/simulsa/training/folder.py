@@ -12,12 +12,11 @@ from typing import Any
 
 from simulsa import strict_json
 from simulsa.files import atomic_write, write_json
-from simulsa.lalm.parts import RECORD
+from simulsa.lalm.parts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RECORD, read_adapter_config
 from simulsa.lalm.signature import same_audio
 from simulsa.training.config import DECISIVE_SETTINGS, TrainConfig
 from simulsa.training.examples import TrainError
 
-_WEIGHTS, _ADAPTER = "adapter_model.safetensors", "adapter_config.json"
 _AUDIO = "the audio's signature"
 _STATE = "trainer_state.json"  # the file that Trainer writes last in a checkpoint
 
@@ -51,12 +50,12 @@ class Folder:
 
     def is_finished(self, record: dict[str, Any]) -> bool:
         """Whether this training run is complete. Raises `TrainError` when the folder holds something else."""
-        if (self.out / _ADAPTER).exists() and not (self.out / RECORD).exists():
+        if (self.out / ADAPTER_CONFIG).exists() and not (self.out / RECORD).exists():
             raise TrainError(f"{self.out}: holds an adapter of another trainer; choose another --out or use --overwrite")
         for path in (self.out / RECORD, self._unfinished):
             if path.exists():
                 self._check_same(path, record)
-        return (self.out / RECORD).exists() and (self.out / _ADAPTER).exists()
+        return (self.out / RECORD).exists() and (self.out / ADAPTER_CONFIG).exists()
 
     def begin(self, record: dict[str, Any], overwrite: bool) -> None:
         """Start or resume a training run.
@@ -98,17 +97,17 @@ class Folder:
     def finish(self, checkpoint: Path, record: dict[str, Any]) -> None:
         """Turn a checkpoint into the adapter. The file by which `load` recognises an adapter is written last, so a killed run
         leaves a whole adapter or none."""
-        with atomic_write(self.out / _WEIGHTS, "wb") as target, open(checkpoint / _WEIGHTS, "rb") as source:
+        with atomic_write(self.out / ADAPTER_WEIGHTS, "wb") as target, open(checkpoint / ADAPTER_WEIGHTS, "rb") as source:
             shutil.copyfileobj(source, target)
         write_json(self.out / RECORD, record)
-        adapter = strict_json.loads((checkpoint / _ADAPTER).read_text(encoding="utf-8"))
+        adapter = read_adapter_config(checkpoint)
         # PEFT lists the target modules in no fixed order, and the adapter's signature covers this file
         reached = {name: sorted(adapter[name]) for name in ("target_modules", "target_parameters") if adapter.get(name)}
-        write_json(self.out / _ADAPTER, {**adapter, "base_model_name_or_path": record["base_model"], **reached})
+        write_json(self.out / ADAPTER_CONFIG, {**adapter, "base_model_name_or_path": record["base_model"], **reached})
 
     def clear(self) -> None:
         """Remove the files of a training run, and nothing else, such as copies of checkpoints."""
-        for path in (self.out / _ADAPTER, self.out / RECORD, self.out / _WEIGHTS, self.log, self.curve):
+        for path in (self.out / ADAPTER_CONFIG, self.out / RECORD, self.out / ADAPTER_WEIGHTS, self.log, self.curve):
             path.unlink(missing_ok=True)
         for path in self._written():
             shutil.rmtree(path)
