@@ -58,19 +58,14 @@ def decode(
         masks, caches = zip(*passes, strict=True)
         longest = max(mask.shape[1] for mask in masks)
         for group, mask in zip(groups, masks, strict=True):
-            for index in group:
-                _shift(rows[index], longest - mask.shape[1])
+            for row in (rows[index] for index in group):
+                if row.columns is not None:  # joining moves the keys of shorter passes to the right
+                    row.columns = row.columns + (longest - mask.shape[1])
         ordered = [rows[index] for group in groups for index in group]
         greedy.decode_rest(ordered, joined_masks(masks), joined_caches(caches))
     if decoder.slides and want.heads is not None:
         _attend_again(decoder, rows, want, name)
     return [row.continuation(eos_ids, want) for row in rows]
-
-
-def _shift(row: Row, places: int) -> None:
-    """Account for the row's keys having moved right by this many places."""
-    if row.columns is not None:
-        row.columns = row.columns + places
 
 
 @dataclass
