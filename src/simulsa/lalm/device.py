@@ -22,14 +22,11 @@ def chosen_device(device: str) -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
 
 
+@functools.cache
 def set_up(device: torch.device) -> None:
     """Make the PyTorch settings that `device` needs, once per process; a CPU needs none."""
-    if device.type == "cuda":
-        _set_up_cuda()
-
-
-@functools.cache
-def _set_up_cuda() -> None:
+    if device.type != "cuda":
+        return
     # cuDNN's attention builds a plan for every new shape, which takes 10 ms of CPU time. Nearly every batch and every chunk of
     # a stream has a new shape: plans took two thirds of an augmentation's time. The other kernels need none.
     torch.backends.cuda.enable_cudnn_sdp(False)
