@@ -13,8 +13,10 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.cache import ClipKey, clip_key
 from simulsa.lalm.families import Family, extractor_of
 from simulsa.lalm.instructions import instruction
+from simulsa.lalm.interface import LALMError
 from simulsa.lalm.window import padded_samples
 from simulsa.languages import Direction, base_language, language_name
+from simulsa.manifest import too_long
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +25,13 @@ MIN_SAMPLES = SAMPLE_RATE // 25  # 40 ms: shorter clips crash some feature extra
 _IMAGE_MASKS = "token_type_ids"  # the suffix of masks that mark image tokens, of which there are none
 
 logger = logging.getLogger("simulsa")
+
+
+def check_lengths(clips: Sequence[np.ndarray | PreparedClip], max_samples: int) -> None:
+    """Raise `LALMError` for the first clip of a batch that is longer than the model's window."""
+    for number, clip in enumerate(clips):
+        if len(clip) > max_samples:
+            raise LALMError(too_long(f"clip {number} of the batch", len(clip), max_samples))
 
 
 @dataclass(frozen=True)

@@ -25,14 +25,13 @@ from simulsa.lalm.device import copied, set_up
 from simulsa.lalm.endings import eos_ids, token_limit
 from simulsa.lalm.families import audio_token_id, context_tokens, family_of, longest_clip
 from simulsa.lalm.features import BatchFrontend
-from simulsa.lalm.frontend import MIN_SAMPLES, Frontend, PreparedClip
+from simulsa.lalm.frontend import MIN_SAMPLES, Frontend, PreparedClip, check_lengths
 from simulsa.lalm.graphs import StaticSteps
 from simulsa.lalm.grouping import grouped
-from simulsa.lalm.interface import TOKENS_ONLY, Continuation, LALMError, TokenScores, Want
+from simulsa.lalm.interface import TOKENS_ONLY, Continuation, TokenScores, Want
 from simulsa.lalm.signature import marks
 from simulsa.lalm.window import longer, trimmed_window
 from simulsa.languages import Direction
-from simulsa.manifest import too_long
 
 EXPECTED_TOKENS_PER_S = 6  # of a translation, per second of speech
 
@@ -127,9 +126,7 @@ class HuggingFaceLALM:
 
         Some may have been prepared by the `frontend` already, for these directions.
         """
-        for number, audio in enumerate(audios):
-            if len(audio) > self.max_samples:
-                raise LALMError(too_long(f"clip {number} of the batch", len(audio), self.max_samples))
+        check_lengths(audios, self.max_samples)
         return self.listen(self._prepared(audios, directions))
 
     def _prepared(self, audios: Sequence[np.ndarray | PreparedClip], directions: Sequence[Direction]) -> list[PreparedClip]:
