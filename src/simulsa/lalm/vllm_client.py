@@ -127,19 +127,9 @@ class VLLMClient:
         self._free = asyncio.Semaphore(in_flight)
         self._close = weakref.finalize(self, _shut, self._loop, thread, self._session)  # at the latest when the interpreter exits
 
-    def __enter__(self) -> VLLMClient:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close the connections; the client cannot be used any more."""
         self._close()
-
-    def server(self) -> Server:
-        """The server's version and models. Raises `VLLMError` if it cannot be reached or does not have the model."""
-        return self.use([self.model])
 
     def use(self, names: Sequence[str]) -> Server:
         """Use from now on the model or adapter that has one of these names, or was loaded from one of them.
