@@ -8,7 +8,7 @@ import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from simulsa import strict_json
 from simulsa.files import atomic_write, write_json
@@ -21,6 +21,18 @@ _AUDIO = "the audio's signature"
 _STATE = "trainer_state.json"  # the file that Trainer writes last in a checkpoint
 
 logger = logging.getLogger("simulsa")
+
+
+class Checkpoint(NamedTuple):
+    """A complete checkpoint: its folder, and the `state` that Trainer wrote there."""
+
+    path: Path
+    state: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """The optimiser step after which it was written."""
+        return int(self.state["global_step"])
 
 
 @dataclass(frozen=True)
@@ -74,12 +86,12 @@ class Folder:
             )
         write_json(self._unfinished, record)
 
-    def last_checkpoint(self) -> tuple[Path, dict[str, Any]] | None:
-        """The latest complete checkpoint and its Trainer state; an incomplete one is skipped."""
+    def last_checkpoint(self) -> Checkpoint | None:
+        """The latest complete checkpoint; an incomplete one is skipped."""
         for path in reversed(self._written()):
             try:
                 # transformers' own file may contain a gradient norm of NaN, which is no reason to skip the checkpoint
-                return path, json.loads((path / _STATE).read_text(encoding="utf-8"))
+                return Checkpoint(path, json.loads((path / _STATE).read_text(encoding="utf-8")))
             except (FileNotFoundError, ValueError):
                 continue
         return None
@@ -94,13 +106,13 @@ class Folder:
         numbers = {path: path.name.removeprefix("checkpoint-") for path in self.checkpoints.glob("checkpoint-*")}
         return sorted((path for path, number in numbers.items() if number.isdecimal()), key=lambda path: int(numbers[path]))
 
-    def finish(self, checkpoint: Path, record: dict[str, Any]) -> None:
+    def finish(self, checkpoint: Checkpoint, record: dict[str, Any]) -> None:
         """Turn a checkpoint into the adapter. The file by which `load` recognises an adapter is written last, so a killed run
         leaves a whole adapter or none."""
-        with atomic_write(self.out / ADAPTER_WEIGHTS, "wb") as target, open(checkpoint / ADAPTER_WEIGHTS, "rb") as source:
+        with atomic_write(self.out / ADAPTER_WEIGHTS, "wb") as target, open(checkpoint.path / ADAPTER_WEIGHTS, "rb") as source:
             shutil.copyfileobj(source, target)
         write_json(self.out / RECORD, record)
-        adapter = read_adapter_config(checkpoint)
+        adapter = read_adapter_config(checkpoint.path)
         # PEFT lists the target modules in no fixed order, and the adapter's signature covers this file
         reached = {name: sorted(adapter[name]) for name in ("target_modules", "target_parameters") if adapter.get(name)}
         write_json(self.out / ADAPTER_CONFIG, {**adapter, "base_model_name_or_path": record["base_model"], **reached})
