@@ -7,7 +7,6 @@ import logging
 import os
 import platform
 import time
-from typing import Literal
 
 logger = logging.getLogger("simulsa")
 
@@ -33,11 +32,6 @@ def has_bfloat16(device: str = "auto") -> bool:
         # oneDNN's own answer also counts AVX512 without BF16, which computes in float32 and rounds
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def quick_format(device: str = "auto") -> Literal["bfloat16", "float32"]:
-    """The number format in which `device` is fastest: bfloat16 if it supports that."""
-    return "bfloat16" if has_bfloat16(device) else "float32"
 
 
 def bound_plans() -> None:
