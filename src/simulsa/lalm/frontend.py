@@ -72,20 +72,17 @@ class Frontend:
         longer = audio if len(audio) >= MIN_SAMPLES else np.pad(audio, (0, MIN_SAMPLES - len(audio)))
         text = instruction(direction, self.family.name, self.instruction)
         conversation = [{"role": "user", "content": [self.family.audio_content(longer), {"type": "text", "text": text}]}]
-        extractor = extractor_of(self.processor)
-        padding = {}
+        options: dict[str, Any] = {"text_kwargs": {"padding": True, "padding_side": "left"}}
         if self.family.pads_to_window:  # older releases of transformers warn for every clip without a given sampling rate
-            padding = {"max_length": padded_samples(len(longer), extractor), "sampling_rate": SAMPLE_RATE}
+            length = padded_samples(len(longer), extractor_of(self.processor))
+            options["audio_kwargs"] = {"max_length": length, "sampling_rate": SAMPLE_RATE}
         batch = self.processor.apply_chat_template(
             [conversation],
             tokenize=True,
             add_generation_prompt=True,
             return_dict=True,
             return_tensors="pt",
-            processor_kwargs={
-                "text_kwargs": {"padding": True, "padding_side": "left"},
-                **({"audio_kwargs": padding} if padding else {}),
-            },
+            processor_kwargs=options,
         )
         ids, mask = batch.pop("input_ids")[0], batch.pop("attention_mask")[0]
         # contiguous: Whisper's mask of frames is a view of one of all samples, which is larger than the features

@@ -74,7 +74,7 @@ class ModelConfig:
     def load(self) -> LALM:
         """The model, ready for use; see the function `load` for the errors."""
         with _without_collections():
-            return _load(self)
+            return _load_served(self) if self.engine_url else _load_weights(self)
 
     def load_weights(self) -> HuggingFaceLALM:
         """The model in this process, for training. Raises `LALMError` for one on an engine, which returns no gradients."""
@@ -116,7 +116,7 @@ def load(
     checks, an adapter belongs to another base, or a server cannot be used; `ValueError` for an instruction with unknown fields,
     an `engine_url` that is no address, or settings that exclude each other.
     """
-    return _load(ModelConfig(model, device, dtype, instruction, four_bit, engine_url, engine_model))
+    return ModelConfig(model, device, dtype, instruction, four_bit, engine_url, engine_model).load()
 
 
 def family_of_model(model: str) -> Family:
@@ -148,10 +148,6 @@ def _without_collections() -> Iterator[None]:
     finally:
         if collects:
             gc.enable()
-
-
-def _load(config: ModelConfig) -> LALM:
-    return _load_served(config) if config.engine_url else _load_weights(config)
 
 
 def _load_weights(config: ModelConfig) -> HuggingFaceLALM:
@@ -193,9 +189,7 @@ def _load_model(config: ModelConfig) -> HuggingFaceLALM:
         if not four_bit:  # a 4-bit model is already on the device, and cannot be moved
             model = model.to(device)
     with _trial(name, parts.config.model_type) if family is UNKNOWN else contextlib.nullcontext():
-        lalm = HuggingFaceLALM(
-            model, parts.processor, name, parts.content, instruction=parts.instruction, directions=parts.directions
-        )
+        lalm = HuggingFaceLALM(model, parts.processor, name, parts.content, parts.instruction, parts.directions)
         if family is UNKNOWN:
             check_logits(lalm)
             preflight(lalm)

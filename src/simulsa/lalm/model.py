@@ -29,6 +29,7 @@ from simulsa.lalm.frontend import MIN_SAMPLES, Frontend, PreparedClip, check_len
 from simulsa.lalm.graphs import StaticSteps
 from simulsa.lalm.grouping import grouped
 from simulsa.lalm.interface import TOKENS_ONLY, Continuation, TokenScores, Want
+from simulsa.lalm.preflight import ENGLISH_TO_GERMAN
 from simulsa.lalm.signature import marks
 from simulsa.lalm.window import longer, trimmed_window
 from simulsa.languages import Direction
@@ -56,7 +57,6 @@ class HuggingFaceLALM:
         processor: Any,
         name: str,
         content: str,
-        max_target_tokens: int | None = None,
         instruction: str = "",
         directions: Sequence[Direction] = (),
     ) -> None:
@@ -66,7 +66,7 @@ class HuggingFaceLALM:
         self.tokenizer = processor.tokenizer
         self.name = name
         self.content = content
-        self.max_target_tokens = max_target_tokens
+        self.max_target_tokens: int | None = None
         self.directions = tuple(directions)
         whole = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.family = family_of(whole.config)
@@ -91,9 +91,8 @@ class HuggingFaceLALM:
         self, model: Any, name: str, content: str, directions: Sequence[Direction] = (), instruction: str = ""
     ) -> HuggingFaceLALM:
         """The same with `model`, which has an adapter trained on `directions`; prompted with `instruction` if given."""
-        adapted = HuggingFaceLALM(
-            model, self.processor, name, content, self.max_target_tokens, instruction or self.instruction, directions
-        )
+        adapted = HuggingFaceLALM(model, self.processor, name, content, instruction or self.instruction, directions)
+        adapted.max_target_tokens = self.max_target_tokens
         adapted.has_adapter = True
         return adapted
 
@@ -253,7 +252,7 @@ class HuggingFaceLALM:
 
     @property
     def _usual_direction(self) -> Direction:
-        return self.directions[0] if self.directions else Direction("en", "de")
+        return self.directions[0] if self.directions else ENGLISH_TO_GERMAN
 
     @torch.no_grad()
     def warm_up(self, direction: Direction, rows: int, samples: int) -> None:
