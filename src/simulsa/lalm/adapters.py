@@ -54,7 +54,9 @@ class Adapter:
             self._check_base(base)
         else:  # without a record, nothing shows which base it was trained on
             digits = text_signature([digits, weights_part(base)])
-        return f"{self.name}@{with_instruction(digits, instruction) if instruction not in ('', self.instruction) else digits}"
+        if instruction not in ("", self.instruction):
+            digits = with_instruction(digits, instruction)
+        return f"{self.name}@{digits}"
 
     def _check_base(self, base: str) -> None:
         """Raise `LALMError` unless the adapter was trained on these weights, in whatever number format or quantisation."""

@@ -144,13 +144,14 @@ class StaticSteps:
                 self._graph_memory = self._graph_memory or torch.cuda.graph_pool_handle()
                 slot.capture(self._graph_memory)
                 self.captures += 1
+        except _TooLargeError:
+            return None
         except Exception as error:  # out of memory, or an operation that cannot be captured
-            if not isinstance(error, _TooLargeError):
-                self._failed = True
-                self._slots.clear()
-                self._pool.clear()
-                reason = f"{type(error).__name__}: {first_line(error)}"
-                logger.warning("decoding continues without CUDA graphs, but slower (%s)", reason)
+            self._failed = True
+            self._slots.clear()
+            self._pool.clear()
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            logger.warning("decoding continues without CUDA graphs, but slower (%s)", reason)
             return None
         self._slots[size] = slot
         return slot
