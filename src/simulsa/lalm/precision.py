@@ -54,7 +54,7 @@ def warn_of_slow_bfloat16(device: str, asked: str) -> None:
 
 
 @functools.cache
-def slowdown(device: str = "cpu") -> float:
+def slowdown(device: str) -> float:
     """How many times as long a matrix product takes in bfloat16 as in float32, measured now (milliseconds)."""
     import torch
 
