@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,7 +32,6 @@ WARM_UPS = 3  # steps before a capture, which load kernels and allocate workspac
 
 States = list[torch.Tensor]
 """Keys and values of each layer in turn, `[rows, heads, length, width]`."""
-Say = Callable[["Row", Sequence[tuple[int, float]]], None]
 
 logger = logging.getLogger("simulsa")
 
@@ -87,7 +86,7 @@ class StaticSteps:
         return sum(tensor.nbytes for tensor in self._pool)
 
     def decode_rest(
-        self, rows: Sequence[Row], mask: torch.Tensor, cache: Any, eos_ids: Sequence[int], say: Say
+        self, rows: Sequence[Row], mask: torch.Tensor, cache: Any, eos_ids: Sequence[int]
     ) -> tuple[list[Row], torch.Tensor, Any]:
         """Decode `rows` to their ends from a prefill's `mask`, int64 `[rows, length]`, and `cache`.
 
@@ -107,7 +106,7 @@ class StaticSteps:
                 for layer, keys, values in zip(cache.layers, states[::2], states[1::2], strict=True):
                     layer.keys, layer.values = keys, values
                 return active, mask, cache
-            mask, states = self._run(slot, active, mask, states, eos_ids, say)
+            mask, states = self._run(slot, active, mask, states, eos_ids)
         return [], mask, cache
 
     def _can(self, cache: Any) -> bool:
@@ -169,7 +168,7 @@ class StaticSteps:
         self._pool = [own.new_zeros(count) for own, count in zip(states, wanted, strict=True)]
 
     def _run(
-        self, slot: _Slot, rows: Sequence[Row], mask: torch.Tensor, states: States, eos_ids: Sequence[int], say: Say
+        self, slot: _Slot, rows: Sequence[Row], mask: torch.Tensor, states: States, eos_ids: Sequence[int]
     ) -> tuple[torch.Tensor, States]:
         """Step until all rows have ended, the cache is full or a quarter of its rows would do; return mask and states."""
         slot.load([row.tokens[-1] for row in rows], mask, states)
@@ -184,7 +183,7 @@ class StaticSteps:
             for row, choices in zip(rows, slot.fetch(count), strict=False):  # a slot may have more rows than the batch
                 for choice in choices:
                     if row.is_unfinished(eos_ids):
-                        say(row, [choice])
+                        row.add([choice])
             going = sum(row.is_unfinished(eos_ids) for row in rows)
         if not going:
             return mask, []
