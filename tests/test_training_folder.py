@@ -311,6 +311,17 @@ def test_a_copy_of_a_checkpoint_is_not_one_and_stays(tmp_path: Path) -> None:
     assert [path.name for path in folder.checkpoints.iterdir()] == ["checkpoint-10-copy"]
 
 
+def test_checkpoints_that_a_kill_left_incomplete_do_not_count_as_kept(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    for name in ("checkpoint-5", "checkpoint-10", "checkpoint-15", "checkpoint-20", "checkpoint-50"):
+        (folder.checkpoints / name).mkdir(parents=True)
+    for name in ("checkpoint-5", "checkpoint-10", "checkpoint-15"):
+        (folder.checkpoints / name / "trainer_state.json").write_text("{}")
+    folder.drop_old_checkpoints()
+    names = sorted(path.name for path in folder.checkpoints.iterdir())
+    assert names == ["checkpoint-10", "checkpoint-15", "checkpoint-20", "checkpoint-50"]
+
+
 def test_only_the_last_two_checkpoints_are_kept_and_every_copy(make_rows: Rows, random_lalm: Any, tmp_path: Path) -> None:
     rows = make_rows(4)
     config = settings(tmp_path / "run", batch_size=1, micro_batch_size=1, save_every_steps=1)

@@ -88,22 +88,25 @@ class Folder:
 
     def last_checkpoint(self) -> Checkpoint | None:
         """The latest complete checkpoint; an incomplete one is skipped."""
-        for path in reversed(self._written()):
+        for path in reversed(self._complete()):
             try:
                 # transformers' own file may contain a gradient norm of NaN, which is no reason to skip the checkpoint
                 return Checkpoint(path, json.loads((path / _STATE).read_text(encoding="utf-8")))
-            except (FileNotFoundError, ValueError):
+            except ValueError:
                 continue
         return None
 
     def drop_old_checkpoints(self) -> None:
-        """Remove all checkpoints but the last two: if the run is killed while writing the last one, the one before is left."""
-        for path in self._written()[:-2]:
+        """Remove all complete checkpoints but the last two, so that one is left if the last turns out to be damaged."""
+        for path in self._complete()[:-2]:
             shutil.rmtree(path, ignore_errors=True)
 
+    def _complete(self) -> list[Path]:
+        return [path for path in self._written() if (path / _STATE).exists()]
+
     def _written(self) -> list[Path]:
-        """The checkpoints of the run in the order of their steps, with incomplete ones, but not the copies that a user made."""
-        numbers = {path: path.name.removeprefix("checkpoint-") for path in self.checkpoints.glob("checkpoint-*")}
+        """The checkpoints of the run in the order of their steps, also incomplete ones, but no copies that a user made."""
+        numbers = {path: path.name.removeprefix("checkpoint-") for path in self.checkpoints.glob("checkpoint-*/")}
         return sorted((path for path, number in numbers.items() if number.isdecimal()), key=lambda path: int(numbers[path]))
 
     def finish(self, checkpoint: Checkpoint, record: dict[str, Any]) -> None:
