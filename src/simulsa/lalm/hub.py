@@ -36,15 +36,17 @@ def options_for(name: str, source: str, revision: str = "") -> dict[str, Any]:
     """
     from huggingface_hub import constants, try_to_load_from_cache
 
-    cached = isinstance(try_to_load_from_cache(source, "config.json", revision=revision or None), str)
+    def is_cached() -> bool:
+        return isinstance(try_to_load_from_cache(source, "config.json", revision=revision or None), str)
+
     if constants.HF_HUB_OFFLINE:
-        if not cached:
+        if not is_cached():
             raise ConnectionError("it is not in the hub's cache, and HF_HUB_OFFLINE is set")
         return {}
     try:
         answer_s()
     except ConnectionError as error:
-        if not cached:
+        if not is_cached():
             raise ConnectionError(f"it is not in the cache, and {error}") from error
         logger.warning("%s: loaded from the cache, because %s", name, error)
         return {"local_files_only": True}
