@@ -129,9 +129,9 @@ def family_of_model(model: str) -> Family:
         return known
     try:
         with errors_about(model):
+            _, source, version = located(model)
             from transformers import AutoConfig
 
-            _, source, version = located(model)
             return family_of(AutoConfig.from_pretrained(source, **version))
     except LALMError as error:
         logger.warning("%s; its family is unknown, so the default instruction is used", error)

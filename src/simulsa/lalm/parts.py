@@ -51,9 +51,9 @@ def read_parts(name: str, instruction: str = "") -> Parts:
     Raises `LALMError` if the name cannot be resolved, a package is missing, or the model does not hear.
     """
     with errors_about(name):
+        folder, source, version = located(name)
         from transformers import AutoConfig, AutoProcessor
 
-        folder, source, version = located(name)
         config = AutoConfig.from_pretrained(source, **version)
         family = family_of(config)
         if not hears(config):
