@@ -295,6 +295,14 @@ def test_settings_that_do_not_go_together() -> None:
     assert not ModelConfig(engine_url="http://localhost:1").on_gpu
 
 
+@pytest.mark.parametrize("url", ["localhost:8000", "ws://host", "http://", "http://host:99999", "http://host:x", "http://[::1"])
+def test_an_address_is_checked_with_the_settings(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match=r"engine_url is .*; it must begin with http:// or https:// and name a host"):
+        ModelConfig(engine_url=url)
+    assert main(["translate", "a.wav", "--engine-url", url]) == 2
+    assert "engine_url is" in capsys.readouterr().err
+
+
 def test_training_needs_the_weights(
     there: Any, make_rows: Rows, write_rows: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str], server: Scripted
 ) -> None:

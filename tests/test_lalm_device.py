@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.padding import drawn, grid_cost
-from simulsa.lalm.device import _set_up_cuda, copied, identity, on_grid, rounding, set_up
+from simulsa.lalm.device import copied, identity, on_grid, rounding, set_up
 from simulsa.languages import Direction
 from simulsa.training.config import TrainConfig
 from simulsa.training.order import passed_examples
@@ -40,7 +40,7 @@ def test_padding_to_the_grid_costs_few_tokens_of_read_speech(size: int, grouping
 
 
 def test_a_gpu_plans_no_attention_and_keeps_float32_exact(random_lalm: Any) -> None:
-    _set_up_cuda.cache_clear()
+    set_up.cache_clear()
     cudnn = torch.backends.cudnn.allow_tf32
     precision, attention = torch.get_float32_matmul_precision(), torch.backends.cuda.cudnn_sdp_enabled()
     try:
@@ -56,7 +56,7 @@ def test_a_gpu_plans_no_attention_and_keeps_float32_exact(random_lalm: Any) -> N
         torch.backends.cudnn.allow_tf32 = cudnn
         torch.set_float32_matmul_precision(precision)
         torch.backends.cuda.enable_cudnn_sdp(attention)
-        _set_up_cuda.cache_clear()
+        set_up.cache_clear()
         set_up(random_lalm.device)
 
 

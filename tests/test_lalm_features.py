@@ -34,6 +34,12 @@ def test_clips_are_prepared_as_the_processor_prepares_them(random_lalm: Any, row
                 torch.testing.assert_close(clip.features[name], tensor, atol=features.TOLERANCE / 2, rtol=0)
 
 
+def test_a_clip_keeps_only_its_own_memory(random_lalm: Any) -> None:
+    """Whisper's extractor makes the mask of frames as a view of one with a number for each sample."""
+    for tensor in random_lalm.frontend.prepare(noise(1.0), EN_DE).features.values():
+        assert tensor.untyped_storage().nbytes() == tensor.nbytes
+
+
 def test_what_was_seen_is_not_prepared_by_the_processor_again(random_lalm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A live stream's chunks have the lengths of every stream before it: nothing waits for the processor."""
     calls: list[int] = []

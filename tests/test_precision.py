@@ -12,7 +12,8 @@ import torch
 from recipes.experiments.systems import BEST, FINE_TUNING
 from recipes.experiments.workers import LabConfig
 from simulsa.lalm import precision
-from simulsa.lalm.load import load
+from simulsa.lalm.device import chosen_device
+from simulsa.lalm.load import ModelConfig, load
 from simulsa.manifest import Utterance
 from simulsa.training.train import TrainConfig, train_adapter
 
@@ -33,9 +34,22 @@ def test_the_processor_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has.get("bf16", False))
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has=has: has.get("amx", False))
         assert precision.has_bfloat16("cpu") is bool(has)
-        assert precision.quick_format("cpu") == ("bfloat16" if has else "float32")
         assert precision.has_bfloat16() is bool(has)
     precision.has_bfloat16.cache_clear()
+
+
+@pytest.mark.parametrize("gpus", [False, True])
+def test_one_place_says_which_device_auto_is(gpus: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: gpus)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert chosen_device("auto") == ("cuda:1" if gpus else "cpu")
+    assert chosen_device("cuda:3") == "cuda:3"
+    monkeypatch.setattr("simulsa.lalm.device.chosen_device", lambda device: "cuda:7")
+    precision.has_bfloat16.cache_clear()
+    assert precision.has_bfloat16() is gpus
+    precision.has_bfloat16.cache_clear()
+    assert ModelConfig().on_gpu
 
 
 def test_the_ratio_is_measured() -> None:

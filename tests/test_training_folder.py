@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -300,12 +301,37 @@ def test_checkpoints_are_not_without_their_record(tmp_path: Path, monkeypatch: p
     assert (folder.checkpoints / RECORD).exists(), "or the next training would go on from another one's weights"
 
 
-def test_a_copy_of_a_checkpoint_is_not_one(tmp_path: Path) -> None:
+def test_a_copy_of_a_checkpoint_is_not_one_and_stays(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     for name in ("checkpoint-2", "checkpoint-10", "checkpoint-10-copy"):
         (folder.checkpoints / name).mkdir(parents=True)
         (folder.checkpoints / name / "trainer_state.json").write_text('{"global_step": 10}')
     assert folder.last_checkpoint() == (folder.checkpoints / "checkpoint-10", {"global_step": 10})
+    folder.clear()
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["checkpoint-10-copy"]
+
+
+def test_checkpoints_that_a_kill_left_incomplete_do_not_count_as_kept(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    for name in ("checkpoint-5", "checkpoint-10", "checkpoint-15", "checkpoint-20", "checkpoint-50"):
+        (folder.checkpoints / name).mkdir(parents=True)
+    for name in ("checkpoint-5", "checkpoint-10", "checkpoint-15"):
+        (folder.checkpoints / name / "trainer_state.json").write_text("{}")
+    folder.drop_old_checkpoints()
+    names = sorted(path.name for path in folder.checkpoints.iterdir())
+    assert names == ["checkpoint-10", "checkpoint-15", "checkpoint-20", "checkpoint-50"]
+
+
+def test_only_the_last_two_checkpoints_are_kept_and_every_copy(make_rows: Rows, random_lalm: Any, tmp_path: Path) -> None:
+    rows = make_rows(4)
+    config = settings(tmp_path / "run", batch_size=1, micro_batch_size=1, save_every_steps=1)
+    killed_at(3, random_lalm, rows, config)
+    checkpoints = Folder(config.out).checkpoints
+    shutil.copytree(checkpoints / "checkpoint-1", checkpoints / "checkpoint-1-copy")
+    os.utime(checkpoints / "checkpoint-1-copy", (0, 0))  # the oldest
+    train(random_lalm, rows, config)
+    names = sorted(path.name for path in checkpoints.iterdir() if path.is_dir())
+    assert names == ["checkpoint-1-copy", "checkpoint-3", "checkpoint-4"]
 
 
 def test_rows_that_come_or_go_within_a_training_are_noticed(make_rows: Rows, random_lalm: Any, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def serving(script: dict[str, Any] | None = None, **options: Any) -> Iterator[tuple[Scripted, VLLMClient]]:
     """A scripted server and a client of it."""
     settings = {"model": "model", "placeholder": PLACEHOLDER, "patience_s": 5.0, **options}
-    with scripted(**script or {}) as server, VLLMClient(server.url, **settings) as vllm:
+    with scripted(**script or {}) as server, contextlib.closing(VLLMClient(server.url, **settings)) as vllm:
         yield server, vllm
 
 
@@ -249,18 +249,18 @@ def test_an_aborted_answer_is_an_error() -> None:
 
 
 def test_a_server_says_what_it_is() -> None:
-    with serving({"roots": {"model": "/models/base"}}, model="adapter") as (_, vllm):
-        assert vllm.server() == vllm_client.Server(
+    with serving({"roots": {"model": "/models/base"}}) as (_, vllm):
+        assert vllm.use(["adapter"]) == vllm_client.Server(
             "0.32.0", {"model": 512, "adapter": 512}, {"model": "/models/base", "adapter": "adapter"}
         )
 
 
 def test_a_model_that_the_server_has_not_is_an_error() -> None:
     with (
-        serving(model="other") as (_, vllm),
+        serving() as (_, vllm),
         pytest.raises(VLLMError, match="has no model 'other'; it serves 'model', 'adapter': choose one with --engine-model"),
     ):
-        vllm.server()
+        vllm.use(["other"])
 
 
 @pytest.mark.parametrize(("names", "found"), [(["x", "adapter"], "adapter"), (["/models/base"], "model"), (["model"], "model")])
@@ -282,12 +282,6 @@ def test_a_number_that_is_none_is_an_error_at_once() -> None:
         with pytest.raises(VLLMError, match="-Infinity"):
             vllm.generate([request(20)])
         assert len(server.headers) == 1
-
-
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://", ""])
-def test_an_address_is_checked(url: str) -> None:
-    with pytest.raises(VLLMError, match="is not a server address; give one such as"):
-        VLLMClient(url, "model", PLACEHOLDER)
 
 
 # audio

@@ -42,7 +42,7 @@ def bundle(config: BundleConfig) -> None:
     shutil.copyfile(adapter / WEIGHTS, config.out / WEIGHTS)
     settings = strict_json.loads((adapter / SETTINGS).read_text(encoding="utf-8"))
     write_json(config.out / SETTINGS, {**settings, "lora_alpha": config.kept * settings["lora_alpha"]})
-    record = read_record(adapter) or {}
+    record = read_record(adapter)
     # do not record the path where it was trained
     write_json(config.out / RECORD, {**record, "settings": {**record["settings"], "out": config.out.name}})
     print(f"{adapter} copied to {config.out}")

@@ -16,7 +16,7 @@ from recipes.experiments.lab import Lab
 from recipes.experiments.systems import System
 from simulsa.corpora.multi30k import read_captions
 from simulsa.lalm.load import Dtype, load
-from simulsa.lalm.precision import quick_format
+from simulsa.lalm.precision import has_bfloat16
 from simulsa.manifest import Utterance
 
 
@@ -32,7 +32,7 @@ class LabConfig:
     """folder of speech, adapters and scores; an interrupted run goes on there"""
     model: str = ".base/half"
     """the base; `recipes.base.build --captions 0 14500` makes the one that knows half of train's captions"""
-    dtype: Dtype = field(default_factory=quick_format)
+    dtype: Dtype = field(default_factory=lambda: "bfloat16" if has_bfloat16() else "float32")
     """number format of the measurements, by default bfloat16 where the processor has it; rows are cut in float32"""
     known_captions: int = 14_500
     """captions of train that the base was trained on; those behind them are new to it or, if there are none, those of val"""

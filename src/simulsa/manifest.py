@@ -139,7 +139,7 @@ def _absolute(audio: str, folder: Path) -> tuple[str, str]:
     return os.path.join(os.path.realpath(above), name), os.path.realpath(folder)
 
 
-def check_audio(rows: Sequence[Utterance], max_samples: int | None = None) -> Iterator[tuple[Utterance, str]]:
+def check_audio(rows: Iterable[Utterance], max_samples: int | None = None) -> Iterator[tuple[Utterance, str]]:
     """Open every row's audio file and yield `(row, what is wrong)` for those that cannot be read or are too long.
 
     Only headers are read. `max_samples` is the model's window.

@@ -11,6 +11,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
+from urllib.parse import SplitResult, urlsplit
 
 Settings = TypeVar("Settings")
 
@@ -160,6 +161,23 @@ def check_whole_numbers(settings: Any, lowest: Mapping[str, int]) -> None:
         value = getattr(settings, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < bound:
             raise ValueError(f"{name} is {value!r}; it must be a whole number, {bound} or more")
+
+
+def address_parts(name: str, url: str, schemes: Sequence[str]) -> SplitResult:
+    """The parts of a server's address, given as the setting `name`.
+
+    Raises `ValueError` unless it begins with one of `schemes` and has a host and, if any, a valid port.
+    """
+    *others, last = (f"{scheme}://" for scheme in schemes)
+    rule = f"it must begin with {', '.join(others)} or {last} and name a host"
+    try:
+        parts = urlsplit(url)
+        named = bool(parts.hostname and parts.port != 0)  # reading them also checks them
+    except ValueError as error:
+        raise ValueError(f"{name} is {url!r} ({error}); {rule}") from error
+    if parts.scheme not in schemes or not named:
+        raise ValueError(f"{name} is {url!r}; {rule}")
+    return parts
 
 
 def to_mapping(settings: Any) -> dict[str, Any]:

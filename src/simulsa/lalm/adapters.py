@@ -9,7 +9,15 @@ from typing import Any
 
 from simulsa import strict_json
 from simulsa.lalm.interface import LALMError
-from simulsa.lalm.parts import RECORD, local_folder, read_record, trained_directions, with_instruction
+from simulsa.lalm.parts import (
+    ADAPTER_CONFIG,
+    RECORD,
+    local_folder,
+    read_adapter_config,
+    read_record,
+    trained_directions,
+    with_instruction,
+)
 from simulsa.lalm.signature import earlier_signature, folder_signature, text_signature, weights_part
 from simulsa.languages import Direction
 
@@ -46,7 +54,9 @@ class Adapter:
             self._check_base(base)
         else:  # without a record, nothing shows which base it was trained on
             digits = text_signature([digits, weights_part(base)])
-        return f"{self.name}@{with_instruction(digits, instruction) if instruction not in ('', self.instruction) else digits}"
+        if instruction not in ("", self.instruction):
+            digits = with_instruction(digits, instruction)
+        return f"{self.name}@{digits}"
 
     def _check_base(self, base: str) -> None:
         """Raise `LALMError` unless the adapter was trained on these weights, in whatever number format or quantisation."""
@@ -71,18 +81,18 @@ def adapter_at(model: str) -> Adapter | None:
     """The adapter that a name stands for; `None` for a whole model. Raises `LALMError` if nothing names its base."""
     folder = local_folder(model)
     # some models come with an adapter of their own
-    if folder is None or not (folder / "adapter_config.json").exists() or (folder / "config.json").exists():
+    if folder is None or not (folder / ADAPTER_CONFIG).exists() or (folder / "config.json").exists():
         return None
-    record = read_record(folder) or {}
+    record = read_record(folder)
     return Adapter(model, folder, str(record["base_model"]) if record else _configured_base(folder), record)
 
 
 def _configured_base(folder: Path) -> str:
     """The base that PEFT's configuration names."""
-    base = strict_json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    base = read_adapter_config(folder).get("base_model_name_or_path")
     if not base:
         raise LALMError(
-            f"{folder}: its adapter_config.json names no base model (base_model_name_or_path is {strict_json.dumps(base)}); "
+            f"{folder}: its {ADAPTER_CONFIG} names no base model (base_model_name_or_path is {strict_json.dumps(base)}); "
             "write there the id or the folder of the model that it was trained on"
         )
     return str(base)

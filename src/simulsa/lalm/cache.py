@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from simulsa.lalm.interface import LALM, TOKENS_ONLY, Continuation, Heard, TokenScores, Want
+from simulsa.lalm.interface import LALM, Heard
 from simulsa.languages import Direction
 
 MIB = 2**20
@@ -73,32 +73,10 @@ class _Wrapped:
         self.lalm = lalm
         self.name, self.signature, self.max_samples = lalm.name, lalm.signature, lalm.max_samples
         self.vocabulary_size, self.eos_id = lalm.vocabulary_size, lalm.eos_id
-        self.directions, self.approximate = lalm.directions, lalm.approximate
-        self.encode, self.decode = lalm.encode, lalm.decode
+        self.directions, self.approximate, self.exact = lalm.directions, lalm.approximate, lalm.exact
         self.frontend, self.device = lalm.frontend, lalm.device
-
-    @property
-    def exact(self) -> bool:
-        """Whether equal inputs give equal tokens whatever the batch."""
-        return self.lalm.exact
-
-    def warm_up(self, direction: Direction, rows: int, samples: int) -> None:
-        """Warm up the wrapped model."""
-        self.lalm.warm_up(direction, rows, samples)
-
-    def score(self, heard: Sequence[Any], targets: Sequence[Sequence[int]]) -> list[TokenScores]:
-        """Score with the wrapped model."""
-        return self.lalm.score(heard, targets)
-
-    def continue_(
-        self,
-        heard: Sequence[Any],
-        prefixes: Sequence[Sequence[int]],
-        drafts: Sequence[Sequence[int]] | None = None,
-        want: Want = TOKENS_ONLY,
-    ) -> list[Continuation]:
-        """Continue with the wrapped model."""
-        return self.lalm.continue_(heard, prefixes, drafts, want)
+        self.encode, self.decode = lalm.encode, lalm.decode
+        self.warm_up, self.score, self.continue_ = lalm.warm_up, lalm.score, lalm.continue_
 
 
 class CachedLALM(_Wrapped):

@@ -90,7 +90,9 @@ class Decoder:
         The model's own forward merges text and audio, in a different way in every family; it is stopped just before the
         language model runs.
         """
-        ids, mask = left_padded(rows, self.device)
+        longest = max(1, *map(len, rows))
+        ids = copied(torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows]), self.device)
+        mask = self._mask([len(row) for row in rows], longest)
         found: Embeddings = {}
 
         def stop(_: Any, arguments: tuple[torch.Tensor, ...], named: Mapping[str, Any]) -> None:
@@ -127,8 +129,11 @@ class Decoder:
         lengths = [len(clip) + len(tail) for clip, tail in zip(heard, tails, strict=True)]
         longest = self.round_up(max(lengths))
         embeddings = {name: _batched([part[name] for part in parts], longest) for name in parts[0]}
-        mask = torch.tensor([[0] * (longest - length) + [1] * length for length in lengths])
-        return embeddings, copied(mask, self.device)
+        return embeddings, self._mask(lengths, longest)
+
+    def _mask(self, lengths: Sequence[int], longest: int) -> torch.Tensor:
+        """The mask int64 `[rows, longest]` of rows that are padded on the left."""
+        return copied(torch.tensor([[0] * (longest - length) + [1] * length for length in lengths]), self.device)
 
     def forward(self, embeddings: Embeddings, mask: torch.Tensor, use_cache: bool = False) -> tuple[torch.Tensor, Any]:
         """Last hidden states `[rows, length, width]` of one pass, and its KV cache if `use_cache`; gradients are kept."""
@@ -160,14 +165,6 @@ class Decoder:
 
 class _EmbeddedError(Exception):
     """Stops the forward pass: the embeddings are known, and the rest need not be computed."""
-
-
-def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids, padded on the left with 0, and their mask; int64 `[rows, longest]`."""
-    longest = max(1, *(len(row) for row in rows))
-    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows])
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
-    return copied(ids, device), copied(mask, device)
 
 
 def _batched(rows: Sequence[torch.Tensor], length: int) -> torch.Tensor:

@@ -32,6 +32,11 @@ class Row:
     columns: torch.Tensor | None = None
     """positions of the audio's keys in the KV cache, int64 `[frames]`"""
 
+    def add(self, choices: Sequence[tuple[int, float]]) -> None:
+        """Append tokens with their log-probabilities."""
+        self.tokens += [token for token, _ in choices]
+        self.log_probs += [log_prob for _, log_prob in choices]
+
     def is_unfinished(self, eos_ids: Sequence[int]) -> bool:
         """Whether to decode another token."""
         return self.tokens[-1] not in eos_ids and len(self.tokens) < self.limit
@@ -54,23 +59,17 @@ def decode(
     """Continue all rows; the rows of a group share one pass over their prompts, prefixes and drafts."""
     with watching(decoder.language_model, None if decoder.slides else want.heads, name) as watch:
         greedy = _Greedy(decoder, eos_ids, want, watch)
-        passes = [greedy.verify([rows[index] for index in group]) for group in groups]
-        masks, caches = zip(*passes, strict=True)
+        parts = [[rows[index] for index in group] for group in groups]
+        masks, caches = zip(*map(greedy.verify, parts), strict=True)
         longest = max(mask.shape[1] for mask in masks)
-        for group, mask in zip(groups, masks, strict=True):
-            for index in group:
-                _shift(rows[index], longest - mask.shape[1])
-        ordered = [rows[index] for group in groups for index in group]
-        greedy.decode_rest(ordered, joined_masks(masks), joined_caches(caches))
+        for part, mask in zip(parts, masks, strict=True):
+            for row in part:
+                if row.columns is not None:  # joining moves the keys of shorter passes to the right
+                    row.columns = row.columns + (longest - mask.shape[1])
+        greedy.decode_rest([row for part in parts for row in part], joined_masks(masks), joined_caches(caches))
     if decoder.slides and want.heads is not None:
         _attend_again(decoder, rows, want, name)
     return [row.continuation(eos_ids, want) for row in rows]
-
-
-def _shift(row: Row, places: int) -> None:
-    """Account for the row's keys having moved right by this many places."""
-    if row.columns is not None:
-        row.columns = row.columns + places
 
 
 @dataclass
@@ -98,7 +97,7 @@ class _Greedy:
             if accepted < len(row.draft):  # the rejected tokens stay in the KV cache, masked
                 mask[number, length - (len(row.draft) - accepted) :] = 0
                 rejected = True
-            self._say(row, own[: accepted + 1])
+            row.add(own[: accepted + 1])
             if weights is not None:
                 row.columns = row.heard.frames + (length - len(row.heard) - len(row.prefix) - len(row.draft))
                 row.attention += list(weights[number, -count:][: accepted + 1, row.columns])
@@ -112,24 +111,21 @@ class _Greedy:
         """Decode all rows that have not ended, one token per step; rows that end leave the batch."""
         active = list(rows)
         if self.decoder.steps is not None and self.watch is None:
-            active, mask, cache = self.decoder.steps.decode_rest(active, mask, cache, self.eos_ids, self._say)
+            active, mask, cache = self.decoder.steps.decode_rest(active, mask, cache, self.eos_ids)
         if self.watch is not None:
             self.watch.queries = 1
-        while True:
-            going = [i for i, row in enumerate(active) if row.is_unfinished(self.eos_ids)]
-            if not going:
-                return
+        while going := [number for number, row in enumerate(active) if row.is_unfinished(self.eos_ids)]:
             if len(going) < len(active):
                 chosen = torch.tensor(going, device=mask.device)
                 cache.batch_select_indices(chosen)
                 mask = mask[chosen]
-                active = [active[i] for i in going]
+                active = [active[number] for number in going]
             mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
             last = torch.tensor([row.tokens[-1] for row in active], device=mask.device)
             hidden = self.decoder.step(last, mask, cache)
             weights = self.watch.take() if self.watch is not None else None
             for number, (row, choice) in enumerate(zip(active, self._choose(hidden), strict=True)):
-                self._say(row, [choice])
+                row.add([choice])
                 if weights is not None:
                     row.attention.append(weights[number, 0, row.columns])
 
@@ -146,10 +142,6 @@ class _Greedy:
                 log_probs = [0.0] * len(tokens)
             chosen += zip(tokens.tolist(), log_probs, strict=True)
         return chosen
-
-    def _say(self, row: Row, choices: Sequence[tuple[int, float]]) -> None:
-        row.tokens += [token for token, _ in choices]
-        row.log_probs += [log_prob for _, log_prob in choices]
 
 
 def _attend_again(decoder: Decoder, rows: Sequence[Row], want: Want, name: str) -> None:

@@ -1,8 +1,9 @@
-"""What a GPU needs and a CPU does not: PyTorch settings, recurring shapes, and copies that do not wait."""
+"""Which device `auto` is, and what a GPU needs and a CPU does not: PyTorch settings, recurring shapes, asynchronous copies."""
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 
 import torch
@@ -14,14 +15,18 @@ RoundUp = Callable[[int], int]
 """From a length to the length that a batch is padded to."""
 
 
-def set_up(device: torch.device) -> None:
-    """Make the PyTorch settings that `device` needs, once per process; a CPU needs none."""
-    if device.type == "cuda":
-        _set_up_cuda()
+def chosen_device(device: str) -> str:
+    """The device that a setting names: `auto` is a GPU if there is one, and in a run of several processes the process's own."""
+    if device != "auto":
+        return device
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
 
 
 @functools.cache
-def _set_up_cuda() -> None:
+def set_up(device: torch.device) -> None:
+    """Make the PyTorch settings that `device` needs, once per process; a CPU needs none."""
+    if device.type != "cuda":
+        return
     # cuDNN's attention builds a plan for every new shape, which takes 10 ms of CPU time. Nearly every batch and every chunk of
     # a stream has a new shape: plans took two thirds of an augmentation's time. The other kernels need none.
     torch.backends.cuda.enable_cudnn_sdp(False)

@@ -29,10 +29,8 @@ def eos_ids(generation_config: Any, tokenizer: Any, turn_end: str) -> list[int]:
     configured = generation_config.eos_token_id
     ids = [configured] if isinstance(configured, int) else list(configured or [])
     own = tokenizer.get_vocab().get(turn_end, tokenizer.eos_token_id) if turn_end else tokenizer.eos_token_id
-    if own is not None and own in ids:
-        ids.remove(own)
     if own is not None:
-        ids.insert(0, own)
+        ids = [own, *ids]
     if not ids:
         raise LALMError("neither the tokenizer nor the generation config names an end-of-sequence token; set eos_token")
-    return [int(token) for token in ids]
+    return list(dict.fromkeys(map(int, ids)))

@@ -18,13 +18,12 @@ import numpy as np
 from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.endings import LEAST_TOKENS, eos_ids, token_limit
 from simulsa.lalm.families import audio_token_id, context_tokens, extractor_of, longest_clip, thinker_config
-from simulsa.lalm.frontend import MIN_SAMPLES, Frontend
+from simulsa.lalm.frontend import MIN_SAMPLES, Frontend, check_lengths
 from simulsa.lalm.interface import TOKENS_ONLY, Continuation, LALMError, TokenScores, Want
 from simulsa.lalm.parts import Parts, errors_about
 from simulsa.lalm.preflight import ENGLISH_TO_GERMAN, InexactError, preflight
 from simulsa.lalm.vllm_client import Request, VLLMClient, VLLMError, encode_audio
 from simulsa.languages import Direction
-from simulsa.manifest import too_long
 
 KEY = "VLLM_API_KEY"  # the variable that vLLM itself takes its key from
 UNMASKED = (
@@ -106,9 +105,7 @@ class EngineLALM:
 
     def hear(self, audios: Sequence[np.ndarray], directions: Sequence[Direction]) -> list[SentClip]:
         """Prepare each clip for sending, with the prompt that asks for its translation (see `LALM.hear`)."""
-        for number, audio in enumerate(audios):
-            if len(audio) > self.max_samples:
-                raise LALMError(too_long(f"clip {number} of the batch", len(audio), self.max_samples))
+        check_lengths(audios, self.max_samples)
         return [self._sent(*row) for row in zip(audios, directions, strict=True)]
 
     def score(self, heard: Sequence[SentClip], targets: Sequence[Sequence[int]]) -> list[TokenScores]:

@@ -13,8 +13,10 @@ from simulsa.audio import SAMPLE_RATE
 from simulsa.lalm.cache import ClipKey, clip_key
 from simulsa.lalm.families import Family, extractor_of
 from simulsa.lalm.instructions import instruction
+from simulsa.lalm.interface import LALMError
 from simulsa.lalm.window import padded_samples
 from simulsa.languages import Direction, base_language, language_name
+from simulsa.manifest import too_long
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +25,13 @@ MIN_SAMPLES = SAMPLE_RATE // 25  # 40 ms: shorter clips crash some feature extra
 _IMAGE_MASKS = "token_type_ids"  # the suffix of masks that mark image tokens, of which there are none
 
 logger = logging.getLogger("simulsa")
+
+
+def check_lengths(clips: Sequence[np.ndarray | PreparedClip], max_samples: int) -> None:
+    """Raise `LALMError` for the first clip of a batch that is longer than the model's window."""
+    for number, clip in enumerate(clips):
+        if len(clip) > max_samples:
+            raise LALMError(too_long(f"clip {number} of the batch", len(clip), max_samples))
 
 
 @dataclass(frozen=True)
@@ -63,23 +72,21 @@ class Frontend:
         longer = audio if len(audio) >= MIN_SAMPLES else np.pad(audio, (0, MIN_SAMPLES - len(audio)))
         text = instruction(direction, self.family.name, self.instruction)
         conversation = [{"role": "user", "content": [self.family.audio_content(longer), {"type": "text", "text": text}]}]
-        extractor = extractor_of(self.processor)
-        padding = {}
+        options: dict[str, Any] = {"text_kwargs": {"padding": True, "padding_side": "left"}}
         if self.family.pads_to_window:  # older releases of transformers warn for every clip without a given sampling rate
-            padding = {"max_length": padded_samples(len(longer), extractor), "sampling_rate": SAMPLE_RATE}
+            length = padded_samples(len(longer), extractor_of(self.processor))
+            options["audio_kwargs"] = {"max_length": length, "sampling_rate": SAMPLE_RATE}
         batch = self.processor.apply_chat_template(
             [conversation],
             tokenize=True,
             add_generation_prompt=True,
             return_dict=True,
             return_tensors="pt",
-            processor_kwargs={
-                "text_kwargs": {"padding": True, "padding_side": "left"},
-                **({"audio_kwargs": padding} if padding else {}),
-            },
+            processor_kwargs=options,
         )
         ids, mask = batch.pop("input_ids")[0], batch.pop("attention_mask")[0]
-        features = {name: tensor for name, tensor in batch.items() if not name.endswith(_IMAGE_MASKS)}
+        # contiguous: Whisper's mask of frames is a view of one of all samples, which is larger than the features
+        features = {name: tensor.contiguous() for name, tensor in batch.items() if not name.endswith(_IMAGE_MASKS)}
         return PreparedClip(ids[mask.bool()].tolist(), features, len(audio))
 
     def keyed(self, audio: np.ndarray, direction: Direction) -> PreparedClip:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,9 +30,8 @@ FETCHED_STEPS = 4  # for a batch, whose rows end at different times; a single ro
 MAX_CACHE_BYTES = 16 * 2**30  # over all layers; also at most a quarter of the card's memory and half of what is free
 WARM_UPS = 3  # steps before a capture, which load kernels and allocate workspaces
 
-States = list[tuple[torch.Tensor, torch.Tensor]]
-"""Keys and values of each layer, `[rows, heads, length, width]`."""
-Say = Callable[["Row", Sequence[tuple[int, float]]], None]
+States = list[torch.Tensor]
+"""Keys and values of each layer in turn, `[rows, heads, length, width]`."""
 
 logger = logging.getLogger("simulsa")
 
@@ -75,7 +74,7 @@ class StaticSteps:
     def __init__(self, decoder: Decoder, graphs: bool) -> None:
         self._decoder = decoder
         self._graphs = graphs
-        self._pool: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._pool: list[torch.Tensor] = []
         self._slots: dict[tuple[int, int], _Slot] = {}
         self._failed = False
         self._graph_memory: Any = None  # for a step's intermediate results; shared by all graphs, as one is replayed at a time
@@ -84,10 +83,10 @@ class StaticSteps:
     @property
     def nbytes(self) -> int:
         """The memory of the cache."""
-        return sum(keys.nbytes + values.nbytes for keys, values in self._pool)
+        return sum(tensor.nbytes for tensor in self._pool)
 
     def decode_rest(
-        self, rows: Sequence[Row], mask: torch.Tensor, cache: Any, eos_ids: Sequence[int], say: Say
+        self, rows: Sequence[Row], mask: torch.Tensor, cache: Any, eos_ids: Sequence[int]
     ) -> tuple[list[Row], torch.Tensor, Any]:
         """Decode `rows` to their ends from a prefill's `mask`, int64 `[rows, length]`, and `cache`.
 
@@ -96,18 +95,18 @@ class StaticSteps:
         active = list(rows)
         if self._failed or not self._can(cache):
             return active, mask, cache
-        states: States = [(layer.keys, layer.values) for layer in cache.layers]
+        states = _states_of(cache)
         while going := [number for number, row in enumerate(active) if row.is_unfinished(eos_ids)]:
             if len(going) < len(active):
                 chosen = torch.tensor(going, device=mask.device)
-                states = [(keys[chosen], values[chosen]) for keys, values in states]
+                states = [own[chosen] for own in states]
                 mask, active = mask[chosen], [active[number] for number in going]
             slot = self._slot_for((rows_on_grid(len(active)), capacity(mask.shape[1])), states)
             if slot is None:
-                for layer, (keys, values) in zip(cache.layers, states, strict=True):
+                for layer, keys, values in zip(cache.layers, states[::2], states[1::2], strict=True):
                     layer.keys, layer.values = keys, values
                 return active, mask, cache
-            mask, states = self._run(slot, active, mask, states, eos_ids, say)
+            mask, states = self._run(slot, active, mask, states, eos_ids)
         return [], mask, cache
 
     def _can(self, cache: Any) -> bool:
@@ -124,7 +123,7 @@ class StaticSteps:
         if not self._graphs or not self._can(cache):
             return
         began, before = time.perf_counter(), self.captures
-        states: States = [(layer.keys, layer.values) for layer in cache.layers]
+        states = _states_of(cache)
         for size in sorted(sizes(rows, length), key=math.prod, reverse=True):
             if not self._failed:
                 self._slot_for(size, states)
@@ -139,46 +138,37 @@ class StaticSteps:
             return slot
         try:
             self._reserve(size, states)
-            memory = [
-                (_view(pool[0], own[0], size), _view(pool[1], own[1], size)) for pool, own in zip(self._pool, states, strict=True)
-            ]
-            slot = _Slot(self._decoder, size, memory)
+            slot = _Slot(self._decoder, size, [_view(pool, own, size) for pool, own in zip(self._pool, states, strict=True)])
             if self._graphs:
                 self._graph_memory = self._graph_memory or torch.cuda.graph_pool_handle()
                 slot.capture(self._graph_memory)
                 self.captures += 1
+        except _TooLargeError:
+            return None
         except Exception as error:  # out of memory, or an operation that cannot be captured
-            if not isinstance(error, _TooLargeError):
-                self._failed = True
-                self._slots.clear()
-                self._pool.clear()
-                reason = f"{type(error).__name__}: {first_line(error)}"
-                logger.warning("decoding continues without CUDA graphs, but slower (%s)", reason)
+            self._failed = True
+            self._slots.clear()
+            self._pool.clear()
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            logger.warning("decoding continues without CUDA graphs, but slower (%s)", reason)
             return None
         self._slots[size] = slot
         return slot
 
     def _reserve(self, size: tuple[int, int], states: States) -> None:
         """Make the memory that all sizes share large enough for `size`. Raises `_TooLargeError` beyond the limit."""
-        wanted = [tuple(_elements(own, size) for own in layer) for layer in states]
-        if self._pool and all(
-            have.numel() >= count
-            for layer, counts in zip(self._pool, wanted, strict=True)
-            for have, count in zip(layer, counts, strict=True)
-        ):
+        wanted = [_elements(own, size) for own in states]
+        if self._pool and all(have.numel() >= count for have, count in zip(self._pool, wanted, strict=True)):
             return
-        device, itemsize = states[0][0].device, states[0][0].element_size()
-        if sum(map(sum, wanted)) * itemsize > cache_limit(device, self.nbytes):
+        if sum(wanted) * states[0].element_size() > cache_limit(states[0].device, self.nbytes):
             raise _TooLargeError
         self._slots.clear()  # they point into the memory that is freed
         self._pool.clear()
         self._graph_memory = None  # a pool that no graph uses any more cannot be reused
-        self._pool = [
-            (states[layer][0].new_zeros(counts[0]), states[layer][1].new_zeros(counts[1])) for layer, counts in enumerate(wanted)
-        ]
+        self._pool = [own.new_zeros(count) for own, count in zip(states, wanted, strict=True)]
 
     def _run(
-        self, slot: _Slot, rows: Sequence[Row], mask: torch.Tensor, states: States, eos_ids: Sequence[int], say: Say
+        self, slot: _Slot, rows: Sequence[Row], mask: torch.Tensor, states: States, eos_ids: Sequence[int]
     ) -> tuple[torch.Tensor, States]:
         """Step until all rows have ended, the cache is full or a quarter of its rows would do; return mask and states."""
         slot.load([row.tokens[-1] for row in rows], mask, states)
@@ -193,7 +183,7 @@ class StaticSteps:
             for row, choices in zip(rows, slot.fetch(count), strict=False):  # a slot may have more rows than the batch
                 for choice in choices:
                     if row.is_unfinished(eos_ids):
-                        say(row, [choice])
+                        row.add([choice])
             going = sum(row.is_unfinished(eos_ids) for row in rows)
         if not going:
             return mask, []
@@ -210,7 +200,7 @@ class _Slot:
     def __init__(self, decoder: Decoder, size: tuple[int, int], memory: States) -> None:
         self._decoder = decoder
         self.rows, self.capacity = size
-        device = memory[0][0].device
+        device = memory[0].device
 
         def zeros(*shape: int, dtype: torch.dtype = torch.long) -> torch.Tensor:
             return torch.zeros(shape, dtype=dtype, device=device)
@@ -220,8 +210,10 @@ class _Slot:
         self._place, self._count = zeros(1), zeros(1)
         self._said = zeros(self.rows, FETCHED_STEPS)
         self._log_probs = zeros(self.rows, FETCHED_STEPS, dtype=torch.float32)
-        self._layers = [_StaticLayer(keys, values, self._place) for keys, values in memory]
-        self._cache = Cache(layers=list(self._layers))
+        self._memory = memory
+        self._cache = Cache(
+            layers=[_StaticLayer(keys, values, self._place) for keys, values in zip(memory[::2], memory[1::2], strict=True)]
+        )
         self._graph: Any = None
 
     @torch.no_grad()
@@ -236,9 +228,8 @@ class _Slot:
         self._mask[:rows, 0, 0, :length].copy_(mask)
         self._place.fill_(length)
         self._count.zero_()
-        for layer, (keys, values) in zip(self._layers, states, strict=True):
-            layer.keys[:rows, :, :length].copy_(keys)
-            layer.values[:rows, :, :length].copy_(values)
+        for memory, own in zip(self._memory, states, strict=True):
+            memory[:rows, :, :length].copy_(own)
 
     def step(self) -> None:
         """Decode one more token in each row."""
@@ -256,7 +247,7 @@ class _Slot:
     def kept(self, rows: int, length: int) -> tuple[torch.Tensor, States]:
         """The mask `[rows, length]` and the states of the rows, copied to their own memory."""
         mask = self._mask[:rows, 0, 0, :length].long()
-        return mask, [(layer.keys[:rows, :, :length].clone(), layer.values[:rows, :, :length].clone()) for layer in self._layers]
+        return mask, [memory[:rows, :, :length].clone() for memory in self._memory]
 
     @torch.no_grad()
     def capture(self, memory: Any) -> None:
@@ -306,6 +297,10 @@ class _StaticLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not f
         self.keys.index_copy_(2, self._place, keys)
         self.values.index_copy_(2, self._place, values)
         return self.keys, self.values
+
+
+def _states_of(cache: Any) -> States:
+    return [states for layer in cache.layers for states in (layer.keys, layer.values)]
 
 
 def _elements(own: torch.Tensor, size: tuple[int, int]) -> int:

@@ -11,7 +11,7 @@ TIMEOUT_S = 5.0
 logger = logging.getLogger("simulsa")
 
 
-def answer_s(timeout_s: float = TIMEOUT_S) -> float:
+def answer_s() -> float:
     """How many seconds the hub took to give any answer. Raises `ConnectionError`, with the reason, if it gives none.
 
     The request uses the hub client's own session, which knows about proxies, `HF_ENDPOINT` and certificates.
@@ -21,7 +21,7 @@ def answer_s(timeout_s: float = TIMEOUT_S) -> float:
 
     started = time.perf_counter()
     try:
-        get_session().head(constants.ENDPOINT, timeout=timeout_s)
+        get_session().head(constants.ENDPOINT, timeout=TIMEOUT_S)
     except Exception as error:  # the client's HTTP library raises its own errors, and differs between releases
         reason = str(error).strip() or type(error).__name__
         raise ConnectionError(f"the hub at {constants.ENDPOINT} does not answer ({reason})") from error

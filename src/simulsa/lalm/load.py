@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import gc
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,10 @@ from simulsa.lalm.families import FAMILIES, UNKNOWN, Family, family_of
 from simulsa.lalm.instructions import check_template
 from simulsa.lalm.interface import LALM, LALMError
 from simulsa.lalm.merge import merged, with_adapter, without_adapters
-from simulsa.lalm.parts import errors_about, hub_version, local_folder, read_parts
+from simulsa.lalm.parts import errors_about, located, read_parts
 from simulsa.lalm.precision import bound_plans, warn_of_slow_bfloat16
 from simulsa.lalm.quantized import loading_options
+from simulsa.settings import address_parts
 
 if TYPE_CHECKING:  # torch is slow to import, and every command's flags need `ModelConfig`
     from simulsa.lalm.engine import EngineLALM
@@ -56,6 +56,8 @@ class ModelConfig:
         check_template(self.instruction)
         if self.engine_model and not self.engine_url:
             raise ValueError("engine_model names a model on a server; give the server's address as engine_url")
+        if self.engine_url:
+            address_parts("engine_url", self.engine_url, ["http", "https"])
         if self.engine_url and (self.device != "auto" or self.four_bit):
             given = "four_bit" if self.four_bit else f"device {self.device!r}"
             raise ValueError(
@@ -65,16 +67,14 @@ class ModelConfig:
     @property
     def on_gpu(self) -> bool:
         """Whether a copy of the model occupies a GPU of this machine."""
-        import torch
+        from simulsa.lalm.device import chosen_device
 
-        if self.engine_url:
-            return False
-        return self.device.startswith("cuda") or (self.device == "auto" and torch.cuda.is_available())
+        return not self.engine_url and chosen_device(self.device).startswith("cuda")
 
     def load(self) -> LALM:
         """The model, ready for use; see the function `load` for the errors."""
         with _without_collections():
-            return _load(self)
+            return _load_served(self) if self.engine_url else _load_weights(self)
 
     def load_weights(self) -> HuggingFaceLALM:
         """The model in this process, for training. Raises `LALMError` for one on an engine, which returns no gradients."""
@@ -114,9 +114,9 @@ def load(
 
     Raises `LALMError` if the name cannot be resolved, a package is missing, the model does not hear, an unknown family fails its
     checks, an adapter belongs to another base, or a server cannot be used; `ValueError` for an instruction with unknown fields,
-    or for settings that exclude each other.
+    an `engine_url` that is no address, or settings that exclude each other.
     """
-    return _load(ModelConfig(model, device, dtype, instruction, four_bit, engine_url, engine_model))
+    return ModelConfig(model, device, dtype, instruction, four_bit, engine_url, engine_model).load()
 
 
 def family_of_model(model: str) -> Family:
@@ -124,17 +124,15 @@ def family_of_model(model: str) -> Family:
 
     `UNKNOWN`, with a warning, if no configuration can be read.
     """
-    source, _, revision = model.partition("@")
-    known = next((family for family in FAMILIES if family.example.partition("@")[0] == source), None)
+    known = next((family for family in FAMILIES if family.example.partition("@")[0] == model.partition("@")[0]), None)
     if known is not None:
         return known
-    folder = local_folder(model)
     try:
         with errors_about(model):
+            _, source, version = located(model)
             from transformers import AutoConfig
 
-            version = {} if folder is not None else hub_version(model, source, revision)
-            return family_of(AutoConfig.from_pretrained(str(folder or source), **version))
+            return family_of(AutoConfig.from_pretrained(source, **version))
     except LALMError as error:
         logger.warning("%s; its family is unknown, so the default instruction is used", error)
         return UNKNOWN
@@ -152,10 +150,6 @@ def _without_collections() -> Iterator[None]:
             gc.enable()
 
 
-def _load(config: ModelConfig) -> LALM:
-    return _load_served(config) if config.engine_url else _load_weights(config)
-
-
 def _load_weights(config: ModelConfig) -> HuggingFaceLALM:
     adapter = adapter_at(config.model)
     return _load_model(config) if adapter is None else _load_adapter(config, adapter)
@@ -164,10 +158,10 @@ def _load_weights(config: ModelConfig) -> HuggingFaceLALM:
 def _resolve(device: str, dtype: Dtype) -> tuple[str, Any]:
     import torch
 
+    from simulsa.lalm.device import chosen_device
+
     bound_plans()
-    if device == "auto":
-        # each of the processes that torchrun started on a machine takes its own GPU
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    device = chosen_device(device)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise LALMError(f"device {device!r} was requested but PyTorch finds no GPU; use --device cpu")
     if dtype == "auto":
@@ -195,9 +189,7 @@ def _load_model(config: ModelConfig) -> HuggingFaceLALM:
         if not four_bit:  # a 4-bit model is already on the device, and cannot be moved
             model = model.to(device)
     with _trial(name, parts.config.model_type) if family is UNKNOWN else contextlib.nullcontext():
-        lalm = HuggingFaceLALM(
-            model, parts.processor, name, parts.content, instruction=parts.instruction, directions=parts.directions
-        )
+        lalm = HuggingFaceLALM(model, parts.processor, name, parts.content, parts.instruction, parts.directions)
         if family is UNKNOWN:
             check_logits(lalm)
             preflight(lalm)

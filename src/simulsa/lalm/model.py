@@ -6,11 +6,11 @@ never tokenised again.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -25,14 +25,14 @@ from simulsa.lalm.device import copied, set_up
 from simulsa.lalm.endings import eos_ids, token_limit
 from simulsa.lalm.families import audio_token_id, context_tokens, family_of, longest_clip
 from simulsa.lalm.features import BatchFrontend
-from simulsa.lalm.frontend import MIN_SAMPLES, Frontend, PreparedClip
+from simulsa.lalm.frontend import MIN_SAMPLES, Frontend, PreparedClip, check_lengths
 from simulsa.lalm.graphs import StaticSteps
 from simulsa.lalm.grouping import grouped
-from simulsa.lalm.interface import TOKENS_ONLY, Continuation, LALMError, TokenScores, Want
+from simulsa.lalm.interface import TOKENS_ONLY, Continuation, TokenScores, Want
+from simulsa.lalm.preflight import ENGLISH_TO_GERMAN
 from simulsa.lalm.signature import marks
 from simulsa.lalm.window import longer, trimmed_window
 from simulsa.languages import Direction
-from simulsa.manifest import too_long
 
 EXPECTED_TOKENS_PER_S = 6  # of a translation, per second of speech
 
@@ -57,7 +57,6 @@ class HuggingFaceLALM:
         processor: Any,
         name: str,
         content: str,
-        max_target_tokens: int | None = None,
         instruction: str = "",
         directions: Sequence[Direction] = (),
     ) -> None:
@@ -67,11 +66,12 @@ class HuggingFaceLALM:
         self.tokenizer = processor.tokenizer
         self.name = name
         self.content = content
-        self.max_target_tokens = max_target_tokens
+        self.max_target_tokens: int | None = None
         self.directions = tuple(directions)
         whole = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.family = family_of(whole.config)
         self.frontend = Frontend(processor, self.family, name, instruction, self.directions)
+        self.encode, self.decode = self.frontend.encode, self.frontend.decode
         self.decoder = Decoder(whole, name, audio_token_id(whole.config))
         set_up(self.device)
         if self.device.type == "cuda" and self.family.graphs:
@@ -91,9 +91,8 @@ class HuggingFaceLALM:
         self, model: Any, name: str, content: str, directions: Sequence[Direction] = (), instruction: str = ""
     ) -> HuggingFaceLALM:
         """The same with `model`, which has an adapter trained on `directions`; prompted with `instruction` if given."""
-        adapted = HuggingFaceLALM(
-            model, self.processor, name, content, self.max_target_tokens, instruction or self.instruction, directions
-        )
+        adapted = HuggingFaceLALM(model, self.processor, name, content, instruction or self.instruction, directions)
+        adapted.max_target_tokens = self.max_target_tokens
         adapted.has_adapter = True
         return adapted
 
@@ -121,22 +120,12 @@ class HuggingFaceLALM:
         """The most tokens that a translation of the clip can have, its prefix included (see `Continuation`)."""
         return token_limit(clip.samples, len(clip), self._context, self.max_target_tokens)
 
-    def encode(self, text: str) -> list[int]:
-        """Text to target token ids, without special tokens."""
-        return self.frontend.encode(text)
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Target token ids to text, special tokens left out; an incomplete character decodes to U+FFFD."""
-        return self.frontend.decode(tokens)
-
     def hear(self, audios: Sequence[np.ndarray | PreparedClip], directions: Sequence[Direction]) -> list[HeardClip]:
         """Encode each clip with the prompt that asks for its translation (see `LALM.hear`).
 
         Some may have been prepared by the `frontend` already, for these directions.
         """
-        for number, audio in enumerate(audios):
-            if len(audio) > self.max_samples:
-                raise LALMError(too_long(f"clip {number} of the batch", len(audio), self.max_samples))
+        check_lengths(audios, self.max_samples)
         return self.listen(self._prepared(audios, directions))
 
     def _prepared(self, audios: Sequence[np.ndarray | PreparedClip], directions: Sequence[Direction]) -> list[PreparedClip]:
@@ -171,21 +160,18 @@ class HuggingFaceLALM:
 
     def _listen_at_once(self, clips: Sequence[PreparedClip]) -> list[HeardClip]:
         features = padded([clip.features for clip in clips])
+        trimmed: AbstractContextManager[None] = nullcontext()
         if self.encoder is not None:
             features = longer(features, self.decoder.round_up, self.encoder.config.max_source_positions)
-        audio = {name: self._move(tensor) for name, tensor in features.items()}
-        with self._trimmed(audio):
-            embeddings = self.decoder.embed([clip.prompt for clip in clips], audio)
+            trimmed = trimmed_window(self.encoder, features["input_features"].shape[-1])
+        with trimmed:
+            embeddings = self.decoder.embed([clip.prompt for clip in clips], self.moved(features))
         return [HeardClip(own, self._frames(clip), clip.samples) for own, clip in zip(embeddings, clips, strict=True)]
 
-    @contextlib.contextmanager
-    def _trimmed(self, audio: dict[str, torch.Tensor]) -> Iterator[None]:
-        """Make the encoder skip the padding, if it supports that."""
-        if self.encoder is None:
-            yield
-            return
-        with trimmed_window(self.encoder, audio["input_features"].shape[-1]):
-            yield
+    def moved(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A clip's or a batch's features on the model's device, in its number format."""
+        there = {name: copied(tensor, self.device) for name, tensor in features.items()}
+        return {name: tensor.to(self.dtype) if tensor.is_floating_point() else tensor for name, tensor in there.items()}
 
     def _frames(self, clip: PreparedClip) -> torch.Tensor:
         """Positions in the prompt of the audio tokens that stand for the clip; others stand for the silence after it."""
@@ -266,7 +252,7 @@ class HuggingFaceLALM:
 
     @property
     def _usual_direction(self) -> Direction:
-        return self.directions[0] if self.directions else Direction("en", "de")
+        return self.directions[0] if self.directions else ENGLISH_TO_GERMAN
 
     @torch.no_grad()
     def warm_up(self, direction: Direction, rows: int, samples: int) -> None:
@@ -283,7 +269,3 @@ class HuggingFaceLALM:
             logger.debug("a prefill costs %s", self.decoder_cost)  # measured on this first use
         if self.decoder.steps is not None:
             self.decoder.steps.prepare(cache, rows, len(clip) + math.ceil(EXPECTED_TOKENS_PER_S * samples / SAMPLE_RATE))
-
-    def _move(self, tensor: torch.Tensor) -> torch.Tensor:
-        tensor = copied(tensor, self.device)
-        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor

@@ -22,6 +22,7 @@ EMBEDDED_MODELS = Path(str(files("simulsa"))) / "models"
 NAME_RULE = "give a Hugging Face id, a model folder, an adapter folder, 'tiny-en-de' or 'tiny-en-de-simul'"
 # in an adapter's folder: the base and data it was trained on, and how; in a merged model's: what it was made from
 RECORD = "simulsa.json"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # PEFT's files
 
 
 @dataclass(frozen=True)
@@ -44,22 +45,13 @@ class Parts:
     content: str
 
 
-def hub_version(name: str, source: str, revision: str) -> dict[str, Any]:
-    """What `from_pretrained` needs besides a hub id: the revision, if given, and where to look (`hub.options_for`)."""
-    return {**({"revision": revision} if revision else {}), **hub.options_for(name, source, revision)}
-
-
 def read_parts(name: str, instruction: str = "") -> Parts:
     """Read the parts of a whole model, from its folder or the hub.
 
     Raises `LALMError` if the name cannot be resolved, a package is missing, or the model does not hear.
     """
-    folder = local_folder(name)
-    if folder is None and (name.startswith((".", "/", "~")) or name.partition("@")[0].count("/") > 1):  # not a hub id
-        raise LALMError(f"{name}: no such folder; {NAME_RULE}")
-    source, _, revision = (str(folder), "", "") if folder is not None else name.partition("@")
     with errors_about(name):
-        version = {} if folder is not None else hub_version(name, source, revision)
+        folder, source, version = located(name)
         from transformers import AutoConfig, AutoProcessor
 
         config = AutoConfig.from_pretrained(source, **version)
@@ -71,17 +63,31 @@ def read_parts(name: str, instruction: str = "") -> Parts:
         if missing := family.missing_packages:
             raise LALMError(f"{name}: {family.name} needs {' and '.join(missing)}; pip install '{EXTRA}'")
         processor = AutoProcessor.from_pretrained(source, **version)
-        record = (read_record(folder) if folder is not None else None) or {}
+        record = read_record(folder) if folder is not None else {}
     if extractor_of(processor) is None:
         raise LALMError(f"{name}: its processor has no feature extractor, so audio would be ignored; add preprocessor files")
     if family.chat_template and not processor.chat_template:
         processor.chat_template = family.chat_template
     digits = folder_signature(folder) if folder is not None else text_signature([name, str(config._commit_hash)])
     asked = instruction or str(record.get("instruction", ""))
-    directions = tuple(trained_directions(record.get("training")))
+    directions = tuple(trained_directions(record.get("training", {})))
     return Parts(
         name, folder, source, version, config, family, processor, asked, directions, f"{name}@{with_instruction(digits, asked)}"
     )
+
+
+def located(name: str) -> tuple[Path | None, str, dict[str, Any]]:
+    """A model's folder, if it is not on the hub, and what `from_pretrained` takes: the source and, for the hub, more options.
+
+    Raises `LALMError` for a path to no folder, and `ConnectionError` as `hub.options_for` does.
+    """
+    folder = local_folder(name)
+    if folder is not None:
+        return folder, str(folder), {}
+    source, _, revision = name.partition("@")
+    if name.startswith((".", "/", "~")) or source.count("/") > 1:  # not a hub id
+        raise LALMError(f"{name}: no such folder; {NAME_RULE}")
+    return None, source, {**({"revision": revision} if revision else {}), **hub.options_for(name, source, revision)}
 
 
 def local_folder(model: str) -> Path | None:
@@ -92,15 +98,20 @@ def local_folder(model: str) -> Path | None:
     return Path(model) if Path(model).is_dir() else None
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """What `simulsa train` wrote about an adapter, or `simulsa merge` about a whole model; `None` if made by other tools."""
+def read_record(folder: Path) -> dict[str, Any]:
+    """What `simulsa train` wrote about an adapter, or `simulsa merge` about a whole model; empty if made by other tools."""
     path = folder / RECORD
-    return dict(strict_json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    return dict(strict_json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
-def trained_directions(record: dict[str, Any] | None) -> list[Direction]:
+def read_adapter_config(folder: Path) -> dict[str, Any]:
+    """PEFT's configuration of the adapter in a folder."""
+    return dict(strict_json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")))
+
+
+def trained_directions(record: dict[str, Any]) -> list[Direction]:
     """What an adapter was trained to translate, the most frequent first; empty if its record is absent or too old to say."""
-    return [Direction(source, target) for source, target in (record or {}).get("directions", [])]
+    return [Direction(source, target) for source, target in record.get("directions", [])]
 
 
 def with_instruction(digits: str, instruction: str) -> str:
@@ -117,8 +128,7 @@ def errors_about(name: str) -> Iterator[None]:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # about coming releases of peft and transformers
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # about coming releases of peft and transformers
             yield
     except LALMError:
         raise

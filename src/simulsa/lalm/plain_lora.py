@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simulsa import strict_json
 from simulsa.lalm.interface import LALMError
+from simulsa.lalm.parts import ADAPTER_WEIGHTS, read_adapter_config
 
 if TYPE_CHECKING:
     from torch import nn
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_PREFIX = "base_model.model."  # before every module's name in PEFT's files
+PEFT_PREFIX = "base_model.model."  # before every module's name in a `PeftModel` and in its files
 # fields of any value: they describe the layers or the training, and do not change the merged weights
 _INERT = {
     "auto_mapping", "base_model_name_or_path", "inference_mode", "lora_alpha", "lora_dropout", "megatron_core", "peft_type",
@@ -30,7 +29,7 @@ def is_plain(folder: Path) -> bool:
     DoRA, rsLoRA, initialisations that change the base (PiSSA, OLoRA, LoftQ), layers with their own rank, trained biases, whole
     modules or matrices of experts, and whatever PEFT adds in later releases are not plain: PEFT loads those.
     """
-    config = _config(folder)
+    config = read_adapter_config(folder)
     modules = config.get("target_modules")
     settings = {name: value for name, value in config.items() if name not in _INERT}
     return (
@@ -39,7 +38,7 @@ def is_plain(folder: Path) -> bool:
         and settings.pop("bias", "none") == "none"
         and settings.pop("init_lora_weights", True) in (True, False, "gaussian")
         and not any(settings.values())
-        and (folder / WEIGHTS).exists()
+        and (folder / ADAPTER_WEIGHTS).exists()
     )
 
 
@@ -50,9 +49,9 @@ def merge_plain(model: nn.Module, folder: Path) -> None:
     """
     from safetensors.torch import load_file
 
-    config, weights = _config(folder), load_file(folder / WEIGHTS)
+    config, weights = read_adapter_config(folder), load_file(folder / ADAPTER_WEIGHTS)
     layers: dict[str, Any] = {name: layer for name, layer in model.named_modules() if _is_named(name, config["target_modules"])}
-    expected = {f"{_PREFIX}{name}.lora_{half}.weight": (name, half) for name in layers for half in "AB"}
+    expected = {f"{PEFT_PREFIX}{name}.lora_{half}.weight": (name, half) for name in layers for half in "AB"}
     if foreign := sorted(weights.keys() - expected.keys()):
         raise misfit(folder, "have no place in the base model", foreign)
     if missing := sorted(expected.keys() - weights.keys()):
@@ -63,7 +62,7 @@ def merge_plain(model: nn.Module, folder: Path) -> None:
         raise misfit(folder, "have another size than the base model's layers", other)
     for name, layer in layers.items():
         weight = layer.weight.data
-        down, up = (weights[f"{_PREFIX}{name}.lora_{half}.weight"].to(weight.device).float() for half in "AB")
+        down, up = (weights[f"{PEFT_PREFIX}{name}.lora_{half}.weight"].to(weight.device).float() for half in "AB")
         weight += (up @ down) * (config["lora_alpha"] / rank)
 
 
@@ -71,7 +70,7 @@ def has_plain_layers(model: nn.Module, folder: Path) -> bool:
     """Whether all modules that the adapter in `folder` names are linear layers, and no others."""
     from torch import nn
 
-    named = _config(folder)["target_modules"]
+    named = read_adapter_config(folder)["target_modules"]
     return all(type(layer) is nn.Linear for name, layer in model.named_modules() if _is_named(name, named))
 
 
@@ -82,10 +81,6 @@ def misfit(folder: Path, problem: str, weights: Sequence[str]) -> LALMError:
         f"{folder}: {len(weights)} of the adapter's weights {problem} ({named}); it belongs to another base, or its file "
         "was changed: restore it, or train it again"
     )
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    return dict(strict_json.loads((folder / CONFIG).read_text(encoding="utf-8")))
 
 
 def _is_named(name: str, targets: Sequence[str]) -> bool:

@@ -7,7 +7,6 @@ import logging
 import os
 import platform
 import time
-from typing import Literal
 
 logger = logging.getLogger("simulsa")
 
@@ -18,12 +17,13 @@ _WIDTH, _ROWS, _ROUNDS = 512, 64, 3  # of the timed matrix product: a layer of a
 def has_bfloat16(device: str = "auto") -> bool:
     """Whether `device` has bfloat16 multiply instructions, like most GPUs and CPUs with AVX512-BF16, AMX or Arm's BF16.
 
-    Others are many times slower than in float32. `auto` is the device that `load` chooses.
+    Others are many times slower than in float32.
     """
     import torch
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    from simulsa.lalm.device import chosen_device
+
+    device = chosen_device(device)
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device != "cpu":
@@ -32,11 +32,6 @@ def has_bfloat16(device: str = "auto") -> bool:
         # oneDNN's own answer also counts AVX512 without BF16, which computes in float32 and rounds
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def quick_format(device: str = "auto") -> Literal["bfloat16", "float32"]:
-    """The number format in which `device` is fastest: bfloat16 if it supports that."""
-    return "bfloat16" if has_bfloat16(device) else "float32"
 
 
 def bound_plans() -> None:
@@ -59,7 +54,7 @@ def warn_of_slow_bfloat16(device: str, asked: str) -> None:
 
 
 @functools.cache
-def slowdown(device: str = "cpu") -> float:
+def slowdown(device: str) -> float:
     """How many times as long a matrix product takes in bfloat16 as in float32, measured now (milliseconds)."""
     import torch
 

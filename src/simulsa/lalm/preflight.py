@@ -29,7 +29,7 @@ def preflight(lalm: LALM, direction: Direction = ENGLISH_TO_GERMAN) -> None:
     Takes seconds. Raises `LALMError` with the failed check and its meaning. Half-precision models are compared by
     log-probabilities within a tolerance instead of by tokens, because near-ties may fall either way.
     """
-    sounds = _sounds()
+    sounds = probe_sounds()
     exact = lalm.exact
     heard = lalm.hear(sounds, [direction] * len(sounds))
     outputs = _continued(lalm, heard, [[] for _ in sounds])
@@ -53,13 +53,12 @@ def check_logits(lalm: HuggingFaceLALM) -> None:
     """Check that the model's own forward gives the same logits as the LALM; raises `LALMError` if it adds a step."""
     import torch
 
-    clip = lalm.frontend.prepare(_sounds()[0], ENGLISH_TO_GERMAN)
+    clip = lalm.frontend.prepare(probe_sounds()[0], ENGLISH_TO_GERMAN)
     ids = torch.tensor([clip.prompt], device=lalm.device)
-    audio = {name: tensor.to(lalm.device) for name, tensor in clip.features.items()}
-    audio = {name: tensor.to(lalm.dtype) if tensor.is_floating_point() else tensor for name, tensor in audio.items()}
     with torch.no_grad():
         ours = lalm.decoder.logits(lalm.forward(lalm.listen([clip]), [[]])[:, -1])
-        theirs = lalm.model(input_ids=ids, attention_mask=torch.ones_like(ids), **audio).logits[:, -1].float()
+        whole = lalm.model(input_ids=ids, attention_mask=torch.ones_like(ids), **lalm.moved(clip.features))
+    theirs = whole.logits[:, -1].float()
     difference = float((ours - theirs)[ours.isfinite()].abs().max())
     if difference > _TOLERANCE_NATS[lalm.exact]:
         raise LALMError(f"{lalm.name}: the model's own logits differ from head times hidden states, by {difference:.3g}")
@@ -96,8 +95,8 @@ def _continued(
     return [said.tokens for said in lalm.continue_(heard, prefixes, drafts)]
 
 
-def _sounds() -> list[np.ndarray]:
-    """Two noises and a chirp of different lengths, float32 at `SAMPLE_RATE`."""
+def probe_sounds() -> list[np.ndarray]:
+    """A chirp, bursts of noise and a shorter noise, float32 at `SAMPLE_RATE`."""
     rng = np.random.default_rng(0)
     time = np.arange(SAMPLE_RATE) / SAMPLE_RATE
     chirp = 0.3 * np.sin(2 * np.pi * (200 * time + 900 * time**2))

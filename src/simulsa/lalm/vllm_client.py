@@ -14,7 +14,6 @@ import weakref
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -112,7 +111,7 @@ class VLLMClient:
         in_flight: int = IN_FLIGHT,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        self.url = _checked(url)
+        self.url = url.rstrip("/")
         self.model = model
         self.placeholder = placeholder
         self.stop_ids = list(stop_ids)
@@ -128,19 +127,9 @@ class VLLMClient:
         self._free = asyncio.Semaphore(in_flight)
         self._close = weakref.finalize(self, _shut, self._loop, thread, self._session)  # at the latest when the interpreter exits
 
-    def __enter__(self) -> VLLMClient:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close the connections; the client cannot be used any more."""
         self._close()
-
-    def server(self) -> Server:
-        """The server's version and models. Raises `VLLMError` if it cannot be reached or does not have the model."""
-        return self.use([self.model])
 
     def use(self, names: Sequence[str]) -> Server:
         """Use from now on the model or adapter that has one of these names, or was loaded from one of them.
@@ -322,13 +311,6 @@ def encode_audio(audio: np.ndarray) -> str:
         whole = np.rint(audio * 32_768).astype(np.int16)
     lossless = np.array_equal(whole.astype(np.float32) / 32_768, audio)
     return base64.b64encode(wav_bytes(whole, "PCM_16") if lossless else wav_bytes(audio, "FLOAT")).decode("ascii")
-
-
-def _checked(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise VLLMError(f"{url!r} is not a server address; give one such as http://localhost:8000")
-    return url.rstrip("/")
 
 
 def _message(content: bytes) -> str:

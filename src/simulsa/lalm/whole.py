@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulsa.audio import SAMPLE_RATE
 from simulsa.files import write_json
 from simulsa.lalm.adapters import Adapter, adapter_at
 from simulsa.lalm.interface import LALMError
 from simulsa.lalm.load import Dtype, load
 from simulsa.lalm.parts import RECORD
-from simulsa.lalm.preflight import ENGLISH_TO_GERMAN
+from simulsa.lalm.preflight import ENGLISH_TO_GERMAN, probe_sounds
 
 if TYPE_CHECKING:
     from simulsa.lalm.model import HuggingFaceLALM
@@ -67,9 +66,7 @@ def _record(adapter: Adapter, lalm: HuggingFaceLALM) -> dict[str, object]:
 
 def _behaviour(lalm: HuggingFaceLALM) -> tuple[list[int], np.ndarray]:
     """What the model says to a chirp, and the log-probabilities of a sentence."""
-    time = np.arange(SAMPLE_RATE) / SAMPLE_RATE
-    chirp = (0.3 * np.sin(2 * np.pi * (200 * time + 900 * time**2))).astype(np.float32)
-    heard = lalm.hear([chirp], [ENGLISH_TO_GERMAN])
+    heard = lalm.hear(probe_sounds()[:1], [ENGLISH_TO_GERMAN])
     (said,) = lalm.continue_(heard, [[]])
     (scores,) = lalm.score(heard, [lalm.encode(_SENTENCE)])
     return said.tokens, scores.log_probs

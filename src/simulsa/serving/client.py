@@ -20,6 +20,7 @@ from simulsa.extras import optional
 from simulsa.serving.config import read_keys
 from simulsa.serving.pcm import write_pcm
 from simulsa.serving.values import plain
+from simulsa.settings import address_parts
 from simulsa.streaming.config import StreamConfig
 from simulsa.streaming.state import Update
 
@@ -59,14 +60,7 @@ class RemoteConfig:
 
 def endpoint(url: str) -> str:
     """The WebSocket address for a server's address. Raises `ValueError` if `url` is not such an address."""
-    rule = "it must begin with ws://, wss://, http:// or https:// and name a host"
-    try:
-        parts = urlsplit(url)
-        named = bool(parts.hostname and parts.port != 0)  # reading them also checks them
-    except ValueError as error:
-        raise ValueError(f"url is {url!r} ({error}); {rule}") from error
-    if parts.scheme not in SCHEMES or not named:
-        raise ValueError(f"url is {url!r}; {rule}")
+    parts = address_parts("url", url, list(SCHEMES))
     prefix = parts.path.rstrip("/").removesuffix(ENDPOINT).removesuffix("/v1")  # the latter as in OpenAI's base URLs
     return urlunsplit((SCHEMES[parts.scheme], parts.netloc, prefix + ENDPOINT, parts.query, ""))
 

@@ -97,11 +97,14 @@ class TrainConfig:
         check_processes(self.workers)
         check_choices(self)
         if self.batch_size % self.micro_batch_size:
-            fits = max(size for size in range(1, self.micro_batch_size) if self.batch_size % size == 0)
             raise ValueError(
                 f"micro_batch_size is {self.micro_batch_size} and batch_size {self.batch_size}; micro_batch_size must divide "
-                f"batch_size: use {fits}, for example"
+                f"batch_size: use {self.smaller_micro_batch()}, for example"
             )
+
+    def smaller_micro_batch(self) -> int:
+        """The largest divisor of `batch_size` below `micro_batch_size`; 0 if there is none."""
+        return max((size for size in range(1, self.micro_batch_size) if self.batch_size % size == 0), default=0)
 
     def compiles(self, device: str) -> bool:
         """Whether the decoder layers are compiled for a model on a device of this type."""

@@ -37,27 +37,14 @@ class Example:
         return samples_to_s(self.row.length_samples()) if self.row.duration_s is None else self.row.duration_s
 
 
-@dataclass(frozen=True)
-class DataSummary:
-    """Summary of the training data."""
-
-    offline_rows: int
-    augmented_rows: int
-    audio_s: float
-
-    @classmethod
-    def of(cls, examples: Sequence[Example]) -> DataSummary:
-        """Count rows and sum up their audio."""
-        augmented = sum(example.row.is_augmented for example in examples)
-        return cls(len(examples) - augmented, augmented, sum(example.length_s for example in examples))
-
-    def line(self) -> str:
-        """Human-readable line with rows by kind and hours."""
-        total = self.offline_rows + self.augmented_rows
-        return (
-            f"{total} rows: {self.offline_rows} offline ({self.offline_rows / total:.1%}), "
-            f"{self.augmented_rows} simultaneous ({self.augmented_rows / total:.1%}); {self.audio_s / 3600:.2f} h of audio"
-        )
+def summary(examples: Sequence[Example]) -> str:
+    """Rows by kind, and hours of audio, in a line of text."""
+    total, augmented = len(examples), sum(example.row.is_augmented for example in examples)
+    offline, hours = total - augmented, sum(example.length_s for example in examples) / 3600
+    return (
+        f"{total} rows: {offline} offline ({offline / total:.1%}), {augmented} simultaneous ({augmented / total:.1%}); "
+        f"{hours:.2f} h of audio"
+    )
 
 
 def make_examples(rows: Sequence[Utterance], lalm: HuggingFaceLALM, on_error: OnError) -> tuple[list[Example], list[str]]:
@@ -66,9 +53,7 @@ def make_examples(rows: Sequence[Utterance], lalm: HuggingFaceLALM, on_error: On
     Only the headers of audio files are read. Raises `TrainError` for rows whose audio is broken or too long (unless `on_error`
     is `skip`), and for targets that `lalm` cannot generate.
     """
-    problems: dict[str, str] = {}
-    for row in track(rows, "checking rows"):
-        problems |= {broken.id: problem for broken, problem in check_audio([row], lalm.max_samples)}
+    problems = {row.id: problem for row, problem in check_audio(track(rows, "checking rows"), lalm.max_samples)}
     if problems and on_error == "fail":
         shown = "; ".join(f"row {name!r}: {problem}" for name, problem in list(problems.items())[:_NAMED_IN_ERROR])
         more = f"; and {len(problems) - _NAMED_IN_ERROR} more" if len(problems) > _NAMED_IN_ERROR else ""
@@ -92,13 +77,9 @@ def _target(row: Utterance, lalm: HuggingFaceLALM) -> tuple[int, ...]:
                 f"row {row.id!r}: its target_tokens are not those of {row.target_text!r} in the tokenizer of {lalm.name}; "
                 "make simultaneous rows with the model that is trained (simulsa augment)"
             )
-    _check_special(row, tokens, lalm)
-    return tokens
-
-
-def _check_special(row: Utterance, tokens: Sequence[int], lalm: HuggingFaceLALM) -> None:
     if forbidden := {lalm.audio_token_id, *lalm.eos_ids}.intersection(tokens):
         raise TrainError(
             f"row {row.id!r}: its target holds the special token {lalm.tokenizer.convert_ids_to_tokens(min(forbidden))!r}, "
             "which ends an answer or stands for audio; remove it from the text"
         )
+    return tokens

@@ -8,20 +8,31 @@ import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from simulsa import strict_json
 from simulsa.files import atomic_write, write_json
-from simulsa.lalm.parts import RECORD
+from simulsa.lalm.parts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RECORD, read_adapter_config
 from simulsa.lalm.signature import same_audio
 from simulsa.training.config import DECISIVE_SETTINGS, TrainConfig
 from simulsa.training.examples import TrainError
 
-_WEIGHTS, _ADAPTER = "adapter_model.safetensors", "adapter_config.json"
 _AUDIO = "the audio's signature"
 _STATE = "trainer_state.json"  # the file that Trainer writes last in a checkpoint
 
 logger = logging.getLogger("simulsa")
+
+
+class Checkpoint(NamedTuple):
+    """A complete checkpoint: its folder, and the `state` that Trainer wrote there."""
+
+    path: Path
+    state: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """The optimiser step after which it was written."""
+        return int(self.state["global_step"])
 
 
 @dataclass(frozen=True)
@@ -51,12 +62,12 @@ class Folder:
 
     def is_finished(self, record: dict[str, Any]) -> bool:
         """Whether this training run is complete. Raises `TrainError` when the folder holds something else."""
-        if (self.out / _ADAPTER).exists() and not (self.out / RECORD).exists():
+        if (self.out / ADAPTER_CONFIG).exists() and not (self.out / RECORD).exists():
             raise TrainError(f"{self.out}: holds an adapter of another trainer; choose another --out or use --overwrite")
         for path in (self.out / RECORD, self._unfinished):
             if path.exists():
                 self._check_same(path, record)
-        return (self.out / RECORD).exists() and (self.out / _ADAPTER).exists()
+        return (self.out / RECORD).exists() and (self.out / ADAPTER_CONFIG).exists()
 
     def begin(self, record: dict[str, Any], overwrite: bool) -> None:
         """Start or resume a training run.
@@ -75,34 +86,45 @@ class Folder:
             )
         write_json(self._unfinished, record)
 
-    def last_checkpoint(self) -> tuple[Path, dict[str, Any]] | None:
-        """The latest complete checkpoint and its Trainer state; an incomplete one is skipped."""
-        numbers = {path: path.parent.name.removeprefix("checkpoint-") for path in self.checkpoints.glob(f"checkpoint-*/{_STATE}")}
-        numbered = [(int(number), path) for path, number in numbers.items() if number.isdecimal()]  # not someone's copy of one
-        for _, path in sorted(numbered, reverse=True):
+    def last_checkpoint(self) -> Checkpoint | None:
+        """The latest complete checkpoint; an incomplete one is skipped."""
+        for path in reversed(self._complete()):
             try:
                 # transformers' own file may contain a gradient norm of NaN, which is no reason to skip the checkpoint
-                return path.parent, json.loads(path.read_text(encoding="utf-8"))
+                return Checkpoint(path, json.loads((path / _STATE).read_text(encoding="utf-8")))
             except ValueError:
                 continue
         return None
 
-    def finish(self, checkpoint: Path, record: dict[str, Any]) -> None:
+    def drop_old_checkpoints(self) -> None:
+        """Remove all complete checkpoints but the last two, so that one is left if the last turns out to be damaged."""
+        for path in self._complete()[:-2]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _complete(self) -> list[Path]:
+        return [path for path in self._written() if (path / _STATE).exists()]
+
+    def _written(self) -> list[Path]:
+        """The checkpoints of the run in the order of their steps, also incomplete ones, but no copies that a user made."""
+        numbers = {path: path.name.removeprefix("checkpoint-") for path in self.checkpoints.glob("checkpoint-*/")}
+        return sorted((path for path, number in numbers.items() if number.isdecimal()), key=lambda path: int(numbers[path]))
+
+    def finish(self, checkpoint: Checkpoint, record: dict[str, Any]) -> None:
         """Turn a checkpoint into the adapter. The file by which `load` recognises an adapter is written last, so a killed run
         leaves a whole adapter or none."""
-        with atomic_write(self.out / _WEIGHTS, "wb") as target, open(checkpoint / _WEIGHTS, "rb") as source:
+        with atomic_write(self.out / ADAPTER_WEIGHTS, "wb") as target, open(checkpoint.path / ADAPTER_WEIGHTS, "rb") as source:
             shutil.copyfileobj(source, target)
         write_json(self.out / RECORD, record)
-        adapter = strict_json.loads((checkpoint / _ADAPTER).read_text(encoding="utf-8"))
+        adapter = read_adapter_config(checkpoint.path)
         # PEFT lists the target modules in no fixed order, and the adapter's signature covers this file
         reached = {name: sorted(adapter[name]) for name in ("target_modules", "target_parameters") if adapter.get(name)}
-        write_json(self.out / _ADAPTER, {**adapter, "base_model_name_or_path": record["base_model"], **reached})
+        write_json(self.out / ADAPTER_CONFIG, {**adapter, "base_model_name_or_path": record["base_model"], **reached})
 
     def clear(self) -> None:
-        """Remove the files of a training run, and nothing else."""
-        for path in (self.out / _ADAPTER, self.out / RECORD, self.out / _WEIGHTS, self.log, self.curve):
+        """Remove the files of a training run, and nothing else, such as copies of checkpoints."""
+        for path in (self.out / ADAPTER_CONFIG, self.out / RECORD, self.out / ADAPTER_WEIGHTS, self.log, self.curve):
             path.unlink(missing_ok=True)
-        for path in self.checkpoints.glob("checkpoint-*"):
+        for path in self._written():
             shutil.rmtree(path)
         self._unfinished.unlink(missing_ok=True)  # last: without it, nothing says whose checkpoints are left after a kill
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simulsa.lalm import merge
 from simulsa.lalm.interface import LALMError
+from simulsa.lalm.plain_lora import PEFT_PREFIX
 from simulsa.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
-PEFT_PREFIX = "base_model.model."  # before every module's name in a PeftModel
 # where the layers are: in models with a separate language_model, and in those that are the language model
 LAYERS = ("model.language_model.layers.", "model.layers.")
 
@@ -83,7 +81,7 @@ def add_lora(model: nn.Module, config: TrainConfig, checkpointed: bool = False) 
         bias="none",
     )
     copied = shared_copy(model)
-    with _without_advice():
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # about coming releases of peft and transformers
         if checkpointed:
             # not reentrant: that variant loses gradients if a layer's inputs, such as the first layer's, require none
             # a class without support for it may contain a language model that has it, and only that is trained
@@ -94,7 +92,7 @@ def add_lora(model: nn.Module, config: TrainConfig, checkpointed: bool = False) 
 
 def with_adapter(model: nn.Module, folder: Path) -> Any:
     """A `PeftModel` on a copy of `model` that shares its weights, with the adapter in `folder`."""
-    with _without_advice():
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # about coming releases of peft and transformers
         return merge.with_adapter(shared_copy(model), folder)
 
 
@@ -108,11 +106,3 @@ def train_mode(model: nn.Module) -> list[nn.Module]:
         if f"{name.removeprefix(PEFT_PREFIX)}." in LAYERS:
             module.train()
     return [module for module in model.modules() if module.training]
-
-
-@contextlib.contextmanager
-def _without_advice() -> Iterator[None]:
-    """Silence warnings about coming releases of peft and transformers, which are of no use to our users."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        yield

@@ -44,7 +44,7 @@ def activation_bytes(shape: PassShape, compiled: bool = False) -> int:
     return round(shape.rows * (shape.tokens * shape.layers * layer + LOGIT_BYTES * shape.labels * shape.vocabulary))
 
 
-def must_checkpoint(free: int, shape: PassShape, compiled: bool = False) -> bool:
+def must_checkpoint(free: int, shape: PassShape, compiled: bool) -> bool:
     """Whether a pass does not fit into `free` bytes unless its activations are recomputed."""
     return activation_bytes(shape, compiled) > USED_SHARE * free
 
@@ -88,7 +88,7 @@ def largest_pass(lalm: HuggingFaceLALM, examples: Sequence[Example], config: Tra
 
 def advice(config: TrainConfig, checkpointed: bool) -> str:
     """What to set if a pass did not fit into the GPU's memory."""
-    smaller = [size for size in range(1, config.micro_batch_size) if config.batch_size % size == 0]
     fixes = [] if checkpointed else ["--gradient-checkpointing on"]
-    fixes += [f"--micro-batch-size {smaller[-1]} or less"] if smaller else []
+    if smaller := config.smaller_micro_batch():
+        fixes.append(f"--micro-batch-size {smaller} or less")
     return f"use {' or '.join(fixes or ['--four-bit'])} with the same command, which resumes"

@@ -28,7 +28,7 @@ def make_record(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainC
         "base_model": base,
         "base_signature": f"{base}@{lalm.signature.rpartition('@')[2]}",
         **({"instruction": lalm.instruction} if lalm.instruction else {}),
-        "directions": [list(direction) for direction in trained_directions(rows)],
+        "directions": [list(direction) for direction in _directions(rows)],
         "data": {
             "offline_rows": len(rows) - augmented,
             "augmented_rows": augmented,
@@ -42,7 +42,7 @@ def make_record(lalm: HuggingFaceLALM, rows: Sequence[Utterance], config: TrainC
     }
 
 
-def trained_directions(rows: Sequence[Utterance]) -> list[tuple[str, str]]:
+def _directions(rows: Sequence[Utterance]) -> list[tuple[str, str]]:
     """The source and target languages of the rows, the most frequent first."""
     counted = Counter((row.source_lang, row.target_lang) for row in rows)
     return sorted(counted, key=lambda languages: (-counted[languages], languages))

@@ -6,7 +6,6 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,8 +21,8 @@ from simulsa.manifest import Utterance, check_ids
 from simulsa.training import processes
 from simulsa.training.config import TrainConfig
 from simulsa.training.curve import plot_log
-from simulsa.training.examples import DataSummary, Example, TrainError, make_examples
-from simulsa.training.folder import Folder
+from simulsa.training.examples import Example, TrainError, make_examples, summary
+from simulsa.training.folder import Checkpoint, Folder
 from simulsa.training.lora import add_lora, target_parameters, with_adapter
 from simulsa.training.memory import advice, checkpoints
 from simulsa.training.record import make_record
@@ -89,25 +88,23 @@ def _finished_or_trained(lalm: HuggingFaceLALM, rows: Sequence[Utterance], confi
         folder.begin(record, config.overwrite)  # with overwrite, this removes what is there
         _report(examples, config)
     processes.wait()
-    checkpoint, state = _fit_to_the_end(lalm, examples, config, folder)
+    checkpoint = _fit_to_the_end(lalm, examples, config, folder)
     if processes.is_main():
-        losses = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+        final_loss = [entry["loss"] for entry in checkpoint.state["log_history"] if "loss" in entry][-1]
         plot_log(folder.log, folder.curve)
-        folder.finish(checkpoint, {**record, "final_loss": losses[-1]})
-        logger.info("train: the adapter is in %s, final loss %.4f", config.out, losses[-1])
+        folder.finish(checkpoint, {**record, "final_loss": final_loss})
+        logger.info("train: the adapter is in %s, final loss %.4f", config.out, final_loss)
     processes.wait()
     return config.out
 
 
-def _fit_to_the_end(
-    lalm: HuggingFaceLALM, examples: Sequence[Example], config: TrainConfig, folder: Folder
-) -> tuple[Path, dict[str, Any]]:
-    """Train to the last optimiser step, as far as needed; returns its checkpoint and Trainer state."""
+def _fit_to_the_end(lalm: HuggingFaceLALM, examples: Sequence[Example], config: TrainConfig, folder: Folder) -> Checkpoint:
+    """Train to the last optimiser step, as far as needed; returns its checkpoint."""
     steps = config.optimiser_steps(len(examples))
     last = folder.last_checkpoint()
-    if last is None or last[1]["global_step"] < steps:
+    if last is None or last.step < steps:
         if last is not None:
-            logger.info("train: resuming after step %d of %d", last[1]["global_step"], steps)
+            logger.info("train: resuming after step %d of %d", last.step, steps)
         checkpointed = checkpoints(lalm, examples, config)
         model = add_lora(lalm.model, config, checkpointed)
         trainable, total = model.get_nb_trainable_parameters()
@@ -116,13 +113,13 @@ def _fit_to_the_end(
             logger.info("train: LoRA also covers %d matrices of experts, but not their routers", len(experts))
         student = lalm.carrying(model, lalm.name, lalm.content)
         try:
-            fit(student, examples, config, folder, last[0] if last is not None else None)
+            fit(student, examples, config, folder, None if last is None else last.path)
         except torch.cuda.OutOfMemoryError as error:
             reason = str(error).split(". ")[0]  # the rest is advice for programmers
             raise TrainError(f"a pass did not fit into the GPU's memory ({reason}): {advice(config, checkpointed)}") from error
         processes.wait()  # the main process writes the last checkpoint
         last = folder.last_checkpoint()
-    if last is None or last[1]["global_step"] < steps:
+    if last is None or last.step < steps:
         raise TrainError(f"{folder.checkpoints}: the last step's checkpoint is missing; is another process writing there?")
     return last
 
@@ -138,7 +135,7 @@ def _check_model(lalm: HuggingFaceLALM) -> None:
 
 def _report(examples: Sequence[Example], config: TrainConfig) -> None:
     """Log the training data, and where each setting came from."""
-    logger.info("train: %s", DataSummary.of(examples).line())
+    logger.info("train: %s", summary(examples))
     steps = config.optimiser_steps(len(examples))
     logger.info(
         "train: %d optimiser steps of %d rows (%d passes of %d in %d processes)",

@@ -49,7 +49,7 @@ def fit(lalm: HuggingFaceLALM, examples: Sequence[Example], config: TrainConfig,
             args=_arguments(lalm, config, config.optimiser_steps(len(examples)), folder),
             train_dataset=passed_examples(examples, config),
             config=config,
-            callbacks=[_Log(folder.log, progress)],
+            callbacks=[_Bookkeeping(folder, progress)],
         )
         trainer.remove_callback(PrinterCallback)
         with deaths_explained():
@@ -172,25 +172,29 @@ def divergence(wanted: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     return (torch.xlogy(wanted, wanted) - wanted * log_probs).sum(-1)
 
 
-class _Log(TrainerCallback):  # type: ignore[misc]
-    """The log file, the loss in the library's log, and the progress bar."""
+class _Bookkeeping(TrainerCallback):  # type: ignore[misc]
+    """The log file, the loss in the library's log, the progress bar, and how many checkpoints are kept."""
 
-    def __init__(self, path: Path, progress: Progress) -> None:
-        self._path = path
+    def __init__(self, folder: Folder, progress: Progress) -> None:
+        self._folder = folder
         self._progress = progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # drop what a killed run logged after the checkpoint's step, because it will be logged again
         if processes.is_main():
-            with atomic_write(self._path):
+            with atomic_write(self._folder.log):
                 pass
-            append_jsonl(self._path, [_finite(entry) for entry in state.log_history if "loss" in entry])
+            append_jsonl(self._folder.log, [_finite(entry) for entry in state.log_history if "loss" in entry])
         self._task = self._progress.add_task("training", total=state.max_steps, completed=state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._progress.update(self._task, completed=state.global_step)
         if state.global_step >= state.max_steps:
             control.should_log = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if processes.is_main():
+            self._folder.drop_old_checkpoints()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
         if "loss" not in logs:
@@ -202,7 +206,7 @@ class _Log(TrainerCallback):  # type: ignore[misc]
             )
         if not processes.is_main():
             return
-        append_jsonl(self._path, [_finite(state.log_history[-1])])
+        append_jsonl(self._folder.log, [_finite(state.log_history[-1])])
         logger.info(
             "train: step %d of %d, loss %.4f, learning rate %.3g",
             state.global_step, state.max_steps, logs["loss"], logs["learning_rate"],
@@ -231,7 +235,6 @@ def _arguments(lalm: HuggingFaceLALM, config: TrainConfig, steps: int, folder: F
         logging_first_step=True,
         logging_nan_inf_filter=False,
         save_steps=config.save_every_steps,
-        save_total_limit=2,  # if the run is killed while writing the last one, the one before is left
         remove_unused_columns=False,
         label_names=["labels"],
         **({"optim": "adamw_torch_fused"} if lalm.device.type == "cuda" else {}),
