@@ -1,7 +1,7 @@
 """Audio input and output: one sample rate, one layout, time in integer samples.
 
-Everywhere in simulsa, audio is float32 mono PCM in [-1, 1] at `SAMPLE_RATE`. Files of any rate, channel count and format that
-libsndfile reads (WAV, FLAC, OGG/Opus, MP3, ...) are converted here, and only here.
+Everywhere in simulsa, audio is float32 mono PCM in [-1, 1] at `SAMPLE_RATE`. Files of any rate and channel count are converted
+here, and only here, in each format that libsndfile reads and that shows when a part is missing (WAV, FLAC, OGG/Opus, MP3, ...).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from simulsa.containers import Fault, fault_of, has_second_flac, mp3_promise
+from simulsa.containers import cut_off, fault_of, has_second_flac, mp3_promise
 from simulsa.files import atomic_write
 
 if TYPE_CHECKING:
@@ -95,13 +95,26 @@ def resampled_length(frames: int, rate: int) -> int:
 def audio_length(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> int:
     """Length in samples (at `SAMPLE_RATE`) of a file or a slice of it, equal to that of `load_audio`.
 
-    The length comes from the header. A file without one (FLAC from a pipe, MP3 without a Xing header) is decoded and counted.
+    The length comes from the header; of a FLAC, the last sample is decoded too. A file without a length (FLAC from a pipe, MP3
+    without a Xing header) is decoded and counted.
     Raises `AudioError` if the file is missing, unreadable, empty, truncated or concatenated, or the slice lies outside it.
     """
     with _open(path, str(path)) as sound:
         frames = sound.frames if sound.seekable() else sum(map(len, _blocks(sound, str(path))))
         first, last = slice_frames(path, frames, sound.samplerate, start_s, duration_s)
+        if sound.format == "FLAC" and sound.seekable():
+            _check_last_frame(sound, path, last)
         return resampled_length(last - first, sound.samplerate)
+
+
+def _check_last_frame(sound: soundfile.SoundFile, path: str | Path, last: int) -> None:
+    """Raise `AudioError` if the last of `last` frames is not there: no structure in a FLAC shows how many bytes are missing."""
+    try:
+        there = len(_read(sound, str(path), 1, last - 1))
+    except AudioError:
+        there = 0
+    if not there:
+        raise AudioError(f"{path}: " + cut_off(f"the header promises {sound.frames} samples, number {last} is not there"))
 
 
 def load_audio(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
@@ -293,7 +306,7 @@ def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
     fault, without_length = _examined(content, sound)
     if fault is not None:
         sound.close()
-        raise AudioError(f"{name}: {fault.found}; {fault.fix}")
+        raise AudioError(f"{name}: {fault}")
     if without_length:
         sound.seekable = lambda: False  # otherwise soundfile seeks after each read, and fails if the end is unknown
     return sound
@@ -304,7 +317,7 @@ def _encoded(path: Path) -> str | bytes:
     return os.fsencode(path) if os.name == "posix" else str(path)
 
 
-def _examined(content: Path | bytes, sound: soundfile.SoundFile) -> tuple[Fault | None, bool]:
+def _examined(content: Path | bytes, sound: soundfile.SoundFile) -> tuple[str | None, bool]:
     """What is wrong with the header, and whether it has no believable frame count."""
     declared = sound.format, sound.frames, sound.extra_info
     if isinstance(content, bytes):
@@ -314,14 +327,14 @@ def _examined(content: Path | bytes, sound: soundfile.SoundFile) -> tuple[Fault 
 
 
 @functools.lru_cache(maxsize=1024)
-def _examine_file(path: Path, _state: tuple[int, int], container: str, frames: int, log: str) -> tuple[Fault | None, bool]:
+def _examine_file(path: Path, _state: tuple[int, int], container: str, frames: int, log: str) -> tuple[str | None, bool]:
     """`_examine` with a cache: a corpus may have all its rows in one file, whose pages need not be counted for each row."""
     with open(path, "rb") as file:
         return _examine(file, container, frames, log)
 
 
-def _examine(file: BinaryIO, container: str, frames: int, log: str) -> tuple[Fault | None, bool]:
-    fault = fault_of(file, log)
+def _examine(file: BinaryIO, container: str, frames: int, log: str) -> tuple[str | None, bool]:
+    fault = fault_of(file, container, log)
     believable = frames <= _MOST_FRAMES_IN_A_BYTE * file.seek(0, io.SEEK_END)
     return fault, not believable or (container == "MP3" and mp3_promise(file) is None)
 

@@ -142,7 +142,7 @@ def _absolute(audio: str, folder: Path) -> tuple[str, str]:
 def check_audio(rows: Sequence[Utterance], max_samples: int | None = None) -> Iterator[tuple[Utterance, str]]:
     """Open every row's audio file and yield `(row, what is wrong)` for those that cannot be read or are too long.
 
-    Only headers are read. `max_samples` is the model's window.
+    Only headers are read, and the last sample of a FLAC. `max_samples` is the model's window.
     """
     for row in rows:
         try:
