@@ -14,6 +14,7 @@ from simulsa.evaluation.scores import Score
 from simulsa.evaluation.significance import RESAMPLES, SIGNIFICANT, p_value
 from simulsa.extras import require
 from simulsa.files import atomic_write
+from simulsa.lalm.signature import same_audio
 from simulsa.progress import track
 
 logger = logging.getLogger("simulsa")
@@ -122,7 +123,7 @@ def _check_same_audio(evaluations: Evaluations) -> None:
     audio = {name: score["audio"] for name, scores in evaluations.items() for score in scores if score.get("audio")}
     first = next(iter(audio), "")
     for name, signature in audio.items():
-        if signature != audio[first]:
+        if not same_audio(audio[first], signature):
             raise EvaluationError(
                 f"{name!r} was measured on other audio ({signature}) than {first!r} ({audio[first]}), with the same ids and file "
                 "names; their scores cannot be compared: evaluate both on the same audio"

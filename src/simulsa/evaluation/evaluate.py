@@ -145,8 +145,9 @@ def _known(job: _Job) -> dict[Setting, Score]:
     scores = {(float(score["chunk_ms"]), policy_of_score(score)): score for score in finished_scores(out)}
     for setting, score in scores.items():
         _check_same(out, score["signature"], job.signature(*setting))
-        if not same_audio(score.get("audio"), job.audio):
-            _check_same(out, f"audio:{score['audio']}", f"audio:{job.audio}")
+    for recorded in {score.get("audio") for score in scores.values()}:
+        if not same_audio(recorded, job.audio):
+            _check_same(out, f"audio:{recorded}", f"audio:{job.audio}")
     return scores
 
 
