@@ -128,10 +128,16 @@ class _Missing:
         """The rows whose slice lies inside a readable file, with their duration in seconds."""
         kept = []
         for row in rows:
+            length = lengths[row.audio]
             try:
-                kept.append(_with_length(row, lengths[row.audio]))
+                if isinstance(length, AudioError):
+                    raise length
+                first, last = slice_frames(row.audio, length, SAMPLE_RATE, row.start_s, row.duration_s)
             except AudioError as error:
                 self.unheard.append((row.id, str(error)))
+                continue
+            duration_s = samples_to_s(last - first) if row.duration_s is None else row.duration_s
+            kept.append(dataclasses.replace(row, duration_s=duration_s))
         return kept
 
     def report(self, count: int, kept: Sequence[Utterance], strict: bool) -> None:
@@ -153,13 +159,6 @@ class _Missing:
             raise CorpusError(f"none of {count} rows is left: {found}{example}; {len(self.untranslated)} have no translation")
         if self.unheard:
             logger.warning("%s; these rows are skipped%s", found, example)
-
-
-def _with_length(row: Utterance, length: int | AudioError) -> Utterance:
-    if isinstance(length, AudioError):
-        raise length
-    first, last = slice_frames(row.audio, length, SAMPLE_RATE, row.start_s, row.duration_s)
-    return row if row.duration_s is not None else dataclasses.replace(row, duration_s=samples_to_s(last - first))
 
 
 def _with_files(listed: Sequence[Utterance | Unwritten], out: Path, jobs: int, missing: _Missing) -> list[Utterance]:

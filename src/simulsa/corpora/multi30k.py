@@ -85,7 +85,7 @@ def speak_captions(
     pairs: Sequence[tuple[str, str]], voices: Sequence[Voice], name: str, target_lang: str, out: Path
 ) -> list[Utterance]:
     """Speak `(English, translation)` pairs, with the voices in turn, into `<out without suffix>-audio/`; returns the rows."""
-    folder = out.with_suffix("").with_name(out.stem + "-audio")
+    folder = out.with_name(out.stem + "-audio")
     rows = []
     for number, (source, target) in enumerate(track(pairs, f"speaking {name}")):
         voice = voices[number % len(voices)]
