@@ -135,7 +135,7 @@ def unpacked(packed: Iterator[Any]) -> Generator[Any, None, None]:
             except StopIteration:
                 return
             result = pickle.loads(batch)
-            if isinstance(result, _Failed):
+            if isinstance(result, Failed):
                 raise result.error
             yield result
     finally:
@@ -143,7 +143,9 @@ def unpacked(packed: Iterator[Any]) -> Generator[Any, None, None]:
 
 
 @dataclass(frozen=True)
-class _Failed:
+class Failed:
+    """An exception as a result, on its way from another process to where it is raised."""
+
     error: Exception
 
 
@@ -152,7 +154,7 @@ def _packed(collate: Callable[[Any], Any], batch: Any) -> bytes:
     try:
         result = collate(batch)
     except Exception as error:
-        result = _Failed(error)
+        result = Failed(error)
     file = io.BytesIO()
     _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(result)
     return file.getvalue()

@@ -73,7 +73,7 @@ class Utterance:
 FIELDS = {f.name: f for f in dataclasses.fields(Utterance) if f.name != "extra"}
 _REQUIRED = ("id", "audio", "source_lang", "target_lang", "target_text")
 _KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("id", "audio", "source_lang", "target_lang", "target_text", "source_text", "parent_id"), (str,)),
+    **dict.fromkeys((*_REQUIRED, "source_text", "parent_id"), (str,)),
     **dict.fromkeys(("start_s", "duration_s"), (int, float)),
     "target_tokens": (list,),
     "made_by": (dict,),
