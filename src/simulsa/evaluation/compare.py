@@ -104,12 +104,14 @@ def _named(folders: Sequence[Path]) -> dict[str, Path]:
 
 def _check_same_test_set(evaluations: Evaluations) -> None:
     (first, scores), *others = evaluations.items()
+    wanted = _test_set(scores, first)
     for name, other in others:
-        if _test_set(other, name) != _test_set(scores, first):
+        found = _test_set(other, name)
+        if found != wanted:
             raise EvaluationError(
-                f"{name!r} was measured on another test set ({_test_set(other, name)}, {other[0]['utterances']} utterances) "
-                f"than {first!r} ({_test_set(scores, first)}, {scores[0]['utterances']} utterances); "
-                "their scores cannot be compared: evaluate both on the same manifest"
+                f"{name!r} was measured on another test set ({found}, {other[0]['utterances']} utterances) than {first!r} "
+                f"({wanted}, {scores[0]['utterances']} utterances); their scores cannot be compared: evaluate both on the "
+                "same manifest"
             )
         if other[0]["bleu_signature"] != scores[0]["bleu_signature"]:
             logger.warning(

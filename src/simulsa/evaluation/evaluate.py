@@ -119,16 +119,17 @@ def _all_scores(job: _Job) -> dict[Setting, Score]:
         lalm.warm_up(direction, 1, max(clip.samples for clip in clips))
     announce(lalm, (clip.row.direction for clip in clips))
     for chunk_ms, policy in todo:
-        offline = next((score for (k, _), score in scores.items() if k == chunk_ms and math.isinf(k)), None)
         # offline, the policy makes no difference
+        offline = next((score for (k, _), score in scores.items() if k == chunk_ms == math.inf), None)
         scores[chunk_ms, policy] = {**offline, **_named(policy)} if offline else _measure(job, chunk_ms, policy)
         if config.out is not None:
             write_scores(config.out, _in_order(scores))
-    if config.out is not None:
-        if config.comet:
-            scores = _with_comet(scores, clips, config, config.out)
-            write_scores(config.out, _in_order(scores))
-        write_report(config.out, _in_order(scores))
+    if config.out is None:
+        return scores
+    if config.comet:
+        scores = _with_comet(scores, clips, config, config.out)
+        write_scores(config.out, _in_order(scores))
+    write_report(config.out, _in_order(scores))
     return scores
 
 
