@@ -200,10 +200,8 @@ class _Run:
 def _signature(offline: Sequence[Utterance], lalm: LALM, config: AugmentConfig) -> str:
     """Twelve hexadecimal digits of everything that determines the rows: settings, model, offline rows; not file locations."""
     tau = resolve_tau(config.tau, lalm.vocabulary_size)
-    settings = [
-        *(config.num, config.truncation, config.criterion, tau, config.whole_words),
-        *(*dataclasses.astuple(config.cut_range), config.seed),
-    ]
+    cuts = dataclasses.astuple(config.cut_range)
+    settings = [config.num, config.truncation, config.criterion, tau, config.whole_words, *cuts, config.seed]
     described = (
         [row.id, Path(row.audio).name, row.start_s, row.duration_s, row.source_lang, row.target_lang, row.target_text]
         for row in offline
