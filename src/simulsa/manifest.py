@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from simulsa import strict_json
-from simulsa.audio import AudioError, audio_length, load_audio
+from simulsa.audio import AudioError, audio_length, load_audio, samples_to_s
 from simulsa.files import atomic_write
 from simulsa.languages import Direction, language_name
 
@@ -162,8 +162,9 @@ def unheard(row: Utterance, error: AudioError) -> AudioError:
 def too_long(name: str, length: int, max_samples: int) -> str:
     """The message for a clip that does not fit the model's window."""
     digits = 2 if length - max_samples > 160 else 5  # so that the two numbers differ
+    lasts_s, most_s = (f"{samples_to_s(samples):.{digits}f}" for samples in (length, max_samples))
     return (
-        f"{name}: the clip lasts {length / 16_000:.{digits}f} s and the model hears at most {max_samples / 16_000:.{digits}f} s; "
+        f"{name}: the clip lasts {lasts_s} s and the model hears at most {most_s} s; "
         "cut it into shorter rows (start_s, duration_s)"
     )
 
