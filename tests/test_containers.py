@@ -21,7 +21,7 @@ from simulsa.manifest import Utterance, check_audio
 from tests.conftest import noise
 
 CHAINED = [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")]
-KINDS = [*CHAINED, ("AIFF", "PCM_16"), ("NIST", "PCM_16")]
+KINDS = [*CHAINED, *((name, "PCM_16") for name in sorted(CHECKED - {name for name, _ in CHAINED}))]
 UNCHECKED = {
     **dict.fromkeys(("AVR", "IRCAM", "MAT4", "MAT5", "MPC2K", "PAF", "PVF", "SDS", "VOC"), "PCM_16"),
     "WVE": "ALAW",
@@ -104,6 +104,8 @@ def all_or_refused(data: bytes, suffix: str, samples: int) -> bool:
 @example(("FLAC", "PCM_16"), 0.9999)
 @example(("WAV", "PCM_16"), 0.5)
 @example(("NIST", "PCM_16"), 0.9999)
+@example(("CAF", "PCM_16"), 1 - 1 / 84_096)
+@example(("CAF", "ALAC_16"), 0.9999)
 def test_a_file_that_is_cut_anywhere_is_refused(kind: tuple[str, str], share: float) -> None:
     whole = encoded(kind, 40_000)
     assert all_or_refused(whole[: int(len(whole) * share)], "." + kind[0].lower(), 40_000)

@@ -27,7 +27,7 @@ def fault_of(file: BinaryIO, container: str, log: str = "") -> str | None:
     """Why the length in the header of `file` is wrong or cannot be checked, with the fix; `None` if it is right.
 
     `container` is libsndfile's name of the format, `log` its log from opening the file: it compares the sizes itself for formats
-    other than WAV, Ogg, SPHERE and MP3. How many bytes a FLAC should have is not known before it is decoded.
+    other than WAV, Ogg, SPHERE, CAF and MP3. How many bytes a FLAC should have is not known before it is decoded.
     """
     if container not in CHECKED:
         return (
@@ -43,6 +43,8 @@ def fault_of(file: BinaryIO, container: str, log: str = "") -> str | None:
         return _ogg_fault(file, size)
     if begin[:7] == b"NIST_1A":
         return _sphere_fault(file, size)
+    if begin[:4] == b"caff":
+        return _caf_fault(file, size)
     promise = mp3_promise(file)
     if promise is not None:
         return _mp3_fault(file, *promise, size)
@@ -172,6 +174,23 @@ def _sphere_fault(file: BinaryIO, size: int) -> str | None:
         return None
     promised, there = math.prod(map(int, dict(_SPHERE_SIZES.findall(header)).values())), size - int(begin[1])
     return cut_off(f"the header promises {promised} bytes of sound, {there} are there") if promised > there else None
+
+
+def _caf_fault(file: BinaryIO, size: int) -> str | None:
+    """Of a Core Audio file, whose chunks each begin with a name and a length. What describes the sound may follow it."""
+    position = 8
+    while size - position >= 12:
+        file.seek(position)
+        header = file.read(12)
+        length = int.from_bytes(header[4:], "big", signed=True)
+        there = size - position - 12
+        if length < 0:
+            return None  # the chunk goes on to the end
+        if length > there:
+            name = header[:4].decode("ascii", "replace")
+            return cut_off(f"the header promises {length} bytes in the chunk {name!r}, {there} are there")
+        position += 12 + length
+    return None
 
 
 def _mp3_fault(file: BinaryIO, first: int, promised: int, size: int) -> str | None:
