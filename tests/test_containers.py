@@ -259,6 +259,13 @@ def test_a_slice_of_a_flac_without_a_length(tmp_path: Path) -> None:
         audio_length(tmp_path / "a.flac", 2.0, 1.0)
 
 
+@pytest.mark.parametrize("kind", [("FLAC", "PCM_16"), ("MP3", "MPEG_LAYER_III")])
+def test_a_tag_may_precede_the_sound(kind: tuple[str, str]) -> None:
+    whole = b"ID3\x03\x00\x00\x00\x00\x00\x0a" + bytes(10) + encoded(kind, 40_000)
+    assert heard(whole, "." + kind[0].lower()) == 40_000
+    assert all_or_refused(whole[:-100], "." + kind[0].lower(), 40_000)
+
+
 def test_an_impossible_length_is_not_believed(tmp_path: Path) -> None:
     flac = bytearray(encoded(("FLAC", "PCM_16"), 40_000))
     flac[21:26] = bytes([flac[21] | 0x0F, 0xFF, 0xFF, 0xFF, 0xFF])

@@ -20,7 +20,7 @@ _CUT = re.compile(r"(?:SSND|BODY|data|Data Size|Riff size|riff) *: (\d+) \(shoul
 _SPHERE = re.compile(rb"NIST_1A\s+(\d+)\s")  # how a SPHERE file begins, with the size of its header
 _SPHERE_SIZES = re.compile(rb"^(sample_count|channel_count|sample_n_bytes) -i (\d+)", re.M)
 _SPHERE_COMPRESSED = re.compile(rb"^sample_coding -s\d+ \S*,", re.M)  # e.g. pcm,embedded-shorten-v2.00
-_STREAM_INFO = b"fLaC\x00\x00\x00\x22"  # how every FLAC file begins
+_STREAM_INFO = b"fLaC\x00\x00\x00\x22"  # how every FLAC file begins, after a tag if there is one
 
 
 def fault_of(file: BinaryIO, container: str, log: str = "") -> str | None:
@@ -36,18 +36,11 @@ def fault_of(file: BinaryIO, container: str, log: str = "") -> str | None:
         )
     size = file.seek(0, 2)
     file.seek(0)
-    begin = file.read(12)
-    if begin[:4] == b"RIFF" and begin[8:] == b"WAVE":
+    if container in ("WAV", "WAVEX") and file.read(4) == b"RIFF":  # those that begin with RIFX or a tag are in the log
         return _wav_fault(file, size)
-    if begin[:4] == b"OggS":
-        return _ogg_fault(file, size)
-    if begin[:7] == b"NIST_1A":
-        return _sphere_fault(file, size)
-    if begin[:4] == b"caff":
-        return _caf_fault(file, size)
-    promise = mp3_promise(file)
-    if promise is not None:
-        return _mp3_fault(file, *promise, size)
+    of_format = {"OGG": _ogg_fault, "NIST": _sphere_fault, "CAF": _caf_fault, "MP3": _mp3_fault}.get(container)
+    if of_format is not None:
+        return of_format(file, size)
     for promised, there in _CUT.findall(log):
         if int(promised) > int(there) and not _is_placeholder(int(promised)):
             return cut_off(f"the header promises {promised} bytes, {there} are there")
@@ -76,8 +69,8 @@ def mp3_promise(file: BinaryIO, position: int = 0) -> tuple[int, int] | None:
 
 def has_second_flac(file: BinaryIO) -> bool:
     """Whether a FLAC file consists of several files, of which a decoder reads only the first. Reads the whole file."""
-    file.seek(len(_STREAM_INFO))
-    return _STREAM_INFO in file.read()
+    file.seek(0)
+    return file.read().count(_STREAM_INFO) > 1
 
 
 def cut_off(found: str) -> str:
@@ -193,7 +186,11 @@ def _caf_fault(file: BinaryIO, size: int) -> str | None:
     return None
 
 
-def _mp3_fault(file: BinaryIO, first: int, promised: int, size: int) -> str | None:
+def _mp3_fault(file: BinaryIO, size: int) -> str | None:
+    promise = mp3_promise(file)
+    if promise is None:
+        return None
+    first, promised = promise
     there = size - first
     if promised > there:
         return cut_off(f"the header promises {promised} bytes of MP3, {there} are there")
