@@ -48,7 +48,8 @@ class RayWorkers:
         from ray.util import ActorPool
 
         remote = ray.remote(num_gpus=gpus, max_restarts=-1, max_task_retries=-1)(_Actor)
-        self._pool = ActorPool([remote.remote(load, encoder_cache_mib) for _ in range(count)])
+        self._actors = [remote.remote(load, encoder_cache_mib) for _ in range(count)]
+        self._pool = ActorPool(self._actors)
 
     @contextmanager
     def map(self, work: Work[Item, Result], items: Sequence[Item], processes: Processes = 0) -> Iterator[Iterator[Result]]:
