@@ -102,7 +102,7 @@ def test_a_slice_does_not_decode_the_whole_file(
     assert sum(decoded) <= 2 * SAMPLE_RATE
     decoded.clear()
     audio_length(path, start_s=50, duration_s=0.5)
-    assert decoded == []
+    assert sum(decoded) == (kind == "FLAC")  # whether its last sample is there
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -348,6 +348,24 @@ def test_rows_of_other_audio_under_the_same_names_are_kept(rows: list[Utterance]
     Path(rows[0].audio).write_bytes(audio)
 
 
+def test_a_missing_file_does_not_hide_that_others_have_changed(
+    rows: list[Utterance], lalm: FakeLALM, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, skip = tmp_path / "rows.jsonl", config(num=3, on_error="skip")
+    lost = Path(rows[1].audio).rename(tmp_path / "lost.wav")
+    made = augment(rows, lalm, skip, out)
+    assert augment(rows, lalm, skip, out) == made
+    assert "is not checked" not in caplog.text
+    heard = Path(rows[0].audio).read_bytes()
+    soundfile.write(rows[0].audio, np.zeros(len(rows[0].load()), np.float32), SAMPLE_RATE)
+    with pytest.raises(AugmentError, match=r"made with other settings, rows, audio or model.*--overwrite"):
+        augment(rows, lalm, skip, out)
+    Path(rows[0].audio).write_bytes(heard)
+    lost.rename(rows[1].audio)
+    assert augment(rows, lalm, skip, out) == made
+    assert caplog.text.count("whether the audio is the same as before is not checked") == 1
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="has no fcntl")
 def test_an_output_that_another_process_makes_is_refused(rows: list[Utterance], lalm: FakeLALM, tmp_path: Path) -> None:
     out = tmp_path / "mix.jsonl"

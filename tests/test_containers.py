@@ -16,11 +16,17 @@ from hypothesis import strategies as st
 
 from simulsa import audio
 from simulsa.audio import SAMPLE_RATE, AudioError, audio_length, decode_audio, load_audio
-from simulsa.containers import fault_of, mp3_promise
+from simulsa.containers import CHECKED, fault_of, mp3_promise
+from simulsa.manifest import Utterance, check_audio
 from tests.conftest import noise
 
 CHAINED = [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")]
-KINDS = [*CHAINED, ("AIFF", "PCM_16"), ("NIST", "PCM_16")]
+KINDS = [*CHAINED, *((name, "PCM_16") for name in sorted(CHECKED - {name for name, _ in CHAINED}))]
+UNCHECKED = {
+    **dict.fromkeys(("AVR", "IRCAM", "MAT4", "MAT5", "MPC2K", "PAF", "PVF", "SDS", "VOC"), "PCM_16"),
+    "WVE": "ALAW",
+    "XI": "DPCM_16",
+}
 PLACEHOLDERS = [0xFFFFFFFF, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF - 36]
 _made: dict[tuple[str, str, int], bytes] = {}
 
@@ -66,11 +72,16 @@ def mp3_without_header(samples: int) -> bytes:
 
 
 def heard(data: bytes, suffix: str) -> int:
-    """How many samples are loaded of a file with these bytes; where it loads, its length is that."""
+    """How many samples are loaded of a file with these bytes; where it loads, its length is that, and where not, it has none."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"a{suffix}"
         path.write_bytes(data)
-        found = len(load_audio(path))
+        try:
+            found = len(load_audio(path))
+        except AudioError:
+            with pytest.raises(AudioError):
+                audio_length(path)
+            raise
         assert audio_length(path) == found
         assert len(decode_audio(data, "bytes")[0]) == found or suffix == ".mp3"
         return found
@@ -93,16 +104,62 @@ def all_or_refused(data: bytes, suffix: str, samples: int) -> bool:
 @example(("FLAC", "PCM_16"), 0.9999)
 @example(("WAV", "PCM_16"), 0.5)
 @example(("NIST", "PCM_16"), 0.9999)
+@example(("CAF", "PCM_16"), 1 - 1 / 84_096)
+@example(("CAF", "ALAC_16"), 0.9999)
 def test_a_file_that_is_cut_anywhere_is_refused(kind: tuple[str, str], share: float) -> None:
     whole = encoded(kind, 40_000)
     assert all_or_refused(whole[: int(len(whole) * share)], "." + kind[0].lower(), 40_000)
+
+
+@given(st.floats(0.001, 0.9999), st.integers(0, 39_000))
+@settings(max_examples=60, deadline=None)
+@example(0.9999, 0)
+def test_a_slice_of_a_flac_that_is_cut_has_a_length_only_if_it_can_be_loaded(share: float, first: int) -> None:
+    whole = encoded(("FLAC", "PCM_16"), 40_000)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.flac"
+        path.write_bytes(whole[: int(len(whole) * share)])
+        cut = first / SAMPLE_RATE, 1000 / SAMPLE_RATE
+        try:
+            assert audio_length(path, *cut) == len(load_audio(path, *cut)) == 1000
+        except AudioError:
+            for use in (audio_length, load_audio):
+                with pytest.raises(AudioError):
+                    use(path, *cut)
+
+
+def test_a_row_of_a_cut_flac_is_found_without_loading_it(tmp_path: Path) -> None:
+    whole = encoded(("FLAC", "PCM_16"), 40_000)
+    (tmp_path / "a.flac").write_bytes(whole[: len(whole) // 2])
+    row = Utterance("a", str(tmp_path / "a.flac"), "en", "de", "Ja.")
+    ((broken, problem),) = check_audio([row])
+    assert broken == row
+    assert problem.endswith(
+        "a.flac: the header promises 40000 samples, number 40000 is not there; the file is cut off; copy it again, or re-encode "
+        "what is there: ffmpeg -i FILE NEW.flac"
+    )
+
+
+@pytest.mark.parametrize("kind", UNCHECKED.items(), ids=UNCHECKED)
+def test_a_format_that_does_not_show_what_is_missing_is_refused(tmp_path: Path, kind: tuple[str, str]) -> None:
+    path = tmp_path / "a.audio"
+    path.write_bytes(encoded(kind, 40_000))
+    for use in (load_audio, audio_length):
+        with pytest.raises(AudioError, match=rf"a\.audio: the format {kind[0]} does not .*: ffmpeg -i FILE NEW\.flac"):
+            use(path)
+
+
+def test_every_format_of_libsndfile_is_either_checked_or_refused() -> None:
+    known = CHECKED | UNCHECKED.keys()
+    # raw samples are not recognised, and an SD2 has its header in another file, so its bytes alone are not recognised either
+    assert soundfile.available_formats().keys() - known <= {"RAW", "SD2"}
 
 
 def test_a_file_is_examined_once_and_again_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of one recording count its pages once; a copy that is cut later is refused all the same."""
     looked: list[int] = []
     original = audio.fault_of
-    monkeypatch.setattr(audio, "fault_of", lambda file, log: (looked.append(1), original(file, log))[1])
+    monkeypatch.setattr(audio, "fault_of", lambda *arguments: (looked.append(1), original(*arguments))[1])
     path, whole = tmp_path / "talk.ogg", encoded(("OGG", "VORBIS"), 40_000)
     path.write_bytes(whole)
     for start_s in (0.0, 0.5, 1.0):
@@ -138,10 +195,9 @@ def test_a_sphere_file_is_refused_only_if_it_is_cut(tmp_path: Path, subtype: str
 
 def test_a_compressed_sphere_file_may_be_smaller_than_its_sound() -> None:
     header = b"NIST_1A\n   1024\nchannel_count -i 2\nsample_n_bytes -i 2\nsample_coding -s26 %s\nsample_count -i 9999\nend_head\n"
-    assert fault_of(io.BytesIO((header % b"pcm,embedded-shorten-v2.00").ljust(2000))) is None
-    fault = fault_of(io.BytesIO((header % b"pcm").ljust(2000)))
-    assert fault is not None
-    assert fault.found == "the header promises 39996 bytes of sound, 976 are there; the file is cut off"
+    assert fault_of(io.BytesIO((header % b"pcm,embedded-shorten-v2.00").ljust(2000)), "NIST") is None
+    fault = fault_of(io.BytesIO((header % b"pcm").ljust(2000)), "NIST") or ""
+    assert fault.startswith("the header promises 39996 bytes of sound, 976 are there; the file is cut off")
 
 
 # joined -------------------------------------------------------------------------------------------------------------------------
@@ -201,6 +257,13 @@ def test_a_slice_of_a_flac_without_a_length(tmp_path: Path) -> None:
     np.testing.assert_array_equal(piece, load_audio(tmp_path / "b.flac", 1.0, 0.5))
     with pytest.raises(AudioError, match=r"must lie inside the file, which lasts 2\.500 s"):
         audio_length(tmp_path / "a.flac", 2.0, 1.0)
+
+
+@pytest.mark.parametrize("kind", [("FLAC", "PCM_16"), ("MP3", "MPEG_LAYER_III")])
+def test_a_tag_may_precede_the_sound(kind: tuple[str, str]) -> None:
+    whole = b"ID3\x03\x00\x00\x00\x00\x00\x0a" + bytes(10) + encoded(kind, 40_000)
+    assert heard(whole, "." + kind[0].lower()) == 40_000
+    assert all_or_refused(whole[:-100], "." + kind[0].lower(), 40_000)
 
 
 def test_an_impossible_length_is_not_believed(tmp_path: Path) -> None:

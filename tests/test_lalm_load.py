@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,16 @@ from safetensors.torch import load_file, save_file
 from simulsa.lalm.interface import LALMError
 from simulsa.lalm.load import load
 from simulsa.lalm.parts import RECORD, local_folder
-from simulsa.lalm.signature import _of_every_tensor, earlier_signature, folder_signature, text_signature
+from simulsa.lalm.signature import (
+    _of_every_tensor,
+    audio_signature,
+    earlier_signature,
+    folder_signature,
+    same_audio,
+    text_signature,
+)
 from simulsa.languages import Direction
+from simulsa.manifest import Utterance
 from tests.lalms import score
 from tests.test_lalm import TARGETS, free, reference_inputs, sounds
 
@@ -235,3 +244,38 @@ class TestSignature:
     def test_parts_are_kept_apart(self) -> None:
         assert text_signature(["ab", "c"]) != text_signature(["a", "bc"])
         assert len(text_signature(["ü"])) == 12
+
+
+@pytest.mark.parametrize(
+    ("recorded", "now", "same", "told"),
+    [
+        (None, "a1", True, False),
+        ("a1", "a1", True, False),
+        ("a1", "b2", False, False),
+        ("a1-c3", "a1-c3", True, False),
+        ("a1-c3", "b2-c3", False, False),
+        ("a1-c3", "a1-d4", True, True),
+        ("a1", "b2-c3", True, True),
+        ("a1-c3", "b2", True, True),
+        ("a1", None, True, True),
+    ],
+)
+def test_audio_is_compared_where_the_same_files_can_be_read(
+    recorded: str | None, now: str | None, same: bool, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert same_audio(recorded, now) == same
+    assert ("whether the audio is the same as before is not checked" in caplog.text) == told
+
+
+def test_the_audio_signature_covers_the_files_that_can_be_read(make_rows: Callable[..., list[Utterance]]) -> None:
+    rows = make_rows(3)
+    whole = audio_signature(rows)
+    Path(rows[1].audio).unlink()
+    rest = audio_signature(rows) or ""
+    assert rest.partition("-")[0] == audio_signature([rows[0], rows[2]]) != whole
+    Path(rows[0].audio).write_bytes(b"other")
+    assert (audio_signature(rows) or "").partition("-")[2] == rest.partition("-")[2] != ""
+    assert audio_signature(rows) != rest
+    for place in (0, 2):
+        Path(rows[place].audio).unlink()
+    assert audio_signature(rows) is None

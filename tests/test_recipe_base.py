@@ -248,7 +248,7 @@ def test_no_shards_is_an_error(tmp_path: Path) -> None:
 
 
 def test_recording_conditions_keep_speech_recognisable() -> None:
-    speech = synthesizer().speak("A man in an orange hat.").samples
+    speech = synthesizer().speak("A man in an orange hat.")
     for seed in range(60):
         samples = record(speech, [speech[::-1]], np.random.default_rng(seed))
         assert samples.dtype == np.float32
@@ -268,7 +268,7 @@ def test_sounds_are_finite_and_as_long_as_asked() -> None:
 
 
 def test_coding_keeps_the_length_and_mp3_the_bit_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    speech = synthesizer().speak("A man in an orange hat.").samples
+    speech = synthesizer().speak("A man in an orange hat.")
     for container, codec in (("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS")):
         assert len(through_codec(speech, container, codec, 0.5)) == len(speech)
     sizes: list[int] = []

@@ -32,7 +32,7 @@ class Synthesisers:
         """Speak `text`, loudest sample 1, without silence around it; raises `UnspokenError` if nothing is audible."""
         if speaker.engine == ESPEAK:
             voice = Voice(speaker.voice, round(ESPEAK_WPM * speaker.speed), round(50 * speaker.pitch))
-            samples = synthesizer().speak(text, voice).samples
+            samples = synthesizer().speak(text, voice)
         elif speaker.engine == HIBARI:
             samples = resample(_hibari(speaker.voice).speak(text, speaker, rng), NATURAL_RATE, SAMPLE_RATE)
         else:

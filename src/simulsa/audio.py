@@ -1,7 +1,7 @@
 """Audio input and output: one sample rate, one layout, time in integer samples.
 
-Everywhere in simulsa, audio is float32 mono PCM in [-1, 1] at `SAMPLE_RATE`. Files of any rate, channel count and format that
-libsndfile reads (WAV, FLAC, OGG/Opus, MP3, ...) are converted here, and only here.
+Everywhere in simulsa, audio is float32 mono PCM in [-1, 1] at `SAMPLE_RATE`. Files of any rate and channel count are converted
+here, and only here, in each format that libsndfile reads and that shows when a part is missing (WAV, FLAC, OGG/Opus, MP3, ...).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from simulsa.containers import Fault, fault_of, has_second_flac, mp3_promise
+from simulsa.containers import cut_off, fault_of, has_second_flac, mp3_promise
 from simulsa.files import atomic_write
 
 if TYPE_CHECKING:
@@ -95,13 +95,26 @@ def resampled_length(frames: int, rate: int) -> int:
 def audio_length(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> int:
     """Length in samples (at `SAMPLE_RATE`) of a file or a slice of it, equal to that of `load_audio`.
 
-    The length comes from the header. A file without one (FLAC from a pipe, MP3 without a Xing header) is decoded and counted.
+    The length comes from the header; of a FLAC, the last sample is decoded too. A file without a length (FLAC from a pipe, MP3
+    without a Xing header) is decoded and counted.
     Raises `AudioError` if the file is missing, unreadable, empty, truncated or concatenated, or the slice lies outside it.
     """
     with _open(path, str(path)) as sound:
         frames = sound.frames if sound.seekable() else sum(map(len, _blocks(sound, str(path))))
         first, last = slice_frames(path, frames, sound.samplerate, start_s, duration_s)
+        if sound.format == "FLAC" and sound.seekable():
+            _check_last_frame(sound, path, last)
         return resampled_length(last - first, sound.samplerate)
+
+
+def _check_last_frame(sound: soundfile.SoundFile, path: str | Path, last: int) -> None:
+    """Raise `AudioError` if the last of `last` frames is not there: no structure in a FLAC shows how many bytes are missing."""
+    try:
+        there = len(_read(sound, str(path), 1, last - 1))
+    except AudioError:
+        there = 0
+    if not there:
+        raise AudioError(f"{path}: " + cut_off(f"the header promises {sound.frames} samples, number {last} is not there"))
 
 
 def load_audio(path: str | Path, start_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
@@ -111,7 +124,7 @@ def load_audio(path: str | Path, start_s: float = 0.0, duration_s: float | None 
     used, with a warning. Raises `AudioError` if the file is missing, unreadable, empty, truncated, concatenated, or holds NaN or
     infinite samples, or the slice lies outside it.
     """
-    samples, rate = _decoded(path, str(path), start_s, duration_s)
+    samples, rate = decode_audio(path, str(path), start_s, duration_s)
     return resample(check_samples(_mono(samples, str(path)), str(path)), rate)
 
 
@@ -124,19 +137,13 @@ def load_audio_within(path: str | Path, max_s: float, name: str) -> np.ndarray:
     channel = _cancelled_channel(path, max_s, name)
     pieces, frames = [], 0
     with _open(path, name) as sound:
-        rate, resampled = sound.samplerate, StreamResampler(sound.samplerate)
+        resampled = StreamResampler(sound.samplerate)
         for block in _blocks_within(sound, max_s, name):
             frames += len(block)
             pieces.append(resampled(block.mean(axis=1) if channel is None else block[:, channel]))
-        if sound.seekable() and sound.frames - frames > rate // 10:
-            raise AudioError(f"{name}: the header promises {sound.frames} samples, {frames} are there; the file is cut off")
-        if sound.format == "FLAC":
-            _check_one_flac(path, name)
+        _check_end(path, name, sound, sound.frames if sound.seekable() else frames, frames, to_end=True)
     pieces.append(resampled(np.zeros(0, dtype=np.float32), last=True))
-    samples = np.concatenate(pieces)
-    if not len(samples):
-        raise AudioError(f"{name}: the audio is empty (0 samples); remove it or give a file with sound")
-    return check_samples(samples, name)
+    return check_samples(np.concatenate(pieces), name)
 
 
 def _cancelled_channel(path: str | Path, max_s: float, name: str) -> int | None:
@@ -163,15 +170,13 @@ def _blocks_within(sound: soundfile.SoundFile, max_s: float, name: str) -> Itera
         yield block
 
 
-def decode_audio(data: bytes, name: str) -> tuple[np.ndarray, int]:
-    """Decode a file in memory to float32 `[samples, channels]` and its rate in Hz; raises `AudioError` like `load_audio`."""
-    return _decoded(data, name)
-
-
-def _decoded(
+def decode_audio(
     source: str | Path | bytes, name: str, start_s: float = 0.0, duration_s: float | None = None
 ) -> tuple[np.ndarray, int]:
-    """Float32 `[samples, channels]` of a slice, and the rate."""
+    """A file, or its bytes, or a slice of it, as float32 `[samples, channels]`, and its rate in Hz.
+
+    Raises `AudioError` like `load_audio`; messages call the file `name`.
+    """
     with _open(source, name) as sound:
         rate = int(sound.samplerate)
         if not sound.seekable():
@@ -181,18 +186,21 @@ def _decoded(
         first, last = slice_frames(name, sound.frames, rate, start_s, duration_s)
         run_in = min(first, _MP3_RUN_IN_S * rate) if sound.format == "MP3" else 0
         samples = _read(sound, name, run_in + last - first, first - run_in)[run_in:]
-        # an MP3 header may promise a little more than the file holds; a missing tenth of a second is damage
-        if last - first - len(samples) > (rate // 10 if sound.format == "MP3" else 0):
-            raise AudioError(f"{name}: the header promises {last - first} samples, {len(samples)} are there; the file is cut off")
-        if sound.format == "FLAC" and last - first == sound.frames:  # checked only if all of it is read anyway
-            _check_one_flac(source, name)
+        _check_end(source, name, sound, last - first, len(samples), to_end=last - first == sound.frames)
     return samples, rate
 
 
-def _check_one_flac(source: str | Path | bytes, name: str) -> None:
-    with _bytes_of(source) as file:
-        if has_second_flac(file):
-            raise AudioError(f"{name}: several concatenated FLAC files; decode each and join them as WAV")
+def _check_end(
+    source: str | Path | bytes, name: str, sound: soundfile.SoundFile, promised: int, found: int, *, to_end: bool
+) -> None:
+    """Raise `AudioError` if fewer frames than promised were found, or if a FLAC that was read `to_end` is followed by another."""
+    # an MP3 header may promise a little more than the file holds; a missing tenth of a second is damage
+    if promised - found > (sound.samplerate // 10 if sound.format == "MP3" else 0):
+        raise AudioError(f"{name}: the header promises {promised} samples, {found} are there; the file is cut off")
+    if sound.format == "FLAC" and to_end:
+        with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+            if has_second_flac(file):
+                raise AudioError(f"{name}: several concatenated FLAC files; decode each and join them as WAV")
 
 
 def _mono(samples: np.ndarray, name: str) -> np.ndarray:
@@ -293,7 +301,7 @@ def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
     fault, without_length = _examined(content, sound)
     if fault is not None:
         sound.close()
-        raise AudioError(f"{name}: {fault.found}; {fault.fix}")
+        raise AudioError(f"{name}: {fault}")
     if without_length:
         sound.seekable = lambda: False  # otherwise soundfile seeks after each read, and fails if the end is unknown
     return sound
@@ -304,7 +312,7 @@ def _encoded(path: Path) -> str | bytes:
     return os.fsencode(path) if os.name == "posix" else str(path)
 
 
-def _examined(content: Path | bytes, sound: soundfile.SoundFile) -> tuple[Fault | None, bool]:
+def _examined(content: Path | bytes, sound: soundfile.SoundFile) -> tuple[str | None, bool]:
     """What is wrong with the header, and whether it has no believable frame count."""
     declared = sound.format, sound.frames, sound.extra_info
     if isinstance(content, bytes):
@@ -314,14 +322,14 @@ def _examined(content: Path | bytes, sound: soundfile.SoundFile) -> tuple[Fault 
 
 
 @functools.lru_cache(maxsize=1024)
-def _examine_file(path: Path, _state: tuple[int, int], container: str, frames: int, log: str) -> tuple[Fault | None, bool]:
+def _examine_file(path: Path, _state: tuple[int, int], container: str, frames: int, log: str) -> tuple[str | None, bool]:
     """`_examine` with a cache: a corpus may have all its rows in one file, whose pages need not be counted for each row."""
     with open(path, "rb") as file:
         return _examine(file, container, frames, log)
 
 
-def _examine(file: BinaryIO, container: str, frames: int, log: str) -> tuple[Fault | None, bool]:
-    fault = fault_of(file, log)
+def _examine(file: BinaryIO, container: str, frames: int, log: str) -> tuple[str | None, bool]:
+    fault = fault_of(file, container, log)
     believable = frames <= _MOST_FRAMES_IN_A_BYTE * file.seek(0, io.SEEK_END)
     return fault, not believable or (container == "MP3" and mp3_promise(file) is None)
 
@@ -333,10 +341,6 @@ def _existing(path: Path, name: str) -> Path | bytes:
         raise AudioError(f"{name}: the file has 0 bytes; remove it or copy it again")
     # because of the ending .raw, soundfile would read the header as audio
     return path.read_bytes() if path.suffix.lower() == ".raw" else path
-
-
-def _bytes_of(content: str | Path | bytes) -> BinaryIO:
-    return io.BytesIO(content) if isinstance(content, bytes) else open(content, "rb")
 
 
 def _blocks(sound: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:

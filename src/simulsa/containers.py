@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from typing import BinaryIO
 
+CHECKED = {"AIFF", "AU", "CAF", "FLAC", "HTK", "MP3", "NIST", "OGG", "RF64", "SVX", "W64", "WAV", "WAVEX"}
+"""The formats, by libsndfile's names, in which a part of a file is told from a whole one."""
 _PLACEHOLDER = 0x1000  # writers to pipes declare a data size of 2 or 4 GiB, or a little less, as a placeholder
 _PAGE_HEADER = 27  # bytes of an Ogg page before its table of segments
 _BEGINS, _ENDS = 2, 4  # flags of an Ogg page: first and last page of a stream
@@ -19,37 +20,30 @@ _CUT = re.compile(r"(?:SSND|BODY|data|Data Size|Riff size|riff) *: (\d+) \(shoul
 _SPHERE = re.compile(rb"NIST_1A\s+(\d+)\s")  # how a SPHERE file begins, with the size of its header
 _SPHERE_SIZES = re.compile(rb"^(sample_count|channel_count|sample_n_bytes) -i (\d+)", re.M)
 _SPHERE_COMPRESSED = re.compile(rb"^sample_coding -s\d+ \S*,", re.M)  # e.g. pcm,embedded-shorten-v2.00
-_STREAM_INFO = b"fLaC\x00\x00\x00\x22"  # how every FLAC file begins
+_STREAM_INFO = b"fLaC\x00\x00\x00\x22"  # how every FLAC file begins, after a tag if there is one
 
 
-@dataclass(frozen=True)
-class Fault:
-    """What is wrong with a file, and the fix."""
+def fault_of(file: BinaryIO, container: str, log: str = "") -> str | None:
+    """Why the length in the header of `file` is wrong or cannot be checked, with the fix; `None` if it is right.
 
-    found: str
-    fix: str
-
-
-def fault_of(file: BinaryIO, log: str = "") -> Fault | None:
-    """Why the length in the header of `file` is wrong; `None` if it is right.
-
-    `log` is libsndfile's log from opening the file: it compares the sizes itself for formats other than WAV, Ogg, SPHERE and MP3.
+    `container` is libsndfile's name of the format, `log` its log from opening the file: it compares the sizes itself for formats
+    other than WAV, Ogg, SPHERE, CAF and MP3. How many bytes a FLAC should have is not known before it is decoded.
     """
+    if container not in CHECKED:
+        return (
+            f"the format {container} does not show whether a part of the file is missing; convert it to one that does "
+            f"({', '.join(sorted(CHECKED))}): ffmpeg -i FILE NEW.flac"
+        )
     size = file.seek(0, 2)
     file.seek(0)
-    begin = file.read(12)
-    if begin[:4] == b"RIFF" and begin[8:] == b"WAVE":
+    if container in ("WAV", "WAVEX") and file.read(4) == b"RIFF":  # those that begin with RIFX or a tag are in the log
         return _wav_fault(file, size)
-    if begin[:4] == b"OggS":
-        return _ogg_fault(file, size)
-    if begin[:7] == b"NIST_1A":
-        return _sphere_fault(file, size)
-    promise = mp3_promise(file)
-    if promise is not None:
-        return _mp3_fault(file, *promise, size)
+    of_format = {"OGG": _ogg_fault, "NIST": _sphere_fault, "CAF": _caf_fault, "MP3": _mp3_fault}.get(container)
+    if of_format is not None:
+        return of_format(file, size)
     for promised, there in _CUT.findall(log):
         if int(promised) > int(there) and not _is_placeholder(int(promised)):
-            return _cut(f"the header promises {promised} bytes, {there} are there")
+            return cut_off(f"the header promises {promised} bytes, {there} are there")
     return None
 
 
@@ -75,23 +69,24 @@ def mp3_promise(file: BinaryIO, position: int = 0) -> tuple[int, int] | None:
 
 def has_second_flac(file: BinaryIO) -> bool:
     """Whether a FLAC file consists of several files, of which a decoder reads only the first. Reads the whole file."""
-    file.seek(len(_STREAM_INFO))
-    return _STREAM_INFO in file.read()
+    file.seek(0)
+    return file.read().count(_STREAM_INFO) > 1
 
 
-def _cut(found: str) -> Fault:
-    return Fault(f"{found}; the file is cut off", "copy it again, or re-encode what is there: ffmpeg -i FILE NEW.flac")
+def cut_off(found: str) -> str:
+    """The message for a file of which a part is missing."""
+    return f"{found}; the file is cut off; copy it again, or re-encode what is there: ffmpeg -i FILE NEW.flac"
 
 
-def _joined(found: str) -> Fault:
-    return Fault(f"{found}; only the first would be read", "decode all of it into one: ffmpeg -i FILE NEW.flac")
+def _joined(found: str) -> str:
+    return f"{found}; only the first would be read; decode all of it into one: ffmpeg -i FILE NEW.flac"
 
 
 def _is_placeholder(size: int) -> bool:
     return any(abs(size - limit) <= _PLACEHOLDER for limit in (2**31, 2**32))
 
 
-def _wav_fault(file: BinaryIO, size: int) -> Fault | None:
+def _wav_fault(file: BinaryIO, size: int) -> str | None:
     position = 12
     while True:
         tag, length = _chunk(file, position)
@@ -105,12 +100,12 @@ def _wav_fault(file: BinaryIO, size: int) -> Fault | None:
     if _is_placeholder(length):
         return None
     if length > there:
-        return _cut(f"the header promises {length} bytes of sound, {there} are there")
+        return cut_off(f"the header promises {length} bytes of sound, {there} are there")
     rest = there - length
     if rest and not any(_are_chunks(file, position + length + pad, size) for pad in (length % 2, 0)):
-        return Fault(
-            f"the header promises {length} bytes of sound, {rest} more come after it that are no part of a WAV file",
-            "decode all of it: ffmpeg -ignore_length 1 -i FILE NEW.flac",
+        return (
+            f"the header promises {length} bytes of sound, {rest} more come after it that are no part of a WAV file; decode all "
+            "of it: ffmpeg -ignore_length 1 -i FILE NEW.flac"
         )
     return None
 
@@ -133,7 +128,7 @@ def _are_chunks(file: BinaryIO, position: int, size: int) -> bool:
     return True
 
 
-def _ogg_fault(file: BinaryIO, size: int) -> Fault | None:
+def _ogg_fault(file: BinaryIO, size: int) -> str | None:
     position, headers = 0, True
     open_streams: set[bytes] = set()
     while position < size:
@@ -142,12 +137,12 @@ def _ogg_fault(file: BinaryIO, size: int) -> Fault | None:
         if page[:4] != b"OggS":
             file.seek(position)
             if open_streams or b"OggS" in file.read():
-                return _cut(f"the Ogg stream is broken at byte {position}")
+                return cut_off(f"the Ogg stream is broken at byte {position}")
             return None  # a tag after the end
         segments = file.read(page[26]) if len(page) == _PAGE_HEADER else b""
         following = position + _PAGE_HEADER + len(segments) + sum(segments)
         if len(page) < _PAGE_HEADER or len(segments) < page[26] or following > size:
-            return _cut(f"the last page of the Ogg stream, at byte {position}, is not whole")
+            return cut_off(f"the last page of the Ogg stream, at byte {position}, is not whole")
         flags, serial = page[5], page[14:18]
         if flags & _BEGINS:
             if not headers:
@@ -157,10 +152,10 @@ def _ogg_fault(file: BinaryIO, size: int) -> Fault | None:
         if flags & _ENDS:
             open_streams.discard(serial)
         position = following
-    return _cut("the Ogg stream has no last page") if open_streams else None
+    return cut_off("the Ogg stream has no last page") if open_streams else None
 
 
-def _sphere_fault(file: BinaryIO, size: int) -> Fault | None:
+def _sphere_fault(file: BinaryIO, size: int) -> str | None:
     """Of a NIST SPHERE file. Its header is text: the header's own size, then a line of name, type and value for each field."""
     file.seek(0)
     begin = _SPHERE.match(file.read(1024))
@@ -171,13 +166,34 @@ def _sphere_fault(file: BinaryIO, size: int) -> Fault | None:
     if _SPHERE_COMPRESSED.search(header):
         return None
     promised, there = math.prod(map(int, dict(_SPHERE_SIZES.findall(header)).values())), size - int(begin[1])
-    return _cut(f"the header promises {promised} bytes of sound, {there} are there") if promised > there else None
+    return cut_off(f"the header promises {promised} bytes of sound, {there} are there") if promised > there else None
 
 
-def _mp3_fault(file: BinaryIO, first: int, promised: int, size: int) -> Fault | None:
+def _caf_fault(file: BinaryIO, size: int) -> str | None:
+    """Of a Core Audio file, whose chunks each begin with a name and a length. What describes the sound may follow it."""
+    position = 8
+    while size - position >= 12:
+        file.seek(position)
+        header = file.read(12)
+        length = int.from_bytes(header[4:], "big", signed=True)
+        there = size - position - 12
+        if length < 0:
+            return None  # the chunk goes on to the end
+        if length > there:
+            name = header[:4].decode("ascii", "replace")
+            return cut_off(f"the header promises {length} bytes in the chunk {name!r}, {there} are there")
+        position += 12 + length
+    return None
+
+
+def _mp3_fault(file: BinaryIO, size: int) -> str | None:
+    promise = mp3_promise(file)
+    if promise is None:
+        return None
+    first, promised = promise
     there = size - first
     if promised > there:
-        return _cut(f"the header promises {promised} bytes of MP3, {there} are there")
+        return cut_off(f"the header promises {promised} bytes of MP3, {there} are there")
     end = first + promised
     file.seek(end)
     following = file.read(3)

@@ -16,7 +16,9 @@ import pickle
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from simulsa.errors import first_line
 
@@ -91,7 +93,7 @@ def loaded(make: Callable[[Item], Result], items: Sequence[Item], processes: int
     if not processes or len(items) < 2:
         yield from map(make, items)
         return
-    loader = data_loader(_Made(make, items), None, operator.call, min(processes, len(items)))
+    loader = data_loader([partial(make, item) for item in items], None, operator.call, min(processes, len(items)))
     batches = unpacked(iter(loader))
     try:
         yield from batches
@@ -116,7 +118,7 @@ def data_loader(dataset: Any, batch_size: int | None, collate: Callable[[Any], A
         dataset,
         batch_size=batch_size,
         shuffle=False,
-        collate_fn=_Packing(collate),
+        collate_fn=partial(_packed, collate),
         num_workers=processes,
         generator=torch.Generator(),  # not the global one, whose state determines dropout
         **options,
@@ -133,45 +135,29 @@ def unpacked(packed: Iterator[Any]) -> Generator[Any, None, None]:
             except StopIteration:
                 return
             result = pickle.loads(batch)
-            if isinstance(result, _Failed):
+            if isinstance(result, Failed):
                 raise result.error
             yield result
     finally:
         del packed
 
 
-class _Made(Generic[Item, Result]):
-    """A dataset that has, for each item, a function that makes its result."""
+@dataclass(frozen=True)
+class Failed:
+    """An exception as a result, on its way from another process to where it is raised."""
 
-    def __init__(self, make: Callable[[Item], Result], items: Sequence[Item]) -> None:
-        self._make, self._items = make, items
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: int) -> Callable[[], Result]:
-        return lambda: self._make(self._items[index])
+    error: Exception
 
 
-class _Failed:
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-
-class _Packing:
-    """Collates a batch and returns the result, or the error raised, as bytes."""
-
-    def __init__(self, collate: Callable[[Any], Any]) -> None:
-        self._collate = collate
-
-    def __call__(self, batch: Any) -> bytes:
-        try:
-            result = self._collate(batch)
-        except Exception as error:
-            result = _Failed(error)
-        file = io.BytesIO()
-        _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(result)
-        return file.getvalue()
+def _packed(collate: Callable[[Any], Any], batch: Any) -> bytes:
+    """What `collate` makes of a batch, or the error that it raised, as bytes."""
+    try:
+        result = collate(batch)
+    except Exception as error:
+        result = Failed(error)
+    file = io.BytesIO()
+    _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(result)
+    return file.getvalue()
 
 
 class _Pickler(pickle.Pickler):

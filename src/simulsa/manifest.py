@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from simulsa import strict_json
-from simulsa.audio import AudioError, audio_length, load_audio
+from simulsa.audio import AudioError, audio_length, load_audio, samples_to_s
 from simulsa.files import atomic_write
 from simulsa.languages import Direction, language_name
 
@@ -73,7 +73,7 @@ class Utterance:
 FIELDS = {f.name: f for f in dataclasses.fields(Utterance) if f.name != "extra"}
 _REQUIRED = ("id", "audio", "source_lang", "target_lang", "target_text")
 _KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("id", "audio", "source_lang", "target_lang", "target_text", "source_text", "parent_id"), (str,)),
+    **dict.fromkeys((*_REQUIRED, "source_text", "parent_id"), (str,)),
     **dict.fromkeys(("start_s", "duration_s"), (int, float)),
     "target_tokens": (list,),
     "made_by": (dict,),
@@ -142,7 +142,7 @@ def _absolute(audio: str, folder: Path) -> tuple[str, str]:
 def check_audio(rows: Iterable[Utterance], max_samples: int | None = None) -> Iterator[tuple[Utterance, str]]:
     """Open every row's audio file and yield `(row, what is wrong)` for those that cannot be read or are too long.
 
-    Only headers are read. `max_samples` is the model's window.
+    Only headers are read, and the last sample of a FLAC. `max_samples` is the model's window.
     """
     for row in rows:
         try:
@@ -162,8 +162,9 @@ def unheard(row: Utterance, error: AudioError) -> AudioError:
 def too_long(name: str, length: int, max_samples: int) -> str:
     """The message for a clip that does not fit the model's window."""
     digits = 2 if length - max_samples > 160 else 5  # so that the two numbers differ
+    lasts_s, most_s = (f"{samples_to_s(samples):.{digits}f}" for samples in (length, max_samples))
     return (
-        f"{name}: the clip lasts {length / 16_000:.{digits}f} s and the model hears at most {max_samples / 16_000:.{digits}f} s; "
+        f"{name}: the clip lasts {lasts_s} s and the model hears at most {most_s} s; "
         "cut it into shorter rows (start_s, duration_s)"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from operator import attrgetter
@@ -83,7 +83,7 @@ def _finished_or_made(run: _Run, offline: Sequence[Utterance], out: Path) -> lis
 
 @dataclass
 class _Run:
-    """One run: its model and settings, and the rows that could not be used."""
+    """One run: its model and settings, and how many rows were too short to cut or had broken audio."""
 
     lalm: LALM
     config: AugmentConfig
@@ -91,7 +91,7 @@ class _Run:
     audio: str | None
     workers: Workers
     short: int = 0
-    broken: list[str] = field(default_factory=list)
+    broken: int = 0
 
     @property
     def tau(self) -> float:
@@ -102,8 +102,8 @@ class _Run:
         candidates = self._candidates(offline)
         cuts = list(islice(candidates, self.config.num))
         # broken audio is found only when a candidate is loaded; with `skip`, others take its place
-        if len(cuts) + len(self.broken) < self.config.num:
-            raise AugmentError(self._too_few(len(cuts) + len(self.broken), len(offline)))
+        if len(cuts) + self.broken < self.config.num:
+            raise AugmentError(self._too_few(len(cuts) + self.broken, len(offline)))
         if self.lalm.approximate and not self.config.accept_approximate:
             raise AugmentError(
                 f"{self.lalm.name}: its scores, by which rows are made, are approximate: {self.lalm.approximate}; or take them "
@@ -120,10 +120,8 @@ class _Run:
             made += [self._row(cut, kept[cut.id]) for cut in cuts if cut.id in kept]
             cuts = list(islice(candidates, self.config.num - len(made)))  # also replaces broken ones
         if not made:
-            raise AugmentError(
-                f"none of the {len(self.broken)} rows that could be cut has readable audio; see the warnings above"
-            )
-        logger.info("augment: %d rows made; %d too short to cut, %d with broken audio", len(made), self.short, len(self.broken))
+            raise AugmentError(f"none of the {self.broken} rows that could be cut has readable audio; see the warnings above")
+        logger.info("augment: %d rows made; %d too short to cut, %d with broken audio", len(made), self.short, self.broken)
         return made
 
     def _candidates(self, offline: Sequence[Utterance]) -> Iterator[Cut]:
@@ -187,7 +185,7 @@ class _Run:
         if self.config.on_error == "fail":
             raise unheard(row, error) from error
         logger.warning("augment: row %r skipped: %s", row.id, error)
-        self.broken.append(row.id)
+        self.broken += 1
 
     def _too_few(self, usable: int, offline: int) -> str:
         fix = f"use --num {usable} or fewer, or give more rows" if usable else "give rows that are longer and not augmented"
@@ -200,10 +198,8 @@ class _Run:
 def _signature(offline: Sequence[Utterance], lalm: LALM, config: AugmentConfig) -> str:
     """Twelve hexadecimal digits of everything that determines the rows: settings, model, offline rows; not file locations."""
     tau = resolve_tau(config.tau, lalm.vocabulary_size)
-    settings = [
-        *(config.num, config.truncation, config.criterion, tau, config.whole_words),
-        *(*dataclasses.astuple(config.cut_range), config.seed),
-    ]
+    cuts = dataclasses.astuple(config.cut_range)
+    settings = [config.num, config.truncation, config.criterion, tau, config.whole_words, *cuts, config.seed]
     described = (
         [row.id, Path(row.audio).name, row.start_s, row.duration_s, row.source_lang, row.target_lang, row.target_text]
         for row in offline

@@ -27,7 +27,8 @@ def finished_rows(out: Path, run: str, audio: str | None) -> list[Utterance] | N
     except (ManifestError, OSError):
         rows = []
     made_by = [row.made_by or {} for row in rows]
-    if rows and all(made.get("run") == run and same_audio(made.get("audio"), audio) for made in made_by):
+    same_run = bool(rows) and all(made.get("run") == run for made in made_by)
+    if same_run and all(same_audio(recorded, audio) for recorded in {made.get("audio") for made in made_by}):
         logger.info("%s is already complete", out)
         return rows
     raise AugmentError(

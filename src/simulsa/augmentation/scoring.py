@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from simulsa.audio import SAMPLES_PER_MS, AudioError, samples_to_s
 from simulsa.augmentation.config import AugmentConfig
 from simulsa.augmentation.speculation import kept_tokens, resolve_tau
@@ -61,7 +59,10 @@ class Speculation:
         batch = LoadedCuts([], [], [])
         for cut in cuts:
             try:
-                audio = _load(cut, self.max_samples)
+                if cut.samples > self.max_samples:
+                    problem = too_long("the cut", cut.samples, self.max_samples)
+                    raise AudioError(f"{problem}, or use truncation 'beta-decay' with a smaller --max-ms")
+                audio = cut.heard.load()
             except AudioError as error:
                 batch.broken.append((cut.row, str(error)))
                 continue
@@ -85,11 +86,3 @@ class Speculation:
         if self.config.whole_words:
             count = whole_words(lalm, target, count, cut.row.target_lang)
         return whole_characters(lalm, target[:count])
-
-
-def _load(cut: Cut, max_samples: int) -> np.ndarray:
-    """The audio before the cut, which must fit the model's window."""
-    if cut.samples > max_samples:
-        problem = too_long("the cut", cut.samples, max_samples)
-        raise AudioError(f"{problem}, or use truncation 'beta-decay' with a smaller --max-ms")
-    return cut.heard.load()

@@ -89,10 +89,10 @@ def write_corpus(listed: Sequence[Utterance | Unwritten], out: Path, config: Cor
     missing = _Missing(out)
     items = [listed[index] for index in track(part, "reading rows")]
     check_ids([_row_of(item) for item in items], ": remove the duplicates from the corpus")
-    rows = _with_files(missing.without_translation(items), out, config.jobs, missing)
+    rows = _with_files(missing.with_translation(items), out, config.jobs, missing)
     journal = out.with_name(out.name + ".lengths")
     lengths = audio_lengths((row.audio for row in rows), config.jobs, journal)
-    kept = missing.without_audio(rows, lengths)
+    kept = missing.with_audio(rows, lengths)
     missing.report(len(part), kept, config.strict)
     write_manifest(out, kept)
     journal.unlink(missing_ok=True)
@@ -120,18 +120,25 @@ class _Missing:
         self.untranslated: list[str] = []
         self.unheard: list[tuple[str, str]] = []
 
-    def without_translation(self, items: Sequence[Utterance | Unwritten]) -> list[Utterance | Unwritten]:
+    def with_translation(self, items: Sequence[Utterance | Unwritten]) -> list[Utterance | Unwritten]:
+        """The rows that have a translation."""
         self.untranslated += [_row_of(item).id for item in items if not _row_of(item).target_text.strip()]
         return [item for item in items if _row_of(item).target_text.strip()]
 
-    def without_audio(self, rows: Sequence[Utterance], lengths: dict[str, int | AudioError]) -> list[Utterance]:
+    def with_audio(self, rows: Sequence[Utterance], lengths: dict[str, int | AudioError]) -> list[Utterance]:
         """The rows whose slice lies inside a readable file, with their duration in seconds."""
         kept = []
         for row in rows:
+            length = lengths[row.audio]
             try:
-                kept.append(_with_length(row, lengths[row.audio]))
+                if isinstance(length, AudioError):
+                    raise length
+                first, last = slice_frames(row.audio, length, SAMPLE_RATE, row.start_s, row.duration_s)
             except AudioError as error:
                 self.unheard.append((row.id, str(error)))
+                continue
+            duration_s = samples_to_s(last - first) if row.duration_s is None else row.duration_s
+            kept.append(dataclasses.replace(row, duration_s=duration_s))
         return kept
 
     def report(self, count: int, kept: Sequence[Utterance], strict: bool) -> None:
@@ -153,13 +160,6 @@ class _Missing:
             raise CorpusError(f"none of {count} rows is left: {found}{example}; {len(self.untranslated)} have no translation")
         if self.unheard:
             logger.warning("%s; these rows are skipped%s", found, example)
-
-
-def _with_length(row: Utterance, length: int | AudioError) -> Utterance:
-    if isinstance(length, AudioError):
-        raise length
-    first, last = slice_frames(row.audio, length, SAMPLE_RATE, row.start_s, row.duration_s)
-    return row if row.duration_s is not None else dataclasses.replace(row, duration_s=samples_to_s(last - first))
 
 
 def _with_files(listed: Sequence[Utterance | Unwritten], out: Path, jobs: int, missing: _Missing) -> list[Utterance]:

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from simulsa.corpora.build import new_output
 from simulsa.corpora.layout import CorpusError, tsv_line
-from simulsa.corpora.stats import durations_s
+from simulsa.corpora.stats import durations_s, terminal_table
 from simulsa.files import atomic_write
 from simulsa.manifest import Utterance, read_manifest, write_manifest
 
@@ -106,9 +105,7 @@ def filter_rows(rows: Sequence[Utterance], config: FilterConfig) -> tuple[list[U
 def filter_table(kept: Sequence[Utterance], dropped: Sequence[Dropped]) -> Table:
     """The number of rows that each filter removed, as a table for the terminal."""
     total = len(kept) + len(dropped)
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for name in ("filter", "rows removed", "%"):
-        table.add_column(name, justify="left" if name == "filter" else "right")
+    table = terminal_table(("filter",), ("rows removed", "%"))
     for name, count in collections.Counter(row.filter for row in dropped).most_common():
         table.add_row(name, f"{count:,}", f"{100 * count / total:.1f}")
     table.add_row("all", f"{len(dropped):,}", f"{100 * len(dropped) / total:.1f}")

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -96,6 +96,8 @@ def _load_table(datasets: Any, split: str, *arguments: Any, **options: Any) -> A
 
 
 class _Table(Sequence[Utterance | Unwritten]):
+    """The rows of a table, by their numbers; there are no slices."""
+
     def __init__(self, table: Any, config: DatasetsConfig) -> None:
         self._table = table
         self._config = config
@@ -104,13 +106,7 @@ class _Table(Sequence[Utterance | Unwritten]):
     def __len__(self) -> int:
         return len(self._table)
 
-    @overload
-    def __getitem__(self, index: int) -> Utterance | Unwritten: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Utterance | Unwritten]: ...
-    def __getitem__(self, index: int | slice) -> Utterance | Unwritten | list[Utterance | Unwritten]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def __getitem__(self, index: int) -> Utterance | Unwritten:  # type: ignore[override]
         values = self._table[index]
         where = f"{self._config.data}, row {index}"
         file = _file_of(value_of(values, self._config.audio_column, where), self._root)

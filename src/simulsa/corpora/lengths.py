@@ -27,11 +27,11 @@ def audio_lengths(paths: Iterable[str], jobs: int, journal: Path | None = None) 
         blocks = [wanted[first : first + _BLOCK] for first in range(0, len(wanted), _BLOCK)]
         for block in track(blocks, "checking audio"):
             found = list(pool.map(lambda path: _measure(path, known.get(path)), block))
-            measured = [entry for entry in found if isinstance(entry, dict)]
             if journal is not None:
-                append_jsonl(journal, [entry for entry in measured if entry is not known.get(entry["audio"])])
-            lengths |= {entry["audio"]: entry["samples"] for entry in measured}
-            lengths |= {path: entry for path, entry in zip(block, found, strict=True) if isinstance(entry, AudioError)}
+                new = [entry for entry in found if isinstance(entry, dict) and entry is not known.get(entry["audio"])]
+                append_jsonl(journal, new)
+            for path, entry in zip(block, found, strict=True):
+                lengths[path] = entry if isinstance(entry, AudioError) else entry["samples"]
     return lengths
 
 

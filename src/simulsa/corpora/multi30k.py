@@ -85,7 +85,7 @@ def speak_captions(
     pairs: Sequence[tuple[str, str]], voices: Sequence[Voice], name: str, target_lang: str, out: Path
 ) -> list[Utterance]:
     """Speak `(English, translation)` pairs, with the voices in turn, into `<out without suffix>-audio/`; returns the rows."""
-    folder = out.with_suffix("").with_name(out.stem + "-audio")
+    folder = out.with_name(out.stem + "-audio")
     rows = []
     for number, (source, target) in enumerate(track(pairs, f"speaking {name}")):
         voice = voices[number % len(voices)]
@@ -93,7 +93,7 @@ def speak_captions(
         tag = zlib.crc32(f"{source}|{voice}".encode())
         path = folder / f"{number:05d}-{tag:08x}.flac"
         if not _is_audio(path):
-            samples = synthesizer().speak(source, voice).samples
+            samples = synthesizer().speak(source, voice)
             write_flac(path, samples / max(1.0, float(np.abs(samples).max())))
         extra = {"voice": voice.name}
         rows.append(Utterance(f"{name}-{number:05d}", str(path), "en", target_lang, target, source_text=source, extra=extra))

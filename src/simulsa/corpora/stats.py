@@ -96,10 +96,8 @@ def write_stats(measured: Measured, folder: Path) -> None:
 
 def stats_table(measured: Measured) -> Table:
     """The groups as a table for the terminal: rows, hours, and median with 5th and 95th percentiles of each distribution."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table = terminal_table(("languages", "kind"), ("rows", "hours", "seconds", "chars", "chars/s"))
     table.caption, table.caption_justify = "median (5th to 95th percentile)", "right"
-    for name in ("languages", "kind", "rows", "hours", "seconds", "chars", "chars/s"):
-        table.add_column(name, justify="left" if name in ("languages", "kind") else "right")
     for group in measured.groups:
         table.add_row(
             f"{group.source_lang}→{group.target_lang}",
@@ -112,6 +110,16 @@ def stats_table(measured: Measured) -> Table:
         )
     if measured.unreadable:
         table.add_row("", "unreadable", f"{measured.unreadable:,}", "", "", "", "")
+    return table
+
+
+def terminal_table(names: Sequence[str], numbers: Sequence[str]) -> Table:
+    """An empty table for the terminal, with the headings of columns of names, on the left, and of numbers."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for heading in names:
+        table.add_column(heading)
+    for heading in numbers:
+        table.add_column(heading, justify="right")
     return table
 
 

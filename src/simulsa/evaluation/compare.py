@@ -14,6 +14,7 @@ from simulsa.evaluation.scores import Score
 from simulsa.evaluation.significance import RESAMPLES, SIGNIFICANT, p_value
 from simulsa.extras import require
 from simulsa.files import atomic_write
+from simulsa.lalm.signature import same_audio
 from simulsa.progress import track
 
 logger = logging.getLogger("simulsa")
@@ -33,14 +34,13 @@ def compare(dirs: Sequence[str | Path], out: str | Path | None = None, baseline:
     require("comparison", "evaluate")
     if not dirs:
         raise EvaluationError("nothing to compare; give at least one folder written by simulsa evaluate")
-    folders = [Path(folder) for folder in dirs]
-    names = _names(folders)
-    chosen = None if baseline is None else _chosen(Path(baseline), folders, names)
-    evaluations = dict(zip(names, [read_scores(folder) for folder in folders], strict=True))
+    folders = _named([Path(folder) for folder in dirs])
+    chosen = None if baseline is None else _chosen(Path(baseline), folders)
+    evaluations = {name: read_scores(folder) for name, folder in folders.items()}
     _check_same_test_set(evaluations)
     _check_same_audio(evaluations)
     front = pareto_front(evaluations)
-    arrows = {} if chosen is None else _arrows(evaluations, dict(zip(names, folders, strict=True)), chosen)
+    arrows = {} if chosen is None else _arrows(evaluations, folders, chosen)
     table = comparison_table(evaluations, front, arrows)
     if chosen is not None:
         table += f"{BETTER} {WORSE}: better, worse than {chosen} with p < {SIGNIFICANT} (paired bootstrap, {RESAMPLES} samples)\n"
@@ -52,24 +52,24 @@ def compare(dirs: Sequence[str | Path], out: str | Path | None = None, baseline:
     return table
 
 
-def _chosen(baseline: Path, folders: Sequence[Path], names: Sequence[str]) -> str:
+def _chosen(baseline: Path, folders: Mapping[str, Path]) -> str:
     """The name of the folder that others are compared with."""
-    for folder, name in zip(folders, names, strict=True):
+    for name, folder in folders.items():
         if folder.resolve() == baseline.resolve():
             return name
-    raise EvaluationError(f"baseline is {str(baseline)!r}; it must be one of the folders: {', '.join(map(str, folders))}")
+    raise EvaluationError(
+        f"baseline is {str(baseline)!r}; it must be one of the folders: {', '.join(map(str, folders.values()))}"
+    )
 
 
 def _arrows(evaluations: Evaluations, folders: Mapping[str, Path], baseline: str) -> dict[OperatingPoint, str]:
     """An arrow for every setting that is known to differ significantly from the same one of the baseline."""
     arrows, missing = {}, 0
-    others = {setting_of("", score)[1:]: score for score in evaluations[baseline]}
+    scored = {setting_of(name, score): score for name, scores in evaluations.items() for score in scores}
     pairs = [
-        (setting_of(name, score), score, others[setting_of("", score)[1:]])
-        for name, scores in evaluations.items()
-        if name != baseline
-        for score in scores
-        if setting_of("", score)[1:] in others
+        (setting, score, scored[baseline, *setting[1:]])
+        for setting, score in scored.items()
+        if setting[0] != baseline and (baseline, *setting[1:]) in scored
     ]
     for setting, score, other in track(pairs, "significance"):
         name, policy, chunk_ms = setting
@@ -90,8 +90,8 @@ def _tokenizer(score: Score) -> str:
     return "-".join(named.split("-")[:2])  # MeCab's version and dictionary follow the name
 
 
-def _names(folders: Sequence[Path]) -> list[str]:
-    """The end of each path, just long enough to tell the folders apart."""
+def _named(folders: Sequence[Path]) -> dict[str, Path]:
+    """The folders by the end of their paths, just long enough to tell them apart."""
     paths = [folder.resolve() for folder in folders]
     for path in paths:
         if paths.count(path) > 1:
@@ -99,17 +99,19 @@ def _names(folders: Sequence[Path]) -> list[str]:
     depth = 1
     while len({path.parts[-depth:] for path in paths}) < len(paths):
         depth += 1
-    return ["/".join(path.parts[-depth:]) for path in paths]
+    return {"/".join(path.parts[-depth:]): folder for path, folder in zip(paths, folders, strict=True)}
 
 
 def _check_same_test_set(evaluations: Evaluations) -> None:
     (first, scores), *others = evaluations.items()
+    wanted = _test_set(scores, first)
     for name, other in others:
-        if _test_set(other, name) != _test_set(scores, first):
+        found = _test_set(other, name)
+        if found != wanted:
             raise EvaluationError(
-                f"{name!r} was measured on another test set ({_test_set(other, name)}, {other[0]['utterances']} utterances) "
-                f"than {first!r} ({_test_set(scores, first)}, {scores[0]['utterances']} utterances); "
-                "their scores cannot be compared: evaluate both on the same manifest"
+                f"{name!r} was measured on another test set ({found}, {other[0]['utterances']} utterances) than {first!r} "
+                f"({wanted}, {scores[0]['utterances']} utterances); their scores cannot be compared: evaluate both on the "
+                "same manifest"
             )
         if other[0]["bleu_signature"] != scores[0]["bleu_signature"]:
             logger.warning(
@@ -122,7 +124,7 @@ def _check_same_audio(evaluations: Evaluations) -> None:
     audio = {name: score["audio"] for name, scores in evaluations.items() for score in scores if score.get("audio")}
     first = next(iter(audio), "")
     for name, signature in audio.items():
-        if signature != audio[first]:
+        if not same_audio(audio[first], signature):
             raise EvaluationError(
                 f"{name!r} was measured on other audio ({signature}) than {first!r} ({audio[first]}), with the same ids and file "
                 "names; their scores cannot be compared: evaluate both on the same audio"

@@ -119,16 +119,17 @@ def _all_scores(job: _Job) -> dict[Setting, Score]:
         lalm.warm_up(direction, 1, max(clip.samples for clip in clips))
     announce(lalm, (clip.row.direction for clip in clips))
     for chunk_ms, policy in todo:
-        offline = next((score for (k, _), score in scores.items() if k == chunk_ms and math.isinf(k)), None)
         # offline, the policy makes no difference
+        offline = next((score for (k, _), score in scores.items() if k == chunk_ms == math.inf), None)
         scores[chunk_ms, policy] = {**offline, **_named(policy)} if offline else _measure(job, chunk_ms, policy)
         if config.out is not None:
             write_scores(config.out, _in_order(scores))
-    if config.out is not None:
-        if config.comet:
-            scores = _with_comet(scores, clips, config, config.out)
-            write_scores(config.out, _in_order(scores))
-        write_report(config.out, _in_order(scores))
+    if config.out is None:
+        return scores
+    if config.comet:
+        scores = _with_comet(scores, clips, config, config.out)
+        write_scores(config.out, _in_order(scores))
+    write_report(config.out, _in_order(scores))
     return scores
 
 
@@ -145,8 +146,9 @@ def _known(job: _Job) -> dict[Setting, Score]:
     scores = {(float(score["chunk_ms"]), policy_of_score(score)): score for score in finished_scores(out)}
     for setting, score in scores.items():
         _check_same(out, score["signature"], job.signature(*setting))
-        if not same_audio(score.get("audio"), job.audio):
-            _check_same(out, f"audio:{score['audio']}", f"audio:{job.audio}")
+    for recorded in {score.get("audio") for score in scores.values()}:
+        if not same_audio(recorded, job.audio):
+            _check_same(out, f"audio:{recorded}", f"audio:{job.audio}")
     return scores
 
 

@@ -18,6 +18,7 @@ NAMES = {  # the names of segment-level scores
     "dal_ms": "long_dal_ms",
     "yaal_ms": "long_yaal_ms",
 }
+NAMES |= {f"ca_{name}": f"ca_{long}" for name, long in NAMES.items()}
 
 
 def resegmented(log: Log, segments: Sequence[ReferenceSegment], lang: str, partial: bool = False) -> list[Any]:
@@ -58,11 +59,7 @@ def resegmented(log: Log, segments: Sequence[ReferenceSegment], lang: str, parti
 
 def longform_latency(instances: Sequence[Any], timed: bool) -> Score:
     """Latency of segments, under the names of long-form evaluation."""
-    scores = {NAMES[name]: value for name, value in latency(instances, computation_aware=False).items()}
-    if timed:
-        aware = latency(instances, computation_aware=True)
-        scores |= {f"ca_{NAMES[name.removeprefix('ca_')]}": value for name, value in aware.items()}
-    return scores
+    return {NAMES[name]: value for name, value in latency(instances, timed).items()}
 
 
 def _words(recording: Recording, unit: str) -> list[Any]:

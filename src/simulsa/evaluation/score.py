@@ -74,13 +74,12 @@ def score_log(path: str | Path, config: ScoreConfig | None = None) -> Score:
     quality_metrics(config.lang)  # a missing tokenizer fails first
     if config.comet:
         find_command(config.comet_command)
-    comet = _Comet(config, Path(f"{path}.comet.jsonl")) if config.comet else None
     log = read_log(path, latency_unit(config.lang), config.elapsed, config.tokens, config.partial, config.count_end)
     timed = all(recording.elapsed_ms is not None for recording in log.recordings)
     if config.segments is not None and config.references is not None:
-        scores = _longform(log, config, read_segments(config.segments, config.references), comet, timed)
+        scores = _longform(path, log, config, read_segments(config.segments, config.references), timed)
     else:
-        scores = _shortform(log, config, comet)
+        scores = _shortform(path, log, config)
     _note_cumulated(log, scores)
     import omnisteval
 
@@ -110,21 +109,21 @@ def _note_cumulated(log: Log, scores: Score) -> None:
             )
 
 
-def _shortform(log: Log, config: ScoreConfig, comet: _Comet | None) -> Score:
+def _shortform(path: str | Path, log: Log, config: ScoreConfig) -> Score:
     recordings, order = referenced(log, config.references, config.partial)
     spoken = None if config.sources is None else sources(recordings, config.sources, config.references, order)
     instances = [_instance(recording) for recording in recordings]
-    references = [instance.reference for instance in instances]
+    predictions, references = [i.prediction for i in instances], [i.reference for i in instances]
     omni = [counted(instance, latency_unit(config.lang)) for instance in instances]
     return {
         **score_instances(instances, config.lang),
-        **(comet.score(spoken, [i.prediction for i in instances], references) if comet else {}),
-        **degeneracy([instance.prediction for instance in instances], references, latency_unit(config.lang), spoken),
+        **_comet(path, config, spoken, predictions, references),
+        **degeneracy(predictions, references, latency_unit(config.lang), spoken),
         **simultaneity(omni),
     }
 
 
-def _longform(log: Log, config: ScoreConfig, segments: Sequence[ReferenceSegment], comet: _Comet | None, timed: bool) -> Score:
+def _longform(path: str | Path, log: Log, config: ScoreConfig, segments: Sequence[ReferenceSegment], timed: bool) -> Score:
     spoken = None if config.sources is None else _one_each(read_sentences(config.sources), len(segments), config.sources)
     if config.partial:
         begun = {recording.name for recording in log.recordings}
@@ -139,7 +138,7 @@ def _longform(log: Log, config: ScoreConfig, segments: Sequence[ReferenceSegment
         "segments": len(segments),
         **quality(predictions, references, config.lang),
         **longform_latency(instances, timed),
-        **(comet.score(spoken, predictions, references) if comet else {}),
+        **_comet(path, config, spoken, predictions, references),
         **degeneracy(predictions, references, latency_unit(config.lang), spoken),
     }
 
@@ -169,14 +168,12 @@ def _one_each(sentences: Sequence[str], count: int, path: Path) -> Sequence[str]
     return sentences
 
 
-@dataclass(frozen=True)
-class _Comet:
-    """The requested COMET model, and where its scores are kept."""
-
-    config: ScoreConfig
-    journal: Path
-
-    def score(self, spoken: Sequence[str] | None, predictions: Sequence[str], references: Sequence[str]) -> Score:
-        segments = [Segment(*texts) for texts in zip(spoken or (), predictions, references, strict=True)]
-        scores = comet_scores(segments, self.config.comet, self.config.comet_command, self.journal)
-        return {"comet": system_score(scores), "comet_model": self.config.comet}
+def _comet(
+    log: str | Path, config: ScoreConfig, spoken: Sequence[str] | None, predictions: Sequence[str], references: Sequence[str]
+) -> Score:
+    """COMET's score, if a model is given; those of the segments are kept beside the log."""
+    if not config.comet:
+        return {}
+    segments = [Segment(*texts) for texts in zip(spoken or (), predictions, references, strict=True)]
+    scores = comet_scores(segments, config.comet, config.comet_command, Path(f"{log}.comet.jsonl"))
+    return {"comet": system_score(scores), "comet_model": config.comet}

@@ -35,8 +35,7 @@ def score_instances(instances: Sequence[Instance], target_lang: str) -> Score:
     omni = [counted(instance, latency_unit(target_lang)) for instance in instances]
     return {
         **quality([instance.prediction for instance in instances], [instance.reference for instance in instances], target_lang),
-        **latency(omni, computation_aware=False),
-        **(latency(omni, computation_aware=True) if timed else {}),
+        **latency(omni, timed),
         "simultaneous_share": _simultaneous_share(instances),
         "utterances": len(instances),
         "empty": sum(not instance.prediction for instance in instances),
@@ -77,8 +76,11 @@ def quality(predictions: Sequence[str], references: Sequence[str], target_lang: 
     }
 
 
-def latency(instances: Sequence[Any], computation_aware: bool) -> Score:
-    """OmniSTEval's AL, LAAL, AP, DAL and YAAL of its instances; for `longform` ones, YAAL also counts output after the end."""
+def latency(instances: Sequence[Any], timed: bool) -> Score:
+    """OmniSTEval's AL, LAAL, AP, DAL and YAAL of its instances, if `timed` the computation-aware ones too.
+
+    For `longform` instances, YAAL also counts output after the end.
+    """
     from omnisteval import scoring
 
     scorers = {
@@ -88,8 +90,10 @@ def latency(instances: Sequence[Any], computation_aware: bool) -> Score:
         "dal_ms": scoring.DALScorer,
         "yaal_ms": scoring.YAALScorer,
     }
-    prefix = "ca_" if computation_aware else ""
-    return {prefix + name: finite(scorer(computation_aware)(instances)) for name, scorer in scorers.items()}
+    scores = {name: finite(scorer(computation_aware=False)(instances)) for name, scorer in scorers.items()}
+    if timed:
+        scores |= {f"ca_{name}": finite(scorer(computation_aware=True)(instances)) for name, scorer in scorers.items()}
+    return scores
 
 
 def counted(instance: Instance, unit: str) -> Any:

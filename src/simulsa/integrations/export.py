@@ -102,10 +102,6 @@ def _audio_file(row: Utterance, folder: Path) -> Path:
     return path.resolve()
 
 
-def _asked(row: Utterance, family: str) -> str:
-    return instruction(row.direction, family)
-
-
 def _write(files: dict[str, str], out: Path, overwrite: bool) -> None:
     """Write texts by file name; those that are there already stay untouched, so an interrupted export can be run again."""
     missing = {name: text for name, text in files.items() if not (out / name).exists()}
@@ -125,7 +121,7 @@ def _messages(given: Sequence[tuple[Utterance, Path]], family: str) -> str:
     lines = []
     for row, audio in given:
         messages = [
-            {"role": "user", "content": f"<audio>{_asked(row, family)}"},
+            {"role": "user", "content": f"<audio>{instruction(row.direction, family)}"},
             {"role": "assistant", "content": row.target_text},
         ]
         lines.append(strict_json.dumps({"messages": messages, "audios": [str(audio)]}) + "\n")
@@ -183,7 +179,7 @@ def _hf_dataset(given: Sequence[tuple[Utterance, Path]], folder: Path, family: s
         {
             "id": row.id,
             "audio": str(audio),
-            "instruction": _asked(row, family),
+            "instruction": instruction(row.direction, family),
             "target_text": row.target_text,
             "source_lang": row.source_lang,
             "target_lang": row.target_lang,

@@ -17,7 +17,7 @@ from simulsa.extras import optional
 from simulsa.lalm.interface import LALM
 from simulsa.lalm.load import ModelConfig
 from simulsa.lalm.workers import Item, Result, Work
-from simulsa.loading import Processes
+from simulsa.loading import Failed, Processes
 from simulsa.settings import check_whole_numbers
 
 logger = logging.getLogger("simulsa")
@@ -58,16 +58,9 @@ class RayWorkers:
 
     def _results(self, work: Work[Item, Result], items: Sequence[Item]) -> Iterator[Result]:
         for outcome in self._pool.map_unordered(lambda actor, item: actor.do.remote(work, item), items):
-            if isinstance(outcome, _Failure):
+            if isinstance(outcome, Failed):
                 raise outcome.error
             yield outcome
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """The exception that the work raised, returned as a value so that Ray does not wrap it in an error of its own."""
-
-    error: Exception
 
 
 class _Actor:
@@ -82,8 +75,8 @@ class _Actor:
     def do(self, work: Work[Any, Any], item: Any) -> Any:
         try:
             return work.run(self._lalm, work.load(item, self._lalm.frontend, ahead=False))
-        except Exception as error:  # whatever it is, the caller handles it
-            return _Failure(error)
+        except Exception as error:  # whatever it is, the caller handles it; Ray would wrap it in an error of its own
+            return Failed(error)
 
 
 def workers_of(config: RayConfig, model: ModelConfig, encoder_cache_mib: float = 0.0) -> RayWorkers | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import zipfile
 import zlib
@@ -13,6 +14,8 @@ from typing import BinaryIO
 
 from simulsa import strict_json
 from simulsa.manifest import Utterance
+
+logger = logging.getLogger("simulsa")
 
 _WEIGHTS = (".safetensors", ".bin")
 _WHOLE_BELOW_BYTES = 64 * 1024 * 1024  # in larger weight files, every tensor is sampled
@@ -61,28 +64,42 @@ def text_signature(parts: Iterable[str]) -> str:
 def audio_signature(rows: Sequence[Utterance]) -> str | None:
     """The signature of what the rows sound like, in order: where each begins, and its file's size and first and last 64 KiB.
 
-    It does not depend on where the files are. `None` if one of them cannot be read.
+    It does not depend on where the files are. If some cannot be read, it is that of the others, a dash, and a signature of the
+    places of the rows without audio; `None` if none can be read.
     """
     paths = list(dict.fromkeys(row.audio for row in rows))
-    try:
-        with ThreadPoolExecutor() as pool:
-            marks = dict(zip(paths, pool.map(_audio_mark, paths), strict=True))
-    except (OSError, ValueError):  # ValueError: no path at all
+    with ThreadPoolExecutor() as pool:
+        marks = dict(zip(paths, pool.map(_audio_mark, paths), strict=True))
+    silent = [str(place) for place, row in enumerate(rows) if marks[row.audio] is None]
+    if silent and len(silent) == len(rows):
         return None
-    return text_signature(f"{float(row.start_s)}:{marks[row.audio]:08x}" for row in rows)
+    heard = text_signature(f"{float(row.start_s)}:{mark}" for row in rows if (mark := marks[row.audio]) is not None)
+    return f"{heard}-{text_signature(silent)}" if silent else heard
 
 
 def same_audio(recorded: str | None, now: str | None) -> bool:
-    """Whether two audio signatures do not contradict each other: records of earlier versions have none, nor has deleted audio."""
-    return recorded is None or now is None or recorded == now
+    """Whether two audio signatures do not contradict each other. Records of earlier versions have none.
+
+    If other files could be read then than can be read now, they cannot be compared: a warning says so.
+    """
+    if recorded is None or recorded == now:
+        return True
+    if now is not None and recorded.partition("-")[2] == now.partition("-")[2]:
+        return False
+    logger.warning("whether the audio is the same as before is not checked: files are missing that were there, or the reverse")
+    return True
 
 
-def _audio_mark(path: str) -> int:
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        first = file.read(_AUDIO_BYTES)
-        file.seek(max(len(first), size - _AUDIO_BYTES))
-        return zlib.crc32(b"%d:" % size + first + file.read(_AUDIO_BYTES))
+def _audio_mark(path: str) -> str | None:
+    """Eight hexadecimal digits of a file's size, beginning and end; `None` if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            first = file.read(_AUDIO_BYTES)
+            file.seek(max(len(first), size - _AUDIO_BYTES))
+            return f"{zlib.crc32(b'%d:' % size + first + file.read(_AUDIO_BYTES)):08x}"
+    except (OSError, ValueError):  # ValueError: no path at all
+        return None
 
 
 def _folder_signature(folder: Path, sampled: Callable[[BinaryIO], Iterator[bytes]]) -> str:
