@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from simulsa.lalm.adapter_weights import merged, with_adapter
 from simulsa.lalm.interface import LALMError
-from simulsa.lalm.merge import merged, with_adapter
 from simulsa.training.config import TrainConfig
 from simulsa.training.lora import add_lora, shared_copy, target_parameters
 from tests.families import qwen3_omni_thinker

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from simulsa.cli import main
-from simulsa.lalm import whole
 from simulsa.lalm.interface import LALMError
 from simulsa.lalm.load import load
+from simulsa.lalm.merge import merge
 from simulsa.lalm.parts import EMBEDDED_MODELS
-from simulsa.lalm.whole import merge
 from simulsa.languages import Direction
 from tests.conftest import noise
 from tests.lalms import continue_, score
@@ -109,7 +108,7 @@ def test_a_model_that_behaves_differently_is_not_left_behind(tmp_path: Path, mon
     def other(model: str, *arguments: Any) -> Any:
         return load(model if model == "tiny-en-de-simul" else "tiny-en-de", *arguments)
 
-    monkeypatch.setattr(whole, "load", other)
+    monkeypatch.setattr("simulsa.lalm.merge.load", other)
     (tmp_path / "out").mkdir()
     with pytest.raises(LALMError, match=r"translates differently \(log-probabilities by .* nats\)"):
         merge("tiny-en-de-simul", tmp_path / "out")

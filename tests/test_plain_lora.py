@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from simulsa.lalm.adapter_weights import merged, with_adapter
 from simulsa.lalm.interface import LALMError
 from simulsa.lalm.load import load
-from simulsa.lalm.merge import merged, with_adapter
 from simulsa.lalm.model import HuggingFaceLALM
 from simulsa.lalm.parts import EMBEDDED_MODELS
 from simulsa.lalm.plain_lora import is_plain

@@ -12,7 +12,7 @@ from simulsa._version import __version__ as __version__
 
 _HOMES = {
     "load": "simulsa.lalm.load",
-    "merge": "simulsa.lalm.whole",
+    "merge": "simulsa.lalm.merge",
     "preflight": "simulsa.lalm.preflight",
     "LALMError": "simulsa.lalm.interface",
     "Direction": "simulsa.languages",
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from simulsa.evaluation.score import score_log as score_log
     from simulsa.lalm.interface import LALMError as LALMError
     from simulsa.lalm.load import load as load
+    from simulsa.lalm.merge import merge as merge
     from simulsa.lalm.preflight import preflight as preflight
-    from simulsa.lalm.whole import merge as merge
     from simulsa.languages import Direction as Direction
     from simulsa.manifest import Utterance as Utterance
     from simulsa.manifest import read_manifest as read_manifest

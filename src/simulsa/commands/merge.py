@@ -27,7 +27,7 @@ class Merge:
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     command = parse(Merge, arguments, "merge")
-    from simulsa.lalm.whole import merge
+    from simulsa.lalm.merge import merge
 
     merge(command.run, command.out, command.dtype)
     print(f"{command.out}: {command.run} and its base in one, checked against them")

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from simulsa.errors import first_line
+from simulsa.lalm.adapter_weights import merged, with_adapter, without_adapters
 from simulsa.lalm.adapters import Adapter, adapter_at
 from simulsa.lalm.families import FAMILIES, UNKNOWN, Family, family_of
 from simulsa.lalm.instructions import check_template
 from simulsa.lalm.interface import LALM, LALMError
-from simulsa.lalm.merge import merged, with_adapter, without_adapters
 from simulsa.lalm.parts import errors_about, located, read_parts
 from simulsa.lalm.precision import bound_plans, warn_of_slow_bfloat16
 from simulsa.lalm.quantized import loading_options

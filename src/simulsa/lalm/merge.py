@@ -1,77 +1,81 @@
-"""LoRA adapters: attaching them to a model, and merging them into its weights."""
+"""`merge(run, out)`: an adapter and its base as one whole model, for those who serve without LoRA."""
 
 from __future__ import annotations
 
-import warnings
-from concurrent.futures import ThreadPoolExecutor
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from simulsa.extras import optional
+import numpy as np
+
+from simulsa.files import write_json
+from simulsa.lalm.adapters import Adapter, adapter_at
 from simulsa.lalm.interface import LALMError
-from simulsa.lalm.plain_lora import has_plain_layers, is_plain, merge_plain, misfit
+from simulsa.lalm.load import Dtype, load
+from simulsa.lalm.parts import RECORD
+from simulsa.lalm.preflight import ENGLISH_TO_GERMAN, probe_sounds
+
+if TYPE_CHECKING:
+    from simulsa.lalm.model import HuggingFaceLALM
+
+_SENTENCE = "Ein Mann in einem roten Hemd fährt Fahrrad."
+_TOLERANCE_NATS = 1e-3  # the same weights; only the order of additions may differ
 
 
-def merged(model: Any, folder: Path) -> Any:
-    """Merge the adapter in `folder` into the weights of `model`, in place, so that inference costs nothing extra.
+def merge(run: str, out: str | Path, dtype: Dtype = "auto") -> None:
+    """Write the adapter `run`, merged into its base, as a model folder `out` with processor and generation settings.
 
-    A plain LoRA adapter needs no PEFT; for any other, a `PeftModel` is returned. Raises `LALMError` as `with_adapter` does.
+    transformers, vLLM and others load the folder like any other model. Everything is computed on the CPU; `dtype` is the number
+    format of the weights, float32 by default. The result is loaded again and must translate and score as the adapter does.
+    Raises `LALMError` when `run` is no adapter, `out` is taken, or that check fails; then nothing is written.
     """
-    # in a short-lived thread: once two threads of a process have computed, OpenMP lets the worker threads of both sleep between
-    # operations, and a server's thread becomes slower by a third
-    with ThreadPoolExecutor(1) as thread:
-        if is_plain(folder) and has_plain_layers(model, folder):
-            thread.submit(merge_plain, model, folder).result()
-            return model
-        adapted = with_adapter(model, folder).to(model.device)
-        # PEFT nests the layers of experts, and warns that the inner one is already merged
-        warnings.filterwarnings("ignore", "All adapters are already merged", UserWarning)
-        thread.submit(adapted.merge_adapter).result()
-    return adapted
-
-
-def with_adapter(model: Any, folder: Path) -> Any:
-    """Wrap `model`, in place, in a `PeftModel` with the adapter in `folder`.
-
-    Raises `LALMError` unless adapter weights and LoRA layers match one to one: PEFT ignores mismatches, and the base model
-    would answer under the adapter's name.
-    """
+    out = Path(out)
+    adapter = adapter_at(run)
+    if adapter is None:
+        raise LALMError(f"{run!r} is not an adapter folder, so it has no base model; give a folder written by simulsa train")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise LALMError(f"{out}: exists already; choose another --out, or remove it")
+    lalm = load(run, "cpu", dtype)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left by a killed run
     try:
-        peft = optional("peft", "train", f"{folder}: an adapter that is not plain LoRA, or not merged,")
-    except RuntimeError as error:
-        raise LALMError(str(error)) from error
-    config = peft.PeftConfig.from_pretrained(str(folder))
-    config.inference_mode = True
-    adapted = peft.PeftModel(model, config)
-    try:
-        found = adapted.load_adapter(str(folder), "default")
-    except RuntimeError as error:
-        misfits = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
-        if not misfits:
-            raise
-        raise misfit(folder, "have another size than the base model's layers", misfits) from error
-    if found.unexpected_keys:
-        raise misfit(folder, "have no place in the base model", found.unexpected_keys)
-    if found.missing_keys:
-        raise misfit(folder, "are missing from its file", found.missing_keys)
-    return adapted
+        lalm.processor.save_pretrained(partial)  # before its first use, which would leave padding in the tokenizer's settings
+        before = _behaviour(lalm)
+        # loading has merged the adapter into the weights; PEFT merged those that are not plain LoRA
+        whole = lalm.model.unload() if hasattr(lalm.model, "unload") else lalm.model
+        whole.save_pretrained(partial)
+        del whole
+        write_json(partial / RECORD, _record(adapter, lalm))
+        del lalm  # before the model is loaded again
+        _check_same(run, before, _behaviour(load(str(partial), "cpu", dtype)))
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
-def without_adapters(model: Any) -> Any:
-    """Merge the active LoRA adapters that transformers loaded into `model`, in place.
+def _record(adapter: Adapter, lalm: HuggingFaceLALM) -> dict[str, object]:
+    """What the whole model was made from, and what is known about the adapter's training."""
+    return {
+        "merged_from": lalm.signature,
+        **({"instruction": lalm.instruction} if lalm.instruction else {}),
+        **({"training": adapter.record} if adapter.record else {}),
+    }
 
-    For checkpoints that come with an adapter that they need in order to hear. LoRA can then be added as to any other model, and
-    removed without losing the checkpoint's adapter.
-    """
-    if not hasattr(model, "peft_config"):
-        return model
-    from peft.tuners.tuners_utils import BaseTunerLayer
 
-    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)]
-    for name, layer in layers:
-        layer.merge()
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, layer.get_base_layer())
-    del model.peft_config
-    model._hf_peft_config_loaded = False
-    return model
+def _behaviour(lalm: HuggingFaceLALM) -> tuple[list[int], np.ndarray]:
+    """What the model says to a chirp, and the log-probabilities of a sentence."""
+    heard = lalm.hear(probe_sounds()[:1], [ENGLISH_TO_GERMAN])
+    (said,) = lalm.continue_(heard, [[]])
+    (scores,) = lalm.score(heard, [lalm.encode(_SENTENCE)])
+    return said.tokens, scores.log_probs
+
+
+def _check_same(run: str, before: tuple[list[int], np.ndarray], after: tuple[list[int], np.ndarray]) -> None:
+    difference = float(np.max(np.abs(before[1] - after[1])))
+    if before[0] != after[0] or difference > _TOLERANCE_NATS:
+        raise LALMError(
+            f"{run}: merged, saved and loaded again, the model translates differently (log-probabilities by {difference:.3g} "
+            "nats); use the adapter on its base"
+        )

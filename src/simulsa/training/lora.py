@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simulsa.lalm import merge
+from simulsa.lalm import adapter_weights
 from simulsa.lalm.interface import LALMError
 from simulsa.lalm.plain_lora import PEFT_PREFIX
 from simulsa.training.config import TrainConfig
@@ -93,7 +93,7 @@ def add_lora(model: nn.Module, config: TrainConfig, checkpointed: bool = False) 
 def with_adapter(model: nn.Module, folder: Path) -> Any:
     """A `PeftModel` on a copy of `model` that shares its weights, with the adapter in `folder`."""
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # about coming releases of peft and transformers
-        return merge.with_adapter(shared_copy(model), folder)
+        return adapter_weights.with_adapter(shared_copy(model), folder)
 
 
 def train_mode(model: nn.Module) -> list[nn.Module]:
