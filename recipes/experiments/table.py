@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recipes.budgets import best, shown
+from recipes.budgets import best, p_of_difference, shown
 from recipes.command import run
 from recipes.experiments.corpus import CONFIRMATION, TEST
 from recipes.experiments.figures import plot_front, plot_table
@@ -29,7 +29,6 @@ from recipes.experiments.systems import (
     with_references,
 )
 from recipes.experiments.workers import Job, LabConfig, run_jobs
-from simulsa.evaluation.instances import Instance
 from simulsa.evaluation.scores import policy_of_score
 from simulsa.evaluation.significance import p_value
 from simulsa.files import atomic_write
@@ -126,16 +125,16 @@ def _differences(
     if own is None or other is None:
         return "–"
 
-    def of_seed(setting: Record, seed: int) -> tuple[float, list[Instance]]:
-        seed = seed if seed in folders[setting.system] else setting.seed
-        own = of_setting(records, setting.system, setting.chunk_ms, setting.policy)
-        bleu = next(record.bleu for record in own if record.seed == seed)
-        return bleu, instances_of(folders[setting.system][seed], setting.chunk_ms, setting.policy)
+    def of_seed(setting: Record, seed: int) -> Record:
+        measured = of_setting(records, setting.system, setting.chunk_ms, setting.policy)
+        return next((record for record in measured if record.seed == seed), setting)
 
     cells = []
     for seed in folders[own.system]:
-        (bleu, translations), (baseline, baselines) = of_seed(own, seed), of_seed(other, seed)
-        cells.append(f"{bleu - baseline:+.1f} ({p_value(translations, baselines):.3f})")
+        pair = of_seed(own, seed), of_seed(other, seed)
+        logs = [folders[one.system][one.seed] for one in pair]
+        p = p_of_difference(logs[0], pair[0], logs[1], pair[1])
+        cells.append(f"{pair[0].bleu - pair[1].bleu:+.1f} ({p:.3f})")
     return ", ".join(cells)
 
 

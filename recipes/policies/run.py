@@ -14,11 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.budgets import best, shown
+from recipes.budgets import best, p_of_difference, shown
 from recipes.command import run
 from recipes.experiments.corpus import TEST, unheard_rows
-from recipes.experiments.lab import instances_of
-from recipes.experiments.records import Record, record
+from recipes.experiments.records import record
 from simulsa.commands.parsing import show_log
 from simulsa.evaluation.compare import compare
 from simulsa.evaluation.config import EvaluateConfig
@@ -26,7 +25,6 @@ from simulsa.evaluation.evaluate import evaluate
 from simulsa.evaluation.folder import read_scores
 from simulsa.evaluation.front import pareto_front, setting_of
 from simulsa.evaluation.scores import Score
-from simulsa.evaluation.significance import p_value
 from simulsa.files import atomic_write
 from simulsa.lalm.load import load
 from simulsa.streaming.policies import EosOnly, parse_policy
@@ -117,17 +115,10 @@ def budget_table(base: Path, simultaneous: Path) -> str:
             best(of_simultaneous, budget_ms, [str(EosOnly())]),
             best(of_simultaneous, budget_ms),
         ]
-        p = _difference(base, found[0], simultaneous, found[-1])
-        cells = [shown(setting, [setting] if setting else []) for setting in found]
+        p = "–" if found[0] is None or found[-1] is None else f"{p_of_difference(base, found[0], simultaneous, found[-1]):.3f}"
+        cells = [shown(setting, [*of_base, *of_simultaneous]) for setting in found]
         lines.append(f"| {budget_ms / 1000:.2f} s | " + " | ".join(cells) + f" | {p} |")
     return "\n".join(lines) + "\n"
-
-
-def _difference(folder: Path, setting: Record | None, other_folder: Path, other: Record | None) -> str:
-    if setting is None or other is None:
-        return "–"
-    translations = instances_of(folder, setting.chunk_ms, setting.policy)
-    return f"{p_value(translations, instances_of(other_folder, other.chunk_ms, other.policy)):.3f}"
 
 
 def main(config: PoliciesConfig) -> None:
